@@ -43,7 +43,7 @@ from sklearn.preprocessing import StandardScaler
 from bench.load import Load, load, post
 from bench.processes import cores
 from bench.receiver import Receiver, receiver
-from bench.served import Cpu, rest, served
+from bench.subject import Cpu, rest, served
 from modeltrace.bundles.pack import pack
 
 SAMPLES = 500

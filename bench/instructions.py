@@ -1,7 +1,7 @@
 """What a prediction costs in instructions, which depends on the code and not on how busy or fast the machine is.
 
 Two programs run under valgrind's callgrind: `service` answers predictions, from ASGI to the frame for the exporter
-process; `exporter` takes these frames and makes OTLP, log lines and rows of the prediction store. The counts are
+process; `sidecar` takes these frames and makes OTLP, log lines and rows of the prediction store. The counts are
 compared with those in bench/instructions.json; a difference of more than 3 % in either direction is an error, so that
 the file stays true. `--update` records what was counted.
 """
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.callgrind import ValgrindError, count, run_natively, valgrind_version
-from bench.committed import (
+from bench.baseline import (
     Entry,
     Platform,
     find_instructions,
@@ -28,7 +28,7 @@ from bench.committed import (
     write_entries,
 )
 
-PROGRAMS: Final = ("service", "exporter")
+PROGRAMS: Final = ("service", "sidecar")
 TOLERANCE: Final = 0.03
 UPDATE: Final = "./dev bench instructions --update"
 

@@ -29,7 +29,7 @@ from bench.example import example
 from bench.load import load, post
 from bench.processes import Pins
 from bench.receiver import receiver
-from bench.served import served
+from bench.subject import served
 
 MB = 1e6
 SAMPLE_SECONDS = 1.0

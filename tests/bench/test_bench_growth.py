@@ -7,7 +7,7 @@ import pytest
 
 from bench.growth import AXES, Case, Run, build, cases, requests_of, summarise
 from bench.load import Load
-from bench.served import Cpu
+from bench.subject import Cpu
 from modeltrace.bundles.manifest import read_manifest
 
 

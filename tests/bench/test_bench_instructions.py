@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from bench.callgrind import ValgrindError, per_prediction, valgrind_version
-from bench.committed import (
+from bench.baseline import (
     LIBRARIES,
     Entry,
     Platform,
@@ -24,7 +24,7 @@ from bench.instructions import differences, missing, run, summarise
 LOCK = Path(__file__).parents[2] / "requirements.lock"
 HERE = Platform("cpython 3.11.7 (GCC 12.2.0)", "x86_64", "glibc 2.36", "3.19.0")
 LIBRARY = {"numpy": "2.0.0"}
-COMMITTED = {"service": 1_000_000, "exporter": 500_000}
+COMMITTED = {"service": 1_000_000, "sidecar": 500_000}
 
 
 @pytest.mark.slow
@@ -72,15 +72,15 @@ def test_an_extra_cost_is_an_error_that_says_what_to_do() -> None:
 
 def test_an_improvement_is_to_be_recorded() -> None:
     """A count that has fallen is an error, too: a later loss of the same size would go unnoticed."""
-    (said,) = differences({**COMMITTED, "exporter": 480_000}, COMMITTED)
+    (said,) = differences({**COMMITTED, "sidecar": 480_000}, COMMITTED)
 
-    assert "exporter: 480,000 instructions per prediction, 4.0% fewer" in said
+    assert "sidecar: 480,000 instructions per prediction, 4.0% fewer" in said
     assert said.endswith("Record the improvement: ./dev bench instructions --update")
 
 
 def test_the_main_ratio_is_the_largest() -> None:
     """A program that has become cheaper does not hide one that has become dearer."""
-    result = summarise({"service": 900_000, "exporter": 550_000}, COMMITTED)
+    result = summarise({"service": 900_000, "sidecar": 550_000}, COMMITTED)
 
     assert result["ratio"] == 1.1
     assert len(result["differences"]) == 2
@@ -112,7 +112,7 @@ def test_new_counts_replace_those_of_the_same_platform_alone(tmp_path: Path) -> 
         Entry(HERE._replace(machine="aarch64"), LIBRARY, COMMITTED),
         Entry(HERE, {"numpy": "1.0.0"}, COMMITTED),
     )
-    new = Entry(HERE, LIBRARY, {"service": 1, "exporter": 2})
+    new = Entry(HERE, LIBRARY, {"service": 1, "sidecar": 2})
     file = tmp_path / "instructions.json"
 
     write_entries(replace_entry([before, other], new), file)

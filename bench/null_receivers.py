@@ -17,7 +17,7 @@ from bench.processes import free_port, started
 from modeltrace.telemetry.names import EVENT_PREDICTION
 from modeltrace_hub.store import FILE_NAME
 
-COUNTS = Path(__file__).with_name("losses.yaml")
+COUNTS = Path(__file__).with_name("data_loss.yaml")
 # Nobody listens there: discard, RFC 863.
 NOWHERE = "http://127.0.0.1:9"
 
@@ -76,7 +76,7 @@ def collector(folder: Path, core: int | None) -> Iterator[Sink]:
 
 def read_counts(lines: Iterable[str]) -> Counter[str]:
     """Add up what the Collector's count connectors have written, a JSON document a line."""
-    names = {"modeltrace.spans": "spans", "modeltrace.audit_records": "prediction log records"}
+    names = {"modeltrace.spans": "spans", "modeltrace.prediction_log_records": "prediction log records"}
     found: Counter[str] = Counter(dict.fromkeys(names.values(), 0))
     for line in lines:
         for resource in json.loads(line).get("resourceMetrics", []):  # nothing counted: an empty document

@@ -1,6 +1,6 @@
 """The exporter process's path of a prediction: from a frame to OTLP, log lines and the prediction store.
 
-`python -m bench.counted.exporter FOLDER` takes the frames that `bench.counted.service` has left in FOLDER.
+`python -m bench.counted.sidecar FOLDER` takes the frames that `bench.counted.service` has left in FOLDER.
 """
 
 import os

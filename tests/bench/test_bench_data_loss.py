@@ -1,4 +1,4 @@
-"""How bench/losses.py and what it uses read what was lost, and how bench/visible.py waits."""
+"""How bench/data_loss.py and what it uses read what was lost, and how bench/visibility_latency.py waits."""
 
 import asyncio
 import io
@@ -9,10 +9,10 @@ from collections import Counter
 import pytest
 from pythonjsonlogger.orjson import OrjsonFormatter
 
-from bench import visible
-from bench.losses import Step, summarise
-from bench.served import read_rest
-from bench.sinks import read_counts
+from bench import visibility_latency
+from bench.data_loss import Step, summarise
+from bench.subject import read_rest
+from bench.null_receivers import read_counts
 from modeltrace.telemetry.provider import SCOPE_NAME, ShutdownReport, log_shutdown_report
 
 
@@ -52,7 +52,7 @@ def test_counts_of_the_collector_add_up() -> None:
         metrics = f'[{{"name": "modeltrace.{metric}", "sum": {{"dataPoints": {points}}}}}]'
         return f'{{"resourceMetrics": [{{"scopeMetrics": [{{"metrics": {metrics}}}]}}]}}\n'
 
-    found = read_counts([line("spans", 4), "{}\n", line("spans", 8), line("audit_records", 3)])
+    found = read_counts([line("spans", 4), "{}\n", line("spans", 8), line("prediction_log_records", 3)])
 
     assert found == {"spans": 12, "prediction log records": 3}
 
@@ -82,7 +82,7 @@ def test_the_rate_that_is_held_is_the_highest_without_a_loss() -> None:
 
 def test_what_never_comes_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting ends; the figure then says that it never came, not how long was waited."""
-    monkeypatch.setattr(visible, "PATIENCE", 0.05)
+    monkeypatch.setattr(visibility_latency, "PATIENCE", 0.05)
 
     async def never() -> bool:
         return False
@@ -91,10 +91,10 @@ def test_what_never_comes_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
         return True
 
     since = time.perf_counter()
-    found = [asyncio.run(visible.until(question, pause=0.01, since=since)) for question in (at_once, never)]
+    found = [asyncio.run(visibility_latency.until(question, pause=0.01, since=since)) for question in (at_once, never)]
 
     assert found[0] is not None
     assert found[1] is None
-    summary = visible.summarise(("hub", "hub", "hub"), [[10.0, 20.0, None], [30.0, 40.0, None]])
+    summary = visibility_latency.summarise(("hub", "hub", "hub"), [[10.0, 20.0, None], [30.0, 40.0, None]])
     assert summary["trace"] == {"where": "hub", "median_ms": 20.0, "max_ms": 30.0, "missing": 0}
     assert summary["exemplar"] == {"where": "hub", "median_ms": None, "max_ms": None, "missing": 2}

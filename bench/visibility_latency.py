@@ -29,7 +29,7 @@ from rich.table import Table
 
 from bench.example import Example, example
 from bench.processes import free_port, running
-from bench.served import served
+from bench.subject import served
 from modeltrace.doctor.backends.backend import Backend
 from modeltrace.doctor.backends.hub import HubBackend
 from modeltrace.doctor.backends.stack import StackAddresses, StackBackend

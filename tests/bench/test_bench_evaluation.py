@@ -1,10 +1,10 @@
-"""What bench/figures.py measures: two ways to the same figures."""
+"""What bench/evaluation.py measures: two ways to the same figures."""
 
 from pathlib import Path
 
 from rich.console import Console
 
-from bench.figures import run
+from bench.evaluation import run
 
 
 def test_both_ways_say_the_same(tmp_path: Path) -> None:

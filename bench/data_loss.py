@@ -34,8 +34,8 @@ from bench.example import Example, example
 from bench.load import load, post
 from bench.processes import Pins
 from bench.receiver import collector_binary
-from bench.served import Served, rest, served
-from bench.sinks import Sink, collector, hub, nobody
+from bench.subject import Served, rest, served
+from bench.null_receivers import Sink, collector, hub, nobody
 
 BATCHING = {"MODELTRACE_BATCHING": "true"}
 ROWS = (1, 10, 30, 100, 1000)
