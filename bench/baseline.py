@@ -42,7 +42,7 @@ class Entry(NamedTuple):
     instructions: dict[str, int]
 
 
-def this_platform(valgrind: str) -> Platform:
+def current_platform(valgrind: str) -> Platform:
     """The platform that this process runs on."""
     # The names alone: their values may be paths.
     options = re.findall(r"--(?:enable|with|without)-[a-z0-9-]+", sysconfig.get_config_var("CONFIG_ARGS") or "")

@@ -30,7 +30,7 @@ def valgrind_version() -> str:
     return said.strip().removeprefix("valgrind-")
 
 
-def environment(folder: Path) -> dict[str, str]:
+def program_environment(folder: Path) -> dict[str, str]:
     """The variables of a counted program: only those set here, one thread per numeric library, a fixed hash seed.
 
     Modules are compiled once, into `folder`: to compile them under callgrind would take longer than to count.
@@ -52,10 +52,10 @@ def run_natively(program: str, folder: Path) -> None:
     Raises:
         ValgrindError: it failed.
     """
-    _run([sys.executable, "-m", f"bench.counted.{program}", str(folder)], environment(folder), program)
+    _run([sys.executable, "-m", f"bench.counted.{program}", str(folder)], program_environment(folder), program)
 
 
-def count(program: str, folder: Path) -> int:
+def count_instructions(program: str, folder: Path) -> int:
     """Instructions per prediction of a program that has run natively in `folder` before.
 
     Raises:
@@ -67,13 +67,15 @@ def count(program: str, folder: Path) -> int:
         f"--callgrind-out-file={output}", f"--log-file={folder / program}.log",
         sys.executable, "-m", f"bench.counted.{program}", str(folder),
     ]  # fmt: skip
-    _run(command, {**environment(folder), VGDB_PREFIX: str(prefix)}, program)
-    return per_prediction([_total(Path(f"{output}.{number}"), program) for number in range(1, 2 * len(PHASES) + 1)])
+    _run(command, {**program_environment(folder), VGDB_PREFIX: str(prefix)}, program)
+    return instructions_per_prediction(
+        [_read_total(Path(f"{output}.{number}"), program) for number in range(1, 2 * len(PHASES) + 1)]
+    )
 
 
-def per_prediction(parts: list[int]) -> int:
+def instructions_per_prediction(totals: list[int]) -> int:
     """Instructions per prediction, of what was counted before each mark; every second part is a phase."""
-    _, (small, large) = pairwise(zip(PHASES, parts[1::2], strict=True))
+    _, (small, large) = pairwise(zip(PHASES, totals[1::2], strict=True))
     return round((large[1] - small[1]) / (large[0] - small[0]))
 
 
@@ -84,11 +86,11 @@ def _run(command: list[str], env: Mapping[str, str], program: str) -> None:
         raise ValgrindError(f"bench.counted.{program} exited with {done.returncode}: {last}")
 
 
-def _total(part: Path, program: str) -> int:
+def _read_total(dump: Path, program: str) -> int:
     try:
-        lines = part.read_text().splitlines()
+        lines = dump.read_text().splitlines()
     except FileNotFoundError:
         raise ValgrindError(
-            f"callgrind has not written {part.name} of bench.counted.{program}: it did not meet every call of {MARK}"
+            f"callgrind has not written {dump.name} of bench.counted.{program}: it did not meet every call of {MARK}"
         ) from None
     return next(int(line.removeprefix("totals: ")) for line in reversed(lines) if line.startswith("totals: "))

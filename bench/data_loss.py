@@ -30,57 +30,57 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.table import Table
 
-from bench.example import Example, example
-from bench.load import load, post
-from bench.processes import Pins
-from bench.receiver import collector_binary
-from bench.subject import Served, rest, served
-from bench.null_receivers import Sink, collector, hub, nobody
+from bench.example import Example, prepare_example
+from bench.load import encode_post, run_load
+from bench.null_receivers import NullReceiver, collector, hub, unreachable
+from bench.processes import CoreAssignment
+from bench.receiver import collector_path
+from bench.subject import Subject, read_undelivered, run_subject
 
 BATCHING = {"MODELTRACE_BATCHING": "true"}
 ROWS = (1, 10, 30, 100, 1000)
-SPANS_OF_A_REQUEST = 4
+SPANS_PER_REQUEST = 4
 # Seconds: between two looks at what has arrived, without any change until it is all, and the most that is waited.
-LOOK, QUIET, PATIENCE = 0.5, 2.0, 90.0
-NO_ROOM = {
+POLL_INTERVAL, QUIET_SECONDS, SETTLE_TIMEOUT = 0.5, 2.0, 90.0
+PROCESSED_METRICS = {
     "otel_sdk_processor_span_processed_total": "spans",
     "otel_sdk_processor_log_processed_total": "log records",
 }
-WORDS = ("lost", "kept_on_disk", "queue_full")
-SMALL_SPOOL = 2**20
+COUNT_KEYS = ("lost", "kept_on_disk", "queue_full")
+SMALL_SPOOL_BYTES = 2**20
 
 
 @dataclass(frozen=True)
 class Step:
     """What was done, what was answered, and what became of it."""
 
-    what: str
-    sink: str
+    label: str
+    receiver: str
     seconds: float
     requests: int
     rows: int
     failed: int
-    arrived: Counter[str]
+    received: Counter[str]
     lost: Counter[str]
-    kept: Counter[str]
-    behind: float  # seconds after the load until the last of it had arrived
+    spooled: Counter[str]
+    arrival_delay: float  # seconds after the load until the last of it had arrived
     queue_full: Counter[str] = field(default_factory=Counter)  # what the service's own metrics say found no room
-    spans_known: bool = True  # whether each request makes the same number of spans
+    fixed_span_count: bool = True  # whether each request makes the same number of spans
 
     @property
     def missing_records(self) -> int:
         """Audit records that did not arrive."""
-        return self.rows - self.arrived["prediction log records"]
+        return self.rows - self.received["prediction log records"]
 
     @property
     def missing_spans(self) -> int | None:
         """Spans that did not arrive."""
-        return SPANS_OF_A_REQUEST * self.requests - self.arrived["spans"] if self.spans_known else None
+        return SPANS_PER_REQUEST * self.requests - self.received["spans"] if self.fixed_span_count else None
 
     @property
-    def counted_spans(self) -> int:
+    def reported_spans(self) -> int:
         """Spans that the service says are lost or on disk."""
-        return SPANS_OF_A_REQUEST * self.lost["requests"] + self.lost["spans"] + self.kept["spans"]
+        return SPANS_PER_REQUEST * self.lost["requests"] + self.lost["spans"] + self.spooled["spans"]
 
     @property
     def accounted(self) -> bool:
@@ -88,92 +88,94 @@ class Step:
 
         Where deliveries lost something, audit records are counted as log records, together with access lines.
         """
-        delivery = self.lost["log records"] + self.kept["log records"]
+        delivery = self.lost["log records"] + self.spooled["log records"]
         told = self.missing_records - self.lost["prediction log records"]
         records = told <= delivery if delivery else told == 0
-        return records and self.missing_spans in (None, self.counted_spans)
+        return records and self.missing_spans in (None, self.reported_spans)
 
 
-class Bench:
+class DataLossBench:
     """Runs steps against one kind of sink."""
 
     def __init__(self, model: Example, folder: Path, pins: tuple[int | None, int | None], seconds: float) -> None:
         self._model = model
         self._folder = folder
-        self._core, self._other = pins
+        self._core, self._other_core = pins
         self._seconds = seconds
 
-    def step(
+    def run_step(
         self,
-        what: str,
-        open_sink: Callable[[Path, int | None], AbstractContextManager[Sink]],
+        label: str,
+        start_receiver: Callable[[Path, int | None], AbstractContextManager[NullReceiver]],
         env: dict[str, str],
         *,
         rows: int = 1,
         connections: int = 16,
-        during: Callable[[Served], None] = lambda _: None,
+        while_loading: Callable[[Subject], None] = lambda _: None,
     ) -> Step:
         """Load a fresh service that sends to a fresh sink; `during` runs beside the load."""
         output = Path(tempfile.mkdtemp(dir=self._folder), "output")
-        with open_sink(self._folder, self._other) as sink:
+        with start_receiver(self._folder, self._other_core) as sink:
             # What another step has left on disk must not arrive here.
             own = {
                 "OTEL_EXPORTER_OTLP_ENDPOINT": sink.endpoint,
                 "MODELTRACE_SPOOL_DIR": str(output.parent / "spool"),
                 "MODELTRACE_STORE": str(output.parent / "predictions.db"),
             }
-            with served(
-                self._model.bundle, {**own, **env}, core=self._core, other=self._other, output=output
+            with run_subject(
+                self._model.bundle, {**own, **env}, core=self._core, other_core=self._other_core, output=output
             ) as service:
-                beside = threading.Thread(target=during, args=(service,))
+                beside = threading.Thread(target=while_loading, args=(service,))
                 beside.start()
-                measured = load(service.port, self._requests(rows), connections=connections, seconds=self._seconds)
+                measured = run_load(
+                    service.port, self._build_requests(rows), connections=connections, seconds=self._seconds
+                )
                 beside.join()
-                behind = settle(sink.taken)
-                found_no_room = queue_full(service.url)
-            settle(sink.taken)
+                behind = wait_until_settled(sink.count_received)
+                found_no_room = read_queue_full(service.url)
+            wait_until_settled(sink.count_received)
         answered = measured.requests - measured.failed
-        said = rest(output)
+        said = read_undelivered(output)
         return Step(
-            what, sink.name, measured.seconds, answered, answered * rows, measured.failed, sink.arrived, said.lost,
-            said.kept, behind, found_no_room, spans_known="MODELTRACE_BATCHING" not in env,
+            label, sink.name, measured.seconds, answered, answered * rows, measured.failed, sink.received, said.lost,
+            said.spooled, behind, found_no_room, fixed_span_count="MODELTRACE_BATCHING" not in env,
         )  # fmt: skip
 
-    def _requests(self, rows: int) -> list[bytes]:
+    def _build_requests(self, rows: int) -> list[bytes]:
         known = self._model.rows
         if rows == 1:
-            return [post("/predict", orjson.dumps({"features": row})) for row in known]
+            return [encode_post("/predict", orjson.dumps({"features": row})) for row in known]
         many = [known[number % len(known)] for number in range(rows)]
-        return [post("/predict/batch", orjson.dumps({"rows": many}))]
+        return [encode_post("/predict/batch", orjson.dumps({"rows": many}))]
 
 
-def queue_full(url: str) -> Counter[str]:
+def read_queue_full(url: str) -> Counter[str]:
     """What found no room, by the service's own metrics: `otel.sdk.processor.*.processed{error.type="queue_full"}`."""
     with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:  # noqa: S310  loopback
         families = text_string_to_metric_families(answer.read().decode())
     found: Counter[str] = Counter()
     for sample in (sample for family in families for sample in family.samples):
-        if sample.name in NO_ROOM and sample.labels.get("error_type") == "queue_full":
-            found[NO_ROOM[sample.name]] += int(sample.value)
+        if sample.name in PROCESSED_METRICS and sample.labels.get("error_type") == "queue_full":
+            found[PROCESSED_METRICS[sample.name]] += int(sample.value)
     return found
 
 
-def settle(taken: Callable[[], int]) -> float:
+def wait_until_settled(count_received: Callable[[], int]) -> float:
     """Wait until nothing arrives any more; the seconds until the last of it had."""
     start = last = time.monotonic()
-    before = taken()
-    while time.monotonic() - last < QUIET and time.monotonic() - start < PATIENCE:
-        time.sleep(LOOK)
-        if (now := taken()) != before:
+    before = count_received()
+    while time.monotonic() - last < QUIET_SECONDS and time.monotonic() - start < SETTLE_TIMEOUT:
+        time.sleep(POLL_INTERVAL)
+        if (now := count_received()) != before:
             before, last = now, time.monotonic()
     return last - start
 
 
-def halt(seconds: float) -> Callable[[Served], None]:
+def halt_sidecar(seconds: float) -> Callable[[Subject], None]:
     """Stop the exporter process for so long."""
 
-    def during(service: Served) -> None:
-        (exporter,) = service.exporters()
+    def during(service: Subject) -> None:
+        (exporter,) = service.sidecars()
         os.kill(exporter.pid, signal.SIGSTOP)
         try:
             time.sleep(seconds)
@@ -183,46 +185,50 @@ def halt(seconds: float) -> Callable[[Served], None]:
     return during
 
 
-def run(*, seconds: float, tell: Console) -> dict[str, Any]:
+def run(*, seconds: float, console: Console) -> dict[str, Any]:
     """All steps."""
-    pins = Pins.take()
-    sinks = [hub, collector] if collector_binary().exists() else [hub]
+    pins = CoreAssignment.assign()
+    sinks = [hub, collector] if collector_path().exists() else [hub]
     ramp: list[Step] = []
     forced: list[Step] = []
     with tempfile.TemporaryDirectory() as name:
-        bench = Bench(example(Path(name)), Path(name), (pins.service, pins.other), seconds)
+        bench = DataLossBench(prepare_example(Path(name)), Path(name), (pins.service, pins.other), seconds)
         for sink in sinks:
             for rows in ROWS:
-                tell.print(f"[dim]{sink.__name__}, {rows} rows a request[/dim]")
-                ramp.append(bench.step(f"{rows:,}", sink, {}, rows=rows))
-            tell.print(f"[dim]{sink.__name__}, batching[/dim]")
-            ramp.append(bench.step("1, batching", sink, BATCHING, connections=64))
-        tell.print("[dim]exporter process halted[/dim]")
-        forced.append(bench.step("100, exporter halted", sinks[-1], {}, rows=100, during=halt(seconds)))
-        tell.print("[dim]nobody listens[/dim]")
-        forced.append(bench.step("1, small spool", nobody, {"MODELTRACE_SPOOL_MAX_BYTES": str(SMALL_SPOOL)}))
+                console.print(f"[dim]{sink.__name__}, {rows} rows a request[/dim]")
+                ramp.append(bench.run_step(f"{rows:,}", sink, {}, rows=rows))
+            console.print(f"[dim]{sink.__name__}, batching[/dim]")
+            ramp.append(bench.run_step("1, batching", sink, BATCHING, connections=64))
+        console.print("[dim]exporter process halted[/dim]")
+        forced.append(
+            bench.run_step("100, exporter halted", sinks[-1], {}, rows=100, while_loading=halt_sidecar(seconds))
+        )
+        console.print("[dim]nobody listens[/dim]")
+        forced.append(
+            bench.run_step("1, small spool", unreachable, {"MODELTRACE_SPOOL_MAX_BYTES": str(SMALL_SPOOL_BYTES)})
+        )
     return {**summarise(ramp, forced), "load_average": os.getloadavg()}
 
 
 def summarise(ramp: list[Step], forced: list[Step]) -> dict[str, Any]:
     """The highest rate without a loss and the lowest with one, a sink; and every step."""
     found: dict[str, Any] = {"held": {}, "dropping_from": {}}
-    for sink in dict.fromkeys(step.sink for step in ramp):
+    for sink in dict.fromkeys(step.receiver for step in ramp):
         rates = {True: [0.0], False: []}
         for step in ramp:
-            if step.sink == sink:
+            if step.receiver == sink:
                 rates[not step.missing_records and not step.missing_spans].append(step.rows / step.seconds)
         found["held"][sink] = round(max(rates[True]))
         found["dropping_from"][sink] = round(min(rates[False])) if rates[False] else None
     found["accounted"] = all(step.accounted for step in (*ramp, *forced))
-    found["steps"] = [_line(step) for step in (*ramp, *forced)]
+    found["steps"] = [_to_json(step) for step in (*ramp, *forced)]
     return found
 
 
-def _line(step: Step) -> dict[str, Any]:
+def _to_json(step: Step) -> dict[str, Any]:
     return {
-        "rows_a_request": step.what,
-        "sink": step.sink,
+        "rows_a_request": step.label,
+        "sink": step.receiver,
         "requests_per_second": round(step.requests / step.seconds),
         "rows_per_second": round(step.rows / step.seconds),
         "answered": step.rows,
@@ -231,13 +237,13 @@ def _line(step: Step) -> dict[str, Any]:
         "spans_missing": step.missing_spans,
         "lost": dict(step.lost),
         "queue_full": dict(step.queue_full),
-        "kept_on_disk": dict(step.kept),
+        "kept_on_disk": dict(step.spooled),
         "accounted": step.accounted,
-        "behind_seconds": round(step.behind, 1),
+        "behind_seconds": round(step.arrival_delay, 1),
     }
 
 
-def show(result: dict[str, Any]) -> None:
+def print_result(result: dict[str, Any]) -> None:
     """The result for people."""
     console = Console(width=max(Console().width, 130))
     table = Table(
@@ -245,7 +251,7 @@ def show(result: dict[str, Any]) -> None:
         *("at its stop:\nlost", "at its stop:\nkept on disk", "metrics:\nqueue_full", "adds up", "behind s"),
     )
     for line in result["steps"]:
-        words = ["\n".join(f"{number:,} {what}" for what, number in line[key].items()) for key in WORDS]
+        words = ["\n".join(f"{number:,} {what}" for what, number in line[key].items()) for key in COUNT_KEYS]
         spans = "" if line["spans_missing"] is None else f"{line['spans_missing']:,}"
         table.add_row(
             line["rows_a_request"], line["sink"], f"{line['requests_per_second']:,}", f"{line['rows_per_second']:,}",
@@ -267,8 +273,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--seconds", type=float, default=5.0, help="of load a step (default: 5)")
     arguments = parser.parse_args()
-    result = run(seconds=arguments.seconds, tell=Console(stderr=True))
-    print(json.dumps(result)) if arguments.json else show(result)
+    result = run(seconds=arguments.seconds, console=Console(stderr=True))
+    print(json.dumps(result)) if arguments.json else print_result(result)
 
 
 if __name__ == "__main__":

@@ -39,16 +39,16 @@ from modeltrace.monitoring import drift
 from modeltrace.monitoring.drift_check import DriftResult, WindowCounts, check_drift
 from modeltrace.monitoring.reference_metrics import OUTPUTS, critical_values
 
-SIZES: Final = (200, 1000, 10_000)
-GROWING: Final = (200, 300, 500, 750, 1000, 1500, 2000, 3000, 5000, 10_000)
-SHARE: Final = 0.7
+FALSE_ALARM_SIZES: Final = (200, 1000, 10_000)
+DETECTION_SIZES: Final = (200, 300, 500, 750, 1000, 1500, 2000, 3000, 5000, 10_000)
+TRAINING_SHARE: Final = 0.7
 # Windows that are compared with the same training data.
-TOGETHER: Final = 10
-ANY, FIXED = "any", "psi above 0.1"
+WINDOWS_PER_MODEL: Final = 10
+ANY_STATISTIC, FIXED_PSI = "any", "psi above 0.1"
 Floats = NDArray[np.float64]
 
 
-class Data(NamedTuple):
+class Dataset(NamedTuple):
     """A data set of scikit-learn's, and what is fitted on it."""
 
     name: str
@@ -61,68 +61,70 @@ def _scaled(estimator: Any) -> Any:  # noqa: ANN401  any estimator
     return make_pipeline(StandardScaler(), estimator)
 
 
-SETS: Final = (
-    Data("breast-cancer", load_breast_cancer, lambda: _scaled(LogisticRegression()), "classifier"),
-    Data("digits", load_digits, GaussianNB, "classifier"),
-    Data("diabetes", load_diabetes, Ridge, "regressor"),
-    Data("wine", load_wine, lambda: _scaled(LogisticRegression()), "classifier"),
+DATASETS: Final = (
+    Dataset("breast-cancer", load_breast_cancer, lambda: _scaled(LogisticRegression()), "classifier"),
+    Dataset("digits", load_digits, GaussianNB, "classifier"),
+    Dataset("diabetes", load_diabetes, Ridge, "regressor"),
+    Dataset("wine", load_wine, lambda: _scaled(LogisticRegression()), "classifier"),
 )  # fmt: skip
 
 
-class Watch:
+class DriftMonitor:
     """Training data drawn from a population, what is watched because of it, and where the population falls."""
 
-    def __init__(self, data: Data, population: pd.DataFrame, target: NDArray[Any], rng: np.random.Generator) -> None:
-        drawn = rng.integers(len(population), size=round(SHARE * len(population)))
+    def __init__(self, data: Dataset, population: pd.DataFrame, target: NDArray[Any], rng: np.random.Generator) -> None:
+        drawn = rng.integers(len(population), size=round(TRAINING_SHARE * len(population)))
         training = population.iloc[drawn]
         estimator = data.estimator().fit(training.to_numpy(), target[drawn])
         ask = make_predict_fn(estimator, data.task)
         classes = tuple(estimator.classes_.tolist()) if data.task == "classifier" else None
         seen, everything = ask(training.to_numpy()), ask(population.to_numpy())
         self.schema = Schema(features=tuple(describe_column(training[name]) for name in training.columns))
-        self.answers = build_output_reference(seen, [], classes)
+        self.output_reference = build_output_reference(seen, [], classes)
         threshold = confidence_threshold(seen, [], classes)
         model = Model(
             data.name, "1", "", data.task, classes, self.schema, as_frame=False, created="", predict_fn=ask,
-            output_reference=self.answers, confidence_threshold=threshold,
+            output_reference=self.output_reference, confidence_threshold=threshold,
         )  # fmt: skip
-        self.criticals: dict[str, dict[str, float]] = {}
+        self.critical_values: dict[str, dict[str, float]] = {}
         for (name, statistic), value in critical_values(model).items():
-            self.criticals.setdefault(name, {})[statistic] = value
-        places = {label: place for place, label in enumerate(self.answers.shares)}
+            self.critical_values.setdefault(name, {})[statistic] = value
+        places = {label: place for place, label in enumerate(self.output_reference.shares)}
         if classes is None:
-            self._answered = np.searchsorted(self.answers.edges or (), [one.value or 0.0 for one in everything])
+            self._output_bins = np.searchsorted(
+                self.output_reference.edges or (), [one.value or 0.0 for one in everything]
+            )
         else:
-            self._answered = np.array([places[str(one.label)] for one in everything])
-        self._unsure = np.array([(one.confidence or 0.0) < (threshold or 0.0) for one in everything])
+            self._output_bins = np.array([places[str(one.label)] for one in everything])
+        self._low_confidence = np.array([(one.confidence or 0.0) < (threshold or 0.0) for one in everything])
         self._values = population.to_numpy(dtype=np.float64)
 
-    def alarms(self, times: NDArray[np.int64]) -> dict[tuple[str, str], NDArray[np.bool_]]:
+    def find_alarms(self, weights: NDArray[np.int64]) -> dict[tuple[str, str], NDArray[np.bool_]]:
         """Which windows raise which alarms, by feature and statistic; `times`, shape (windows, rows), as for `drawn`.
 
         The same as `modeltrace.monitoring.drift_check`, for many windows at once.
         """
-        n = int(times[0].sum())
+        n = int(weights[0].sum())
         found: dict[tuple[str, str], NDArray[np.bool_]] = {}
         for place, feature in enumerate(self.schema.features):
             values = self._values[:, place]
             bins = np.searchsorted(feature.reference.edges or (), values)
-            found |= self._compared(feature.name, feature.reference, bins, times)
-            if (critical := self.criticals[feature.name].get(drift.MEAN_CHANGE)) is not None:
+            found |= self._compare_bins(feature.name, feature.reference, bins, weights)
+            if (critical := self.critical_values[feature.name].get(drift.MEAN_CHANGE)) is not None:
                 mean = feature.reference.mean or 0.0
-                change = np.abs(times @ values / n - mean) / drift.mean_scale(mean, feature.reference.deviation)
+                change = np.abs(weights @ values / n - mean) / drift.mean_scale(mean, feature.reference.deviation)
                 limit = drift.threshold(drift.MEAN_CHANGE, critical, n, feature.reference.n)
                 found[feature.name, drift.MEAN_CHANGE] = change > limit
-        found |= self._compared(OUTPUTS, self.answers, self._answered, times)
-        if (critical := self.criticals[OUTPUTS].get(drift.LOW_CONFIDENCE)) is not None:
-            low = times @ self._unsure / n
+        found |= self._compare_bins(OUTPUTS, self.output_reference, self._output_bins, weights)
+        if (critical := self.critical_values[OUTPUTS].get(drift.LOW_CONFIDENCE)) is not None:
+            low = weights @ self._low_confidence / n
             found[OUTPUTS, drift.LOW_CONFIDENCE] = low > drift.low_confidence_threshold(critical, n)
         return found
 
-    def _compared(
-        self, name: str, reference: Reference, bins: NDArray[np.intp], times: NDArray[np.int64]
+    def _compare_bins(
+        self, name: str, reference: Reference, bins: NDArray[np.intp], weights: NDArray[np.int64]
     ) -> dict[tuple[str, str], NDArray[np.bool_]]:
-        counts = times @ np.eye(len(reference.shares), dtype=np.int64)[bins]
+        counts = weights @ np.eye(len(reference.shares), dtype=np.int64)[bins]
         training = np.array(list(reference.shares.values())) * reference.n
         numbers = [place for place, one in enumerate(reference.shares) if one not in (MISSING, OTHER)]
         values = {
@@ -130,51 +132,57 @@ class Watch:
             drift.JENSEN_SHANNON: drift.jensen_shannon(counts, training),
             drift.KS: drift.ks(counts[:, numbers], training[numbers]),
         }
-        n = int(times[0].sum())
+        n = int(weights[0].sum())
         found = {
             (name, one): value > drift.threshold(one, critical, n, reference.n)
             for one, value in values.items()
-            if (critical := self.criticals[name].get(one)) is not None
+            if (critical := self.critical_values[name].get(one)) is not None
         }
-        return {**found, (name, FIXED): values[drift.PSI] > drift.MIN_EFFECT[drift.PSI]}
+        return {**found, (name, FIXED_PSI): values[drift.PSI] > drift.MIN_EFFECT[drift.PSI]}
 
-    def feature(self, feature: Feature, values: Floats, times: NDArray[np.int64]) -> list[DriftResult]:
+    def check_feature(self, feature: Feature, values: Floats, weights: NDArray[np.int64]) -> list[DriftResult]:
         """The same of one feature, which may have other values than the population."""
         reference = feature.reference
         bins = np.searchsorted(reference.edges or (), values)
-        counts = np.bincount(bins, times, len(reference.shares)).astype(int)
+        counts = np.bincount(bins, weights, len(reference.shares)).astype(int)
         return check_drift(
-            reference, WindowCounts(counts.tolist(), float(times @ values)), self.criticals[feature.name]
+            reference, WindowCounts(counts.tolist(), float(weights @ values)), self.critical_values[feature.name]
         )
 
 
-def drawn(rng: np.random.Generator, rows: int, size: int, *, windows: int) -> NDArray[np.int64]:
+def draw_windows(rng: np.random.Generator, rows: int, size: int, *, windows: int) -> NDArray[np.int64]:
     """How often each row comes when `size` of them are drawn with replacement; shape (windows, rows)."""
     return rng.multinomial(size, np.full(rows, 1 / rows), size=windows)
 
 
-def population(data: Data) -> tuple[pd.DataFrame, NDArray[Any]]:
+def load_population(data: Dataset) -> tuple[pd.DataFrame, NDArray[Any]]:
     """Its rows and labels."""
     features, target = data.load(return_X_y=True)
     return pd.DataFrame(features, columns=[f"f{place:02d}" for place in range(features.shape[1])]), np.asarray(target)
 
 
-def false_alarms(data: Data, windows: int, rng: np.random.Generator, sizes: Sequence[int] = SIZES) -> dict[int, Any]:
+def measure_false_alarms(
+    data: Dataset, windows: int, rng: np.random.Generator, sizes: Sequence[int] = FALSE_ALARM_SIZES
+) -> dict[int, Any]:
     """The share of windows that raise an alarm, over all and by statistic; and where PSI above 0.1 would be one."""
-    table, target = population(data)
+    table, target = load_population(data)
     alarmed: dict[int, Counter[str]] = {size: Counter() for size in sizes}
-    for _ in range(windows // TOGETHER):
-        watch = Watch(data, table, target, rng)
+    for _ in range(windows // WINDOWS_PER_MODEL):
+        watch = DriftMonitor(data, table, target, rng)
         for size in sizes:
-            found = watch.alarms(drawn(rng, len(table), size, windows=TOGETHER))
-            fixed = np.any([one for (name, what), one in found.items() if what == FIXED and name != OUTPUTS], axis=0)
-            judged = {key: one for key, one in found.items() if key[1] != FIXED}
-            alarmed[size].update({ANY: int(np.any(list(judged.values()), axis=0).sum()), FIXED: int(fixed.sum())})
+            found = watch.find_alarms(draw_windows(rng, len(table), size, windows=WINDOWS_PER_MODEL))
+            fixed = np.any(
+                [one for (name, what), one in found.items() if what == FIXED_PSI and name != OUTPUTS], axis=0
+            )
+            judged = {key: one for key, one in found.items() if key[1] != FIXED_PSI}
+            alarmed[size].update(
+                {ANY_STATISTIC: int(np.any(list(judged.values()), axis=0).sum()), FIXED_PSI: int(fixed.sum())}
+            )
             for statistic in {what for _, what in judged}:
                 some = np.any([one for (_, what), one in judged.items() if what == statistic], axis=0)
                 alarmed[size][statistic] += int(some.sum())
     return {
-        size: {"alarms": count.pop(ANY) / windows, FIXED: count.pop(FIXED) / windows,
+        size: {"alarms": count.pop(ANY_STATISTIC) / windows, FIXED_PSI: count.pop(FIXED_PSI) / windows,
                "by statistic": {name: number / windows for name, number in sorted(count.items()) if number}}
         for size, count in alarmed.items()
     }  # fmt: skip
@@ -191,25 +199,27 @@ SHIFTS: Final[dict[str, Callable[[Floats], Floats]]] = {
 }
 
 
-def detection(runs: int, rng: np.random.Generator) -> dict[str, Any]:
+def measure_detection(runs: int, rng: np.random.Generator) -> dict[str, Any]:
     """For each shift of `mean_radius`: the window from which on 95 % of runs say so, and which statistic does first."""
-    data = SETS[0]
-    table, target = population(data)
+    data = DATASETS[0]
+    table, target = load_population(data)
     values = table.to_numpy(dtype=np.float64)[:, 0]
-    watches = [Watch(data, table, target, rng) for _ in range(runs)]
+    watches = [DriftMonitor(data, table, target, rng) for _ in range(runs)]
     said: dict[str, Any] = {}
     for name, shift in SHIFTS.items():
         moved, shares = shift(values), {}
         first: Counter[str] = Counter()
-        for size in GROWING:
+        for size in DETECTION_SIZES:
             seen = 0
             for watch in watches:
-                found = watch.feature(watch.schema.features[0], moved, drawn(rng, len(table), size, windows=1)[0])
+                found = watch.check_feature(
+                    watch.schema.features[0], moved, draw_windows(rng, len(table), size, windows=1)[0]
+                )
                 drifted = [one.statistic for one in found if one.state == "drift"]
                 seen += bool(drifted)
                 first.update(drifted)
             shares[size] = seen / runs
-            if shares[size] >= 0.95 and size > SIZES[0]:
+            if shares[size] >= 0.95 and size > FALSE_ALARM_SIZES[0]:
                 break
         half = next((size for size, share in shares.items() if share >= 0.5), None)
         nearly = next((size for size, share in shares.items() if share >= 0.95), None)
@@ -217,9 +227,9 @@ def detection(runs: int, rng: np.random.Generator) -> dict[str, Any]:
     return said
 
 
-def binning(rng: np.random.Generator) -> dict[str, Any]:
+def measure_binning(rng: np.random.Generator) -> dict[str, Any]:
     """KS of values and of bins, PSI of 10 and of 100 bins, for shifts of every feature of breast-cancer; medians."""
-    table, _ = population(SETS[0])
+    table, _ = load_population(DATASETS[0])
     said: dict[str, Any] = {}
     for deviations in (0.0, 0.25, 0.5, 1.0):
         rows = []
@@ -241,18 +251,18 @@ def binning(rng: np.random.Generator) -> dict[str, Any]:
     return said
 
 
-PARTS: Final = (*(data.name for data in SETS), "detection", "binning")
+PARTS: Final = (*(data.name for data in DATASETS), "detection", "binning")
 
 
-def part(name: str, windows: int, runs: int, seed: int) -> dict[Any, Any]:
+def run_part(name: str, windows: int, runs: int, seed: int) -> dict[Any, Any]:
     """One of the parts, in a process of its own."""
     warnings.filterwarnings("ignore", module="sklearn")  # constant columns, models that would go on
     rng = np.random.default_rng([seed, PARTS.index(name)])
     if name == "detection":
-        return detection(runs, rng)
+        return measure_detection(runs, rng)
     if name == "binning":
-        return binning(rng)
-    return false_alarms(next(data for data in SETS if data.name == name), windows, rng)
+        return measure_binning(rng)
+    return measure_false_alarms(next(data for data in DATASETS if data.name == name), windows, rng)
 
 
 def main() -> None:
@@ -266,24 +276,24 @@ def main() -> None:
     console = Console(stderr=options.json, highlight=False)
     # Each part draws for itself, so it says the same however many processors there are.
     with ProcessPoolExecutor() as pool:
-        parts = [pool.submit(part, name, options.windows, options.runs, options.seed) for name in PARTS]
+        parts = [pool.submit(run_part, name, options.windows, options.runs, options.seed) for name in PARTS]
         said = {}
         for name, one in zip(PARTS, parts, strict=True):
             said[name] = one.result()
             console.print(f"{name}: done")
     result = {
         "windows": options.windows,
-        "false alarms": {data.name: said[data.name] for data in SETS},
+        "false alarms": {data.name: said[data.name] for data in DATASETS},
         "detection": said["detection"],
         "binning": said["binning"],
     }
     if options.json:
         print(json.dumps(result, indent=2))
         return
-    show(console, result)
+    print_result(console, result)
 
 
-def show(console: Console, result: dict[str, Any]) -> None:
+def print_result(console: Console, result: dict[str, Any]) -> None:
     """The same as tables."""
     table = Table("data", "rows", "alarms", "PSI above 0.1", "by statistic", title="windows without drift")
     for name, sizes in result["false alarms"].items():

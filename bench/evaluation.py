@@ -32,7 +32,7 @@ from modeltrace.store.store import Store, open_store
 
 CLASSES: Final = ("benign", "malignant")
 INPUTS: Final = json.dumps({f"feature_{number}": 12.345678 for number in range(30)}, separators=(",", ":"))
-AT_ONCE: Final = 20_480
+ROWS_PER_INSERT: Final = 20_480
 MILLISECOND: Final = 10**6
 # Seconds between two looks of the thread that waits for the interpreter.
 TICK: Final = 0.001
@@ -43,16 +43,16 @@ class Cost(NamedTuple):
 
     seconds: float
     cpu_seconds: float  # of this process: SQLite's work is in it, PostgreSQL's is not
-    more_mb: float  # by how much the peak of memory rose
-    others_waited_ms: float
+    memory_increase_mb: float  # by how much the peak of memory rose
+    max_thread_delay_ms: float
     accuracy: float | None
 
 
-def fill(store: Store, number: int, seed: int = 0) -> None:
+def fill_store(store: Store, number: int, seed: int = 0) -> None:
     """So many predictions, a millisecond apart; half of them with a label that is right in half of the cases."""
     drawn = random.Random(seed)  # noqa: S311  nothing secret
-    for start in range(0, number, AT_ONCE):
-        rows = [_row(drawn, place) for place in range(start, min(start + AT_ONCE, number))]
+    for start in range(0, number, ROWS_PER_INSERT):
+        rows = [_make_row(drawn, place) for place in range(start, min(start + ROWS_PER_INSERT, number))]
         store.add_predictions(rows)
         labelled = [row for row in rows if drawn.random() < 0.5]
         store.add_labels([
@@ -63,10 +63,10 @@ def fill(store: Store, number: int, seed: int = 0) -> None:
         ])  # fmt: skip
 
 
-def _row(drawn: random.Random, place: int) -> Row:
+def _make_row(rng: random.Random, index: int) -> Row:
     return Row(
-        prediction_id=f"{drawn.getrandbits(256):064x}",
-        time=10**18 + place * MILLISECOND,
+        prediction_id=f"{rng.getrandbits(256):064x}",
+        time=10**18 + index * MILLISECOND,
         trace_id=None,
         span_id=None,
         row=0,
@@ -76,19 +76,19 @@ def _row(drawn: random.Random, place: int) -> Row:
         model_hash="f" * 64,
         code_version="0",
         inputs=INPUTS,
-        label=to_json(CLASSES[place % 2]),
+        label=to_json(CLASSES[index % 2]),
         value=None,
-        confidence=0.5 + drawn.random() / 2,
+        confidence=0.5 + rng.random() / 2,
     )
 
 
-def in_the_database(store: Store) -> float | None:
+def evaluate_in_database(store: Store) -> float | None:
     """The figures as the service computes them; the accuracy, to compare."""
     (figures,) = evaluate(store, Selection())
     return figures.classification.accuracy if figures.classification else None
 
 
-def with_scikit_learn(store: Store) -> float:
+def evaluate_with_sklearn(store: Store) -> float:
     """The main ones of them from all labelled rows, read into memory."""
     rows = [row for page in store.read() for row in page if row.true_label is not None]
     truth, said = [row.true_label == CLASSES[1] for row in rows], [row.label == CLASSES[1] for row in rows]
@@ -99,7 +99,7 @@ def with_scikit_learn(store: Store) -> float:
 
 
 @contextmanager
-def _waiting() -> Iterator[list[float]]:
+def _measure_thread_delay() -> Iterator[list[float]]:
     """Another thread that wants to go on every millisecond; how late it was, in seconds, at most."""
     ended, worst = threading.Event(), [0.0]
 
@@ -118,10 +118,10 @@ def _waiting() -> Iterator[list[float]]:
         thread.join()
 
 
-def cost(compute: Callable[[Store], float | None], store: Store) -> Cost:
+def measure_cost(compute: Callable[[Store], float | None], store: Store) -> Cost:
     """What one way costs."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with _waiting() as worst:
+    with _measure_thread_delay() as worst:
         start, cpu = time.perf_counter(), time.process_time()
         accuracy = compute(store)
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
@@ -131,14 +131,14 @@ def cost(compute: Callable[[Store], float | None], store: Store) -> Cost:
     )
 
 
-def run(said: str, number: int, tell: Console) -> dict[str, Any]:
+def run(store_url: str, number: int, console: Console) -> dict[str, Any]:
     """Fill the store and compute both ways."""
-    with open_store(said) as store:
+    with open_store(store_url) as store:
         start = time.perf_counter()
-        fill(store, number)
-        tell.print(f"[dim]{number:,} predictions stored in {time.perf_counter() - start:.0f} s[/dim]")
+        fill_store(store, number)
+        console.print(f"[dim]{number:,} predictions stored in {time.perf_counter() - start:.0f} s[/dim]")
         evaluate(store, Selection(until=1))  # what is imported for the first time is not to be measured
-        ours, theirs = cost(in_the_database, store), cost(with_scikit_learn, store)
+        ours, theirs = measure_cost(evaluate_in_database, store), measure_cost(evaluate_with_sklearn, store)
     return {
         "ratio": round(ours.seconds / theirs.seconds, 3),
         "rows": number,
@@ -148,7 +148,7 @@ def run(said: str, number: int, tell: Console) -> dict[str, Any]:
     }
 
 
-def show(result: dict[str, Any]) -> None:
+def print_result(result: dict[str, Any]) -> None:
     """The result for people."""
     table = Table(
         f"{result['rows']:,} rows, {result['store']}", "s", "CPU s", "MB more", "others waited, ms", "accuracy"
@@ -171,7 +171,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         said = arguments.store or str(Path(folder) / "predictions.db")
         result = run(said, arguments.rows, Console(stderr=True))
-    print(json.dumps(result)) if arguments.json else show(result)
+    print(json.dumps(result)) if arguments.json else print_result(result)
 
 
 if __name__ == "__main__":

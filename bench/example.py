@@ -22,7 +22,7 @@ class Example:
     confidences: list[float]
 
 
-def example(folder: Path) -> Example:
+def prepare_example(folder: Path) -> Example:
     """Fit the example model once and write it to `folder`."""
     bundle = build_example(folder / "bundle", onnx=True)
     manifest, _ = read_manifest(bundle)

@@ -40,19 +40,19 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from bench.load import Load, load, post
-from bench.processes import cores
-from bench.receiver import Receiver, receiver
-from bench.subject import Cpu, rest, served
+from bench.load import LoadResult, encode_post, run_load
+from bench.processes import available_cores
+from bench.receiver import Receiver, start_receiver
+from bench.subject import CpuSeconds, read_undelivered, run_subject
 from modeltrace.bundles.pack import pack
 
-SAMPLES = 500
+TRAINING_ROWS = 500
 VARIANTS = {"all": {}, "none": {"OTEL_SDK_DISABLED": "true", "MODELTRACE_STORE": "none"}}
-SATURATED = 0.95
+MAX_CORE_USAGE = 0.95
 # Seconds: what the outbox and the exporter process still work once the load is over counts for it.
-SETTLE = 1.0
+SETTLE_SECONDS = 1.0
 # A row differs from the last one, and ten thousand of them in a request are one request.
-DIFFERENT_ROWS, MOST_ROWS = 64, 10_000
+DISTINCT_ROWS, MAX_ROWS = 64, 10_000
 
 
 class Case(NamedTuple):
@@ -78,16 +78,16 @@ AXES: dict[str, tuple[Any, ...]] = {
 class Run:
     """One run of one case in one variant."""
 
-    load: Load
-    rows: int
-    cpu: Cpu
-    other_core: float  # share of the time that it was busy; 0 where nothing is pinned
-    lost: int  # rows whose audit record was dropped, by the service's own count
+    load: LoadResult
+    rows_per_request: int
+    cpu_seconds: CpuSeconds
+    other_core_usage: float  # share of the time that it was busy; 0 where nothing is pinned
+    lost_records: int  # rows whose audit record was dropped, by the service's own count
 
     @property
     def predictions(self) -> int:
         """How many rows were answered."""
-        return (self.load.requests - self.load.failed) * self.rows
+        return (self.load.requests - self.load.failed) * self.rows_per_request
 
     @property
     def rate(self) -> float:
@@ -97,12 +97,12 @@ class Run:
     @property
     def service_us(self) -> float:
         """CPU time of the service, microseconds a prediction."""
-        return 1e6 * self.cpu.service / max(self.predictions, 1)
+        return 1e6 * self.cpu_seconds.service / max(self.predictions, 1)
 
     @property
-    def exporter_us(self) -> float:
+    def sidecar_us(self) -> float:
         """CPU time of the exporter processes, microseconds a prediction."""
-        return 1e6 * self.cpu.exporter / max(self.predictions, 1)
+        return 1e6 * self.cpu_seconds.sidecar / max(self.predictions, 1)
 
 
 def cases(axes: Sequence[str]) -> list[Case]:
@@ -110,9 +110,9 @@ def cases(axes: Sequence[str]) -> list[Case]:
     return list(dict.fromkeys(Case()._replace(**{axis: value}) for axis in axes for value in AXES[axis]))
 
 
-def build(folder: Path, features: int, version: int = 1) -> Path:
+def build_bundle(folder: Path, features: int, version: int = 1) -> Path:
     """A bundle with a logistic regression of so many features, fitted on synthetic data."""
-    values, labels = make_classification(SAMPLES, features, n_informative=5, random_state=0)
+    values, labels = make_classification(TRAINING_ROWS, features, n_informative=5, random_state=0)
     table = pd.DataFrame(values, columns=[f"feature_{number}" for number in range(features)])
     target = pd.Series(np.where(labels == 1, "yes", "no"), name="label")
     estimator = make_pipeline(StandardScaler(), LogisticRegression(C=1 / version, max_iter=1000)).fit(values, target)
@@ -121,23 +121,23 @@ def build(folder: Path, features: int, version: int = 1) -> Path:
     return pack(estimator, table, target, name=name, version=f"{version}.0.0", out=out, traffic=table)
 
 
-def requests_of(bundle: Path, rows: int) -> list[bytes]:
-    """What is sent: single predictions, or batches of so many rows, no more than `MOST_ROWS` rows in all."""
+def build_requests(bundle: Path, rows: int) -> list[bytes]:
+    """What is sent: single predictions, or batches of so many rows, no more than `MAX_ROWS` rows in all."""
     table = pd.read_parquet(bundle / "traffic.parquet")
     known = table.to_dict(orient="records")
     if rows == 1:
-        return [post("/predict", orjson.dumps({"features": row})) for row in known[:DIFFERENT_ROWS]]
-    bodies = max(1, min(DIFFERENT_ROWS, MOST_ROWS // rows))
+        return [encode_post("/predict", orjson.dumps({"features": row})) for row in known[:DISTINCT_ROWS]]
+    bodies = max(1, min(DISTINCT_ROWS, MAX_ROWS // rows))
     return [
-        post("/predict/batch", orjson.dumps({"rows": [known[(body + i) % len(known)] for i in range(rows)]}))
+        encode_post("/predict/batch", orjson.dumps({"rows": [known[(body + i) % len(known)] for i in range(rows)]}))
         for body in range(bodies)
     ]
 
 
 @contextmanager
-def placed(workers: int) -> Iterator[tuple[int | None, int | None]]:
+def pin_cores(workers: int) -> Iterator[tuple[int | None, int | None]]:
     """The core of the service, and that of everything else, this process included; none where they share."""
-    available = cores()
+    available = available_cores()
     if len(available) < 2 or workers > 1:
         yield None, None
         return
@@ -150,49 +150,52 @@ def placed(workers: int) -> Iterator[tuple[int | None, int | None]]:
 
 def measure(case: Case, bundle: Path, challenger: Path, env: dict[str, str], *, seconds: float, folder: Path) -> Run:
     """One run; `challenger` is the second version, if the case has one."""
-    requests = requests_of(bundle, case.rows)
+    requests = build_requests(bundle, case.rows)
     output = folder / "output"
     env = {
         "MODELTRACE_SPOOL_DIR": str(output.with_suffix(".spool")),
         "MODELTRACE_STORE": str(output.with_suffix(".db")),
-        **_beside(case.challenger, challenger),
+        **_challenger_env(case.challenger, challenger),
         **env,
     }
     with (
-        placed(case.workers) as (core, other),
-        served(bundle, env, workers=case.workers, core=core, other=other, output=output) as service,
+        pin_cores(case.workers) as (core, other),
+        run_subject(bundle, env, workers=case.workers, core=core, other_core=other, output=output) as service,
     ):
-        load(service.port, requests, connections=case.connections, seconds=min(1.0, seconds))
-        time.sleep(SETTLE)
+        run_load(service.port, requests, connections=case.connections, seconds=min(1.0, seconds))
+        time.sleep(SETTLE_SECONDS)
         before = service.cpu()
         psutil.cpu_percent(percpu=True)  # what the next call says is since this one
-        measured = load(service.port, requests, connections=case.connections, seconds=seconds)
+        measured = run_load(service.port, requests, connections=case.connections, seconds=seconds)
         busy = psutil.cpu_percent(percpu=True)[other] / 100 if other is not None else 0.0
-        time.sleep(SETTLE)
+        time.sleep(SETTLE_SECONDS)
         after = service.cpu()
-    used = Cpu(after.service - before.service, after.exporter - before.exporter)
-    return Run(measured, case.rows, used, busy, rest(output).lost["prediction log records"])
+    used = CpuSeconds(after.service - before.service, after.sidecar - before.sidecar)
+    return Run(measured, case.rows, used, busy, read_undelivered(output).lost["prediction log records"])
 
 
-def _beside(mode: str, bundle: Path) -> dict[str, str]:
+def _challenger_env(mode: str, bundle: Path) -> dict[str, str]:
     if mode == "none":
         return {}
     share = {"MODELTRACE_CHALLENGER_SHARE": "0.5"} if mode == "split" else {}
     return {"MODELTRACE_CHALLENGER": str(bundle), "MODELTRACE_CHALLENGER_MODE": mode, **share}
 
 
-def run(axes: Sequence[str], *, rounds: int, seconds: float, tell: Console) -> dict[str, Any]:
+def run(axes: Sequence[str], *, rounds: int, seconds: float, console: Console) -> dict[str, Any]:
     """All cases in both variants, `rounds` times."""
-    available = cores()
+    available = available_cores()
     runs: dict[tuple[Case, str], list[Run]] = {key: [] for key in product(cases(axes), VARIANTS)}
-    with tempfile.TemporaryDirectory() as name, receiver(available[0] if len(available) > 1 else None) as receiving:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        start_receiver(available[0] if len(available) > 1 else None) as receiving,
+    ):
         folder = Path(name)
         bundles = {
-            features: (build(folder, features), build(folder, features, version=2))
+            features: (build_bundle(folder, features), build_bundle(folder, features, version=2))
             for features in {case.features for case in cases(axes)}
         }
         for number, (case, variant) in product(range(rounds), runs):
-            tell.print(f"[dim]round {number + 1} of {rounds}: {case}, {variant}[/dim]")
+            console.print(f"[dim]round {number + 1} of {rounds}: {case}, {variant}[/dim]")
             env = {**_environment(receiving), **VARIANTS[variant]}
             runs[case, variant].append(measure(case, *bundles[case.features], env, seconds=seconds, folder=folder))
         receiver_name = receiving.name
@@ -200,12 +203,12 @@ def run(axes: Sequence[str], *, rounds: int, seconds: float, tell: Console) -> d
 
 
 def _environment(receiving: Receiver) -> dict[str, str]:
-    return {"OTEL_EXPORTER_OTLP_ENDPOINT": receiving.http, "OTEL_METRIC_EXPORT_INTERVAL": "5000"}
+    return {"OTEL_EXPORTER_OTLP_ENDPOINT": receiving.http_endpoint, "OTEL_METRIC_EXPORT_INTERVAL": "5000"}
 
 
 def summarise(axes: Sequence[str], runs: dict[tuple[Case, str], list[Run]]) -> dict[str, Any]:
     """A table an axis; medians over the rounds, ratios taken round by round."""
-    found = {case: _row(runs[case, "all"], runs[case, "none"]) for case in cases(axes)}
+    found = {case: _summarise_case(runs[case, "all"], runs[case, "none"]) for case in cases(axes)}
     tables = {axis: {str(value): found[Case()._replace(**{axis: value})] for value in AXES[axis]} for axis in axes}
     void = [f"{axis} {value}" for axis in axes for value, line in tables[axis].items() if line["void"]]
     usual = found[Case()]
@@ -217,28 +220,28 @@ def summarise(axes: Sequence[str], runs: dict[tuple[Case, str], list[Run]]) -> d
     }
 
 
-def _row(every: list[Run], none: list[Run]) -> dict[str, Any]:
-    pairs = list(zip(every, none, strict=True))
+def _summarise_case(all_runs: list[Run], none_runs: list[Run]) -> dict[str, Any]:
+    pairs = list(zip(all_runs, none_runs, strict=True))
     return {
         "ratio": round(median(a.rate / b.rate for a, b in pairs), 3),
         "cpu_ratio": round(median(a.service_us / b.service_us for a, b in pairs), 3),
-        "void": any(one.other_core > SATURATED for one in (*every, *none)),
+        "void": any(one.other_core_usage > MAX_CORE_USAGE for one in (*all_runs, *none_runs)),
         **{
             variant: {
                 "rows_per_second": round(median(one.rate for one in runs)),
                 "p50_ms": round(1000 * median(one.load.quantile(0.5) for one in runs), 1),
                 "p99_ms": round(1000 * median(one.load.quantile(0.99) for one in runs), 1),
                 "service_cpu_us": round(median(one.service_us for one in runs), 1),
-                "exporter_cpu_us": round(median(one.exporter_us for one in runs), 1),
+                "exporter_cpu_us": round(median(one.sidecar_us for one in runs), 1),
                 "failed": sum(one.load.failed for one in runs),
-                "lost": sum(one.lost for one in runs),
+                "lost": sum(one.lost_records for one in runs),
             }
-            for variant, runs in (("all", every), ("none", none))
+            for variant, runs in (("all", all_runs), ("none", none_runs))
         },
     }
 
 
-def show(result: dict[str, Any]) -> None:
+def print_result(result: dict[str, Any]) -> None:
     """The result for people."""
     console = Console(width=max(Console().width, 130))
     for axis, lines in result["axes"].items():
@@ -273,8 +276,8 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=list(AXES), metavar="AXIS", help="one of the axes")
     arguments = parser.parse_args()
     axes = arguments.only or list(AXES)
-    result = run(axes, rounds=arguments.rounds, seconds=arguments.seconds, tell=Console(stderr=True))
-    print(json.dumps(result)) if arguments.json else show(result)
+    result = run(axes, rounds=arguments.rounds, seconds=arguments.seconds, console=Console(stderr=True))
+    print(json.dumps(result)) if arguments.json else print_result(result)
 
 
 if __name__ == "__main__":

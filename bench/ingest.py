@@ -22,51 +22,51 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from rich.console import Console
 
-from bench.processes import free_port, running
+from bench.processes import free_port, run_module
 
-BATCH = 512
+ITEMS_PER_REQUEST = 512
 SENDERS = 4
 
 
-def attributes(count: int) -> list[KeyValue]:
+def make_attributes(count: int) -> list[KeyValue]:
     """Attributes as a prediction's spans have them: short strings."""
     return [KeyValue(key=f"bench.attribute.{i}", value=AnyValue(string_value=f"value {i}")) for i in range(count)]
 
 
-def spans(number: int) -> tuple[bytes, str]:
-    """A request of `BATCH` spans in one trace; the trace's ID."""
+def encode_spans(number: int) -> tuple[bytes, str]:
+    """A request of `ITEMS_PER_REQUEST` spans in one trace; the trace's ID."""
     request = ExportTraceServiceRequest()
     group = request.resource_spans.add()
     group.resource.attributes.append(KeyValue(key="service.name", value=AnyValue(string_value="bench")))
     scope = group.scope_spans.add()
     trace_id = os.urandom(16)
     now = time.time_ns()
-    for index in range(BATCH):
+    for index in range(ITEMS_PER_REQUEST):
         span = scope.spans.add(
             trace_id=trace_id, span_id=os.urandom(8), name=f"span {index % 4}", kind=2,
             start_time_unix_nano=now, end_time_unix_nano=now + 1_000_000 + number,
         )  # fmt: skip
-        span.attributes.extend(attributes(8))
+        span.attributes.extend(make_attributes(8))
     return request.SerializeToString(), trace_id.hex()
 
 
-def records(_: int) -> tuple[bytes, str]:
-    """A request of `BATCH` log records in one trace; the trace's ID."""
+def encode_log_records(_: int) -> tuple[bytes, str]:
+    """A request of `ITEMS_PER_REQUEST` log records in one trace; the trace's ID."""
     request = ExportLogsServiceRequest()
     group = request.resource_logs.add()
     group.resource.attributes.append(KeyValue(key="service.name", value=AnyValue(string_value="bench")))
     scope = group.scope_logs.add()
     trace_id = os.urandom(16)
-    for _ in range(BATCH):
+    for _ in range(ITEMS_PER_REQUEST):
         record = scope.log_records.add(
             trace_id=trace_id, span_id=os.urandom(8), time_unix_nano=time.time_ns(), severity_number=9,
             body=AnyValue(string_value="a line of an ordinary length, as an access log has it"),
         )  # fmt: skip
-        record.attributes.extend(attributes(8))
+        record.attributes.extend(make_attributes(8))
     return request.SerializeToString(), trace_id.hex()
 
 
-def send(url: str, bodies: Sequence[bytes]) -> float:
+def send_requests(url: str, bodies: Sequence[bytes]) -> float:
     """Send all bodies over a few connections; the seconds it took. A refusal is an error: the figure would lie."""
     with httpx.Client() as client, ThreadPoolExecutor(SENDERS) as pool:
         start = time.perf_counter()
@@ -79,9 +79,9 @@ def send(url: str, bodies: Sequence[bytes]) -> float:
         return time.perf_counter() - start
 
 
-def visible(hub: str, otlp: str) -> float:
+def measure_visibility_latency(hub: str, otlp: str) -> float:
     """Seconds from the last byte of a small request sent to its trace in the JSON API."""
-    body, trace_id = spans(0)
+    body, trace_id = encode_spans(0)
     httpx.post(f"{otlp}/v1/traces", content=body, headers={"Content-Type": "application/x-protobuf"}).raise_for_status()
     start = time.perf_counter()
     while True:
@@ -92,32 +92,32 @@ def visible(hub: str, otlp: str) -> float:
             time.sleep(0.001)
 
 
-def parse_rate(bodies: Sequence[bytes]) -> float:
+def measure_parse_rate(bodies: Sequence[bytes]) -> float:
     """Spans a second that one core parses and does nothing else with."""
     start = time.perf_counter()
     for body in bodies:
         ExportTraceServiceRequest.FromString(body)
-    return len(bodies) * BATCH / (time.perf_counter() - start)
+    return len(bodies) * ITEMS_PER_REQUEST / (time.perf_counter() - start)
 
 
 def run(batches: int) -> dict[str, Any]:
     """Both signals into a fresh hub."""
     page, http = free_port(), free_port()
     hub, otlp = f"http://127.0.0.1:{page}", f"http://127.0.0.1:{http}"
-    trace_bodies = [spans(i)[0] for i in range(batches)]
-    log_bodies = [records(i)[0] for i in range(batches)]
+    trace_bodies = [encode_spans(i)[0] for i in range(batches)]
+    log_bodies = [encode_log_records(i)[0] for i in range(batches)]
     with tempfile.TemporaryDirectory() as folder:
         arguments = ["modeltrace_hub", "--data", folder, "--port", str(page), "--http-port", str(http)]
-        with running([*arguments, "--grpc-port", str(free_port())], ready=f"{hub}/healthz"):
-            span_rate = batches * BATCH / send(f"{otlp}/v1/traces", trace_bodies)
-            log_rate = batches * BATCH / send(f"{otlp}/v1/logs", log_bodies)
-            latency = median(visible(hub, otlp) for _ in range(20))
+        with run_module([*arguments, "--grpc-port", str(free_port())], ready_url=f"{hub}/healthz"):
+            span_rate = batches * ITEMS_PER_REQUEST / send_requests(f"{otlp}/v1/traces", trace_bodies)
+            log_rate = batches * ITEMS_PER_REQUEST / send_requests(f"{otlp}/v1/logs", log_bodies)
+            latency = median(measure_visibility_latency(hub, otlp) for _ in range(20))
     return {
-        "ratio": round(span_rate / parse_rate(trace_bodies), 4),
+        "ratio": round(span_rate / measure_parse_rate(trace_bodies), 4),
         "spans_per_second": round(span_rate),
         "log_records_per_second": round(log_rate),
         "visible_ms": round(1000 * latency, 2),
-        "sent_each": batches * BATCH,
+        "sent_each": batches * ITEMS_PER_REQUEST,
     }
 
 
@@ -125,7 +125,9 @@ def main() -> None:
     """Read the arguments, run, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.add_argument("--batches", type=int, default=200, help=f"requests of {BATCH} items each (default: 200)")
+    parser.add_argument(
+        "--batches", type=int, default=200, help=f"requests of {ITEMS_PER_REQUEST} items each (default: 200)"
+    )
     arguments = parser.parse_args()
     result = run(arguments.batches)
     if arguments.json:

@@ -16,24 +16,24 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from bench.callgrind import ValgrindError, count, run_natively, valgrind_version
 from bench.baseline import (
     Entry,
     Platform,
+    current_platform,
     find_instructions,
     installed_libraries,
     read_entries,
     replace_entry,
-    this_platform,
     write_entries,
 )
+from bench.callgrind import ValgrindError, count_instructions, run_natively, valgrind_version
 
 PROGRAMS: Final = ("service", "sidecar")
 TOLERANCE: Final = 0.03
 UPDATE: Final = "./dev bench instructions --update"
 
 
-def run(tell: Console) -> dict[str, int]:
+def count_all(console: Console) -> dict[str, int]:
     """Count both programs. Takes about 30 s of CPU time.
 
     Raises:
@@ -45,12 +45,12 @@ def run(tell: Console) -> dict[str, int]:
             run_natively(program, folder)
         counts = {}
         for program in PROGRAMS:
-            tell.print(f"[dim]counting: {program}[/dim]")
-            counts[program] = count(program, folder)
+            console.print(f"[dim]counting: {program}[/dim]")
+            counts[program] = count_instructions(program, folder)
         return counts
 
 
-def differences(counted: dict[str, int], expected: dict[str, int]) -> list[str]:
+def find_differences(counted: dict[str, int], expected: dict[str, int]) -> list[str]:
     """What differs from the committed counts by more than the tolerance, with what to do about it."""
     found = []
     for program, number in counted.items():
@@ -74,17 +74,17 @@ def summarise(counted: dict[str, int], expected: dict[str, int] | None) -> dict[
         "instructions": counted,
         "committed": expected,
         "ratios": ratios,
-        "differences": differences(counted, expected) if expected else [],
+        "differences": find_differences(counted, expected) if expected else [],
     }
 
 
-def missing(here: Platform, libraries: dict[str, str]) -> str:
+def no_baseline_message(platform: Platform, libraries: dict[str, str]) -> str:
     """Say that there is nothing to compare with."""
     versions = ", ".join(f"{name} {number}" for name, number in libraries.items())
-    return f"no committed figure for {here} with {versions}; {UPDATE} records one"
+    return f"no committed figure for {platform} with {versions}; {UPDATE} records one"
 
 
-def show(result: dict[str, Any]) -> None:
+def print_result(result: dict[str, Any]) -> None:
     """The result for people."""
     table = Table("program", "instructions per prediction", "committed", "ratio")
     for program, number in result["instructions"].items():
@@ -103,18 +103,18 @@ def main() -> None:
     arguments = parser.parse_args()
     tell = Console(stderr=True, soft_wrap=True)
     try:
-        here, libraries = this_platform(valgrind_version()), installed_libraries()
-        counted = run(tell)
+        here, libraries = current_platform(valgrind_version()), installed_libraries()
+        counted = count_all(tell)
     except ValgrindError as error:
         sys.exit(f"bench instructions: {error}")
     entries = read_entries()
     result = summarise(counted, find_instructions(entries, here, libraries))
-    print(json.dumps(result)) if arguments.json else show(result)
+    print(json.dumps(result)) if arguments.json else print_result(result)
     if arguments.update:
         write_entries(replace_entry(entries, Entry(here, libraries, counted)))
         tell.print(f"recorded for {here}")
     elif result["committed"] is None:
-        tell.print(missing(here, libraries))
+        tell.print(no_baseline_message(here, libraries))
     elif result["differences"]:
         sys.exit("\n".join(result["differences"]))
 

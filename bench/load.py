@@ -14,11 +14,11 @@ from typing import cast
 import httptools
 import uvloop
 
-LAST_ANSWER_SECONDS = 60
+RESPONSE_TIMEOUT = 60
 
 
 @dataclass(frozen=True)
-class Load:
+class LoadResult:
     """What one run measured. Latencies are in seconds."""
 
     requests: int
@@ -31,16 +31,16 @@ class Load:
         """Requests answered a second."""
         return self.requests / self.seconds
 
-    def quantile(self, share: float) -> float:
+    def quantile(self, q: float) -> float:
         """The latency that `share` of the requests stayed below."""
         ordered = sorted(self.latencies)
-        return ordered[min(int(share * len(ordered)), len(ordered) - 1)]
+        return ordered[min(int(q * len(ordered)), len(ordered) - 1)]
 
 
 class _Connection(asyncio.Protocol):
     """One connection: send, wait for the answer, send the next."""
 
-    def __init__(self, run: "_Run") -> None:
+    def __init__(self, run: "_LoadRun") -> None:
         self._run = run
         self._parser = httptools.HttpResponseParser(self)
         self._sent = 0.0
@@ -58,56 +58,56 @@ class _Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         now = time.perf_counter()
-        self._run.count(self._parser.get_status_code(), now - self._sent)
-        if now < self._run.until:
+        self._run.record_response(self._parser.get_status_code(), now - self._sent)
+        if now < self._run.deadline:
             self._send()
         else:
             self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._run.ended(broken=exc is not None)
+        self._run.on_connection_closed(broken=exc is not None)
 
 
-class _Run:
+class _LoadRun:
     def __init__(self, requests: Sequence[bytes], connections: int, until: float) -> None:
         self.requests = cycle(requests)
-        self.until = until
+        self.deadline = until
         self.latencies: list[float] = []
         self.failed = 0
         self._open = connections
         self.done = asyncio.get_running_loop().create_future()
 
-    def count(self, status: int, seconds: float) -> None:
+    def record_response(self, status: int, seconds: float) -> None:
         self.latencies.append(seconds)
         self.failed += status != 200
 
-    def ended(self, *, broken: bool) -> None:
+    def on_connection_closed(self, *, broken: bool) -> None:
         self.failed += broken
         self._open -= 1
         if not self._open:
             self.done.set_result(None)
 
 
-async def _load(port: int, requests: Sequence[bytes], connections: int, seconds: float) -> Load:
+async def _run_load(port: int, requests: Sequence[bytes], connections: int, seconds: float) -> LoadResult:
     loop = asyncio.get_running_loop()
     start = time.perf_counter()
-    run = _Run(requests, connections, start + seconds)
+    run = _LoadRun(requests, connections, start + seconds)
     for _ in range(connections):
         await loop.create_connection(lambda: _Connection(run), "127.0.0.1", port)
-    await asyncio.wait_for(run.done, seconds + LAST_ANSWER_SECONDS)
-    return Load(len(run.latencies), run.failed, time.perf_counter() - start, run.latencies)
+    await asyncio.wait_for(run.done, seconds + RESPONSE_TIMEOUT)
+    return LoadResult(len(run.latencies), run.failed, time.perf_counter() - start, run.latencies)
 
 
-def load(port: int, requests: Sequence[bytes], *, connections: int = 16, seconds: float = 5.0) -> Load:
+def run_load(port: int, requests: Sequence[bytes], *, connections: int = 16, seconds: float = 5.0) -> LoadResult:
     """Send `requests` round and round over `connections` for `seconds`, to the loopback port.
 
     Raises:
         TimeoutError: an answer was still not there a minute later.
     """
-    return uvloop.run(_load(port, requests, connections, seconds))
+    return uvloop.run(_run_load(port, requests, connections, seconds))
 
 
-def post(path: str, body: bytes) -> bytes:
+def encode_post(path: str, body: bytes) -> bytes:
     """One request, as it goes over the wire."""
     head = (
         f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"

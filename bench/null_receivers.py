@@ -13,27 +13,27 @@ from pathlib import Path
 import duckdb
 
 from bench import receiver
-from bench.processes import free_port, started
+from bench.processes import free_port, run_process
 from modeltrace.telemetry.names import EVENT_PREDICTION
 from modeltrace_hub.store import FILE_NAME
 
-COUNTS = Path(__file__).with_name("data_loss.yaml")
+COUNT_CONFIG = Path(__file__).with_name("data_loss.yaml")
 # Nobody listens there: discard, RFC 863.
-NOWHERE = "http://127.0.0.1:9"
+UNREACHABLE_ENDPOINT = "http://127.0.0.1:9"
 
 
 @dataclass
-class Sink:
+class NullReceiver:
     """Who takes the telemetry. `arrived` is known once it has stopped."""
 
     name: str
     endpoint: str
-    taken: Callable[[], int]
-    arrived: Counter[str] = field(default_factory=Counter)
+    count_received: Callable[[], int]
+    received: Counter[str] = field(default_factory=Counter)
 
 
 @contextmanager
-def hub(folder: Path, core: int | None) -> Iterator[Sink]:
+def hub(folder: Path, core: int | None) -> Iterator[NullReceiver]:
     """A hub; its database is counted when it has stopped."""
     page, http = free_port(), free_port()
     url = f"http://127.0.0.1:{page}"
@@ -45,9 +45,9 @@ def hub(folder: Path, core: int | None) -> Iterator[Sink]:
             signals = json.load(answer)["signals"]
         return int(signals["traces"]["stored"] + signals["logs"]["stored"])
 
-    sink = Sink("hub", f"http://127.0.0.1:{http}", taken)
+    sink = NullReceiver("hub", f"http://127.0.0.1:{http}", taken)
     command = [sys.executable, "-m", "modeltrace_hub", "--data", str(data), *ports]
-    with started(command, ready=f"{url}/healthz", core=core):
+    with run_process(command, ready_url=f"{url}/healthz", core=core):
         yield sink
     with duckdb.connect(data / FILE_NAME, read_only=True) as store:
         for what, query in (
@@ -55,23 +55,23 @@ def hub(folder: Path, core: int | None) -> Iterator[Sink]:
             ("prediction log records", f"SELECT count(*) FROM logs WHERE event_name = '{EVENT_PREDICTION}'"),  # noqa: S608  ours
         ):
             (number,) = store.execute(query).fetchone() or (0,)
-            sink.arrived[what] = number
+            sink.received[what] = number
 
 
 @contextmanager
-def collector(folder: Path, core: int | None) -> Iterator[Sink]:
+def collector(folder: Path, core: int | None) -> Iterator[NullReceiver]:
     """A Collector that counts; it has written down the last of it when it has stopped."""
     counts = Path(tempfile.mkdtemp(dir=folder), "counts.jsonl")
-    with receiver.collector([receiver.CONFIG, COUNTS], core, {"BENCH_COUNTS": str(counts)}) as receiving:
+    with receiver.start_collector([receiver.CONFIG, COUNT_CONFIG], core, {"BENCH_COUNTS": str(counts)}) as receiving:
 
         def taken() -> int:
-            accepted = receiving.accepted()
+            accepted = receiving.count_accepted()
             return accepted["spans"] + accepted["log records"]
 
-        sink = Sink("Collector", receiving.http, taken)
+        sink = NullReceiver("Collector", receiving.http_endpoint, taken)
         yield sink
     with counts.open() as lines:
-        sink.arrived = read_counts(lines)
+        sink.received = read_counts(lines)
 
 
 def read_counts(lines: Iterable[str]) -> Counter[str]:
@@ -87,6 +87,6 @@ def read_counts(lines: Iterable[str]) -> Counter[str]:
 
 
 @contextmanager
-def nobody(_: Path, __: int | None) -> Iterator[Sink]:
+def unreachable(_: Path, __: int | None) -> Iterator[NullReceiver]:
     """An endpoint where nobody listens."""
-    yield Sink("nobody", NOWHERE, lambda: 0, Counter({"spans": 0, "prediction log records": 0}))
+    yield NullReceiver("nobody", UNREACHABLE_ENDPOINT, lambda: 0, Counter({"spans": 0, "prediction log records": 0}))

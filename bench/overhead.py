@@ -20,84 +20,96 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from bench.example import Example, example
-from bench.load import Load, load, post
-from bench.processes import Pins, cpu_seconds, free_port, move, started, tree
-from bench.receiver import Receiver, receiver
+from bench.example import Example, prepare_example
+from bench.load import LoadResult, encode_post, run_load
+from bench.processes import CoreAssignment, cpu_seconds, free_port, pin_process, process_tree, run_process
+from bench.receiver import Receiver, start_receiver
 
-NOTHING = {"OTEL_SDK_DISABLED": "true", "MODELTRACE_STORE": "none"}
+NO_TELEMETRY = {"OTEL_SDK_DISABLED": "true", "MODELTRACE_STORE": "none"}
 BATCHING = {"MODELTRACE_BATCHING": "true"}
 ONNX = {"MODELTRACE_ENGINE": "onnx"}
 # The SDK's own processors and exporters beside the stock instrumentation; what it says of itself costs much, and is off
 # by its default. Port 9 (discard, RFC 863) is where nobody
 # listens.
-STOCK = {"MODELTRACE_INSTRUMENTATION": "sdk", "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED": "false"}
+SDK = {"MODELTRACE_INSTRUMENTATION": "sdk", "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED": "false"}
 VARIANTS: dict[str, dict[str, str]] = {
-    "none": NOTHING,
+    "none": NO_TELEMETRY,
     "all": {},
     "all, dead endpoint": {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"},
-    "all, stock": STOCK,
-    "none, batching": {**NOTHING, **BATCHING},
+    "all, stock": SDK,
+    "none, batching": {**NO_TELEMETRY, **BATCHING},
     "all, batching": BATCHING,
-    "none, ONNX": {**NOTHING, **ONNX},
+    "none, ONNX": {**NO_TELEMETRY, **ONNX},
     "all, ONNX": ONNX,
-    "none, batching, ONNX": {**NOTHING, **BATCHING, **ONNX},
+    "none, batching, ONNX": {**NO_TELEMETRY, **BATCHING, **ONNX},
     "all, batching, ONNX": {**BATCHING, **ONNX},
 }
 BARE = "bare FastAPI"
-SATURATED = 0.95
+MAX_CORE_USAGE = 0.95
 
 
 @dataclass(frozen=True)
 class Run:
     """One run: what the load measured, what it cost, and how busy the other core was."""
 
-    load: Load
-    other_core: float
+    load: LoadResult
+    other_core_usage: float
     service_cpu: float  # seconds, of the service and its workers
-    exporter_cpu: float  # seconds, of the exporter process
+    sidecar_cpu: float  # seconds, of the exporter process
     receiver_cpu: float
 
 
-def measure(command: list[str], ready: str, port: int, env: dict[str, str], requests: list[bytes], *,
-            seconds: float, connections: int, pins: Pins, receiving: psutil.Process) -> Run:  # fmt: skip
+def measure(
+    command: list[str],
+    ready_url: str,
+    port: int,
+    env: dict[str, str],
+    requests: list[bytes],
+    *,
+    seconds: float,
+    connections: int,
+    pins: CoreAssignment,
+    receiver_process: psutil.Process,
+) -> Run:
     """One run of one variant."""
-    with started(command, ready=ready, env=env, core=pins.service) as process:
-        exporters = [one for one in tree(process.pid) if "modeltrace.sidecar" in one.cmdline()]
+    with run_process(command, ready_url=ready_url, env=env, core=pins.service) as process:
+        sidecars = [one for one in process_tree(process.pid) if "modeltrace.sidecar" in one.cmdline()]
         if pins.other is not None:
-            for one in exporters:
-                move(one, pins.other)
-        load(port, requests, seconds=min(2.0, seconds), connections=connections)
-        mine = [one for one in tree(process.pid) if one not in exporters]
-        before = cpu_seconds(mine), cpu_seconds(exporters), cpu_seconds([receiving])
+            for one in sidecars:
+                pin_process(one, pins.other)
+        run_load(port, requests, seconds=min(2.0, seconds), connections=connections)
+        service_processes = [one for one in process_tree(process.pid) if one not in sidecars]
+        before = cpu_seconds(service_processes), cpu_seconds(sidecars), cpu_seconds([receiver_process])
         psutil.cpu_percent(percpu=True)  # what the next call says is since this one
-        measured = load(port, requests, seconds=seconds, connections=connections)
+        measured = run_load(port, requests, seconds=seconds, connections=connections)
         busy = psutil.cpu_percent(percpu=True)[pins.other or 0] / 100
-        after = cpu_seconds(mine), cpu_seconds(exporters), cpu_seconds([receiving])
+        after = cpu_seconds(service_processes), cpu_seconds(sidecars), cpu_seconds([receiver_process])
         return Run(measured, busy, *(b - a for a, b in zip(before, after, strict=True)))
 
 
-def run(names: list[str], *, rounds: int, seconds: float, connections: int, tell: Console) -> dict[str, Any]:
+def run(names: list[str], *, rounds: int, seconds: float, connections: int, console: Console) -> dict[str, Any]:
     """The variants named, `rounds` times."""
-    pins = Pins.take()
+    pins = CoreAssignment.assign()
     results: dict[str, list[Run]] = {name: [] for name in names}
-    with tempfile.TemporaryDirectory() as folder, receiver(pins.other) as receiving:
-        model = example(Path(folder))
-        requests = [post("/predict", orjson.dumps({"features": row})) for row in model.rows]
+    with tempfile.TemporaryDirectory() as folder, start_receiver(pins.other) as receiving:
+        model = prepare_example(Path(folder))
+        requests = [encode_post("/predict", orjson.dumps({"features": row})) for row in model.rows]
         (process,) = (one for one in psutil.Process().children() if one.is_running())
         for number in range(rounds):
             for name in names:
-                tell.print(f"[dim]round {number + 1} of {rounds}: {name}[/dim]", end="\r")
-                command, ready, port, env = _how(name, model, receiving, Path(folder))
+                console.print(f"[dim]round {number + 1} of {rounds}: {name}[/dim]", end="\r")
+                command, ready, port, env = _build_command(name, model, receiving, Path(folder))
                 results[name].append(
                     measure(command, ready, port, env, requests, seconds=seconds, connections=connections, pins=pins,
-                            receiving=process)
+                            receiver_process=process)
                 )  # fmt: skip
         return {**summarise(results), "pinned": pins.service is not None, "receiver": receiving.name,
                 "connections": connections}  # fmt: skip
 
 
-def _how(name: str, model: Example, receiving: Receiver, folder: Path) -> tuple[list[str], str, int, dict[str, str]]:
+def _build_command(
+    name: str, model: Example, receiving: Receiver, folder: Path
+) -> tuple[list[str], str, int, dict[str, str]]:
     port = free_port()
     if name == BARE:
         command = [sys.executable, "-m", "uvicorn", "--factory", "bench.bare:create_app", "--port", str(port)]
@@ -105,7 +117,7 @@ def _how(name: str, model: Example, receiving: Receiver, folder: Path) -> tuple[
         return command, f"http://127.0.0.1:{port}/docs", port, {"BENCH_MODEL": str(model.joblib)}
     command = [sys.executable, "-m", "modeltrace", "serve", str(model.bundle), "--port", str(port)]
     env = {
-        "OTEL_EXPORTER_OTLP_ENDPOINT": receiving.http,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": receiving.http_endpoint,
         "OTEL_METRIC_EXPORT_INTERVAL": "5000",
         "MODELTRACE_SPOOL_DIR": str(folder / "spool"),
         "MODELTRACE_STORE": str(folder / "predictions.db"),
@@ -133,15 +145,15 @@ def summarise(results: dict[str, list[Run]]) -> dict[str, Any]:
             "of_bare": _ratio(runs, bare),
             "service_cpu_ms": round(median(one.service_cpu / n for one, n in zip(runs, thousands, strict=True)) * 1000),
             "exporter_cpu_ms": round(
-                median(one.exporter_cpu / n for one, n in zip(runs, thousands, strict=True)) * 1000
+                median(one.sidecar_cpu / n for one, n in zip(runs, thousands, strict=True)) * 1000
             ),
             "receiver_cpu_ms": round(
                 median(one.receiver_cpu / n for one, n in zip(runs, thousands, strict=True)) * 1000
             ),
             "failed": sum(one.load.failed for one in runs),
-            "other_core_busy": round(max(one.other_core for one in runs), 2),
+            "other_core_busy": round(max(one.other_core_usage for one in runs), 2),
         }
-    void = [name for name, runs in results.items() if any(one.other_core > SATURATED for one in runs)]
+    void = [name for name, runs in results.items() if any(one.other_core_usage > MAX_CORE_USAGE for one in runs)]
     ratio = table["all"]["of_none"] if "all" in table else None
     return {"ratio": ratio, "void": void, "rounds": len(bare), "variants": table}
 
@@ -161,7 +173,7 @@ def main() -> None:
     arguments = parser.parse_args()
     names = [BARE, *(name for name in VARIANTS if not arguments.only or name in (*arguments.only, "none"))]
     result = run(names, rounds=arguments.rounds, seconds=arguments.seconds, connections=arguments.connections,
-                 tell=Console(stderr=True))  # fmt: skip
+                 console=Console(stderr=True))  # fmt: skip
     if arguments.json:
         print(json.dumps(result))
         return

@@ -11,13 +11,13 @@ from pathlib import Path
 import platformdirs
 from prometheus_client.parser import text_string_to_metric_families
 
-from bench.processes import free_port, running, started
+from bench.processes import free_port, run_module, run_process
 from stack.cache import Cache
 from stack.components import read_components
 
 CONFIG = Path(__file__).with_name("collector.yaml")
 # What arrived, as the Collector and the hub name it.
-ACCEPTED = {
+ACCEPTED_METRICS = {
     "spans": ("otelcol_receiver_accepted_spans", "traces"),
     "log records": ("otelcol_receiver_accepted_log_records", "logs"),
     "metric points": ("otelcol_receiver_accepted_metric_points", "metrics"),
@@ -29,26 +29,26 @@ class Receiver:
     """Where OTLP goes, and how many items of each kind have arrived so far."""
 
     name: str
-    http: str
-    grpc: str
-    accepted: Callable[[], dict[str, int]]
+    http_endpoint: str
+    grpc_endpoint: str
+    count_accepted: Callable[[], dict[str, int]]
 
 
 @contextmanager
-def receiver(core: int | None) -> Iterator[Receiver]:
+def start_receiver(core: int | None) -> Iterator[Receiver]:
     """A receiver on `core`, until the block ends."""
-    with collector([CONFIG], core) if collector_binary().exists() else _hub(core) as receiving:
+    with start_collector([CONFIG], core) if collector_path().exists() else _start_hub(core) as receiving:
         yield receiving
 
 
-def collector_binary() -> Path:
+def collector_path() -> Path:
     """Where the Collector is, if it is built."""
     part = read_components().components["otelcol"]
     return Cache(platformdirs.user_cache_path("modeltrace") / "stack").folder("otelcol", part) / "otelcol"
 
 
 @contextmanager
-def collector(configs: Sequence[Path], core: int | None, env: dict[str, str] | None = None) -> Iterator[Receiver]:
+def start_collector(configs: Sequence[Path], core: int | None, env: dict[str, str] | None = None) -> Iterator[Receiver]:
     """A Collector with these configurations, which take their ports, and what is in `env`, from the environment."""
     http, grpc, health, metrics = (free_port() for _ in range(4))
     ports = {
@@ -57,39 +57,39 @@ def collector(configs: Sequence[Path], core: int | None, env: dict[str, str] | N
         "BENCH_HEALTH_PORT": str(health),
         "BENCH_METRICS_PORT": str(metrics),
     }
-    command = [str(collector_binary()), *(f"--config={config}" for config in configs)]
-    with started(command, ready=f"http://127.0.0.1:{health}/", env={**ports, **(env or {})}, core=core):
+    command = [str(collector_path()), *(f"--config={config}" for config in configs)]
+    with run_process(command, ready_url=f"http://127.0.0.1:{health}/", env={**ports, **(env or {})}, core=core):
         yield Receiver(
             f"Collector {read_components().components['otelcol'].version}",
             f"http://127.0.0.1:{http}",
             f"http://127.0.0.1:{grpc}",
-            partial(_accepted_by_collector, f"http://127.0.0.1:{metrics}/metrics"),
+            partial(_count_collector_items, f"http://127.0.0.1:{metrics}/metrics"),
         )
 
 
 @contextmanager
-def _hub(core: int | None) -> Iterator[Receiver]:
+def _start_hub(core: int | None) -> Iterator[Receiver]:
     """A hub that keeps everything in memory."""
     page, http, grpc = (free_port() for _ in range(3))
     ports = ["--port", str(page), "--http-port", str(http), "--grpc-port", str(grpc)]
     url = f"http://127.0.0.1:{page}"
-    with running(["modeltrace_hub", "--memory", *ports], ready=f"{url}/healthz", core=core):
-        accepted = partial(_accepted_by_hub, f"{url}/api/stats")
+    with run_module(["modeltrace_hub", "--memory", *ports], ready_url=f"{url}/healthz", core=core):
+        accepted = partial(_count_hub_items, f"{url}/api/stats")
         yield Receiver("hub", f"http://127.0.0.1:{http}", f"http://127.0.0.1:{grpc}", accepted)
 
 
-def _accepted_by_collector(metrics: str) -> dict[str, int]:
+def _count_collector_items(metrics: str) -> dict[str, int]:
     totals: dict[str, float] = {}
     for family in text_string_to_metric_families(_read(metrics).decode()):
         for sample in family.samples:
             name = sample.name.removesuffix("_total")
             totals[name] = totals.get(name, 0) + sample.value
-    return {what: int(totals.get(name, 0)) for what, (name, _) in ACCEPTED.items()}
+    return {what: int(totals.get(name, 0)) for what, (name, _) in ACCEPTED_METRICS.items()}
 
 
-def _accepted_by_hub(stats: str) -> dict[str, int]:
+def _count_hub_items(stats: str) -> dict[str, int]:
     signals = json.loads(_read(stats))["signals"]
-    return {what: int(signals[name]["received"]) for what, (_, name) in ACCEPTED.items()}
+    return {what: int(signals[name]["received"]) for what, (_, name) in ACCEPTED_METRICS.items()}
 
 
 def _read(url: str) -> bytes:

@@ -25,30 +25,30 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from bench.example import example
-from bench.load import load, post
-from bench.processes import Pins
-from bench.receiver import receiver
-from bench.subject import served
+from bench.example import prepare_example
+from bench.load import encode_post, run_load
+from bench.processes import CoreAssignment
+from bench.receiver import start_receiver
+from bench.subject import run_subject
 
 MB = 1e6
-SAMPLE_SECONDS = 1.0
+SAMPLE_INTERVAL = 1.0
 # Seconds of load between two lines of progress.
-SLICE = 10.0
-WARM_UP = 0.2
+PROGRESS_INTERVAL = 10.0
+WARM_UP_SHARE = 0.2
 BLOCKS = 20
 RESAMPLES = 500
 BATCH_ROWS = 100
-SHORTEST = 0.5
+MIN_MINUTES = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One look at one process: seconds since the start, bytes, open file descriptors."""
 
-    at: float
+    seconds: float
     rss: int
-    files: int
+    open_files: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,27 +56,27 @@ class Trend:
     """A slope with its standard error."""
 
     slope: float
-    error: float
+    standard_error: float
 
 
-def trend(at: Sequence[float], values: Sequence[float], *, seed: int = 0) -> Trend:
+def fit_trend(times: Sequence[float], values: Sequence[float], *, seed: int = 0) -> Trend:
     """The slope of the least-squares line, by the unit of `at`; its error by a bootstrap over blocks of residuals."""
-    x, y = np.asarray(at, dtype=float), np.asarray(values, dtype=float)
+    x, y = np.asarray(times, dtype=float), np.asarray(values, dtype=float)
     slope, intercept = np.polyfit(x, y, 1)
     fitted = slope * x + intercept
-    left = y - fitted
+    residuals = y - fitted
     length = max(1, len(x) // BLOCKS)
     starts = len(x) - length + 1
     random = np.random.default_rng(seed)
     slopes = []
     for _ in range(RESAMPLES):
         chosen = random.integers(0, starts, size=-(-len(x) // length))
-        resampled = np.concatenate([left[start : start + length] for start in chosen])[: len(x)]
+        resampled = np.concatenate([residuals[start : start + length] for start in chosen])[: len(x)]
         slopes.append(np.polyfit(x, fitted + resampled, 1)[0])
     return Trend(float(slope), float(np.std(slopes, ddof=1)))
 
 
-class Watch:
+class ProcessSampler:
     """Looks at processes every second, on a thread of its own."""
 
     def __init__(self, processes: Mapping[str, psutil.Process]) -> None:
@@ -95,7 +95,7 @@ class Watch:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._stopping.wait(SAMPLE_SECONDS):
+        while not self._stopping.wait(SAMPLE_INTERVAL):
             for name, process in self._processes.items():
                 with suppress(psutil.NoSuchProcess):
                     at = time.monotonic() - self._start
@@ -106,52 +106,54 @@ def summarise(samples: Mapping[str, Sequence[Sample]]) -> dict[str, Any]:
     """What a process began and ended with, and where it is heading."""
     found = {}
     for name, every in samples.items():
-        settled = every[int(WARM_UP * len(every)) :]
-        memory = trend([one.at / 3600 for one in settled], [one.rss / MB for one in settled])
+        settled = every[int(WARM_UP_SHARE * len(every)) :]
+        memory = fit_trend([one.seconds / 3600 for one in settled], [one.rss / MB for one in settled])
         found[name] = {
             "first_mb": round(every[0].rss / MB, 1),
             "settled_mb": round(settled[0].rss / MB, 1),
             "last_mb": round(every[-1].rss / MB, 1),
             "highest_mb": round(max(one.rss for one in every) / MB, 1),
             "mb_per_hour": round(memory.slope, 1),
-            "error_mb_per_hour": round(memory.error, 1),
-            "files_first": every[0].files,
-            "files_last": every[-1].files,
-            "files_most": max(one.files for one in every),
+            "error_mb_per_hour": round(memory.standard_error, 1),
+            "files_first": every[0].open_files,
+            "files_last": every[-1].open_files,
+            "files_most": max(one.open_files for one in every),
         }
     return found
 
 
-def run(minutes: float, *, connections: int, tell: Console) -> dict[str, Any]:
+def run(minutes: float, *, connections: int, console: Console) -> dict[str, Any]:
     """Load for so long."""
-    pins = Pins.take()
-    with tempfile.TemporaryDirectory() as name, receiver(pins.other) as receiving:
+    pins = CoreAssignment.assign()
+    with tempfile.TemporaryDirectory() as name, start_receiver(pins.other) as receiving:
         folder = Path(name)
         (taker,) = psutil.Process().children()
-        model = example(folder)
+        model = prepare_example(folder)
         batches = [model.rows[start : start + BATCH_ROWS] for start in (0, 20)]
         requests = [
-            *(post("/predict", orjson.dumps({"features": row})) for row in model.rows),
-            *(post("/predict/batch", orjson.dumps({"rows": rows})) for rows in batches),
+            *(encode_post("/predict", orjson.dumps({"features": row})) for row in model.rows),
+            *(encode_post("/predict/batch", orjson.dumps({"rows": rows})) for rows in batches),
         ]
         env = {
-            "OTEL_EXPORTER_OTLP_ENDPOINT": receiving.http,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": receiving.http_endpoint,
             "MODELTRACE_SPOOL_DIR": str(folder / "spool"),
             "MODELTRACE_STORE": str(folder / "predictions.db"),
         }
-        with served(model.bundle, env, core=pins.service, other=pins.other) as service:
-            watched = {"service": psutil.Process(service.pid), "exporter": service.exporters()[0], "receiver": taker}
+        with run_subject(model.bundle, env, core=pins.service, other_core=pins.other) as service:
+            watched = {"service": psutil.Process(service.pid), "exporter": service.sidecars()[0], "receiver": taker}
             sent = failed = 0
             until = time.monotonic() + 60 * minutes
-            with Watch(watched) as watch:
+            with ProcessSampler(watched) as watch:
                 while (left := until - time.monotonic()) > 0:
-                    part = load(service.port, requests, connections=connections, seconds=min(SLICE, max(left, 0.1)))
+                    part = run_load(
+                        service.port, requests, connections=connections, seconds=min(PROGRESS_INTERVAL, max(left, 0.1))
+                    )
                     sent += part.requests
                     failed += part.failed
                     last = (
                         f"{which} {looked[-1].rss / MB:.0f} MB" for which, looked in watch.samples.items() if looked
                     )
-                    tell.print(
+                    console.print(
                         "[dim]" + " · ".join(chain([f"{left / 60:.1f} min left, {sent:,} sent"], last)) + "[/dim]"
                     )
         processes = summarise(watch.samples)
@@ -166,7 +168,7 @@ def run(minutes: float, *, connections: int, tell: Console) -> dict[str, Any]:
         }
 
 
-def show(result: dict[str, Any]) -> None:
+def print_result(result: dict[str, Any]) -> None:
     """The result for people."""
     console = Console(width=max(Console().width, 110))
     table = Table(
@@ -203,10 +205,10 @@ def main() -> None:
     )
     parser.add_argument("--connections", type=int, default=16, help="requests in flight (default: 16)")
     arguments = parser.parse_args()
-    if arguments.minutes < SHORTEST:
-        parser.error(f"a line through less than {SHORTEST:g} minutes says nothing")
-    result = run(arguments.minutes, connections=arguments.connections, tell=Console(stderr=True))
-    print(json.dumps(result)) if arguments.json else show(result)
+    if arguments.minutes < MIN_MINUTES:
+        parser.error(f"a line through less than {MIN_MINUTES:g} minutes says nothing")
+    result = run(arguments.minutes, connections=arguments.connections, console=Console(stderr=True))
+    print(json.dumps(result)) if arguments.json else print_result(result)
 
 
 if __name__ == "__main__":

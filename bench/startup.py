@@ -38,7 +38,7 @@ from opentelemetry.sdk.resources import Resource
 from rich.console import Console
 from rich.table import Table
 
-from bench.processes import cpu_seconds, free_port, started, tree
+from bench.processes import cpu_seconds, free_port, process_tree, run_process
 from modeltrace.bundles.example import build_example
 from modeltrace.telemetry.export.process import SidecarProcess
 from modeltrace.telemetry.export.protocol import SidecarConfig, SidecarEvent
@@ -46,51 +46,53 @@ from modeltrace.telemetry.records.prediction import Origin
 
 REFERENCE = "import sklearn.linear_model, pandas, fastapi"
 # Seconds: between two looks, and until a prediction has to be answered.
-POLL, PATIENCE = 0.01, 60.0
-PREDICTED = "ml_predictions_synthetic_total{"
+POLL_INTERVAL, TIMEOUT = 0.01, 60.0
+PREDICTIONS_METRIC = "ml_predictions_synthetic_total{"
 
 
-class Start(NamedTuple):
+class StartupCost(NamedTuple):
     """What one start took, in seconds."""
 
     wall: float
     cpu: float
 
 
-def ended(arguments: Sequence[str], env: Mapping[str, str]) -> Start:
+def measure_exit(arguments: Sequence[str], env: Mapping[str, str]) -> StartupCost:
     """Run `python ARGUMENTS` to its end."""
     before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     subprocess.run([sys.executable, *arguments], env={**os.environ, **env}, stdout=subprocess.DEVNULL, check=True)
     wall, after = time.monotonic() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
-    return Start(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return StartupCost(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
 
-def ready(
-    arguments: Sequence[str], env: Mapping[str, str], url: str, until: Callable[[], None] = lambda: None
-) -> Start:
+def measure_ready(
+    arguments: Sequence[str], env: Mapping[str, str], url: str, wait: Callable[[], None] = lambda: None
+) -> StartupCost:
     """Run `python -m ARGUMENTS` until `url` answers 200 and `until` returns."""
     begun = time.monotonic()
-    with started([sys.executable, "-m", *arguments], ready=url, env=env, poll=POLL) as process:
-        until()
-        return Start(time.monotonic() - begun, cpu_seconds(tree(process.pid)))
+    with run_process(
+        [sys.executable, "-m", *arguments], ready_url=url, env=env, poll_interval=POLL_INTERVAL
+    ) as process:
+        wait()
+        return StartupCost(time.monotonic() - begun, cpu_seconds(process_tree(process.pid)))
 
 
-def predicted(metrics: str) -> None:
+def wait_for_prediction(metrics_url: str) -> None:
     """Wait until a service has answered a prediction, as its metrics say.
 
     Raises:
         RuntimeError: it has not in time.
     """
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline:
-        with suppress(OSError), urllib.request.urlopen(metrics, timeout=1) as answer:  # noqa: S310  loopback
-            if PREDICTED in answer.read().decode():
+        with suppress(OSError), urllib.request.urlopen(metrics_url, timeout=1) as answer:  # noqa: S310  loopback
+            if PREDICTIONS_METRIC in answer.read().decode():
                 return
-        time.sleep(POLL)
-    raise RuntimeError(f"no prediction after {PATIENCE:g} s, says {metrics}")
+        time.sleep(POLL_INTERVAL)
+    raise RuntimeError(f"no prediction after {TIMEOUT:g} s, says {metrics_url}")
 
 
-def exporter(folder: Path) -> Start:
+def measure_sidecar(folder: Path) -> StartupCost:
     """Start an exporter process with a prediction store."""
     config = SidecarConfig(
         signals=dict.fromkeys(("traces", "metrics", "logs"), ("http/protobuf", 1.0)),
@@ -114,15 +116,15 @@ def exporter(folder: Path) -> Start:
     begun = time.monotonic()
     process = SidecarProcess(Origin(_encode_resource(Resource({})).SerializeToString(), "bench"), config, hear)
     try:
-        if not taking.wait(PATIENCE):
-            raise RuntimeError(f"the exporter process is not ready after {PATIENCE:g} s")
+        if not taking.wait(TIMEOUT):
+            raise RuntimeError(f"the exporter process is not ready after {TIMEOUT:g} s")
         wall = time.monotonic() - begun
-        return Start(wall, cpu_seconds([one for one in psutil.Process().children() if one.pid not in below]))
+        return StartupCost(wall, cpu_seconds([one for one in psutil.Process().children() if one.pid not in below]))
     finally:
-        process.stop(time.monotonic() + PATIENCE)
+        process.stop(time.monotonic() + TIMEOUT)
 
 
-def starts(folder: Path, bundle: Path) -> dict[str, Callable[[], Start]]:
+def startup_measurements(folder: Path, bundle: Path) -> dict[str, Callable[[], StartupCost]]:
     """Every start, on free ports, with all of its files in one folder."""
     port, page, grpc, http = (free_port() for _ in range(4))
     service, hub = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{page}"
@@ -131,28 +133,30 @@ def starts(folder: Path, bundle: Path) -> dict[str, Callable[[], Start]]:
     ports = ["--grpc-port", str(grpc), "--http-port", str(http)]
     up = ["modeltrace", "up", str(bundle), "--traffic", "--port", str(port), "--hub-port", str(page), *ports]
     return {
-        "reference": partial(ended, ["-c", REFERENCE], env),
-        "help": partial(ended, ["-m", "modeltrace", "--help"], env),
-        "serve": partial(ready, serve, env, f"{service}/readyz"),
-        "up": partial(ready, up, env, f"{service}/readyz", partial(predicted, f"{service}/metrics")),
-        "hub": partial(ready, ["modeltrace_hub", "--memory", "--port", str(page), *ports], env, f"{hub}/healthz"),
-        "exporter": partial(exporter, folder),
+        "reference": partial(measure_exit, ["-c", REFERENCE], env),
+        "help": partial(measure_exit, ["-m", "modeltrace", "--help"], env),
+        "serve": partial(measure_ready, serve, env, f"{service}/readyz"),
+        "up": partial(measure_ready, up, env, f"{service}/readyz", partial(wait_for_prediction, f"{service}/metrics")),
+        "hub": partial(
+            measure_ready, ["modeltrace_hub", "--memory", "--port", str(page), *ports], env, f"{hub}/healthz"
+        ),
+        "exporter": partial(measure_sidecar, folder),
     }
 
 
-def run(*, rounds: int, tell: Console) -> dict[str, Any]:
+def run(*, rounds: int, console: Console) -> dict[str, Any]:
     """Every start, `rounds` times, one after the other."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        measured = starts(folder, build_example(folder / "bundle"))
-        found: list[dict[str, Start]] = []
+        measured = startup_measurements(folder, build_example(folder / "bundle"))
+        found: list[dict[str, StartupCost]] = []
         for number in range(rounds + 1):
-            tell.print(f"[dim]round {number} of {rounds}[/dim]")
+            console.print(f"[dim]round {number} of {rounds}[/dim]")
             found.append({what: start() for what, start in measured.items()})
     return {**summarise(found[1:]), "load_average": os.getloadavg()}
 
 
-def summarise(rounds: Sequence[Mapping[str, Start]]) -> dict[str, Any]:
+def summarise(rounds: Sequence[Mapping[str, StartupCost]]) -> dict[str, Any]:
     """Medians over the rounds; ratios taken round by round."""
     lines = {
         what: {
@@ -166,7 +170,7 @@ def summarise(rounds: Sequence[Mapping[str, Start]]) -> dict[str, Any]:
     return {"cpu_ratio": lines["serve"]["cpu_ratio"], "starts": lines, "rounds": len(rounds)}
 
 
-def show(result: dict[str, Any]) -> None:
+def print_result(result: dict[str, Any]) -> None:
     """The result for people."""
     console = Console()
     table = Table("start", "wall, s", "CPU, s", "wall, of reference", "CPU, of reference")
@@ -184,8 +188,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="rounds (default: 5)")
     arguments = parser.parse_args()
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # every start would compile every module
-    result = run(rounds=arguments.rounds, tell=Console(stderr=True))
-    print(json.dumps(result)) if arguments.json else show(result)
+    result = run(rounds=arguments.rounds, console=Console(stderr=True))
+    print(json.dumps(result)) if arguments.json else print_result(result)
 
 
 if __name__ == "__main__":

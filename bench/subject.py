@@ -11,29 +11,29 @@ from typing import NamedTuple
 
 import psutil
 
-from bench.processes import cpu_seconds, free_port, move, started, tree
+from bench.processes import cpu_seconds, free_port, pin_process, process_tree, run_process
 
-EXPORTER = "modeltrace.sidecar"
-LOST = "telemetry not delivered since the start: "
-KEPT = "telemetry kept on disk for the next start: "
+SIDECAR_MODULE = "modeltrace.sidecar"
+LOST_PREFIX = "telemetry not delivered since the start: "
+SPOOLED_PREFIX = "telemetry kept on disk for the next start: "
 
 
-class Cpu(NamedTuple):
+class CpuSeconds(NamedTuple):
     """CPU seconds so far: of the service with all its workers, and of their exporter processes."""
 
     service: float
-    exporter: float
+    sidecar: float
 
 
-class Rest(NamedTuple):
+class UndeliveredCounts(NamedTuple):
     """What was not delivered, by kind, as the service says it at its stop: gone for good, or kept on disk."""
 
     lost: Counter[str]
-    kept: Counter[str]
+    spooled: Counter[str]
 
 
 @dataclass(frozen=True)
-class Served:
+class Subject:
     """A service that answers at a loopback port."""
 
     port: int
@@ -44,30 +44,30 @@ class Served:
         """Its address."""
         return f"http://127.0.0.1:{self.port}"
 
-    def exporters(self) -> list[psutil.Process]:
+    def sidecars(self) -> list[psutil.Process]:
         """The exporter processes, one a worker."""
-        return [one for one in tree(self.pid) if EXPORTER in one.cmdline()]
+        return [one for one in process_tree(self.pid) if SIDECAR_MODULE in one.cmdline()]
 
     def workers(self) -> list[psutil.Process]:
         """The service and whatever it runs besides."""
-        apart = {one.pid for one in self.exporters()}
-        return [one for one in tree(self.pid) if one.pid not in apart]
+        apart = {one.pid for one in self.sidecars()}
+        return [one for one in process_tree(self.pid) if one.pid not in apart]
 
-    def cpu(self) -> Cpu:
+    def cpu(self) -> CpuSeconds:
         """What they have used so far."""
-        return Cpu(cpu_seconds(self.workers()), cpu_seconds(self.exporters()))
+        return CpuSeconds(cpu_seconds(self.workers()), cpu_seconds(self.sidecars()))
 
 
 @contextmanager
-def served(
+def run_subject(
     bundle: Path,
     env: Mapping[str, str],
     *,
     workers: int = 1,
     core: int | None = None,
-    other: int | None = None,
+    other_core: int | None = None,
     output: Path | None = None,
-) -> Iterator[Served]:
+) -> Iterator[Subject]:
     """Serve a bundle until the block ends.
 
     Args:
@@ -75,31 +75,31 @@ def served(
         env: where telemetry goes, and whatever else differs from the default settings.
         workers: processes that answer.
         core: where the service runs.
-        other: where its exporter processes run.
+        other_core: where its exporter processes run.
         output: the file that takes what it prints; `None` throws it away.
     """
     port = free_port()
     command = [sys.executable, "-m", "modeltrace", "serve", str(bundle), "--port", str(port), "--workers", str(workers)]
     ready = f"http://127.0.0.1:{port}/readyz"
-    with started(command, ready=ready, env=env, core=core, output=output) as process:
-        service = Served(port, process.pid)
-        if other is not None:
-            for one in service.exporters():
-                move(one, other)
+    with run_process(command, ready_url=ready, env=env, core=core, output=output) as process:
+        service = Subject(port, process.pid)
+        if other_core is not None:
+            for one in service.sidecars():
+                pin_process(one, other_core)
         yield service
 
 
-def rest(output: Path) -> Rest:
+def read_undelivered(output: Path) -> UndeliveredCounts:
     """What a service that has stopped said it had not delivered."""
     with output.open(errors="replace") as lines:
-        return read_rest(lines)
+        return parse_undelivered(lines)
 
 
-def read_rest(lines: Iterable[str]) -> Rest:
+def parse_undelivered(lines: Iterable[str]) -> UndeliveredCounts:
     """The same from its log lines."""
-    found = Rest(Counter(), Counter())
+    found = UndeliveredCounts(Counter(), Counter())
     for line in lines:
-        for start, numbers in zip((LOST, KEPT), found, strict=True):
+        for start, numbers in zip((LOST_PREFIX, SPOOLED_PREFIX), found, strict=True):
             if start in line:
                 message = str(json.loads(line)["message"])
                 for figure in message.removeprefix(start).split(", "):

@@ -27,9 +27,9 @@ import platformdirs
 from rich.console import Console
 from rich.table import Table
 
-from bench.example import Example, example
-from bench.processes import free_port, running
-from bench.subject import served
+from bench.example import Example, prepare_example
+from bench.processes import free_port, run_module
+from bench.subject import run_subject
 from modeltrace.doctor.backends.backend import Backend
 from modeltrace.doctor.backends.hub import HubBackend
 from modeltrace.doctor.backends.stack import StackAddresses, StackBackend
@@ -41,8 +41,8 @@ from stack.run import Stack
 
 SIGNALS = ("trace", "audit record", "exemplar")
 # Seconds after which something that is not there counts as missing.
-PATIENCE = 60.0
-WARM_UP = 20
+TIMEOUT = 60.0
+WARM_UP_PREDICTIONS = 20
 
 
 @dataclass(frozen=True)
@@ -52,33 +52,33 @@ class Target:
     name: str
     endpoint: str
     connect: Callable[[httpx.AsyncClient], Backend]
-    page: str
-    pause: float
-    places: tuple[str, str, str]  # where each of the signals is found
+    api_url: str
+    poll_interval: float
+    sources: tuple[str, str, str]  # where each of the signals is found
 
 
 @contextmanager
-def hub() -> Iterator[Target]:
+def run_hub() -> Iterator[Target]:
     """A hub with its database on disk."""
     page, http = free_port(), free_port()
     url = f"http://127.0.0.1:{page}"
     with tempfile.TemporaryDirectory() as folder:
         ports = ["--port", str(page), "--http-port", str(http), "--grpc-port", str(free_port())]
-        with running(["modeltrace_hub", "--data", folder, *ports], ready=f"{url}/healthz"):
+        with run_module(["modeltrace_hub", "--data", folder, *ports], ready_url=f"{url}/healthz"):
             yield Target("hub", f"http://127.0.0.1:{http}", HubBackend, url, 0.01, ("hub", "hub", "hub"))
 
 
 @contextmanager
-def real_stack() -> Iterator[Target]:
+def run_stack() -> Iterator[Target]:
     """Collector, Jaeger, Prometheus and, where it is, Loki on free ports, with what the project configures."""
     table = read_components()
     ports = Ports({name: {port: free_port() for port in part.ports} for name, part in table.components.items()})
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        layout = Layout(cache().without_absent(table), ports, cache(), Path(folder))
+        layout = Layout(stack_cache().without_absent(table), ports, stack_cache(), Path(folder))
         stack = Stack(layout)
         stack.up()
         try:
-            at = {part: f"http://{layout.address(part, port)}" for part, port in _APIS.items()}
+            at = {part: f"http://{layout.address(part, port)}" for part, port in _STACK_PORTS.items()}
             addresses = StackAddresses(at["jaeger"], at["loki"], at["prometheus"], log_file=layout.log_record_file)
             yield Target(
                 "real stack",
@@ -92,31 +92,33 @@ def real_stack() -> Iterator[Target]:
             stack.down()
 
 
-_APIS = {"otelcol": "http", "jaeger": "query", "loki": "http", "prometheus": "http"}
-TARGETS = {"hub": hub, "stack": real_stack}
+_STACK_PORTS = {"otelcol": "http", "jaeger": "query", "loki": "http", "prometheus": "http"}
+TARGETS = {"hub": run_hub, "stack": run_stack}
 
 
-def cache() -> Cache:
+def stack_cache() -> Cache:
     """Where the built parts are."""
     return Cache(platformdirs.user_cache_path("modeltrace") / "stack")
 
 
-def built() -> bool:
+def is_stack_built() -> bool:
     """Whether the real stack is."""
-    return not cache().missing(cache().without_absent(read_components()).components)
+    return not stack_cache().missing(stack_cache().without_absent(read_components()).components)
 
 
-async def until(there: Callable[[], Awaitable[object]], *, pause: float, since: float) -> float | None:
+async def poll_until(
+    is_visible: Callable[[], Awaitable[object]], *, poll_interval: float, start: float
+) -> float | None:
     """Milliseconds from `since` (by the monotonic clock) until it is there; `None` when it never came."""
-    while time.perf_counter() - since < PATIENCE:
-        if await there():
-            return 1000 * (time.perf_counter() - since)
-        await asyncio.sleep(pause)
+    while time.perf_counter() - start < TIMEOUT:
+        if await is_visible():
+            return 1000 * (time.perf_counter() - start)
+        await asyncio.sleep(poll_interval)
     return None
 
 
-async def follow(
-    service: httpx.AsyncClient, backend: Backend, row: dict[str, float], pause: float
+async def measure_prediction(
+    service: httpx.AsyncClient, backend: Backend, row: dict[str, float], poll_interval: float
 ) -> list[float | None]:
     """One prediction: how long each signal took to be visible, in the order of `SIGNALS`."""
     answer = await service.post("/predict", json={"features": row}, headers={"baggage": f"{BAGGAGE_PIN}=1"})
@@ -127,42 +129,46 @@ async def follow(
         return any(log.event_name == EVENT_PREDICTION for log in await backend.log_records(trace_id))
 
     questions = (lambda: backend.span_names(trace_id), audited, lambda: backend.exemplar_metrics(trace_id))
-    return await asyncio.gather(*(until(question, pause=pause, since=since) for question in questions))
+    return await asyncio.gather(
+        *(poll_until(question, poll_interval=poll_interval, start=since) for question in questions)
+    )
 
 
 @asynccontextmanager
-async def clients(service: str, target: Target) -> AsyncIterator[tuple[httpx.AsyncClient, Backend]]:
+async def open_clients(service: str, target: Target) -> AsyncIterator[tuple[httpx.AsyncClient, Backend]]:
     """Who asks the service, and who asks the backend."""
     async with (
         httpx.AsyncClient(base_url=service, timeout=30) as asks,
-        httpx.AsyncClient(base_url=target.page, timeout=30) as looks,
+        httpx.AsyncClient(base_url=target.api_url, timeout=30) as looks,
     ):
         yield asks, target.connect(looks)
 
 
-async def measure(
+async def measure_predictions(
     service: str, target: Target, model: Example, *, predictions: int, interval: float
 ) -> list[list[float | None]]:
     """So many predictions, one at a time."""
-    async with clients(service, target) as (asks, backend):
+    async with open_clients(service, target) as (asks, backend):
         await backend.check()
-        for row in model.rows[:WARM_UP]:
+        for row in model.rows[:WARM_UP_PREDICTIONS]:
             (await asks.post("/predict", json={"features": row})).raise_for_status()
         found = []
         for number in range(predictions):
             # The last one was seen at an export: without a pause of its own each would wait a whole interval.
             await asyncio.sleep(random.uniform(0, interval))  # noqa: S311  no secret
-            found.append(await follow(asks, backend, model.rows[number % len(model.rows)], target.pause))
+            found.append(
+                await measure_prediction(asks, backend, model.rows[number % len(model.rows)], target.poll_interval)
+            )
         return found
 
 
-def run(names: list[str], *, predictions: int, interval: float, tell: Console) -> dict[str, Any]:
+def run(names: list[str], *, predictions: int, interval: float, console: Console) -> dict[str, Any]:
     """All backends, one after the other."""
     result = {}
     with tempfile.TemporaryDirectory() as name:
-        model = example(Path(name))
+        model = prepare_example(Path(name))
         for number, chosen in enumerate(names):
-            tell.print(f"[dim]{chosen}: {predictions} predictions, one at a time[/dim]")
+            console.print(f"[dim]{chosen}: {predictions} predictions, one at a time[/dim]")
             with TARGETS[chosen]() as target:
                 env = {
                     "OTEL_EXPORTER_OTLP_ENDPOINT": target.endpoint,
@@ -170,9 +176,11 @@ def run(names: list[str], *, predictions: int, interval: float, tell: Console) -
                     "MODELTRACE_SPOOL_DIR": str(Path(name, f"spool-{number}")),
                     "MODELTRACE_STORE": str(Path(name, f"predictions-{number}.db")),
                 }
-                with served(model.bundle, env) as service:
-                    seen = asyncio.run(measure(service.url, target, model, predictions=predictions, interval=interval))
-            result[chosen] = summarise(target.places, seen)
+                with run_subject(model.bundle, env) as service:
+                    seen = asyncio.run(
+                        measure_predictions(service.url, target, model, predictions=predictions, interval=interval)
+                    )
+            result[chosen] = summarise(target.sources, seen)
     return {
         "visible_ms": result["hub"]["trace"]["median_ms"] if "hub" in result else None,
         "predictions": predictions,
@@ -182,10 +190,10 @@ def run(names: list[str], *, predictions: int, interval: float, tell: Console) -
     }
 
 
-def summarise(places: tuple[str, str, str], seen: list[list[float | None]]) -> dict[str, Any]:
+def summarise(sources: tuple[str, str, str], latencies: list[list[float | None]]) -> dict[str, Any]:
     """Median and maximum a signal, and how often it never came."""
     found = {}
-    for signal, place, times in zip(SIGNALS, places, zip(*seen, strict=True), strict=True):
+    for signal, place, times in zip(SIGNALS, sources, zip(*latencies, strict=True), strict=True):
         came = [one for one in times if one is not None]
         found[signal] = {
             "where": place,
@@ -196,7 +204,7 @@ def summarise(places: tuple[str, str, str], seen: list[list[float | None]]) -> d
     return found
 
 
-def show(result: dict[str, Any]) -> None:
+def print_result(result: dict[str, Any]) -> None:
     """The result for people."""
     console = Console()
     table = Table("signal", "where", "median ms", "max ms", "never came")
@@ -221,11 +229,11 @@ def main() -> None:
     parser.add_argument("--metric-interval", type=float, default=5.0, help="seconds (default: 5, as `modeltrace up`)")
     parser.add_argument("--only", action="append", choices=list(TARGETS), help="a backend")
     arguments = parser.parse_args()
-    names = [name for name in TARGETS if name in (arguments.only or TARGETS) and (name != "stack" or built())]
+    names = [name for name in TARGETS if name in (arguments.only or TARGETS) and (name != "stack" or is_stack_built())]
     result = run(
-        names, predictions=arguments.predictions, interval=arguments.metric_interval, tell=Console(stderr=True)
+        names, predictions=arguments.predictions, interval=arguments.metric_interval, console=Console(stderr=True)
     )
-    print(json.dumps(result)) if arguments.json else show(result)
+    print(json.dumps(result)) if arguments.json else print_result(result)
 
 
 if __name__ == "__main__":

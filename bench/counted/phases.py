@@ -44,7 +44,7 @@ def start_counting() -> None:
 
 
 @contextmanager
-def counted() -> Iterator[None]:
+def counting() -> Iterator[None]:
     """What is done in the block is a phase of its own.
 
     The garbage collector does not run in it: one collection more or less would change the result by percents.

@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 from starlette.types import ASGIApp, Message
 
 from bench.counted.model import build_model, build_rows
-from bench.counted.phases import NEVER, PHASES, counted, start_counting
+from bench.counted.phases import NEVER, PHASES, counting, start_counting
 from modeltrace.api.auth import wrap_with_auth
 from modeltrace.app import create_app
 from modeltrace.settings import read_settings
@@ -36,15 +36,15 @@ from modeltrace.telemetry.records.trace import RequestTracer
 class FrameFile:
     """Stands for the exporter process: keeps every frame in a file and confirms it at once."""
 
-    def __init__(self, path: Path, hear: Callable[[SidecarEvent], None]) -> None:
+    def __init__(self, path: Path, on_event: Callable[[SidecarEvent], None]) -> None:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        self._hear = hear
+        self._on_event = on_event
 
     def write(self, frame: tuple[object, ...]) -> None:
         """Write a frame."""
         write_frame(self._descriptor, frame)
         for kind in (LINES_WRITTEN, DONE):
-            self._hear(SidecarEvent(kind, (frame[0],)))
+            self._on_event(SidecarEvent(kind, (frame[0],)))
 
     def stop(self, deadline: float) -> bool:  # noqa: ARG002  the protocol's
         """Close the file."""
@@ -52,22 +52,24 @@ class FrameFile:
         return True
 
 
-def build(frames: Path) -> tuple[ASGIApp, ExportQueue]:
+def build_app(frames_file: Path) -> tuple[ASGIApp, ExportQueue]:
     """The application with telemetry from records, all of it sampled and counted; its outbox writes to a file."""
-    watched, health = ModelCatalog(), ExportHealth()
-    points = (
+    catalog, health = ModelCatalog(), ExportHealth()
+    metrics = (
         PredictionMetrics(exemplar_filter="trace_based"),
-        FeatureMetrics(watched, exemplar_filter="trace_based"),
+        FeatureMetrics(catalog, exemplar_filter="trace_based"),
     )
-    outbox = ExportQueue(lambda hear: FrameFile(frames, hear), points, on_event=health.on_event, model_catalog=watched)
+    queue = ExportQueue(
+        lambda hear: FrameFile(frames_file, hear), metrics, on_event=health.on_event, model_catalog=catalog
+    )
     tracing = RequestTracer(DEFAULT_ON, Random(0).getrandbits)  # noqa: S311  the same trace IDs every time
-    telemetry = Telemetry(pipeline=SidecarPipeline(tracing, outbox, health, Counter()))
+    telemetry = Telemetry(pipeline=SidecarPipeline(tracing, queue, health, Counter()))
     # However slow the machine that counts is, the model is asked on the event loop.
     settings = read_settings(id_key="a key for counting only", store="none", inline_threshold=NEVER)
-    return wrap_with_auth(create_app(settings, build_model(), telemetry, catalog=watched), settings), outbox
+    return wrap_with_auth(create_app(settings, build_model(), telemetry, catalog=catalog), settings), queue
 
 
-async def answer(app: ASGIApp, bodies: Sequence[bytes]) -> None:
+async def send_predictions(app: ASGIApp, bodies: Sequence[bytes]) -> None:
     """Put each body to the application as a request of its own, in a task as the server does.
 
     Raises:
@@ -108,11 +110,11 @@ def main() -> None:
     start_counting()
     # Records wait until the outbox is closed, so that they go out in frames of the same size every time.
     with patch("modeltrace.telemetry.export.queue.SEND_INTERVAL", NEVER):
-        for phase, number in enumerate(PHASES):
-            app, outbox = build(folder / f"frames-{phase}")
-            with counted():
-                asyncio.run(answer(app, bodies[:number]))
-                outbox.close(time.monotonic() + NEVER)
+        for phase, count in enumerate(PHASES):
+            app, queue = build_app(folder / f"frames-{phase}")
+            with counting():
+                asyncio.run(send_predictions(app, bodies[:count]))
+                queue.close(time.monotonic() + NEVER)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from bench.counted.phases import NEVER, PHASES, counted, start_counting
+from bench.counted.phases import NEVER, PHASES, counting, start_counting
 from modeltrace.otlp.client import Success
 from modeltrace.sidecar.run import run
 from modeltrace.store import store  # noqa: F401  the store's writer imports it when it starts, which is not to be counted
@@ -65,7 +65,7 @@ def main() -> None:
     ):
         for phase in range(len(PHASES)):
             records = open_frames(folder, phase)
-            with counted():
+            with counting():
                 run(records, nowhere)
             os.close(records)
 

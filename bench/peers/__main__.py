@@ -19,13 +19,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench.example import example
-from bench.peers.environments import InstallError, environment
-from bench.peers.run import Bench, measure_again
+from bench.example import prepare_example
+from bench.peers.environments import InstallError, create_environment
+from bench.peers.run import PeerBench, measure_with_retry
 from bench.peers.servers import SERVERS, Server
 from bench.peers.summary import Entry, summarise
-from bench.processes import Pins
-from bench.receiver import receiver
+from bench.processes import CoreAssignment
+from bench.receiver import start_receiver
 
 
 def install(servers: Sequence[Server]) -> tuple[dict[str, Path], dict[str, str]]:
@@ -33,43 +33,47 @@ def install(servers: Sequence[Server]) -> tuple[dict[str, Path], dict[str, str]]
     pythons, problems = {}, {}
     for server in servers:
         try:
-            pythons[server.name] = environment(server.name, server.requirements, say) if server.requirements else None
+            pythons[server.name] = (
+                create_environment(server.name, server.requirements, print_progress) if server.requirements else None
+            )
         except InstallError as error:
             problems[server.name] = str(error)
-            say(str(error))
+            print_progress(str(error))
     return {name: python or Path(sys.executable) for name, python in pythons.items()}, problems
 
 
 def run(servers: Sequence[Server], *, rounds: int, seconds: float) -> dict[str, Any]:
     """All servers in all their variants, `rounds` times."""
     pythons, problems = install(servers)
-    pins = Pins.take()
+    pins = CoreAssignment.assign()
     entries = [Entry(server, variant) for server in servers for variant in server.variants]
     for entry in entries:
         if entry.server.name in problems:
-            entry.problem.append(problems[entry.server.name])
-    with tempfile.TemporaryDirectory() as folder, receiver(pins.other) as receiving:
-        bench = Bench(example(Path(folder)), receiving, pins, seconds)
+            entry.problems.append(problems[entry.server.name])
+    with tempfile.TemporaryDirectory() as folder, start_receiver(pins.other) as receiving:
+        bench = PeerBench(prepare_example(Path(folder)), receiving, pins, seconds)
         for number in range(rounds):
             for entry in entries:
-                if entry.problem:
+                if entry.problems:
                     continue
-                say(f"round {number + 1}: {entry.name}")
+                print_progress(f"round {number + 1}: {entry.name}")
                 try:
-                    entry.runs.append(measure_again(bench, entry.server, entry.variant, pythons[entry.server.name]))
+                    entry.runs.append(
+                        measure_with_retry(bench, entry.server, entry.variant, pythons[entry.server.name])
+                    )
                 except Exception as error:  # noqa: BLE001  whatever one of them does, the others are measured
-                    entry.problem.append(f"{type(error).__name__}: {error}"[:400])
-                    say(f"{entry.name}: {entry.problem[0]}")
+                    entry.problems.append(f"{type(error).__name__}: {error}"[:400])
+                    print_progress(f"{entry.name}: {entry.problems[0]}")
         result = summarise(entries, pinned=pins.service is not None, rounds=rounds)
         return {**result, "receiver": receiving.name}
 
 
-def say(line: str) -> None:
+def print_progress(line: str) -> None:
     """Progress, which is none of the result."""
     print(line, file=sys.stderr, flush=True)
 
 
-def show(result: dict[str, Any]) -> None:
+def print_result(result: dict[str, Any]) -> None:
     """The result for people."""
     lines = result["variants"]
     table = Table(
@@ -116,7 +120,7 @@ def main() -> None:
     arguments = parser.parse_args()
     chosen = {"bare", *(arguments.only or names)}
     result = run([x for x in SERVERS if x.name in chosen], rounds=arguments.rounds, seconds=arguments.seconds)
-    print(json.dumps(result)) if arguments.json else show(result)
+    print(json.dumps(result)) if arguments.json else print_result(result)
 
 
 if __name__ == "__main__":

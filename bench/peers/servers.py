@@ -8,10 +8,10 @@ from typing import Any
 import orjson
 
 from bench.peers import launch
-from bench.peers.launch import ONNX, Launch, Place, Variant
+from bench.peers.launch import ONNX, Launch, RunContext, Variant
 
 # What loads the model has the version that made it. All else is what each one's documentation says to install.
-SAME = f"scikit-learn=={version('scikit-learn')}"
+SKLEARN_REQUIREMENT = f"scikit-learn=={version('scikit-learn')}"
 
 Row = Mapping[str, float]
 
@@ -25,11 +25,11 @@ class Server:
     variants: Sequence[Variant]
     telemetry: str  # what it holds when it is on, in a sentence
     batching: str  # how rows of concurrent requests come together
-    launch: Callable[[Place, Variant], Launch]
-    ready: str
-    path: str
-    body: Callable[[Row], bytes]
-    confidence: Callable[[Any], float]  # the highest probability, from the JSON of an answer
+    launch: Callable[[RunContext, Variant], Launch]
+    ready_path: str
+    predict_path: str
+    encode_body: Callable[[Row], bytes]
+    read_confidence: Callable[[Any], float]  # the highest probability, from the JSON of an answer
     tuned: bool = False  # installed with more than its documentation asks for, because that makes it faster
 
 
@@ -47,7 +47,7 @@ def row_body(row: Row) -> bytes:
     return orjson.dumps({"row": list(row.values())})
 
 
-def best(answer: Sequence[Sequence[float]]) -> float:
+def max_probability(answer: Sequence[Sequence[float]]) -> float:
     """The highest probability of the only row."""
     (row,) = answer
     return max(row)
@@ -55,21 +55,21 @@ def best(answer: Sequence[Sequence[float]]) -> float:
 
 MLSERVER = Server(
     name="mlserver",
-    requirements=("mlserver==1.7.1", "mlserver-sklearn==1.7.1", SAME),
+    requirements=("mlserver==1.7.1", "mlserver-sklearn==1.7.1", SKLEARN_REQUIREMENT),
     variants=ALL_FOUR,
     telemetry="server, receive and send spans over OTLP (tracing_server), Prometheus metrics (not scraped); no "
     "inputs, no log records",
     batching="adaptive batching",
     launch=launch.mlserver,
-    ready="/v2/models/model/ready",
-    path="/v2/models/model/infer",
-    body=lambda row: orjson.dumps(
+    ready_path="/v2/models/model/ready",
+    predict_path="/v2/models/model/infer",
+    encode_body=lambda row: orjson.dumps(
         {
             "inputs": [{"name": "rows", "shape": [1, len(row)], "datatype": "FP64", "data": list(row.values())}],
             "outputs": [{"name": "predict_proba"}],
         }
     ),
-    confidence=lambda answer: max(answer["outputs"][0]["data"]),
+    read_confidence=lambda answer: max(answer["outputs"][0]["data"]),
 )
 
 SERVERS = (
@@ -80,17 +80,17 @@ SERVERS = (
         telemetry="none",
         batching="none",
         launch=launch.bare,
-        ready="/openapi.json",
-        path="/predict",
-        body=features_body,
-        confidence=lambda answer: float(answer["confidence"]),
+        ready_path="/openapi.json",
+        predict_path="/predict",
+        encode_body=features_body,
+        read_confidence=lambda answer: float(answer["confidence"]),
     ),
     Server(
         name="modeltrace",
         requirements=(),
         variants=(
             *ALL_FOUR,
-            Variant(telemetry=True, batching=True, note="helper on the service's core", helper_stays=True),
+            Variant(telemetry=True, batching=True, note="helper on the service's core", sidecar_on_server_core=True),
             Variant(telemetry=True, batching=True, note="ONNX Runtime", env=ONNX),
         ),
         telemetry="server, validate, features and inference spans (with batching a batch span that links them), access "
@@ -98,23 +98,23 @@ SERVERS = (
         "stdout; /metrics",
         batching="its own",
         launch=launch.modeltrace,
-        ready="/readyz",
-        path="/predict",
-        body=features_body,
-        confidence=lambda answer: float(answer["confidence"]),
+        ready_path="/readyz",
+        predict_path="/predict",
+        encode_body=features_body,
+        read_confidence=lambda answer: float(answer["confidence"]),
     ),
     Server(
         name="bentoml",
-        requirements=("bentoml[monitor-otlp,tracing-otlp]==1.4.40", SAME),
+        requirements=("bentoml[monitor-otlp,tracing-otlp]==1.4.40", SKLEARN_REQUIREMENT),
         variants=ALL_FOUR,
         telemetry="spans over OTLP, a log record with all inputs and the answer over OTLP (bentoml.monitor), access "
         "lines, Prometheus metrics (not scraped)",
         batching="batchable API",
         launch=launch.bentoml,
-        ready="/readyz",
-        path="/predict",
-        body=lambda row: orjson.dumps({"rows": [list(row.values())]}),
-        confidence=best,
+        ready_path="/readyz",
+        predict_path="/predict",
+        encode_body=lambda row: orjson.dumps({"rows": [list(row.values())]}),
+        read_confidence=max_probability,
     ),
     MLSERVER,
     # Its HTTP server takes a faster parser if there is one.
@@ -129,41 +129,41 @@ SERVERS = (
         name="litserve",
         requirements=(
             *("litserve==0.2.19", "opentelemetry-sdk==1.45.2", "opentelemetry-exporter-otlp-proto-http==1.45.2"),
-            *("opentelemetry-instrumentation-fastapi==0.66b2", SAME),
+            *("opentelemetry-instrumentation-fastapi==0.66b2", SKLEARN_REQUIREMENT),
         ),
         variants=ALL_FOUR,
         telemetry="it has none of its own: opentelemetry-instrumentation-fastapi on its application, server, receive "
         "and send spans over OTLP; access lines; no inputs, no metrics",
         batching="max_batch_size",
         launch=launch.litserve,
-        ready="/health",
-        path="/predict",
-        body=row_body,
-        confidence=lambda answer: max(answer["probabilities"]),
+        ready_path="/health",
+        predict_path="/predict",
+        encode_body=row_body,
+        read_confidence=lambda answer: max(answer["probabilities"]),
     ),
     Server(
         name="mlflow",
-        requirements=("mlflow==3.17.0", "opentelemetry-exporter-otlp-proto-http==1.45.2", SAME),
+        requirements=("mlflow==3.17.0", "opentelemetry-exporter-otlp-proto-http==1.45.2", SKLEARN_REQUIREMENT),
         variants=OFF_ON,
         telemetry="a span with inputs and answer around the model (mlflow.trace on a Python model) over OTLP; access "
         "lines; no metrics",
         batching="none",
         launch=launch.mlflow,
-        ready="/ping",
-        path="/invocations",
-        body=lambda row: orjson.dumps({"inputs": [list(row.values())]}),
-        confidence=lambda answer: best(answer["predictions"]),
+        ready_path="/ping",
+        predict_path="/invocations",
+        encode_body=lambda row: orjson.dumps({"inputs": [list(row.values())]}),
+        read_confidence=lambda answer: max_probability(answer["predictions"]),
     ),
     Server(
         name="ray",
-        requirements=("ray[serve]==2.60.0", "opentelemetry-exporter-otlp-proto-http==1.45.2", SAME),
+        requirements=("ray[serve]==2.60.0", "opentelemetry-exporter-otlp-proto-http==1.45.2", SKLEARN_REQUIREMENT),
         variants=ALL_FOUR,
         telemetry="spans of proxy and replica over OTLP (its tracing exporter), access lines; no inputs",
         batching="serve.batch",
         launch=launch.ray,
-        ready="/-/healthz",
-        path="/predict",
-        body=row_body,
-        confidence=lambda answer: max(answer["probabilities"]),
+        ready_path="/-/healthz",
+        predict_path="/predict",
+        encode_body=row_body,
+        read_confidence=lambda answer: max(answer["probabilities"]),
     ),
 )

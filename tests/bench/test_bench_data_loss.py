@@ -11,8 +11,8 @@ from pythonjsonlogger.orjson import OrjsonFormatter
 
 from bench import visibility_latency
 from bench.data_loss import Step, summarise
-from bench.subject import read_rest
 from bench.null_receivers import read_counts
+from bench.subject import parse_undelivered
 from modeltrace.telemetry.provider import SCOPE_NAME, ShutdownReport, log_shutdown_report
 
 
@@ -22,7 +22,7 @@ def a_step(
 ) -> Step:  # fmt: skip
     """A step of 100 requests in a second."""
     arrived = Counter({"prediction log records": records, "spans": spans})
-    return Step("a step", sink, 1.0, 100, rows, 0, arrived, Counter(lost or {}), Counter(kept or {}), behind=0.0)
+    return Step("a step", sink, 1.0, 100, rows, 0, arrived, Counter(lost or {}), Counter(kept or {}), arrival_delay=0.0)
 
 
 def test_what_the_service_says_at_its_stop_is_understood() -> None:
@@ -38,10 +38,10 @@ def test_what_the_service_says_at_its_stop_is_understood() -> None:
     finally:
         logger.removeHandler(handler)
 
-    found = read_rest(text.getvalue().splitlines())
+    found = parse_undelivered(text.getvalue().splitlines())
 
     assert found.lost == {"spans": 12, "prediction log records": 3}
-    assert found.kept == {"log records": 7}
+    assert found.spooled == {"log records": 7}
 
 
 def test_counts_of_the_collector_add_up() -> None:
@@ -91,7 +91,10 @@ def test_what_never_comes_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
         return True
 
     since = time.perf_counter()
-    found = [asyncio.run(visibility_latency.until(question, pause=0.01, since=since)) for question in (at_once, never)]
+    found = [
+        asyncio.run(visibility_latency.poll_until(question, poll_interval=0.01, start=since))
+        for question in (at_once, never)
+    ]
 
     assert found[0] is not None
     assert found[1] is None

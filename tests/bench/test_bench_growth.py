@@ -5,16 +5,16 @@ from pathlib import Path
 import orjson
 import pytest
 
-from bench.growth import AXES, Case, Run, build, cases, requests_of, summarise
-from bench.load import Load
-from bench.subject import Cpu
+from bench.growth import AXES, Case, Run, build_bundle, build_requests, cases, summarise
+from bench.load import LoadResult
+from bench.subject import CpuSeconds
 from modeltrace.bundles.manifest import read_manifest
 
 
 def a_run(rate: float, *, rows: int = 1, cpu: float = 1.0, failed: int = 0, other_core: float = 0.3) -> Run:
     """A run of one second."""
-    load = Load(int(rate), failed, 1.0, [0.001] * int(rate))
-    return Run(load, rows, Cpu(cpu, cpu / 2), other_core=other_core, lost=0)
+    load = LoadResult(int(rate), failed, 1.0, [0.001] * int(rate))
+    return Run(load, rows, CpuSeconds(cpu, cpu / 2), other_core_usage=other_core, lost_records=0)
 
 
 def test_one_thing_changes_at_a_time_and_the_defaults_are_measured_once() -> None:
@@ -58,12 +58,12 @@ def test_cost_is_told_by_the_answered_row() -> None:
 
     assert run.predictions == 4000
     assert run.service_us == pytest.approx(250)
-    assert run.exporter_us == pytest.approx(125)
+    assert run.sidecar_us == pytest.approx(125)
 
 
 def test_versions_of_a_model_differ_in_nothing_else(tmp_path: Path) -> None:
     """They take the same rows and have the same name, but are two: one model beside itself would have no shadow."""
-    (first, _), (second, _) = (read_manifest(build(tmp_path, 10, version)) for version in (1, 2))
+    (first, _), (second, _) = (read_manifest(build_bundle(tmp_path, 10, version)) for version in (1, 2))
 
     assert (first.version, second.version) == ("1.0.0", "2.0.0")
     assert (first.name, first.features) == (second.name, second.features)
@@ -71,10 +71,10 @@ def test_versions_of_a_model_differ_in_nothing_else(tmp_path: Path) -> None:
 
 def test_what_is_sent_is_what_the_bundle_takes(tmp_path: Path) -> None:
     """Requests hold as many rows as the case asks for, each with all features of the model."""
-    bundle = build(tmp_path, 10)
+    bundle = build_bundle(tmp_path, 10)
 
-    (_, single), *_ = (request.split(b"\r\n\r\n") for request in requests_of(bundle, 1))
-    (head, many), *others = (request.split(b"\r\n\r\n") for request in requests_of(bundle, 1000))
+    (_, single), *_ = (request.split(b"\r\n\r\n") for request in build_requests(bundle, 1))
+    (head, many), *others = (request.split(b"\r\n\r\n") for request in build_requests(bundle, 1000))
 
     assert set(orjson.loads(single)["features"]) == {f"feature_{number}" for number in range(10)}
     assert head.startswith(b"POST /predict/batch ")

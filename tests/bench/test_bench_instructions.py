@@ -7,19 +7,19 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench.callgrind import ValgrindError, per_prediction, valgrind_version
 from bench.baseline import (
     LIBRARIES,
     Entry,
     Platform,
+    current_platform,
     find_instructions,
     installed_libraries,
     read_entries,
     replace_entry,
-    this_platform,
     write_entries,
 )
-from bench.instructions import differences, missing, run, summarise
+from bench.callgrind import ValgrindError, instructions_per_prediction, valgrind_version
+from bench.instructions import count_all, find_differences, no_baseline_message, summarise
 
 LOCK = Path(__file__).parents[2] / "requirements.lock"
 HERE = Platform("cpython 3.11.7 (GCC 12.2.0)", "x86_64", "glibc 2.36", "3.19.0")
@@ -32,14 +32,14 @@ COMMITTED = {"service": 1_000_000, "sidecar": 500_000}
 def test_a_prediction_costs_what_is_committed() -> None:
     """Both programs take the committed number of instructions per prediction, within 3 %."""
     try:
-        here, libraries = this_platform(valgrind_version()), installed_libraries()
+        here, libraries = current_platform(valgrind_version()), installed_libraries()
     except ValgrindError as error:
         pytest.skip(str(error))
     expected = find_instructions(read_entries(), here, libraries)
     if expected is None:
-        pytest.skip(missing(here, libraries))
+        pytest.skip(no_baseline_message(here, libraries))
 
-    found = differences(run(Console(quiet=True)), expected)
+    found = find_differences(count_all(Console(quiet=True)), expected)
 
     assert not found, "\n".join(found)
 
@@ -59,12 +59,12 @@ def test_a_small_difference_is_none(change: float) -> None:
     """Up to 3 % in either direction nothing is said."""
     counted = {program: round(number * (1 + change)) for program, number in COMMITTED.items()}
 
-    assert differences(counted, COMMITTED) == []
+    assert find_differences(counted, COMMITTED) == []
 
 
 def test_an_extra_cost_is_an_error_that_says_what_to_do() -> None:
     """Only the program that has become dearer is named, with both counts."""
-    (said,) = differences({**COMMITTED, "service": 1_031_000}, COMMITTED)
+    (said,) = find_differences({**COMMITTED, "service": 1_031_000}, COMMITTED)
 
     assert said.startswith("service: 1,031,000 instructions per prediction, 3.1% more than the committed 1,000,000.")
     assert said.endswith("./dev bench instructions --update")
@@ -72,7 +72,7 @@ def test_an_extra_cost_is_an_error_that_says_what_to_do() -> None:
 
 def test_an_improvement_is_to_be_recorded() -> None:
     """A count that has fallen is an error, too: a later loss of the same size would go unnoticed."""
-    (said,) = differences({**COMMITTED, "sidecar": 480_000}, COMMITTED)
+    (said,) = find_differences({**COMMITTED, "sidecar": 480_000}, COMMITTED)
 
     assert "sidecar: 480,000 instructions per prediction, 4.0% fewer" in said
     assert said.endswith("Record the improvement: ./dev bench instructions --update")
@@ -91,7 +91,7 @@ def test_without_a_committed_count_there_is_no_difference() -> None:
     result = summarise(COMMITTED, find_instructions([], HERE, LIBRARY))
 
     assert (result["ratio"], result["instructions"], result["differences"]) == (None, COMMITTED, [])
-    assert missing(HERE, LIBRARY) == (
+    assert no_baseline_message(HERE, LIBRARY) == (
         "no committed figure for cpython 3.11.7 (GCC 12.2.0), x86_64, glibc 2.36, valgrind 3.19.0 with numpy 2.0.0; "
         "./dev bench instructions --update records one"
     )
@@ -123,4 +123,4 @@ def test_new_counts_replace_those_of_the_same_platform_alone(tmp_path: Path) -> 
 
 def test_what_is_the_same_for_any_number_of_predictions_does_not_count() -> None:
     """Of six parts every second is a phase, of 64, 64 and 320 predictions; the first of them only warms up."""
-    assert per_prediction([999, 90_000, 888, 64 * 100 + 7_000, 777, 320 * 100 + 7_000]) == 100
+    assert instructions_per_prediction([999, 90_000, 888, 64 * 100 + 7_000, 777, 320 * 100 + 7_000]) == 100

@@ -8,14 +8,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.load import Load
+from bench.load import LoadResult
 from bench.peers import __main__ as peers
-from bench.peers.environments import InstallError, environment
-from bench.peers.launch import Place, Variant
-from bench.peers.run import refuse_unknown
+from bench.peers.environments import InstallError, create_environment
+from bench.peers.launch import RunContext, Variant
+from bench.peers.run import reject_unknown_settings
 from bench.peers.servers import SERVERS
-from bench.peers.summary import Entry, Run, share, summarise
-from bench.processes import cores, free_port, started
+from bench.peers.summary import Entry, Run, summarise, throughput_ratio
+from bench.processes import available_cores, free_port, run_process
 
 pytestmark = pytest.mark.slow
 
@@ -26,9 +26,15 @@ OFF_BATCHING, ON_BATCHING = Variant(telemetry=False, batching=True), Variant(tel
 
 def a_run(rate: float, *, other_core: float = 0.3, taken: float = 0.0, spans: float = 0.0) -> Run:
     """A run of one second."""
-    load = Load(int(rate), 0, 1.0, [0.001] * int(rate))
+    load = LoadResult(int(rate), 0, 1.0, [0.001] * int(rate))
     return Run(
-        load, cpu_seconds=1.0, cpu_elsewhere=0.0, other_core=other_core, taken=taken, spans=spans, log_records=0.0
+        load,
+        cpu_seconds=1.0,
+        cpu_on_other_core=0.0,
+        other_core_usage=other_core,
+        stolen_share=taken,
+        spans=spans,
+        log_records=0.0,
     )
 
 
@@ -61,7 +67,7 @@ def test_the_ratio_is_of_everything_on_to_the_fastest_peer_with_its_telemetry_of
 def test_a_share_is_taken_within_a_round() -> None:
     """A machine that is half as fast in one round changes no share."""
     bare = entry("bare", OFF, a_run(2000), a_run(1000), a_run(2000))
-    assert share(entry("ray", OFF, a_run(500), a_run(250), a_run(500)), bare) == 0.25
+    assert throughput_ratio(entry("ray", OFF, a_run(500), a_run(250), a_run(500)), bare) == 0.25
 
 
 def test_a_run_beside_which_somebody_else_had_the_cores_counts_nowhere() -> None:
@@ -80,7 +86,7 @@ def test_a_run_beside_which_somebody_else_had_the_cores_counts_nowhere() -> None
 def test_what_could_not_be_measured_stands_in_the_result_with_its_reason() -> None:
     """The others go on, and the ratio is of those that ran."""
     failed = entry("ray", OFF)
-    failed.problem.append("cannot install ray: no wheel")
+    failed.problems.append("cannot install ray: no wheel")
     result = summarise([entry("bare", OFF, a_run(2000)), failed], pinned=False, rounds=1)
     assert result["not_measured"] == {"ray, off": "cannot install ray: no wheel"}
     assert list(result["variants"]) == ["bare, off"]
@@ -107,11 +113,11 @@ def test_every_variant_of_a_server_has_a_name_of_its_own(server: peers.Server) -
 def test_every_variant_of_modeltrace_sets_what_the_service_knows(tmp_path: Path) -> None:
     """A setting that has another name by now would be ignored, and the figure be another variant's."""
     server = BY_NAME["modeltrace"]
-    place = Place(tmp_path, tmp_path, tmp_path, tmp_path, 1, "http://127.0.0.1:9", "http://127.0.0.1:9")
+    place = RunContext(tmp_path, tmp_path, tmp_path, tmp_path, 1, "http://127.0.0.1:9", "http://127.0.0.1:9")
     for variant in server.variants:
-        refuse_unknown(server.launch(place, variant).env)
+        reject_unknown_settings(server.launch(place, variant).env)
     with pytest.raises(RuntimeError, match="no setting MODELTRACE_TURBO"):
-        refuse_unknown({"MODELTRACE_TURBO": "true"})
+        reject_unknown_settings({"MODELTRACE_TURBO": "true"})
 
 
 def test_an_unknown_server_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,10 +144,10 @@ def test_an_environment_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """It is another Python than the project's, has what was asked for, and the second call finds it."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     said: list[str] = []
-    python = environment("tiny", [str(wheel(tmp_path))], said.append)
+    python = create_environment("tiny", [str(wheel(tmp_path))], said.append)
     done = subprocess.run([python, "-c", "import tiny_peer; print(tiny_peer.answer)"], capture_output=True, check=True)
     assert done.stdout.strip() == b"42"
-    assert environment("tiny", [str(wheel(tmp_path))], said.append) == python
+    assert create_environment("tiny", [str(wheel(tmp_path))], said.append) == python
     assert said == ["installing tiny …"]
 
 
@@ -151,7 +157,7 @@ def test_what_cannot_be_installed_is_one_line_and_tried_again(tmp_path: Path, mo
     said: list[str] = []
     for _ in range(2):
         with pytest.raises(InstallError, match="cannot install tiny: ") as raised:
-            environment("tiny", [str(tmp_path / "absent-1.0-py3-none-any.whl")], said.append)
+            create_environment("tiny", [str(tmp_path / "absent-1.0-py3-none-any.whl")], said.append)
         assert "\n" not in str(raised.value)
     assert len(said) == 2
 
@@ -165,16 +171,16 @@ server.serve_forever()
 """
 
 
-@pytest.mark.skipif(not cores(), reason="the system cannot pin processes")
+@pytest.mark.skipif(not available_cores(), reason="the system cannot pin processes")
 def test_what_a_server_starts_is_on_its_core_and_ends_with_it(tmp_path: Path) -> None:
     """A child that its parent forgot would eat the next server's time."""
     port, output = free_port(), tmp_path / "output.txt"
     command = [sys.executable, "-c", PARENT, str(port)]
     url = f"http://127.0.0.1:{port}/"
-    with started(command, ready=url, core=cores()[0], folder=tmp_path, output=output):
+    with run_process(command, ready_url=url, core=available_cores()[0], folder=tmp_path, output=output):
         pid, *on = map(int, output.read_text().splitlines()[0].split())
         assert psutil.pid_exists(pid)
-    assert on == [cores()[0]]
+    assert on == [available_cores()[0]]
     assert not psutil.pid_exists(pid)
 
 
@@ -183,6 +189,6 @@ def test_a_server_that_does_not_start_is_quoted(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "raise SystemExit('no such port')"]
     with (
         pytest.raises(RuntimeError, match="exited with 1: no such port"),
-        started(command, ready="http://127.0.0.1:9/", output=tmp_path / "output.txt"),
+        run_process(command, ready_url="http://127.0.0.1:9/", output=tmp_path / "output.txt"),
     ):
         pass

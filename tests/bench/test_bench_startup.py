@@ -1,14 +1,14 @@
 """What bench/startup.py makes of its rounds."""
 
-from bench.startup import Start, ended, summarise
+from bench.startup import StartupCost, measure_exit, summarise
 
 
 def test_ratios_are_taken_within_a_round() -> None:
     """A machine that is half as fast in one round changes no ratio."""
     rounds = [
-        {"reference": Start(1.0, 0.8), "serve": Start(2.0, 1.2)},
-        {"reference": Start(2.0, 1.6), "serve": Start(4.0, 2.4)},
-        {"reference": Start(1.0, 0.8), "serve": Start(2.0, 1.2)},
+        {"reference": StartupCost(1.0, 0.8), "serve": StartupCost(2.0, 1.2)},
+        {"reference": StartupCost(2.0, 1.6), "serve": StartupCost(4.0, 2.4)},
+        {"reference": StartupCost(1.0, 0.8), "serve": StartupCost(2.0, 1.2)},
     ]
 
     result = summarise(rounds)
@@ -20,6 +20,6 @@ def test_ratios_are_taken_within_a_round() -> None:
 
 def test_a_program_counts_with_its_cpu_time() -> None:
     """The CPU time is that of the program, of which it has used some at its end."""
-    measured = ended(["-c", "sum(range(10**6))"], {})
+    measured = measure_exit(["-c", "sum(range(10**6))"], {})
 
     assert measured.cpu > 0

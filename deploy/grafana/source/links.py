@@ -14,10 +14,10 @@ from deploy.grafana.source.queries import JAEGER, LOKI
 Link = Builder[models.DashboardLink]
 
 SERVICE = "${service}"
-RECORDS = f'{{service_name="{SERVICE}"}}'
+LOG_STREAM = f'{{service_name="{SERVICE}"}}'
 
 
-def explore(source: DataSourceRef, query: Mapping[str, object]) -> str:
+def explore_url(source: DataSourceRef, query: Mapping[str, object]) -> str:
     """The address of Grafana's Explore with a query in it, over the same time. Variables are left for Grafana."""
     pane = {
         "datasource": source.uid,
@@ -28,42 +28,52 @@ def explore(source: DataSourceRef, query: Mapping[str, object]) -> str:
     return f"/explore?schemaVersion=1&orgId=1&panes={panes}"
 
 
-def search(**asked: str) -> str:
+def trace_search_url(**parameters: str) -> str:
     """The address of a search for the service's traces."""
-    return explore(JAEGER, {"queryType": "search", "service": SERVICE, "limit": 50, **asked})
+    return explore_url(JAEGER, {"queryType": "search", "service": SERVICE, "limit": 50, **parameters})
 
 
-def link(title: str, url: str) -> DashboardLink:
+def external_link(title: str, url: str) -> DashboardLink:
     """A link in the menu of a point, or above the panels."""
     return DashboardLink(title).type(DashboardLinkType.LINK).url(url).icon("external link")
 
 
-def of_slow_requests() -> list[Link]:
+def slow_request_links() -> list[Link]:
     """Where a point of a latency panel leads to."""
-    return [link("Traces above 300 ms", search(minDuration="300ms")), link("Log records", explore(LOKI, records("")))]
-
-
-def of_failed_requests() -> list[Link]:
-    """Where a point of an error panel leads to."""
     return [
-        link("Failed traces", search(tags="error=true")),
-        link("Warnings and errors", explore(LOKI, records(" | severity_number >= 13"))),
+        external_link("Traces above 300 ms", trace_search_url(minDuration="300ms")),
+        external_link("Log records", explore_url(LOKI, service_log_query(""))),
     ]
 
 
-def of_violations() -> list[Link]:
+def failed_request_links() -> list[Link]:
+    """Where a point of an error panel leads to."""
+    return [
+        external_link("Failed traces", trace_search_url(tags="error=true")),
+        external_link("Warnings and errors", explore_url(LOKI, service_log_query(" | severity_number >= 13"))),
+    ]
+
+
+def violation_links() -> list[Link]:
     """Where a point of a panel about data quality leads to."""
-    return [link("Log records of violations", explore(LOKI, records(' | scope_name="modeltrace.data"')))]
+    return [
+        external_link(
+            "Log records of violations", explore_url(LOKI, service_log_query(' | scope_name="modeltrace.data"'))
+        )
+    ]
 
 
-def records(pipeline: str) -> dict[str, object]:
+def service_log_query(pipeline: str) -> dict[str, object]:
     """A query for log records of the service."""
-    return {"expr": RECORDS + pipeline, "queryType": "range"}
+    return {"expr": LOG_STREAM + pipeline, "queryType": "range"}
 
 
-def above(*others: str) -> list[Link]:
+def dashboard_links(*others: str) -> list[Link]:
     """The links above all panels: everything in Jaeger and in Loki, and the other dashboards."""
-    found: list[Link] = [link("Traces", search()), link("Log records", explore(LOKI, records("")))]
+    found: list[Link] = [
+        external_link("Traces", trace_search_url()),
+        external_link("Log records", explore_url(LOKI, service_log_query(""))),
+    ]
     for uid, title in zip(others[::2], others[1::2], strict=True):
-        found.append(link(title, f"/d/{uid}").keep_time(True).include_vars(True).icon("dashboard"))
+        found.append(external_link(title, f"/d/{uid}").keep_time(True).include_vars(True).icon("dashboard"))
     return found

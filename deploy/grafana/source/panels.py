@@ -20,29 +20,29 @@ from grafana_foundation_sdk.models.common import (
     VisibilityMode,
 )
 
-from deploy.grafana.source.queries import PROMETHEUS, Target, source_of
+from deploy.grafana.source.queries import PROMETHEUS, Target, data_source
 
 # Where the alerts look.
-SLOW, TOO_SLOW = 0.3, 0.5
-MANY_SLOW = 0.05
-MANY_ERRORS = 5
+SLOW_SECONDS, TOO_SLOW_SECONDS = 0.3, 0.5
+MAX_SLOW_SHARE = 0.05
+MAX_ERRORS = 5
 
 HEIGHT = 7
-NAMES = "ABCDEFGH"
+REF_IDS = "ABCDEFGH"
 
 P = TypeVar("P", timeseries.Panel, stat.Panel, table.Panel, logs.Panel)
 Limits = Sequence[float]
 Panels = Sequence[Any]  # builders of panels, which have no common type
 
 
-def named(panel: P, width: int, title: str, description: str, targets: Sequence[Target]) -> P:
+def configure_panel(panel: P, width: int, title: str, description: str, targets: Sequence[Target]) -> P:
     """A panel of a width, of 24, with its title, what it says, and its queries."""
-    queries: list[Builder[Dataquery]] = [target.ref_id(name) for target, name in zip(targets, NAMES, strict=False)]
-    panel.title(title).description(description).targets(queries).datasource(source_of(targets[0]))
+    queries: list[Builder[Dataquery]] = [target.ref_id(name) for target, name in zip(targets, REF_IDS, strict=False)]
+    panel.title(title).description(description).targets(queries).datasource(data_source(targets[0]))
     return panel.span(width).height(HEIGHT)
 
 
-def lines(
+def time_series_panel(
     width: int,
     title: str,
     description: str,
@@ -50,14 +50,14 @@ def lines(
     *targets: Target,
     limits: Limits = (),
     links: Sequence[Builder[models.DashboardLink]] = (),
-    most: float | None = None,
+    max_value: float | None = None,
     stacked: bool = False,
 ) -> timeseries.Panel:
     """Lines over time. `limits` are drawn dashed: where an alert begins, and where it hurts.
 
     `links` are followed from a point, `most` is the highest value there can be, `stacked` adds the lines up.
     """
-    panel = named(timeseries.Panel(), width, title, description, targets)
+    panel = configure_panel(timeseries.Panel(), width, title, description, targets)
     panel = (
         panel.unit(unit)
         .min(0)
@@ -72,16 +72,16 @@ def lines(
     )
     if limits:
         panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(GraphTresholdsStyleMode.DASHED))
-    if most is not None:
-        panel.max(most)
+    if max_value is not None:
+        panel.max(max_value)
     if stacked:
         panel.stacking(common.StackingConfig().mode(StackingMode.NORMAL)).fill_opacity(20)
     return panel
 
 
-def number(width: int, title: str, description: str, unit: str, target: Target, limits: Limits = ()) -> stat.Panel:
+def stat_panel(width: int, title: str, description: str, unit: str, target: Target, limits: Limits = ()) -> stat.Panel:
     """One number, in colour from its first limit on."""
-    panel = named(stat.Panel(), width, title, description, [target])
+    panel = configure_panel(stat.Panel(), width, title, description, [target])
     return (
         panel.unit(unit)
         .color_mode(BigValueColorMode.VALUE)
@@ -92,39 +92,39 @@ def number(width: int, title: str, description: str, unit: str, target: Target, 
     )
 
 
-def columns(
-    width: int, title: str, description: str, by: Mapping[str, str], cells: Mapping[str, tuple[str, Target]]
+def table_panel(
+    width: int, title: str, description: str, group_labels: Mapping[str, str], columns: Mapping[str, tuple[str, Target]]
 ) -> table.Panel:
     """A row for each value of the labels in `by`, and a column with its unit for each query."""
-    panel = named(table.Panel(), width, title, description, [query for _, query in cells.values()])
-    shown = {label: position for position, label in enumerate(by)}
-    values = {f"Value #{name}": heading for name, heading in zip(NAMES, cells, strict=False)}
-    values = {"Value": next(iter(cells))} if len(cells) == 1 else values
+    panel = configure_panel(table.Panel(), width, title, description, [query for _, query in columns.values()])
+    shown = {label: position for position, label in enumerate(group_labels)}
+    values = {f"Value #{name}": heading for name, heading in zip(REF_IDS, columns, strict=False)}
+    values = {"Value": next(iter(columns))} if len(columns) == 1 else values
     panel.with_transformation(models.DataTransformerConfig(id_val="merge", options={})).with_transformation(
         models.DataTransformerConfig(
             id_val="organize",
-            options={"excludeByName": {"Time": True}, "indexByName": shown, "renameByName": {**by, **values}},
+            options={"excludeByName": {"Time": True}, "indexByName": shown, "renameByName": {**group_labels, **values}},
         )
     )
     panel.show_header(True)
-    for heading, (unit, _) in cells.items():
+    for heading, (unit, _) in columns.items():
         panel.override_by_name(heading, [models.DynamicConfigValue(id_val="unit", value=unit)])
     return panel
 
 
-def traces(width: int, title: str, description: str, search: Target, none: str) -> table.Panel:
+def traces_panel(width: int, title: str, description: str, search: Target, empty_text: str) -> table.Panel:
     """The traces that Jaeger finds, the longest first; each ID leads to its trace."""
-    panel = named(table.Panel(), width, title, description, [search])
+    panel = configure_panel(table.Panel(), width, title, description, [search])
     return (
-        panel.no_value(none)
+        panel.no_value(empty_text)
         .sort_by([common.TableSortByFieldState().display_name("Duration").desc(True)])
         .override_by_name("Trace name", [models.DynamicConfigValue(id_val="custom.minWidth", value=220)])
     )
 
 
-def records(width: int, title: str, description: str, query: Target) -> logs.Panel:
+def logs_panel(width: int, title: str, description: str, query: Target) -> logs.Panel:
     """Log records, the newest first; each has a link to its trace."""
-    panel = named(logs.Panel(), width, title, description, [query])
+    panel = configure_panel(logs.Panel(), width, title, description, [query])
     newest_first = panel.sort_order(LogsSortOrder.DESCENDING).show_time(True)
     return newest_first.enable_log_details(True).wrap_log_message(True)
 
@@ -137,7 +137,7 @@ def thresholds(limits: Limits) -> builders.ThresholdsConfig:
     return builders.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(steps)
 
 
-def choice(name: str, label: str, query: str, *, every: bool, regex: str = "") -> builders.QueryVariable:
+def query_variable(name: str, label: str, query: str, *, multiple: bool, regex: str = "") -> builders.QueryVariable:
     """A list to choose from, above the panels. With `every` more than one can be chosen, or all."""
     variable = (
         builders.QueryVariable(name)
@@ -148,13 +148,13 @@ def choice(name: str, label: str, query: str, *, every: bool, regex: str = "") -
         .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(models.VariableSort.ALPHABETICAL_ASC)
     )
-    if not every:
+    if not multiple:
         return variable
     everything = models.VariableOption(selected=True, text="All", value="$__all")
     return variable.multi(True).include_all(True).all_value(".*").current(everything)
 
 
-def board(uid: str, title: str, description: str, rows: Mapping[str, Panels]) -> builders.Dashboard:
+def build_dashboard(uid: str, title: str, description: str, rows: Mapping[str, Panels]) -> builders.Dashboard:
     """A dashboard of rows of panels, by heading; the first row needs none."""
     dashboard = (
         builders.Dashboard(title)

@@ -14,7 +14,7 @@ JAEGER = DataSourceRef(type_val="jaeger", uid="jaeger")
 JOB = 'job=~"(.+/)?$service"'
 WORKER = f'{JOB}, instance=~"$instance"'
 # The window of whatever an alert counts, too: the same number here and there.
-WINDOW = "5m"
+ALERT_WINDOW = "5m"
 
 
 def rate(metric: str, labels: str) -> str:
@@ -22,12 +22,12 @@ def rate(metric: str, labels: str) -> str:
     return f"rate({metric}{{{labels}}}[$__rate_interval])"
 
 
-def count(metric: str, labels: str) -> str:
+def increase_5m(metric: str, labels: str) -> str:
     """How often in the last 5 minutes, exactly: whole numbers, from the first of a series that is new."""
-    return f"increase({metric}{{{labels}}}[{WINDOW}] anchored)"
+    return f"increase({metric}{{{labels}}}[{ALERT_WINDOW}] anchored)"
 
 
-def total(expression: str, by: str = "") -> str:
+def sum_by(expression: str, by: str = "") -> str:
     """The sum, by labels."""
     return f"sum by ({by}) ({expression})" if by else f"sum({expression})"
 
@@ -35,18 +35,18 @@ def total(expression: str, by: str = "") -> str:
 def quantile(share: float, metric: str, labels: str, by: str = "") -> str:
     """A quantile of a histogram, no sharper than its bounds."""
     grouped = f"le, {by}" if by else "le"
-    return f"histogram_quantile({share}, {total(rate(f'{metric}_bucket', labels), grouped)})"
+    return f"histogram_quantile({share}, {sum_by(rate(f'{metric}_bucket', labels), grouped)})"
 
 
 def mean(metric: str, labels: str, by: str = "") -> str:
     """The mean of a histogram."""
-    return f"{total(rate(f'{metric}_sum', labels), by)} / {total(rate(f'{metric}_count', labels), by)}"
+    return f"{sum_by(rate(f'{metric}_sum', labels), by)} / {sum_by(rate(f'{metric}_count', labels), by)}"
 
 
 def share_above(bound: str, metric: str, labels: str, by: str = "") -> str:
     """How much of a histogram lies above one of its bounds, from 0 to 1."""
-    below = total(rate(f"{metric}_bucket", f'{labels}, le="{bound}"'), by)
-    return f"1 - {below} / {total(rate(f'{metric}_count', labels), by)}"
+    below = sum_by(rate(f"{metric}_bucket", f'{labels}, le="{bound}"'), by)
+    return f"1 - {below} / {sum_by(rate(f'{metric}_count', labels), by)}"
 
 
 def or_zero(expression: str, like: str = "") -> str:
@@ -58,21 +58,21 @@ def by_process(expression: str) -> str:
     """With the process ID beside the host, which says more than the ID of an instance."""
     # One target_info an instance: after a restart under the same ID there are two for a while.
     info = f"topk by (job, instance) (1, target_info{{{WORKER}}})"
-    return f"{total(expression, 'job, instance, host_name')} * on (job, instance) group_left (process_pid) {info}"
+    return f"{sum_by(expression, 'job, instance, host_name')} * on (job, instance) group_left (process_pid) {info}"
 
 
-def series(expression: str, legend: str, *, exemplars: bool = False) -> prometheus.Dataquery:
+def range_query(expression: str, legend: str, *, exemplars: bool = False) -> prometheus.Dataquery:
     """A PromQL query over the time shown."""
     target = prometheus.Dataquery().expr(expression).legend_format(legend).range().datasource(PROMETHEUS)
     return target.exemplar(True) if exemplars else target
 
 
-def cell(expression: str) -> prometheus.Dataquery:
+def table_query(expression: str) -> prometheus.Dataquery:
     """A PromQL query for a column of a table."""
     return prometheus.Dataquery().expr(expression).instant().format(PromQueryFormat.TABLE).datasource(PROMETHEUS)
 
 
-def logs(expression: str, legend: str = "") -> loki.Dataquery:
+def log_query(expression: str, legend: str = "") -> loki.Dataquery:
     """A LogQL query."""
     return loki.Dataquery().expr(expression).legend_format(legend).query_type("range").datasource(LOKI)
 
@@ -81,13 +81,13 @@ class JaegerSearch(Dataquery, Builder[Dataquery]):
     """A search in Jaeger, as Grafana's data source of that name takes it; the SDK has no type for it."""
 
     def __init__(self, *, tags: str = "", min_duration: str = "") -> None:
-        self._asked: dict[str, object] = {"queryType": "search", "service": "$service", "limit": 20}
-        self._asked |= {"tags": tags} if tags else {}
-        self._asked |= {"minDuration": min_duration} if min_duration else {}
+        self._query: dict[str, object] = {"queryType": "search", "service": "$service", "limit": 20}
+        self._query |= {"tags": tags} if tags else {}
+        self._query |= {"minDuration": min_duration} if min_duration else {}
 
     def ref_id(self, name: str) -> "JaegerSearch":
         """Its name in the panel."""
-        self._asked["refId"] = name
+        self._query["refId"] = name
         return self
 
     def build(self) -> Dataquery:
@@ -96,13 +96,13 @@ class JaegerSearch(Dataquery, Builder[Dataquery]):
 
     def to_json(self) -> dict[str, object]:
         """As it stands in a dashboard."""
-        return {**self._asked, "datasource": JAEGER}
+        return {**self._query, "datasource": JAEGER}
 
 
 Target = prometheus.Dataquery | loki.Dataquery | JaegerSearch
 
 
-def source_of(target: Target) -> DataSourceRef:
+def data_source(target: Target) -> DataSourceRef:
     """What is asked."""
     if isinstance(target, JaegerSearch):
         return JAEGER

@@ -4,34 +4,34 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from deploy.grafana.source import links
 from deploy.grafana.source.panels import (
-    MANY_ERRORS,
-    MANY_SLOW,
-    SLOW,
-    TOO_SLOW,
+    MAX_ERRORS,
+    MAX_SLOW_SHARE,
+    SLOW_SECONDS,
+    TOO_SLOW_SECONDS,
     Panels,
-    board,
-    choice,
-    columns,
-    lines,
-    number,
-    records,
-    traces,
+    build_dashboard,
+    logs_panel,
+    query_variable,
+    stat_panel,
+    table_panel,
+    time_series_panel,
+    traces_panel,
 )
 from deploy.grafana.source.queries import (
     JOB,
     WORKER,
     JaegerSearch,
     by_process,
-    cell,
-    count,
-    logs,
+    increase_5m,
+    log_query,
     mean,
     or_zero,
     quantile,
+    range_query,
     rate,
-    series,
     share_above,
-    total,
+    sum_by,
+    table_query,
 )
 
 UID = "modeltrace-service-health"
@@ -41,7 +41,7 @@ REQUESTS = f'{WORKER}, http_route=~"$route"'
 ERRORS = f'{REQUESTS}, http_response_status_code=~"5.."'
 INFERENCE = "ml_inference_duration_seconds"
 VERSION = "ml_model_name, ml_model_version"
-PROCESS = "{{host_name}} · {{process_pid}}"
+PROCESS_LEGEND = "{{host_name}} · {{process_pid}}"
 
 
 def by_route(expression: str) -> str:
@@ -51,7 +51,7 @@ def by_route(expression: str) -> str:
 
 def service_health() -> Dashboard:
     """The dashboard for whoever gets paged."""
-    dashboard = board(
+    dashboard = build_dashboard(
         UID,
         "Service health",
         "Rate, errors, duration and saturation of a model service, with the traces and log records behind them.",
@@ -66,11 +66,15 @@ def service_health() -> Dashboard:
     )
     jobs = "label_values(ml_inference_duration_seconds_count, job)"
     return (
-        dashboard.with_variable(choice("service", "Service", jobs, every=False, regex="/^(?:.+\\/)?(.+)$/"))
-        .with_variable(choice("instance", "Worker", f"label_values(target_info{{{JOB}}}, instance)", every=True))
-        .with_variable(choice("route", "Route", f"label_values({HTTP}_count{{{JOB}}}, http_route)", every=True))
+        dashboard.with_variable(query_variable("service", "Service", jobs, multiple=False, regex="/^(?:.+\\/)?(.+)$/"))
+        .with_variable(
+            query_variable("instance", "Worker", f"label_values(target_info{{{JOB}}}, instance)", multiple=True)
+        )
+        .with_variable(
+            query_variable("route", "Route", f"label_values({HTTP}_count{{{JOB}}}, http_route)", multiple=True)
+        )
         .links(
-            links.above(
+            links.dashboard_links(
                 "modeltrace-model-health", "Model health", "modeltrace-telemetry-pipeline", "Telemetry pipeline"
             )
         )
@@ -78,162 +82,169 @@ def service_health() -> Dashboard:
 
 
 def _summary() -> Panels:
-    errors = or_zero(total(count(f"{HTTP}_count", ERRORS)))
+    errors = or_zero(sum_by(increase_5m(f"{HTTP}_count", ERRORS)))
     return [
-        number(
-            4, "Requests", "Requests answered, a second.", "reqps", series(total(rate(f"{HTTP}_count", REQUESTS)), "")
+        stat_panel(
+            4,
+            "Requests",
+            "Requests answered, a second.",
+            "reqps",
+            range_query(sum_by(rate(f"{HTTP}_count", REQUESTS)), ""),
         ),
-        number(
+        stat_panel(
             4,
             "Server errors, 5 min",
             "Requests answered with a 5xx status in the last 5 minutes. An alert fires above 5.",
             "short",
-            series(errors, ""),
-            limits=(1, MANY_ERRORS),
+            range_query(errors, ""),
+            limits=(1, MAX_ERRORS),
         ),
-        number(
+        stat_panel(
             4,
             "Above 300 ms",
             "Share of requests that took longer than 300 ms. An alert fires above 5 %.",
             "percentunit",
-            series(share_above("0.3", HTTP, REQUESTS), ""),
-            limits=(MANY_SLOW / 5, MANY_SLOW),
+            range_query(share_above("0.3", HTTP, REQUESTS), ""),
+            limits=(MAX_SLOW_SHARE / 5, MAX_SLOW_SHARE),
         ),
-        number(
+        stat_panel(
             4,
             "Mean duration",
             "Mean duration of a request. An alert fires when it stays above 500 ms for 5 minutes.",
             "s",
-            series(mean(HTTP, REQUESTS), ""),
-            limits=(SLOW, TOO_SLOW),
+            range_query(mean(HTTP, REQUESTS), ""),
+            limits=(SLOW_SECONDS, TOO_SLOW_SECONDS),
         ),
-        number(
+        stat_panel(
             4,
             "Predictions",
             "Predictions answered, a second; a batch counts once a row. An alert fires when there are none.",
             "short",
-            series(total(rate("ml_predictions_total", WORKER)), ""),
+            range_query(sum_by(rate("ml_predictions_total", WORKER)), ""),
         ),
-        number(
+        stat_panel(
             4,
             "Workers",
             "Processes that have reported in the last 5 minutes. One that has ended counts until then.",
             "short",
-            series(f"count(count by (instance) (target_info{{{WORKER}}}))", ""),
+            range_query(f"count(count by (instance) (target_info{{{WORKER}}}))", ""),
         ),
     ]
 
 
 def _requests() -> Panels:
-    every_route = total(rate(f"{HTTP}_count", REQUESTS), "http_route")
-    errors = or_zero(total(count(f"{HTTP}_count", ERRORS), "http_route"), every_route)
+    every_route = sum_by(rate(f"{HTTP}_count", REQUESTS), "http_route")
+    errors = or_zero(sum_by(increase_5m(f"{HTTP}_count", ERRORS), "http_route"), every_route)
     return [
-        lines(
+        time_series_panel(
             8,
             "Rate by status",
             "Requests a second, by HTTP status. 4xx are requests that were refused, 5xx those that failed.",
             "reqps",
-            series(
-                total(rate(f"{HTTP}_count", REQUESTS), "http_response_status_code"),
+            range_query(
+                sum_by(rate(f"{HTTP}_count", REQUESTS), "http_response_status_code"),
                 "{{http_response_status_code}}",
             ),
-            links=links.of_failed_requests(),
+            links=links.failed_request_links(),
             stacked=True,
         ),
-        lines(
+        time_series_panel(
             8,
             "Server errors in 5 minutes",
             "Requests answered with a 5xx status in the 5 minutes before, by route: what the alert counts.",
             "short",
-            series(by_route(errors), "{{http_route}}"),
-            limits=(MANY_ERRORS,),
-            links=links.of_failed_requests(),
+            range_query(by_route(errors), "{{http_route}}"),
+            limits=(MAX_ERRORS,),
+            links=links.failed_request_links(),
         ),
-        lines(
+        time_series_panel(
             8,
             "Above 300 ms by route",
             "Share of requests that took longer than 300 ms: exact, since 300 ms is a bound of the histogram.",
             "percentunit",
-            series(by_route(share_above("0.3", HTTP, REQUESTS, "http_route")), "{{http_route}}"),
-            limits=(MANY_SLOW,),
-            links=links.of_slow_requests(),
+            range_query(by_route(share_above("0.3", HTTP, REQUESTS, "http_route")), "{{http_route}}"),
+            limits=(MAX_SLOW_SHARE,),
+            links=links.slow_request_links(),
         ),
-        lines(
+        time_series_panel(
             12,
             "Duration",
             "Quantiles and mean. Each diamond is one request: it leads to its trace. A quantile is no sharper than "
             "the bounds of its histogram, among them 300 and 500 ms.",
             "s",
-            series(quantile(0.99, HTTP, REQUESTS), "p99", exemplars=True),
-            series(quantile(0.95, HTTP, REQUESTS), "p95"),
-            series(quantile(0.5, HTTP, REQUESTS), "p50"),
-            series(mean(HTTP, REQUESTS), "mean"),
-            limits=(SLOW, TOO_SLOW),
-            links=links.of_slow_requests(),
+            range_query(quantile(0.99, HTTP, REQUESTS), "p99", exemplars=True),
+            range_query(quantile(0.95, HTTP, REQUESTS), "p95"),
+            range_query(quantile(0.5, HTTP, REQUESTS), "p50"),
+            range_query(mean(HTTP, REQUESTS), "mean"),
+            limits=(SLOW_SECONDS, TOO_SLOW_SECONDS),
+            links=links.slow_request_links(),
         ),
-        columns(
+        table_panel(
             12,
             "Routes",
             "Each route, now; none is for paths that do not exist.",
             {"http_route": "Route"},
             {
-                "Rate": ("reqps", cell(by_route(every_route))),
+                "Rate": ("reqps", table_query(by_route(every_route))),
                 "5xx, 5 min": (
                     "short",
-                    cell(by_route(errors)),
+                    table_query(by_route(errors)),
                 ),
-                "p50": ("s", cell(by_route(quantile(0.5, HTTP, REQUESTS, "http_route")))),
-                "p95": ("s", cell(by_route(quantile(0.95, HTTP, REQUESTS, "http_route")))),
-                "p99": ("s", cell(by_route(quantile(0.99, HTTP, REQUESTS, "http_route")))),
-                "Above 300 ms": ("percentunit", cell(by_route(share_above("0.3", HTTP, REQUESTS, "http_route")))),
+                "p50": ("s", table_query(by_route(quantile(0.5, HTTP, REQUESTS, "http_route")))),
+                "p95": ("s", table_query(by_route(quantile(0.95, HTTP, REQUESTS, "http_route")))),
+                "p99": ("s", table_query(by_route(quantile(0.99, HTTP, REQUESTS, "http_route")))),
+                "Above 300 ms": (
+                    "percentunit",
+                    table_query(by_route(share_above("0.3", HTTP, REQUESTS, "http_route"))),
+                ),
             },
         ),
     ]
 
 
 def _model() -> Panels:
-    calls = total(rate(f"{INFERENCE}_count", WORKER), VERSION)
-    failed = total(count(f"{INFERENCE}_count", f'{WORKER}, error_type!=""'), VERSION)
+    calls = sum_by(rate(f"{INFERENCE}_count", WORKER), VERSION)
+    failed = sum_by(increase_5m(f"{INFERENCE}_count", f'{WORKER}, error_type!=""'), VERSION)
     legend = "{{ml_model_name}} {{ml_model_version}}"
     return [
-        lines(
+        time_series_panel(
             6,
             "Predictions by version and label",
             "Predictions a second. A label that takes over, or a version that takes none, shows here first.",
             "short",
-            series(
-                total(rate("ml_predictions_total", WORKER), f"{VERSION}, ml_prediction_label"),
+            range_query(
+                sum_by(rate("ml_predictions_total", WORKER), f"{VERSION}, ml_prediction_label"),
                 f"{legend} · {{{{ml_prediction_label}}}}",
             ),
             stacked=True,
         ),
-        lines(
+        time_series_panel(
             6,
             "Inference, p95 by version",
             "Duration of one call of the model, for all its rows. What a request takes above this is not the model.",
             "s",
-            series(quantile(0.95, INFERENCE, WORKER, VERSION), legend, exemplars=True),
-            limits=(SLOW, TOO_SLOW),
-            links=links.of_slow_requests(),
+            range_query(quantile(0.95, INFERENCE, WORKER, VERSION), legend, exemplars=True),
+            limits=(SLOW_SECONDS, TOO_SLOW_SECONDS),
+            links=links.slow_request_links(),
         ),
-        lines(
+        time_series_panel(
             6,
             "Failed calls of the model in 5 minutes",
             "Calls that raised, by version, in the 5 minutes before. The span `inference` says with what.",
             "short",
-            series(or_zero(failed, calls), legend),
-            limits=(MANY_ERRORS,),
-            links=links.of_failed_requests(),
+            range_query(or_zero(failed, calls), legend),
+            limits=(MAX_ERRORS,),
+            links=links.failed_request_links(),
         ),
-        columns(
+        table_panel(
             6,
             "Versions",
             "Each version that answers now; a rollout shows two.",
             {"ml_model_name": "Model", "ml_model_version": "Version"},
             {
-                "Calls/s": ("short", cell(calls)),
-                "p95": ("s", cell(quantile(0.95, INFERENCE, WORKER, VERSION))),
-                "Failed, 5 min": ("short", cell(or_zero(failed, calls))),
+                "Calls/s": ("short", table_query(calls)),
+                "p95": ("s", table_query(quantile(0.95, INFERENCE, WORKER, VERSION))),
+                "Failed, 5 min": ("short", table_query(or_zero(failed, calls))),
             },
         ),
     ]
@@ -242,81 +253,81 @@ def _model() -> Panels:
 def _evidence() -> Panels:
     streams = '{service_name="$service"} | service_instance_id=~"$instance"'
     return [
-        traces(
+        traces_panel(
             8,
             "Traces above 300 ms",
             "Up to 20 traces in which a span took longer than 300 ms, the longest first.",
             JaegerSearch(min_duration="300ms"),
             "No trace above 300 ms",
         ),
-        traces(
+        traces_panel(
             8,
             "Failed traces",
             "Up to 20 traces with a span that failed, the longest first. Refused requests (4xx) did not fail.",
             JaegerSearch(tags="error=true"),
             "No failed trace",
         ),
-        lines(
+        time_series_panel(
             8,
             "Log records by severity",
             "Log records, a second.",
             "short",
-            logs(f"sum by (severity_text) (rate({streams} [$__auto]))", "{{severity_text}}"),
+            log_query(f"sum by (severity_text) (rate({streams} [$__auto]))", "{{severity_text}}"),
             stacked=True,
         ),
-        records(
+        logs_panel(
             24,
             "Warnings and errors",
             "Records of severity WARN and above, the newest first. `trace_id` among the fields leads to the trace.",
-            logs(f"{streams} | severity_number >= 13"),
+            log_query(f"{streams} | severity_number >= 13"),
         ),
     ]
 
 
 def _workers() -> Panels:
     return [
-        lines(
+        time_series_panel(
             8,
             "Requests by worker",
             "Requests a second, by host and process ID. A kept connection stays with one worker.",
             "reqps",
-            series(by_process(rate(f"{HTTP}_count", WORKER)), PROCESS),
+            range_query(by_process(rate(f"{HTTP}_count", WORKER)), PROCESS_LEGEND),
         ),
-        lines(
+        time_series_panel(
             8,
             "Requests in flight",
             "Requests that a worker is busy with. It grows when they arrive faster than they are answered.",
             "short",
-            series(by_process(f"http_server_active_requests{{{WORKER}}}"), PROCESS),
+            range_query(by_process(f"http_server_active_requests{{{WORKER}}}"), PROCESS_LEGEND),
         ),
-        lines(
+        time_series_panel(
             8,
             "CPU",
             "Processor time, in cores. One worker uses little more than one: Python runs one thread at a time.",
             "short",
-            series(by_process(rate("process_cpu_time_seconds_total", WORKER)), PROCESS),
+            range_query(by_process(rate("process_cpu_time_seconds_total", WORKER)), PROCESS_LEGEND),
             limits=(1,),
         ),
-        lines(
+        time_series_panel(
             8,
             "Memory",
             "Resident memory. Growth without end is a leak.",
             "bytes",
-            series(by_process(f"process_memory_usage_bytes{{{WORKER}}}"), PROCESS),
+            range_query(by_process(f"process_memory_usage_bytes{{{WORKER}}}"), PROCESS_LEGEND),
         ),
-        lines(
+        time_series_panel(
             8,
             "Threads",
             "Threads of each worker.",
             "short",
-            series(by_process(f"process_thread_count{{{WORKER}}}"), PROCESS),
+            range_query(by_process(f"process_thread_count{{{WORKER}}}"), PROCESS_LEGEND),
         ),
-        lines(
+        time_series_panel(
             8,
             "Open files",
             "Open file descriptors, connections among them.",
             "short",
-            series(by_process(f"process_open_file_descriptor_count{{{WORKER}}}"), PROCESS),
+            range_query(by_process(f"process_open_file_descriptor_count{{{WORKER}}}"), PROCESS_LEGEND),
         ),
     ]
 
@@ -327,38 +338,38 @@ def _host() -> Panels:
     disks = '{fstype!~"tmpfs|ramfs|squashfs|overlay|fuse.*"}'
     free = f"node_filesystem_avail_bytes{disks} / node_filesystem_size_bytes{disks}"
     return [
-        lines(
+        time_series_panel(
             6,
             "CPU",
             "Share of the host's processor time that is used.",
             "percentunit",
-            series(busy, "{{instance}}"),
+            range_query(busy, "{{instance}}"),
             limits=(0.8, 0.9),
-            most=1,
+            max_value=1,
         ),
-        lines(
+        time_series_panel(
             6,
             "Memory",
             "Share of the host's memory that is not available.",
             "percentunit",
-            series("1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes", "{{instance}}"),
+            range_query("1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes", "{{instance}}"),
             limits=(0.8, 0.9),
-            most=1,
+            max_value=1,
         ),
-        lines(
+        time_series_panel(
             6,
             "Disk",
             "Share of each file system that is used.",
             "percentunit",
-            series(f"1 - min by (instance, mountpoint) ({free})", "{{mountpoint}}"),
+            range_query(f"1 - min by (instance, mountpoint) ({free})", "{{mountpoint}}"),
             limits=(0.8, 0.9),
-            most=1,
+            max_value=1,
         ),
-        lines(
+        time_series_panel(
             6,
             "Pressure",
             "Share of time in which something had to wait for processor, memory or disk (PSI of the kernel).",
             "percentunit",
-            *(series(waiting % what, f"{what} {{{{instance}}}}") for what in ("cpu", "memory", "io")),
+            *(range_query(waiting % what, f"{what} {{{{instance}}}}") for what in ("cpu", "memory", "io")),
         ),
     ]
