@@ -69,12 +69,7 @@ _SDK_ONLY: Final = "Selects `MODELTRACE_INSTRUMENTATION=sdk`."
 
 GENERAL: Final = (
     Variable("OTEL_SDK_DISABLED", "false", boolean, "Export no telemetry; propagators still work."),
-    Variable(
-        "OTEL_SERVICE_NAME",
-        "modeltrace",
-        unicode_text,
-        "`service.name`; takes precedence over `OTEL_RESOURCE_ATTRIBUTES`.",
-    ),
+    Variable("OTEL_SERVICE_NAME", "modeltrace", unicode_text, "`service.name`; overrides `OTEL_RESOURCE_ATTRIBUTES`."),
     Variable(
         "OTEL_RESOURCE_ATTRIBUTES",
         "unset",
@@ -115,20 +110,11 @@ GENERAL: Final = (
     Variable(SAMPLER_ARGUMENT, "1.0", ratio, "The share of traces that the two ratio samplers keep."),
     Variable("OTEL_CONFIG_FILE", "unset", _FILE, "Declarative configuration is not supported.", "refused"),
     Variable("OTEL_EXPERIMENTAL_CONFIG_FILE", "unset", _FILE, "Its former name.", "refused"),
-    Variable(
-        "OTEL_SEMCONV_STABILITY_OPT_IN",
-        "http",
-        text,
-        "The semantic conventions of the SDK's own HTTP metrics and spans.",
-    ),
+    Variable("OTEL_SEMCONV_STABILITY_OPT_IN", "http", text, "The semantic conventions of the SDK's HTTP telemetry."),
 )
 EXPORTERS: Final = (
     Variable(
-        "OTEL_TRACES_EXPORTER",
-        "otlp",
-        choices("otlp", "console"),
-        "The exporters of spans; a list, or `none`.",
-        "refused",
+        "OTEL_TRACES_EXPORTER", "otlp", choices("otlp", "console"), "Exporters of spans; a list, or `none`.", "refused"
     ),
     Variable(
         "OTEL_METRICS_EXPORTER",
@@ -191,7 +177,7 @@ OTLP_EXPORTER: Final = (
         OTLP_PREFIX + "COMPRESSION",
         "none",
         choice("none", "gzip", "deflate"),
-        "How requests are compressed.",
+        "Compression of requests.",
         per_signal=True,
     ),
     Variable(
@@ -204,11 +190,7 @@ OTLP_EXPORTER: Final = (
     ),
     Variable(OTLP_PREFIX + "CLIENT_CERTIFICATE", "unset", text, "A file with the client certificate.", per_signal=True),
     Variable(
-        OTLP_PREFIX + "CLIENT_KEY",
-        "unset",
-        text,
-        "A file with its private key; unset: the file of the certificate holds it.",
-        per_signal=True,
+        OTLP_PREFIX + "CLIENT_KEY", "unset", text, "Its private key; unset: in the certificate's file.", per_signal=True
     ),
     Variable(
         OTLP_PREFIX + "METRICS_TEMPORALITY_PREFERENCE",
@@ -250,15 +232,8 @@ PROCESSORS: Final = (
         "Spans that may wait in a worker; a request for a prediction has four. The SDK's own spans wait in a queue of "
         "their own, of 2048 if this is unset.",
     ),
-    Variable(
-        "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
-        "512",
-        integer(1),
-        "The most of the SDK's own in one export request; no more than the queue holds.",
-    ),
-    Variable(
-        "OTEL_BLRP_SCHEDULE_DELAY", "1000", _MILLISECONDS, "Milliseconds that log records of the SDK are batched."
-    ),
+    Variable("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "512", integer(1), "The most of the SDK's own in one export request."),
+    Variable("OTEL_BLRP_SCHEDULE_DELAY", "1000", _MILLISECONDS, "Milliseconds that the SDK batches log records."),
     Variable("OTEL_BLRP_EXPORT_TIMEOUT", "unset", _NO_TIMEOUT, "Without effect: each attempt has its own limit."),
     Variable(
         "OTEL_BLRP_MAX_QUEUE_SIZE",
@@ -267,12 +242,7 @@ PROCESSORS: Final = (
         "Log records of predictions that may wait in a worker, one of each predicted row. Other log records wait in a "
         "queue of their own, of 2048 if this is unset.",
     ),
-    Variable(
-        "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE",
-        "512",
-        integer(1),
-        "The most of the SDK's own in one export request; no more than the queue holds.",
-    ),
+    Variable("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", "512", integer(1), "The most of the SDK's own in one export request."),
     Variable("OTEL_METRIC_EXPORT_INTERVAL", "60000", _MILLISECONDS, "Milliseconds between two exports of metrics."),
     Variable("OTEL_METRIC_EXPORT_TIMEOUT", "unset", _NO_TIMEOUT, "Without effect: each attempt has its own limit."),
     Variable(
