@@ -175,8 +175,10 @@ def test_spooled_telemetry_is_sent_after_the_next_start(
 ) -> None:
     """A service that ends without an endpoint logs what it has spooled; the next one sends it exactly once."""
     spool = {"MODELTRACE_SPOOL_DIR": str(tmp_path / "spool")}
+    # An eighth of the flush timeout is for the end of the sidecar, which takes longer on a busy machine.
+    first = {**spool, "MODELTRACE_FLUSH_TIMEOUT": "8"}
     with ExitStack() as stack:
-        with running_service(bundle, hub.otlp_url, **spool) as (service, url), LoadClients(url, rows) as load:
+        with running_service(bundle, hub.otlp_url, **first) as (service, url), LoadClients(url, rows) as load:
             load.wait_for_answers(300)
             service.stop(signal.SIGTERM)
             log = service.log

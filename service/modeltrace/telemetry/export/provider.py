@@ -48,8 +48,8 @@ from modeltrace.telemetry.sdk.exporters import CountingLogProcessor, CountingSpa
 
 # Milliseconds that records are batched. The specification's default for spans, 5 s, is long for a person who waits.
 DEFAULT_SCHEDULE_DELAY: Final = 500
-# Part of the flush timeout that the sidecar needs to end.
-SIDECAR_EXIT_SECONDS: Final = 0.25
+# Share of the flush timeout that is reserved for the end of the sidecar.
+SIDECAR_EXIT_SHARE: Final = 0.125
 METRIC_ACTIVE_REQUESTS: Final = "http.server.active_requests"
 # Variables that only the SDK and its instrumentations implement.
 SDK_ONLY_VARIABLES: Final = (
@@ -218,7 +218,7 @@ def _sidecar_config(settings: Settings, service_name: str, store: tuple[str, flo
     return SidecarConfig(
         signals=signals,
         schedule_delay=int(otel.variables.values.get("OTEL_BSP_SCHEDULE_DELAY", DEFAULT_SCHEDULE_DELAY)) / 1000,
-        flush_timeout=max(settings.flush_timeout - SIDECAR_EXIT_SECONDS, 0.0),
+        flush_timeout=settings.flush_timeout * (1 - SIDECAR_EXIT_SHARE),
         spool_dir=spool_dir,
         spool_max_bytes=settings.spool_max_bytes,
         log_level=settings.log_level,
