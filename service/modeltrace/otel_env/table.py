@@ -74,8 +74,8 @@ GENERAL: Final = (
         "OTEL_RESOURCE_ATTRIBUTES",
         "unset",
         attributes,
-        "Attributes of everything sent: `KEY=VALUE,…`, values percent-encoded; an entry that is none is left out. With "
-        "several workers, each adds its process ID to a `service.instance.id` that is given.",
+        "Attributes of all telemetry: `KEY=VALUE,…`, values percent-encoded; invalid entries are left out. "
+        "With several workers, each adds its process ID to a given `service.instance.id`.",
     ),
     Variable("OTEL_ENTITIES", "unset", unsupported("is not supported: use OTEL_RESOURCE_ATTRIBUTES"), "Not supported."),
     Variable(
@@ -91,7 +91,7 @@ GENERAL: Final = (
         "OTEL_PROPAGATORS",
         "tracecontext,baggage",
         propagators,
-        "By which headers traces connect; others than these two come with a package of the SDK.",
+        "Propagators of trace context; others than these two need a package of the SDK.",
         "refused",
     ),
     Variable(
@@ -109,7 +109,7 @@ GENERAL: Final = (
     ),
     Variable(SAMPLER_ARGUMENT, "1.0", ratio, "The share of traces that the two ratio samplers keep."),
     Variable("OTEL_CONFIG_FILE", "unset", _FILE, "Declarative configuration is not supported.", "refused"),
-    Variable("OTEL_EXPERIMENTAL_CONFIG_FILE", "unset", _FILE, "Its former name.", "refused"),
+    Variable("OTEL_EXPERIMENTAL_CONFIG_FILE", "unset", _FILE, "The former name of `OTEL_CONFIG_FILE`.", "refused"),
     Variable("OTEL_SEMCONV_STABILITY_OPT_IN", "http", text, "The semantic conventions of the SDK's HTTP telemetry."),
 )
 EXPORTERS: Final = (
@@ -120,14 +120,14 @@ EXPORTERS: Final = (
         "OTEL_METRICS_EXPORTER",
         "otlp,prometheus",
         choices("otlp", "prometheus", "console"),
-        "Where metric points go (`prometheus`: the `/metrics` page); a list, or `none`.",
+        "Exporters of metrics (`prometheus`: the `/metrics` page); a list, or `none`.",
         "refused",
     ),
     Variable(
         "OTEL_LOGS_EXPORTER",
         "otlp",
         choices("otlp", "console"),
-        "The exporters of log records, beside stdout; a list, or `none`.",
+        "Exporters of log records, in addition to stdout; a list, or `none`.",
         "refused",
     ),
 )
@@ -145,9 +145,9 @@ OTLP_EXPORTER: Final = (
         OTLP_PREFIX + "ENDPOINT",
         "unset",
         text,
-        "What receives OTLP. HTTP: a URL to which `/v1/traces` and the like is added; a signal's own is used as it is. "
-        "gRPC: a URL, or a target such as `host:4317` if `OTEL_EXPORTER_OTLP_INSECURE` is set. Unset: port 4318 (gRPC: "
-        "4317) of this machine.",
+        "The receiver of OTLP. HTTP: a URL; the path of the signal (`/v1/traces`) is appended, except to a "
+        "signal's own URL. gRPC: a URL, or a target such as `host:4317` if `OTEL_EXPORTER_OTLP_INSECURE` is "
+        "set. Unset: port 4318 (gRPC: 4317) of this machine.",
         "refused",
         per_signal=True,
     ),
@@ -184,19 +184,23 @@ OTLP_EXPORTER: Final = (
         OTLP_PREFIX + "CERTIFICATE",
         "unset",
         text,
-        "A file with the certificates that the receiver's must be signed by. It is read when something is sent; the "
-        "log says what is wrong with it.",
+        "A file with the certificates that verify the receiver's certificate. It is read when telemetry is "
+        "sent; errors are logged.",
         per_signal=True,
     ),
     Variable(OTLP_PREFIX + "CLIENT_CERTIFICATE", "unset", text, "A file with the client certificate.", per_signal=True),
     Variable(
-        OTLP_PREFIX + "CLIENT_KEY", "unset", text, "Its private key; unset: in the certificate's file.", per_signal=True
+        OTLP_PREFIX + "CLIENT_KEY",
+        "unset",
+        text,
+        "A file with the client's private key; unset: it is in the certificate's file.",
+        per_signal=True,
     ),
     Variable(
         OTLP_PREFIX + "METRICS_TEMPORALITY_PREFERENCE",
         "cumulative",
         choice("cumulative", "delta", "lowmemory"),
-        "Whether counts start anew with each export.",
+        "Whether counters report totals, or the increase since the previous export.",
     ),
     Variable(
         OTLP_PREFIX + "METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
@@ -222,27 +226,27 @@ PROCESSORS: Final = (
         "OTEL_BSP_SCHEDULE_DELAY",
         "500",
         _MILLISECONDS,
-        "Milliseconds that predictions are batched (the specification's default is 5000).",
+        "Milliseconds for which predictions are batched (the specification's default is 5000).",
     ),
     Variable("OTEL_BSP_EXPORT_TIMEOUT", "unset", _NO_TIMEOUT, "Without effect: each attempt has its own limit."),
     Variable(
         "OTEL_BSP_MAX_QUEUE_SIZE",
         "131072",
         integer(1),
-        "Spans that may wait in a worker; a request for a prediction has four. The SDK's own spans wait in a queue of "
-        "their own, of 2048 if this is unset.",
+        "The maximum number of queued spans per worker; a prediction request has four. The SDK's own spans "
+        "have a separate queue, of 2048 if this is unset.",
     ),
-    Variable("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "512", integer(1), "The most of the SDK's own in one export request."),
-    Variable("OTEL_BLRP_SCHEDULE_DELAY", "1000", _MILLISECONDS, "Milliseconds that the SDK batches log records."),
+    Variable("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "512", integer(1), "Maximum of the SDK's own per export request."),
+    Variable("OTEL_BLRP_SCHEDULE_DELAY", "1000", _MILLISECONDS, "Milliseconds for which the SDK batches log records."),
     Variable("OTEL_BLRP_EXPORT_TIMEOUT", "unset", _NO_TIMEOUT, "Without effect: each attempt has its own limit."),
     Variable(
         "OTEL_BLRP_MAX_QUEUE_SIZE",
         "32768",
         integer(1),
-        "Log records of predictions that may wait in a worker, one of each predicted row. Other log records wait in a "
-        "queue of their own, of 2048 if this is unset.",
+        "The maximum number of queued log records of predictions per worker, one for each predicted row. "
+        "Other log records have a separate queue, of 2048 if this is unset.",
     ),
-    Variable("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", "512", integer(1), "The most of the SDK's own in one export request."),
+    Variable("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", "512", integer(1), "Maximum of the SDK's own per export request."),
     Variable("OTEL_METRIC_EXPORT_INTERVAL", "60000", _MILLISECONDS, "Milliseconds between two exports of metrics."),
     Variable("OTEL_METRIC_EXPORT_TIMEOUT", "unset", _NO_TIMEOUT, "Without effect: each attempt has its own limit."),
     Variable(
