@@ -82,6 +82,37 @@ def test_no_room_reaches_into_another(folder: str, forbidden: tuple[str, ...]) -
     assert [(str(path), module) for path, module in imports(folder) if within(module, forbidden)] == []
 
 
+# The packages of the service, each above those that it may import. Modules directly in `modeltrace` are below all
+# packages, but for the wiring, which is above them.
+LAYERS = (
+    ("otel_env",),
+    ("otlp",),
+    ("telemetry",),
+    ("store", "inference"),
+    ("sidecar", "bundles", "evaluation"),
+    ("monitoring", "replay", "client"),
+    ("serving", "doctor", "traffic"),
+    ("api", "report", "local"),
+    ("cli",),
+)
+WIRING = {"app", "server", "worker", "__main__"}
+
+
+def test_imports_lead_downward() -> None:
+    """A package of the service imports only packages of lower layers, and no package imports the wiring."""
+    layer = {package: number for number, packages in enumerate(LAYERS) for package in packages}
+    upward = []
+    for path, module in imports("service"):
+        source, target = path.parts[2], module.split(".")
+        if target[0] != "modeltrace" or len(target) == 1 or source not in layer:
+            continue
+        if target[1] in WIRING or (target[1] in layer and target[1] != source and layer[target[1]] >= layer[source]):
+            upward.append((path.as_posix(), module))
+
+    assert {path.parts[2] for path, _ in imports("service/modeltrace") if len(path.parts) > 3} == layer.keys()
+    assert upward == []
+
+
 def test_mlflow_has_a_process_of_its_own() -> None:
     """Nothing that the service imports imports it."""
     users = {str(path) for path, module in imports("service") if within(module, ("mlflow",))}

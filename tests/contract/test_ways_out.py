@@ -104,4 +104,4 @@ def test_the_hub_says_that_a_trace_was_not_sampled(start: Start, hub: HubProcess
     trace_id = predict(url, rows[0])["trace_id"]
 
     wait_for_records(hub, trace_id, "predictions")
-    assert "not sampled" in hub.trace(trace_id)["status"]["spans"]
+    assert "not sampled" in hub.trace(trace_id)["empty_reasons"]["spans"]

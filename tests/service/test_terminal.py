@@ -17,12 +17,12 @@ from rich.text import Text
 import modeltrace
 from modeltrace.bundles.manifest import read_manifest
 from modeltrace.cli import main
-from modeltrace.cli.terminal import SafeConsole, echo
 from modeltrace.cli.up import TerminalScreen
 from modeltrace.client.service import parse_model
 from modeltrace.errors import BundleError
 from modeltrace.printable import escape_control_characters, has_control_characters, truncate
 from modeltrace.telemetry.logging import TerminalHandler
+from modeltrace.terminal import SafeConsole, echo
 from tests.helpers.bundles import edit_manifest, pack_iris
 
 HOSTILE = "a\x1b]0;pwned\x07\x1b[2J\x9b31m\x7f\r\u202egnp.exe\u2066"
@@ -167,7 +167,7 @@ def test_truncated_text_has_a_mark() -> None:
 
 
 def test_all_output_is_escaped() -> None:
-    """All code of the service prints through `modeltrace.cli.terminal`."""
+    """All code of the service prints through `modeltrace.terminal`."""
     root = Path(modeltrace.__file__).parent
     excluded = {"terminal.py", "programs", "mlflow_client.py", "mlflow_process.py"}  # pipes to a child process
     files = [path for path in root.rglob("*.py") if not excluded & set(path.relative_to(root).parts)]

@@ -12,10 +12,10 @@ from modeltrace.bundles.manifest import MANIFEST_FILE, Manifest, read_manifest
 from modeltrace.bundles.pack import pack
 from modeltrace.bundles.training_frame import date_columns, number_object_columns
 from modeltrace.bundles.verify_outputs import first_line
-from modeltrace.cli.terminal import SafeConsole
 from modeltrace.errors import ModeltraceError, PackError
 from modeltrace.inference.allowed_violations import AllowedViolations
 from modeltrace.inference.schema import Feature, PrivacyRule
+from modeltrace.terminal import SafeConsole
 
 # Classes whose shares are printed.
 MAX_SHOWN_CLASSES = 8

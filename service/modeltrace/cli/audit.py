@@ -9,13 +9,13 @@ from typing import Annotated, Literal
 import typer
 
 from modeltrace.cli.store import open_configured_store, progress_display
-from modeltrace.cli.terminal import echo
 from modeltrace.cli.times import time_option
 from modeltrace.store.export import ExportError, export_predictions, format_from_suffix
 from modeltrace.store.lookup import TRACE_ID, NotFoundError, find_predictions
 from modeltrace.store.rows import StoredPrediction
 from modeltrace.store.selection import Selection, models
 from modeltrace.store.store import Store
+from modeltrace.terminal import echo
 
 
 def export(

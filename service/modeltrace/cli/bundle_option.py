@@ -5,11 +5,11 @@ from typing import Final
 
 from modeltrace.bundles.registry.catalog import Catalog
 from modeltrace.bundles.registry.search_paths import search_paths
-from modeltrace.cli.terminal import echo
 from modeltrace.errors import BundleNotFoundError, SettingsError
 from modeltrace.settings import Settings
 from modeltrace.store.selection import latest_model
 from modeltrace.store.store import Store
+from modeltrace.terminal import echo
 
 BUNDLE_HINT: Final = (
     "Name the model's bundle with --bundle SOURCE: the folder that `modeltrace pack` wrote, a folder of bundles, or "

@@ -13,7 +13,6 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from modeltrace.cli.terminal import SafeConsole, echo
 from modeltrace.client.service import normalize_url
 from modeltrace.doctor.backends.backend import Backend, Link, UnresolvedExemplars
 from modeltrace.doctor.backends.hub import HubBackend
@@ -36,6 +35,7 @@ from modeltrace.doctor.trace_check import (
 from modeltrace.errors import ModeltraceError
 from modeltrace.keys import authorization_header
 from modeltrace.settings import read_settings
+from modeltrace.terminal import SafeConsole, echo
 
 # Seconds for one request to the service or the backend.
 REQUEST_TIMEOUT = 10.0

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 
 from modeltrace.cli.store import open_configured_store, progress_display
-from modeltrace.cli.terminal import SafeConsole, echo
 from modeltrace.cli.times import time_option
 from modeltrace.client.scoring_client import ScoringClient
 from modeltrace.client.service import normalize_url
@@ -23,6 +22,7 @@ from modeltrace.inference.schema import Feature
 from modeltrace.keys import authorization_header
 from modeltrace.settings import read_settings
 from modeltrace.store.selection import Selection
+from modeltrace.terminal import SafeConsole, echo
 from modeltrace.traffic.rows import Sample, read_samples
 
 # Rows that are scored at a time.

@@ -12,13 +12,13 @@ from rich.table import Table
 from modeltrace.bundles.manifest import Manifest, read_manifest
 from modeltrace.cli.bundle_option import resolve_bundle
 from modeltrace.cli.store import open_configured_store
-from modeltrace.cli.terminal import SafeConsole, echo
 from modeltrace.cli.times import time_option
 from modeltrace.inference.schema import Schema
 from modeltrace.monitoring.drilldown import Drilldown, drill_down
 from modeltrace.settings import read_settings
 from modeltrace.store.selection import Selection
 from modeltrace.telemetry.records.prediction import ModelInfo, Value
+from modeltrace.terminal import SafeConsole, echo
 
 # Nanoseconds.
 HOUR = 3600 * 10**9

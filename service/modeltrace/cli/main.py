@@ -102,7 +102,7 @@ def _loader(target: str) -> Callable[..., Any]:
         variables = read_variables(environ)
         write_environment(variables, os.environ)
         if variables.warnings:
-            from modeltrace.cli.terminal import echo  # noqa: PLC0415  only needed for a warning
+            from modeltrace.terminal import echo  # noqa: PLC0415  only needed for a warning
 
             for warning in variables.warnings:
                 echo(f"modeltrace: {warning}", err=True)
@@ -138,7 +138,7 @@ def main() -> None:
     except ModeltraceError as error:
         from rich.markup import escape  # noqa: PLC0415  only needed for an error message
 
-        from modeltrace.cli.terminal import SafeConsole  # noqa: PLC0415  see above
+        from modeltrace.terminal import SafeConsole  # noqa: PLC0415  see above
 
         SafeConsole(stderr=True, soft_wrap=True, markup=True).print(f"[red]modeltrace:[/red] {escape(str(error))}")
         sys.exit(1)

@@ -16,9 +16,9 @@ from modeltrace.bundles.registry.publish import register as publish
 from modeltrace.bundles.registry.search_paths import search_paths
 from modeltrace.bundles.registry.source import MLFLOW_PREFIX
 from modeltrace.bundles.registry.version_order import sort_best_first
-from modeltrace.cli.terminal import echo
 from modeltrace.inference.schema import PRIVACY_RULES, REASONS, PrivacyRule, Reason
 from modeltrace.settings import read_settings
+from modeltrace.terminal import echo
 
 _MLFLOW_PANEL = "MLflow registry"
 

@@ -9,12 +9,12 @@ import typer
 from modeltrace.bundles.registry.catalog import Catalog
 from modeltrace.bundles.registry.search_paths import search_paths
 from modeltrace.cli.store import open_configured_store
-from modeltrace.cli.terminal import SafeConsole, echo
 from modeltrace.errors import ModeltraceError, SettingsError
 from modeltrace.replay.render import render, to_json
 from modeltrace.replay.run import ModelReplay, Replayer, group_by_model, overall_verdict
 from modeltrace.settings import read_settings
 from modeltrace.store.lookup import find_predictions
+from modeltrace.terminal import SafeConsole, echo
 
 # 1 is the exit code of errors.
 EXIT_CODE_DIFFERENT = 2

@@ -14,7 +14,6 @@ from rich.text import Text
 from modeltrace.bundles.manifest import Manifest, read_manifest
 from modeltrace.cli.bundle_option import resolve_bundle
 from modeltrace.cli.store import open_configured_store, progress_display
-from modeltrace.cli.terminal import SafeConsole, echo
 from modeltrace.report.columns import build_layout
 from modeltrace.report.comparison import Comparison, build_comparison
 from modeltrace.report.run import run_program
@@ -33,6 +32,7 @@ from modeltrace.report.venvs import Library, ensure_venv
 from modeltrace.settings import Settings, read_settings
 from modeltrace.store.selection import Selection
 from modeltrace.store.store import Store
+from modeltrace.terminal import SafeConsole, echo
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 
 from rich.progress import Progress
 
-from modeltrace.cli.terminal import SafeConsole
 from modeltrace.errors import SettingsError
 from modeltrace.settings import read_settings
 from modeltrace.store.store import Store, open_store
+from modeltrace.terminal import SafeConsole
 
 # Seconds between two lines of progress if stderr is not a terminal.
 PROGRESS_INTERVAL = 10.0

@@ -17,7 +17,6 @@ from rich.live import Live
 from rich.text import Text
 
 from modeltrace.bundles.registry.search_paths import example_folder
-from modeltrace.cli.terminal import SafeConsole
 from modeltrace.cli.times import parse_seconds
 from modeltrace.client.service import ServedModel, UnreachableError, normalize_url
 from modeltrace.doctor.backends.jaeger import Jaeger
@@ -27,6 +26,7 @@ from modeltrace.local.bundles import build_example, example_is_current
 from modeltrace.local.plan import HUB_KEY, StackTarget, UpConfig, collector_endpoint, describe_external_telemetry
 from modeltrace.local.supervisor import Screen, Supervisor
 from modeltrace.settings import OtelSettings, data_dir, read_settings
+from modeltrace.terminal import SafeConsole
 from modeltrace.traffic.fault_injection import parse_shift
 from modeltrace.traffic.progress import Snapshot
 
