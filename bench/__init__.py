@@ -1,1 +1,1 @@
-"""Speed, as ratios measured in one run. Each bench prints a table, or JSON with --json."""
+"""Benchmarks that report ratios measured within one run. Each prints a table, or JSON with --json."""

@@ -1,6 +1,6 @@
-"""The plainest service around the same model, as a tutorial writes it: what everything else is compared to.
+"""A minimal FastAPI application around the same model, which is the baseline of the benches.
 
-Run as `uvicorn --factory bench.bare:create_app`, with the estimator's joblib file in BENCH_MODEL.
+Start it with `uvicorn --factory bench.bare:create_app`. BENCH_MODEL is the path of the estimator's joblib file.
 """
 
 import os
@@ -12,20 +12,20 @@ from pydantic import BaseModel
 
 
 class Row(BaseModel):
-    """One row, its features in the order in which the model was fitted."""
+    """One row, with its features in the order of the training data."""
 
     features: dict[str, float]
 
 
 def create_app() -> FastAPI:
-    """The whole of it: a body checked by pydantic, one call of the model, an answer."""
+    """Create an application that validates the body with pydantic and calls the model once per request."""
     model = joblib.load(os.environ["BENCH_MODEL"])
     app = FastAPI()
 
     @app.post("/predict")
     async def predict(row: Row) -> dict[str, str | float]:
         probabilities = model.predict_proba(np.array([list(row.features.values())]))[0]
-        best = int(probabilities.argmax())
-        return {"label": str(model.classes_[best]), "confidence": float(probabilities[best])}
+        predicted = int(probabilities.argmax())
+        return {"label": str(model.classes_[predicted]), "confidence": float(probabilities[predicted])}
 
     return app

@@ -1,4 +1,4 @@
-"""The committed instruction counts, each with what it depends on, in bench/instructions.json."""
+"""Read and write the committed instruction counts in bench/instructions.json."""
 
 import json
 import platform
@@ -23,7 +23,7 @@ LIBRARIES: Final = (
 
 
 class Platform(NamedTuple):
-    """What instruction counts depend on, beside code: the same code has other counts elsewhere."""
+    """The platform of a count. The same code has different instruction counts on another platform."""
 
     python: str
     machine: str
@@ -35,7 +35,7 @@ class Platform(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """The instructions per prediction of each program, on one platform with these versions of the libraries."""
+    """The instructions per prediction of each program on one platform with one set of library versions."""
 
     platform: Platform
     libraries: dict[str, str]
@@ -43,8 +43,8 @@ class Entry(NamedTuple):
 
 
 def current_platform(valgrind: str) -> Platform:
-    """The platform that this process runs on."""
-    # The names alone: their values may be paths.
+    """Return the platform of this process."""
+    # Only the names of the options, because their values may be paths.
     options = re.findall(r"--(?:enable|with|without)-[a-z0-9-]+", sysconfig.get_config_var("CONFIG_ARGS") or "")
     python = f"{sys.implementation.name} {platform.python_version()} ({platform.python_compiler()})"
     return Platform(
@@ -53,12 +53,12 @@ def current_platform(valgrind: str) -> Platform:
 
 
 def installed_libraries() -> dict[str, str]:
-    """The versions of the libraries in this environment."""
+    """Return the installed versions of the libraries that the counted code calls."""
     return {name: version(name) for name in LIBRARIES}
 
 
 def read_entries(file: Path = FILE) -> list[Entry]:
-    """All entries."""
+    """Read all entries."""
     return [
         Entry(Platform(**entry["platform"]), entry["libraries"], entry["instructions"])
         for entry in json.loads(file.read_text())
@@ -66,14 +66,14 @@ def read_entries(file: Path = FILE) -> list[Entry]:
 
 
 def find_instructions(entries: list[Entry], platform: Platform, libraries: dict[str, str]) -> dict[str, int] | None:
-    """The counts for exactly this platform and these libraries; `None` where none were recorded."""
+    """Return the counts of exactly this platform and these libraries, or `None` if there is no such entry."""
     return next((e.instructions for e in entries if e.platform == platform and e.libraries == libraries), None)
 
 
 def replace_entry(entries: list[Entry], entry: Entry) -> list[Entry]:
-    """The entries with this one, without earlier ones of its platform and those of other library versions."""
-    kept = (old for old in entries if old.platform != entry.platform and old.libraries == entry.libraries)
-    return [*kept, entry]
+    """Add an entry. Remove the previous entry of its platform and all entries of other library versions."""
+    remaining = (old for old in entries if old.platform != entry.platform and old.libraries == entry.libraries)
+    return [*remaining, entry]
 
 
 def write_entries(entries: list[Entry], file: Path = FILE) -> None:

@@ -1,4 +1,4 @@
-"""Counts the instructions of a program of `bench.counted`, with valgrind's callgrind."""
+"""Count the instructions of a program of `bench.counted`, with valgrind's callgrind."""
 
 import os
 import shutil
@@ -15,25 +15,25 @@ ROOT: Final = Path(__file__).parent.parent
 
 
 class ValgrindError(Exception):
-    """Nothing can be counted here; the message says why."""
+    """Instructions cannot be counted on this machine. The message contains the reason."""
 
 
 def valgrind_version() -> str:
-    """The version of valgrind on this machine.
+    """Return the version of the installed valgrind.
 
     Raises:
-        ValgrindError: there is none.
+        ValgrindError: valgrind is not installed.
     """
     if not shutil.which("valgrind") or not shutil.which("vgdb"):
         raise ValgrindError("valgrind is not installed (Debian: apt install valgrind)")
-    said = subprocess.run(["valgrind", "--version"], capture_output=True, text=True, check=True).stdout
-    return said.strip().removeprefix("valgrind-")
+    output = subprocess.run(["valgrind", "--version"], capture_output=True, text=True, check=True).stdout
+    return output.strip().removeprefix("valgrind-")
 
 
 def program_environment(folder: Path) -> dict[str, str]:
-    """The variables of a counted program: only those set here, one thread per numeric library, a fixed hash seed.
+    """Return the complete environment of a counted program: one thread per numeric library and a fixed hash seed.
 
-    Modules are compiled once, into `folder`: to compile them under callgrind would take longer than to count.
+    Bytecode is cached in `folder`, because compilation under callgrind would take longer than the counting.
     """
     return {
         "PATH": os.environ.get("PATH", os.defpath),
@@ -47,19 +47,19 @@ def program_environment(folder: Path) -> dict[str, str]:
 
 
 def run_natively(program: str, folder: Path) -> None:
-    """Run a program by itself: it leaves its files, and its modules compiled.
+    """Run a program without valgrind, so that its input files and its bytecode exist.
 
     Raises:
-        ValgrindError: it failed.
+        ValgrindError: the program failed.
     """
     _run([sys.executable, "-m", f"bench.counted.{program}", str(folder)], program_environment(folder), program)
 
 
 def count_instructions(program: str, folder: Path) -> int:
-    """Instructions per prediction of a program that has run natively in `folder` before.
+    """Count the instructions per prediction of a program. `run_natively` must have run in `folder` before.
 
     Raises:
-        ValgrindError: it failed, or callgrind has not written what was expected.
+        ValgrindError: the program failed, or callgrind did not write all of its dumps.
     """
     prefix, output = folder / "vgdb", folder / f"{program}.callgrind"
     command = [
@@ -74,16 +74,16 @@ def count_instructions(program: str, folder: Path) -> int:
 
 
 def instructions_per_prediction(totals: list[int]) -> int:
-    """Instructions per prediction, of what was counted before each mark; every second part is a phase."""
+    """Return the instructions per prediction from the totals of all dumps, of which every second one is a phase."""
     _, (small, large) = pairwise(zip(PHASES, totals[1::2], strict=True))
     return round((large[1] - small[1]) / (large[0] - small[0]))
 
 
 def _run(command: list[str], env: Mapping[str, str], program: str) -> None:
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = (done.stderr.strip() or "no message").splitlines()[-1]
-        raise ValgrindError(f"bench.counted.{program} exited with {done.returncode}: {last}")
+    process = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    if process.returncode:
+        last_line = (process.stderr.strip() or "no message").splitlines()[-1]
+        raise ValgrindError(f"bench.counted.{program} exited with {process.returncode}: {last_line}")
 
 
 def _read_total(dump: Path, program: str) -> int:
@@ -91,6 +91,6 @@ def _read_total(dump: Path, program: str) -> int:
         lines = dump.read_text().splitlines()
     except FileNotFoundError:
         raise ValgrindError(
-            f"callgrind has not written {dump.name} of bench.counted.{program}: it did not meet every call of {MARK}"
+            f"callgrind has not written {dump.name} of bench.counted.{program}: it did not observe every call of {MARK}"
         ) from None
     return next(int(line.removeprefix("totals: ")) for line in reversed(lines) if line.startswith("totals: "))

@@ -1,4 +1,4 @@
-"""The example model for a bench: as a bundle for the service, as a joblib file for everything else, and its traffic."""
+"""Prepare the example model for the benches: its bundle, its joblib file and the rows to send."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from modeltrace.bundles.manifest import read_manifest
 
 @dataclass(frozen=True)
 class Example:
-    """One model in both forms, the rows to send, and the confidence that is right for each of them."""
+    """A model as a bundle and as a joblib file, the rows to send, and the expected confidence of each row."""
 
     bundle: Path
     joblib: Path
@@ -23,14 +23,14 @@ class Example:
 
 
 def prepare_example(folder: Path) -> Example:
-    """Fit the example model once and write it to `folder`."""
+    """Fit the example model and write it to `folder` as a bundle and as a joblib file."""
     bundle = build_example(folder / "bundle", onnx=True)
     manifest, _ = read_manifest(bundle)
     artifact = bundle / manifest.artifact.file
     estimator = load_artifact(artifact.read_bytes(), manifest.artifact.format, source=artifact)
-    plain = folder / "model.joblib"
-    joblib.dump(estimator, plain)
+    joblib_file = folder / "model.joblib"
+    joblib.dump(estimator, joblib_file)
     traffic = pd.read_parquet(bundle / "traffic.parquet").drop(columns=TARGET)
     rows = [{str(name): float(value) for name, value in row.items()} for row in traffic.to_dict(orient="records")]
     confidences = np.max(estimator.predict_proba(traffic.to_numpy()), axis=1)
-    return Example(bundle, plain, rows, confidences.tolist())
+    return Example(bundle, joblib_file, rows, confidences.tolist())

@@ -1,19 +1,18 @@
-"""How the cost of a prediction grows with features, rows a request, workers, connections and a second version.
+"""How the cost of a prediction grows with features, rows per request, workers, connections and a second version.
 
-One of them changes at a time, the others stay at 30 features, 1 row, 1 worker, 16 connections, no challenger. Each is
-measured with all telemetry and the prediction store, and with none (`OTEL_SDK_DISABLED=true`, `MODELTRACE_STORE=none`),
-one after the other, `rounds` times. Rows/s on a machine that others use, too, say little; CPU time a prediction says
-more, so both are here. `ratio` is rows/s with all over rows/s with none, `cpu_ratio` the service's CPU time a
-prediction with all over that with none; both are medians of ratios taken within a round. `lost` counts rows whose audit
-record found no room, as the service says at its stop.
+One of these changes at a time; the others stay at 30 features, 1 row, 1 worker, 16 connections and no challenger. Each
+case runs with all telemetry and the prediction store ("all"), and with neither ("none": `OTEL_SDK_DISABLED=true`,
+`MODELTRACE_STORE=none`), one after the other, `rounds` times. On a machine with other load, CPU time per prediction is
+more reliable than rows/s, so both are reported. `ratio` is rows/s of "all" divided by rows/s of "none"; `cpu_ratio` is
+the same for the CPU time of the service per prediction. Both are medians of ratios within a round. `lost` counts
+prediction log records that did not fit the export queue, as the service reports when it stops.
 
-A single worker has a core of its own; the load, a real Collector (the hub, where none is built) and the exporter
-process share the other. Two workers, their exporter processes, the load and the Collector share all cores: what that
-row shows is the CPU time, which does not depend on how many wait for a core. A run in which the other core was
-saturated is void but for its CPU time.
+A single worker has its own core; the load, a real Collector (or the hub, if no Collector is built) and the sidecar
+share the other core. With two workers, all processes share all cores, so only the CPU time of that case is meaningful.
+A run in which the other core was saturated is void except for its CPU time.
 
-A challenger is a second version in the same process: one that is sent half of the requests, or one that is asked about
-every row once more, as a shadow. A row is one that was answered, so a shadow's CPU time counts for the row it shadows.
+The challenger is a second version in the same process. It either gets half of the requests, or predicts every row
+again as a shadow. Only answered rows count, so the CPU time of a shadow is part of the row that it shadows.
 """
 
 import argparse
@@ -49,14 +48,14 @@ from modeltrace.bundles.pack import pack
 TRAINING_ROWS = 500
 VARIANTS = {"all": {}, "none": {"OTEL_SDK_DISABLED": "true", "MODELTRACE_STORE": "none"}}
 MAX_CORE_USAGE = 0.95
-# Seconds: what the outbox and the exporter process still work once the load is over counts for it.
+# Seconds in which the export queue and the sidecar finish their work for the load, which counts as its cost.
 SETTLE_SECONDS = 1.0
-# A row differs from the last one, and ten thousand of them in a request are one request.
+# Distinct rows that are sent, and the maximum number of rows in all prepared requests together.
 DISTINCT_ROWS, MAX_ROWS = 64, 10_000
 
 
 class Case(NamedTuple):
-    """What is measured."""
+    """One combination of parameters."""
 
     features: int = 30
     rows: int = 1
@@ -81,37 +80,37 @@ class Run:
     load: LoadResult
     rows_per_request: int
     cpu_seconds: CpuSeconds
-    other_core_usage: float  # share of the time that it was busy; 0 where nothing is pinned
-    lost_records: int  # rows whose audit record was dropped, by the service's own count
+    other_core_usage: float  # from 0 to 1; 0 if no process is pinned
+    lost_records: int  # prediction log records that the service reports as lost
 
     @property
     def predictions(self) -> int:
-        """How many rows were answered."""
+        """The number of answered rows."""
         return (self.load.requests - self.load.failed) * self.rows_per_request
 
     @property
     def rate(self) -> float:
-        """Rows answered a second."""
+        """Answered rows per second."""
         return self.predictions / self.load.seconds
 
     @property
     def service_us(self) -> float:
-        """CPU time of the service, microseconds a prediction."""
+        """CPU time of the service, in microseconds per prediction."""
         return 1e6 * self.cpu_seconds.service / max(self.predictions, 1)
 
     @property
     def sidecar_us(self) -> float:
-        """CPU time of the exporter processes, microseconds a prediction."""
+        """CPU time of the sidecars, in microseconds per prediction."""
         return 1e6 * self.cpu_seconds.sidecar / max(self.predictions, 1)
 
 
 def cases(axes: Sequence[str]) -> list[Case]:
-    """Each case of the axes once: the default one is on all of them."""
+    """Return each case of the axes once. All axes contain the default case."""
     return list(dict.fromkeys(Case()._replace(**{axis: value}) for axis in axes for value in AXES[axis]))
 
 
 def build_bundle(folder: Path, features: int, version: int = 1) -> Path:
-    """A bundle with a logistic regression of so many features, fitted on synthetic data."""
+    """Build a bundle of a logistic regression with `features` features, fitted on synthetic data."""
     values, labels = make_classification(TRAINING_ROWS, features, n_informative=5, random_state=0)
     table = pd.DataFrame(values, columns=[f"feature_{number}" for number in range(features)])
     target = pd.Series(np.where(labels == 1, "yes", "no"), name="label")
@@ -122,21 +121,23 @@ def build_bundle(folder: Path, features: int, version: int = 1) -> Path:
 
 
 def build_requests(bundle: Path, rows: int) -> list[bytes]:
-    """What is sent: single predictions, or batches of so many rows, no more than `MAX_ROWS` rows in all."""
+    """Return the requests to send: single predictions, or batches of `rows` rows with at most `MAX_ROWS` in total."""
     table = pd.read_parquet(bundle / "traffic.parquet")
-    known = table.to_dict(orient="records")
+    all_rows = table.to_dict(orient="records")
     if rows == 1:
-        return [encode_post("/predict", orjson.dumps({"features": row})) for row in known[:DISTINCT_ROWS]]
+        return [encode_post("/predict", orjson.dumps({"features": row})) for row in all_rows[:DISTINCT_ROWS]]
     bodies = max(1, min(DISTINCT_ROWS, MAX_ROWS // rows))
     return [
-        encode_post("/predict/batch", orjson.dumps({"rows": [known[(body + i) % len(known)] for i in range(rows)]}))
+        encode_post(
+            "/predict/batch", orjson.dumps({"rows": [all_rows[(body + i) % len(all_rows)] for i in range(rows)]})
+        )
         for body in range(bodies)
     ]
 
 
 @contextmanager
 def pin_cores(workers: int) -> Iterator[tuple[int | None, int | None]]:
-    """The core of the service, and that of everything else, this process included; none where they share."""
+    """Pin this process. Yield the core of the service and that of all else, or `None` if they share the cores."""
     available = available_cores()
     if len(available) < 2 or workers > 1:
         yield None, None
@@ -149,7 +150,7 @@ def pin_cores(workers: int) -> Iterator[tuple[int | None, int | None]]:
 
 
 def measure(case: Case, bundle: Path, challenger: Path, env: dict[str, str], *, seconds: float, folder: Path) -> Run:
-    """One run; `challenger` is the second version, if the case has one."""
+    """Run one case; `challenger` is the bundle of the second version."""
     requests = build_requests(bundle, case.rows)
     output = folder / "output"
     env = {
@@ -165,7 +166,7 @@ def measure(case: Case, bundle: Path, challenger: Path, env: dict[str, str], *, 
         run_load(service.port, requests, connections=case.connections, seconds=min(1.0, seconds))
         time.sleep(SETTLE_SECONDS)
         before = service.cpu()
-        psutil.cpu_percent(percpu=True)  # what the next call says is since this one
+        psutil.cpu_percent(percpu=True)  # start of the interval that the next call reports
         measured = run_load(service.port, requests, connections=case.connections, seconds=seconds)
         busy = psutil.cpu_percent(percpu=True)[other] / 100 if other is not None else 0.0
         time.sleep(SETTLE_SECONDS)
@@ -182,12 +183,12 @@ def _challenger_env(mode: str, bundle: Path) -> dict[str, str]:
 
 
 def run(axes: Sequence[str], *, rounds: int, seconds: float, console: Console) -> dict[str, Any]:
-    """All cases in both variants, `rounds` times."""
+    """Run all cases in both variants, `rounds` times."""
     available = available_cores()
     runs: dict[tuple[Case, str], list[Run]] = {key: [] for key in product(cases(axes), VARIANTS)}
     with (
         tempfile.TemporaryDirectory() as name,
-        start_receiver(available[0] if len(available) > 1 else None) as receiving,
+        start_receiver(available[0] if len(available) > 1 else None) as receiver,
     ):
         folder = Path(name)
         bundles = {
@@ -196,25 +197,25 @@ def run(axes: Sequence[str], *, rounds: int, seconds: float, console: Console) -
         }
         for number, (case, variant) in product(range(rounds), runs):
             console.print(f"[dim]round {number + 1} of {rounds}: {case}, {variant}[/dim]")
-            env = {**_environment(receiving), **VARIANTS[variant]}
+            env = {**_environment(receiver), **VARIANTS[variant]}
             runs[case, variant].append(measure(case, *bundles[case.features], env, seconds=seconds, folder=folder))
-        receiver_name = receiving.name
+        receiver_name = receiver.name
     return {**summarise(axes, runs), "rounds": rounds, "receiver": receiver_name, "load_average": os.getloadavg()}
 
 
-def _environment(receiving: Receiver) -> dict[str, str]:
-    return {"OTEL_EXPORTER_OTLP_ENDPOINT": receiving.http_endpoint, "OTEL_METRIC_EXPORT_INTERVAL": "5000"}
+def _environment(receiver: Receiver) -> dict[str, str]:
+    return {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.http_endpoint, "OTEL_METRIC_EXPORT_INTERVAL": "5000"}
 
 
 def summarise(axes: Sequence[str], runs: dict[tuple[Case, str], list[Run]]) -> dict[str, Any]:
-    """A table an axis; medians over the rounds, ratios taken round by round."""
-    found = {case: _summarise_case(runs[case, "all"], runs[case, "none"]) for case in cases(axes)}
-    tables = {axis: {str(value): found[Case()._replace(**{axis: value})] for value in AXES[axis]} for axis in axes}
+    """Return a table for each axis: medians over the rounds, and medians of the ratios within a round."""
+    summaries = {case: _summarise_case(runs[case, "all"], runs[case, "none"]) for case in cases(axes)}
+    tables = {axis: {str(value): summaries[Case()._replace(**{axis: value})] for value in AXES[axis]} for axis in axes}
     void = [f"{axis} {value}" for axis in axes for value, line in tables[axis].items() if line["void"]]
-    usual = found[Case()]
+    default = summaries[Case()]
     return {
-        "ratio": None if usual["void"] else usual["ratio"],
-        "cpu_ratio": usual["cpu_ratio"],
+        "ratio": None if default["void"] else default["ratio"],
+        "cpu_ratio": default["cpu_ratio"],
         "void": void,
         "axes": tables,
     }
@@ -225,16 +226,16 @@ def _summarise_case(all_runs: list[Run], none_runs: list[Run]) -> dict[str, Any]
     return {
         "ratio": round(median(a.rate / b.rate for a, b in pairs), 3),
         "cpu_ratio": round(median(a.service_us / b.service_us for a, b in pairs), 3),
-        "void": any(one.other_core_usage > MAX_CORE_USAGE for one in (*all_runs, *none_runs)),
+        "void": any(run.other_core_usage > MAX_CORE_USAGE for run in (*all_runs, *none_runs)),
         **{
             variant: {
-                "rows_per_second": round(median(one.rate for one in runs)),
-                "p50_ms": round(1000 * median(one.load.quantile(0.5) for one in runs), 1),
-                "p99_ms": round(1000 * median(one.load.quantile(0.99) for one in runs), 1),
-                "service_cpu_us": round(median(one.service_us for one in runs), 1),
-                "exporter_cpu_us": round(median(one.sidecar_us for one in runs), 1),
-                "failed": sum(one.load.failed for one in runs),
-                "lost": sum(one.lost_records for one in runs),
+                "rows_per_second": round(median(run.rate for run in runs)),
+                "p50_ms": round(1000 * median(run.load.quantile(0.5) for run in runs), 1),
+                "p99_ms": round(1000 * median(run.load.quantile(0.99) for run in runs), 1),
+                "service_cpu_us": round(median(run.service_us for run in runs), 1),
+                "sidecar_cpu_us": round(median(run.sidecar_us for run in runs), 1),
+                "failed": sum(run.load.failed for run in runs),
+                "lost": sum(run.lost_records for run in runs),
             }
             for variant, runs in (("all", all_runs), ("none", none_runs))
         },
@@ -242,24 +243,27 @@ def _summarise_case(all_runs: list[Run], none_runs: list[Run]) -> dict[str, Any]
 
 
 def print_result(result: dict[str, Any]) -> None:
-    """The result for people."""
+    """Print the result as a table."""
     console = Console(width=max(Console().width, 130))
     for axis, lines in result["axes"].items():
         table = Table(
             axis, *("rows/s\nall", "\nnone", "\nratio", "p50 ms\nall", "\nnone", "p99 ms\nall", "\nnone"),
-            *("CPU µs/row\nall", "\nnone", "\nratio", "\nexporter", "failed", "lost"),
+            *("CPU µs/row\nall", "\nnone", "\nratio", "\nsidecar", "failed", "lost"),
         )  # fmt: skip
         for value, line in lines.items():
-            every, none = line["all"], line["none"]
-            pairs = [f"{one[key]}" for key in ("p50_ms", "p99_ms") for one in (every, none)]
+            with_all, with_none = line["all"], line["none"]
+            latencies = [f"{variant[key]}" for key in ("p50_ms", "p99_ms") for variant in (with_all, with_none)]
             table.add_row(
-                value, f"{every['rows_per_second']:,}", f"{none['rows_per_second']:,}", f"{line['ratio']}", *pairs,
-                *(f"{one['service_cpu_us']}" for one in (every, none)), f"{line['cpu_ratio']}",
-                f"{every['exporter_cpu_us']}", f"{every['failed'] + none['failed']}", f"{every['lost']}",
+                value, f"{with_all['rows_per_second']:,}", f"{with_none['rows_per_second']:,}", f"{line['ratio']}",
+                *latencies,
+                *(f"{variant['service_cpu_us']}" for variant in (with_all, with_none)), f"{line['cpu_ratio']}",
+                f"{with_all['sidecar_cpu_us']}", f"{with_all['failed'] + with_none['failed']}", f"{with_all['lost']}",
             )  # fmt: skip
         console.print(table)
     if result["void"]:
-        console.print(f"[red]void but for CPU time, the other core was saturated:[/red] {', '.join(result['void'])}")
+        console.print(
+            f"[red]void except for CPU time, because the other core was saturated:[/red] {', '.join(result['void'])}"
+        )
     average = " ".join(f"{number:.1f}" for number in result["load_average"])
     console.print(
         f"ratio {result['ratio']}, of CPU {result['cpu_ratio']} (all / none at the defaults, median of "
@@ -268,12 +272,14 @@ def print_result(result: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Read the arguments, run, print."""
+    """Parse the arguments, run the bench and print the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--rounds", type=int, default=2, help="interleaved rounds (default: 2)")
-    parser.add_argument("--seconds", type=float, default=3.0, help="seconds a run (default: 3)")
-    parser.add_argument("--only", action="append", choices=list(AXES), metavar="AXIS", help="one of the axes")
+    parser.add_argument("--seconds", type=float, default=3.0, help="seconds per run (default: 3)")
+    parser.add_argument(
+        "--only", action="append", choices=list(AXES), metavar="AXIS", help="measure this axis only (repeatable)"
+    )
     arguments = parser.parse_args()
     axes = arguments.only or list(AXES)
     result = run(axes, rounds=arguments.rounds, seconds=arguments.seconds, console=Console(stderr=True))

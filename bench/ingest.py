@@ -1,8 +1,9 @@
-"""How fast the hub takes telemetry, and how soon it can be seen.
+"""How fast the hub ingests telemetry, and how soon the telemetry is visible.
 
-Spans and log records are encoded beforehand and sent over OTLP/HTTP by a few senders to a real hub with its database on
-disk; the hub answers after commit. `ratio` compares spans/s over the wire with the rate at which one core merely parses
-the same bytes: what storing costs on top of reading. Visible: from the last byte sent to the trace in the JSON API.
+Spans and log records are encoded beforehand and sent over OTLP/HTTP by four senders to a real hub with its database on
+disk. The hub answers after it has committed. `ratio` compares the ingested spans/s with the rate at which one core
+only parses the same bytes, so it shows the cost of storage. `visibility_latency_ms` is the time from the last byte
+sent until the JSON API returns the trace.
 """
 
 import argparse
@@ -29,12 +30,12 @@ SENDERS = 4
 
 
 def make_attributes(count: int) -> list[KeyValue]:
-    """Attributes as a prediction's spans have them: short strings."""
+    """Make short string attributes, like those of the spans of a prediction."""
     return [KeyValue(key=f"bench.attribute.{i}", value=AnyValue(string_value=f"value {i}")) for i in range(count)]
 
 
 def encode_spans(number: int) -> tuple[bytes, str]:
-    """A request of `ITEMS_PER_REQUEST` spans in one trace; the trace's ID."""
+    """Encode a request of `ITEMS_PER_REQUEST` spans in one trace. Return it with the trace ID."""
     request = ExportTraceServiceRequest()
     group = request.resource_spans.add()
     group.resource.attributes.append(KeyValue(key="service.name", value=AnyValue(string_value="bench")))
@@ -51,7 +52,7 @@ def encode_spans(number: int) -> tuple[bytes, str]:
 
 
 def encode_log_records(_: int) -> tuple[bytes, str]:
-    """A request of `ITEMS_PER_REQUEST` log records in one trace; the trace's ID."""
+    """Encode a request of `ITEMS_PER_REQUEST` log records in one trace. Return it with the trace ID."""
     request = ExportLogsServiceRequest()
     group = request.resource_logs.add()
     group.resource.attributes.append(KeyValue(key="service.name", value=AnyValue(string_value="bench")))
@@ -60,27 +61,27 @@ def encode_log_records(_: int) -> tuple[bytes, str]:
     for _ in range(ITEMS_PER_REQUEST):
         record = scope.log_records.add(
             trace_id=trace_id, span_id=os.urandom(8), time_unix_nano=time.time_ns(), severity_number=9,
-            body=AnyValue(string_value="a line of an ordinary length, as an access log has it"),
+            body=AnyValue(string_value="a line of the usual length of an access log"),
         )  # fmt: skip
         record.attributes.extend(make_attributes(8))
     return request.SerializeToString(), trace_id.hex()
 
 
 def send_requests(url: str, bodies: Sequence[bytes]) -> float:
-    """Send all bodies over a few connections; the seconds it took. A refusal is an error: the figure would lie."""
+    """Send all bodies over several connections and return the seconds. Raise if the hub rejects one of them."""
     with httpx.Client() as client, ThreadPoolExecutor(SENDERS) as pool:
         start = time.perf_counter()
-        answers = pool.map(
+        responses = pool.map(
             lambda body: client.post(url, content=body, headers={"Content-Type": "application/x-protobuf"}, timeout=60),
             bodies,
         )
-        for answer in answers:
-            answer.raise_for_status()
+        for response in responses:
+            response.raise_for_status()
         return time.perf_counter() - start
 
 
 def measure_visibility_latency(hub: str, otlp: str) -> float:
-    """Seconds from the last byte of a small request sent to its trace in the JSON API."""
+    """Return the seconds from the last byte of a request until the JSON API returns its trace."""
     body, trace_id = encode_spans(0)
     httpx.post(f"{otlp}/v1/traces", content=body, headers={"Content-Type": "application/x-protobuf"}).raise_for_status()
     start = time.perf_counter()
@@ -93,7 +94,7 @@ def measure_visibility_latency(hub: str, otlp: str) -> float:
 
 
 def measure_parse_rate(bodies: Sequence[bytes]) -> float:
-    """Spans a second that one core parses and does nothing else with."""
+    """Return the spans per second that one core only parses."""
     start = time.perf_counter()
     for body in bodies:
         ExportTraceServiceRequest.FromString(body)
@@ -101,7 +102,7 @@ def measure_parse_rate(bodies: Sequence[bytes]) -> float:
 
 
 def run(batches: int) -> dict[str, Any]:
-    """Both signals into a fresh hub."""
+    """Send both signals to a new hub."""
     page, http = free_port(), free_port()
     hub, otlp = f"http://127.0.0.1:{page}", f"http://127.0.0.1:{http}"
     trace_bodies = [encode_spans(i)[0] for i in range(batches)]
@@ -116,13 +117,13 @@ def run(batches: int) -> dict[str, Any]:
         "ratio": round(span_rate / measure_parse_rate(trace_bodies), 4),
         "spans_per_second": round(span_rate),
         "log_records_per_second": round(log_rate),
-        "visible_ms": round(1000 * latency, 2),
-        "sent_each": batches * ITEMS_PER_REQUEST,
+        "visibility_latency_ms": round(1000 * latency, 2),
+        "items_per_signal": batches * ITEMS_PER_REQUEST,
     }
 
 
 def main() -> None:
-    """Read the arguments, run, print."""
+    """Parse the arguments, run the bench and print the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument(

@@ -1,9 +1,9 @@
-"""What a prediction costs in instructions, which depends on the code and not on how busy or fast the machine is.
+"""Instructions per prediction, which do not depend on the speed and the load of the machine.
 
-Two programs run under valgrind's callgrind: `service` answers predictions, from ASGI to the frame for the exporter
-process; `sidecar` takes these frames and makes OTLP, log lines and rows of the prediction store. The counts are
-compared with those in bench/instructions.json; a difference of more than 3 % in either direction is an error, so that
-the file stays true. `--update` records what was counted.
+Two programs run under callgrind, a tool of valgrind. `service` answers predictions, from the ASGI call to the frame
+for the sidecar. `sidecar` reads these frames and writes OTLP, log lines and rows of the prediction store. The counts
+are compared with bench/instructions.json. A difference of more than 3 % in either direction is an error, so that the
+file stays correct. `--update` writes the new counts to the file.
 """
 
 import argparse
@@ -34,10 +34,10 @@ UPDATE: Final = "./dev bench instructions --update"
 
 
 def count_all(console: Console) -> dict[str, int]:
-    """Count both programs. Takes about 30 s of CPU time.
+    """Count the instructions of both programs. This takes about 30 s of CPU time.
 
     Raises:
-        ValgrindError: nothing can be counted here.
+        ValgrindError: instructions cannot be counted on this machine.
     """
     with tempfile.TemporaryDirectory(prefix="modeltrace-") as name:
         folder = Path(name)
@@ -51,23 +51,23 @@ def count_all(console: Console) -> dict[str, int]:
 
 
 def find_differences(counted: dict[str, int], expected: dict[str, int]) -> list[str]:
-    """What differs from the committed counts by more than the tolerance, with what to do about it."""
-    found = []
+    """Return a message for each count that differs from the committed one by more than the tolerance."""
+    messages = []
     for program, number in counted.items():
         change = number - expected[program]
         if abs(change) <= TOLERANCE * expected[program]:
             continue
-        share, word = f"{abs(change) / expected[program]:.1%}", "more" if change > 0 else "fewer"
-        action = "Make it cheaper or, if it is worth that, record it" if change > 0 else "Record the improvement"
-        found.append(
-            f"{program}: {number:,} instructions per prediction, {share} {word} than the committed "
+        share, direction = f"{abs(change) / expected[program]:.1%}", "more" if change > 0 else "fewer"
+        action = "Make it cheaper, or record it if the cost is justified" if change > 0 else "Record the improvement"
+        messages.append(
+            f"{program}: {number:,} instructions per prediction, {share} {direction} than the committed "
             f"{expected[program]:,}. {action}: {UPDATE}"
         )
-    return found
+    return messages
 
 
 def summarise(counted: dict[str, int], expected: dict[str, int] | None) -> dict[str, Any]:
-    """The counts beside the committed ones; `ratio`, the largest, is `None` where there is nothing to compare with."""
+    """Return counts, committed counts and ratios. `ratio` is the largest one, or `None` without committed counts."""
     ratios = {name: round(number / expected[name], 4) for name, number in counted.items()} if expected else {}
     return {
         "ratio": max(ratios.values(), default=None),
@@ -79,13 +79,13 @@ def summarise(counted: dict[str, int], expected: dict[str, int] | None) -> dict[
 
 
 def no_baseline_message(platform: Platform, libraries: dict[str, str]) -> str:
-    """Say that there is nothing to compare with."""
+    """Return the message that no committed count exists for this platform and these libraries."""
     versions = ", ".join(f"{name} {number}" for name, number in libraries.items())
-    return f"no committed figure for {platform} with {versions}; {UPDATE} records one"
+    return f"no committed count for {platform} with {versions}; {UPDATE} records one"
 
 
 def print_result(result: dict[str, Any]) -> None:
-    """The result for people."""
+    """Print the result as a table."""
     table = Table("program", "instructions per prediction", "committed", "ratio")
     for program, number in result["instructions"].items():
         expected = result["committed"][program] if result["committed"] else None
@@ -96,7 +96,7 @@ def print_result(result: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Read the arguments, run, print; exit with 1 where the counts differ from the committed ones."""
+    """Parse the arguments, run the bench and print the result. Exit with 1 if counts differ."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--update", action="store_true", help="record the counts in bench/instructions.json")

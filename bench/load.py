@@ -1,7 +1,7 @@
-"""A closed-loop HTTP/1.1 load: a fixed number of connections, each with one request in flight.
+"""A closed-loop HTTP/1.1 load generator: a fixed number of connections with one request in flight each.
 
-Python clients of the usual kind cost more than the service they measure. This one sends prepared bytes and reads
-answers with the parser that the server uses, at about 20 µs of CPU a request.
+The usual Python clients need more CPU than the service that they measure. This one sends prepared bytes and parses
+responses with the parser of the server. It needs about 20 µs of CPU per request.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ RESPONSE_TIMEOUT = 60
 
 @dataclass(frozen=True)
 class LoadResult:
-    """What one run measured. Latencies are in seconds."""
+    """The measurements of one run. Latencies are in seconds."""
 
     requests: int
     failed: int
@@ -28,17 +28,17 @@ class LoadResult:
 
     @property
     def rate(self) -> float:
-        """Requests answered a second."""
+        """Answered requests per second."""
         return self.requests / self.seconds
 
     def quantile(self, q: float) -> float:
-        """The latency that `share` of the requests stayed below."""
+        """Return the quantile `q` of the latencies, with `q` from 0 to 1."""
         ordered = sorted(self.latencies)
         return ordered[min(int(q * len(ordered)), len(ordered) - 1)]
 
 
 class _Connection(asyncio.Protocol):
-    """One connection: send, wait for the answer, send the next."""
+    """A connection that sends a request, waits for the response and sends the next request."""
 
     def __init__(self, run: "_LoadRun") -> None:
         self._run = run
@@ -46,7 +46,9 @@ class _Connection(asyncio.Protocol):
         self._sent = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by its type
+        self._transport = cast(
+            "asyncio.Transport", transport
+        )  # the transport of uvloop does not subclass asyncio.Transport
         self._send()
 
     def _send(self) -> None:
@@ -99,16 +101,16 @@ async def _run_load(port: int, requests: Sequence[bytes], connections: int, seco
 
 
 def run_load(port: int, requests: Sequence[bytes], *, connections: int = 16, seconds: float = 5.0) -> LoadResult:
-    """Send `requests` round and round over `connections` for `seconds`, to the loopback port.
+    """Send `requests` repeatedly over `connections` for `seconds` to a loopback port.
 
     Raises:
-        TimeoutError: an answer was still not there a minute later.
+        TimeoutError: a response was missing a minute after the end.
     """
     return uvloop.run(_run_load(port, requests, connections, seconds))
 
 
 def encode_post(path: str, body: bytes) -> bytes:
-    """One request, as it goes over the wire."""
+    """Encode a POST request as bytes of HTTP/1.1."""
     head = (
         f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"

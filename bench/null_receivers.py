@@ -1,4 +1,4 @@
-"""Who takes the telemetry of a bench and counts all of it: a real hub, a real Collector, or nobody."""
+"""Receivers that only count telemetry: a real hub, a real Collector, or an unreachable endpoint."""
 
 import json
 import sys
@@ -18,13 +18,13 @@ from modeltrace.telemetry.names import EVENT_PREDICTION
 from modeltrace_hub.store import FILE_NAME
 
 COUNT_CONFIG = Path(__file__).with_name("data_loss.yaml")
-# Nobody listens there: discard, RFC 863.
+# The discard port of RFC 863, where nothing listens.
 UNREACHABLE_ENDPOINT = "http://127.0.0.1:9"
 
 
 @dataclass
 class NullReceiver:
-    """Who takes the telemetry. `arrived` is known once it has stopped."""
+    """A receiver of telemetry. `received` is filled when the receiver has stopped."""
 
     name: str
     endpoint: str
@@ -34,59 +34,63 @@ class NullReceiver:
 
 @contextmanager
 def hub(folder: Path, core: int | None) -> Iterator[NullReceiver]:
-    """A hub; its database is counted when it has stopped."""
+    """Run a hub. Its database is counted after it has stopped."""
     page, http = free_port(), free_port()
     url = f"http://127.0.0.1:{page}"
     data = Path(tempfile.mkdtemp(dir=folder))
     ports = ["--port", str(page), "--http-port", str(http), "--grpc-port", str(free_port())]
 
-    def taken() -> int:
-        with urllib.request.urlopen(f"{url}/api/stats", timeout=30) as answer:  # noqa: S310  loopback
-            signals = json.load(answer)["signals"]
+    def count_received() -> int:
+        with urllib.request.urlopen(f"{url}/api/stats", timeout=30) as response:  # noqa: S310  loopback
+            signals = json.load(response)["signals"]
         return int(signals["traces"]["stored"] + signals["logs"]["stored"])
 
-    sink = NullReceiver("hub", f"http://127.0.0.1:{http}", taken)
+    null_receiver = NullReceiver("hub", f"http://127.0.0.1:{http}", count_received)
     command = [sys.executable, "-m", "modeltrace_hub", "--data", str(data), *ports]
     with run_process(command, ready_url=f"{url}/healthz", core=core):
-        yield sink
+        yield null_receiver
     with duckdb.connect(data / FILE_NAME, read_only=True) as store:
-        for what, query in (
+        for kind, query in (
             ("spans", "SELECT count(*) FROM spans"),
-            ("prediction log records", f"SELECT count(*) FROM logs WHERE event_name = '{EVENT_PREDICTION}'"),  # noqa: S608  ours
+            ("prediction log records", f"SELECT count(*) FROM logs WHERE event_name = '{EVENT_PREDICTION}'"),  # noqa: S608  a constant
         ):
             (number,) = store.execute(query).fetchone() or (0,)
-            sink.received[what] = number
+            null_receiver.received[kind] = number
 
 
 @contextmanager
 def collector(folder: Path, core: int | None) -> Iterator[NullReceiver]:
-    """A Collector that counts; it has written down the last of it when it has stopped."""
+    """Run a Collector that counts items and has written all counts when it stops."""
     counts = Path(tempfile.mkdtemp(dir=folder), "counts.jsonl")
-    with receiver.start_collector([receiver.CONFIG, COUNT_CONFIG], core, {"BENCH_COUNTS": str(counts)}) as receiving:
+    with receiver.start_collector(
+        [receiver.CONFIG, COUNT_CONFIG], core, {"BENCH_COUNTS": str(counts)}
+    ) as counting_collector:
 
-        def taken() -> int:
-            accepted = receiving.count_accepted()
+        def count_received() -> int:
+            accepted = counting_collector.count_accepted()
             return accepted["spans"] + accepted["log records"]
 
-        sink = NullReceiver("Collector", receiving.http_endpoint, taken)
-        yield sink
+        null_receiver = NullReceiver("Collector", counting_collector.http_endpoint, count_received)
+        yield null_receiver
     with counts.open() as lines:
-        sink.received = read_counts(lines)
+        null_receiver.received = read_counts(lines)
 
 
 def read_counts(lines: Iterable[str]) -> Counter[str]:
-    """Add up what the Collector's count connectors have written, a JSON document a line."""
+    """Add up the counts of the Collector's count connectors, one JSON document per line."""
     names = {"modeltrace.spans": "spans", "modeltrace.prediction_log_records": "prediction log records"}
-    found: Counter[str] = Counter(dict.fromkeys(names.values(), 0))
+    counts: Counter[str] = Counter(dict.fromkeys(names.values(), 0))
     for line in lines:
-        for resource in json.loads(line).get("resourceMetrics", []):  # nothing counted: an empty document
+        for resource in json.loads(line).get("resourceMetrics", []):  # the document is empty if nothing was counted
             for scope in resource["scopeMetrics"]:
                 for metric in scope["metrics"]:
-                    found[names[metric["name"]]] += sum(int(point["asInt"]) for point in metric["sum"]["dataPoints"])
-    return found
+                    counts[names[metric["name"]]] += sum(int(point["asInt"]) for point in metric["sum"]["dataPoints"])
+    return counts
 
 
 @contextmanager
 def unreachable(_: Path, __: int | None) -> Iterator[NullReceiver]:
-    """An endpoint where nobody listens."""
-    yield NullReceiver("nobody", UNREACHABLE_ENDPOINT, lambda: 0, Counter({"spans": 0, "prediction log records": 0}))
+    """Yield an endpoint where nothing listens."""
+    yield NullReceiver(
+        "unreachable", UNREACHABLE_ENDPOINT, lambda: 0, Counter({"spans": 0, "prediction log records": 0})
+    )

@@ -1,4 +1,4 @@
-"""Processes under measurement: started on a free port, on a core of their own, waited for, stopped, children too."""
+"""Start the processes under measurement, pin them to a core, wait until they are ready, and stop them."""
 
 import os
 import signal
@@ -22,20 +22,20 @@ STOP_TIMEOUT = 15
 
 
 def available_cores() -> list[int]:
-    """The cores this process may use; empty where the system cannot say."""
+    """Return the cores that this process may use, or an empty list if the system does not support affinity."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
 @dataclass(frozen=True)
 class CoreAssignment:
-    """Which core a server has to itself, and which one all else shares; `None` where nothing can be pinned."""
+    """The core of the server and the core of all other processes, or `None` if processes cannot be pinned."""
 
     service: int | None = None
     other: int | None = None
 
     @classmethod
     def assign(cls) -> Self:
-        """The last core for the server, the first for this process and whatever it starts."""
+        """Assign the last core to the server, and pin this process and its children to the first core."""
         available = available_cores()
         if len(available) < 2:
             return cls()
@@ -44,7 +44,7 @@ class CoreAssignment:
 
 
 def free_port() -> int:
-    """A loopback port that the system gives to nobody else for a minute: a server that names it may still bind it."""
+    """Reserve a loopback port. For a minute the system assigns it to no other process; a server can bind it."""
     port: int = reserve()
     return port
 
@@ -53,10 +53,10 @@ def free_port() -> int:
 def run_module(
     arguments: Sequence[str], *, ready_url: str, env: Mapping[str, str] | None = None, core: int | None = None
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run `python -m …` on `core` until the block ends. Its output is thrown away, as a log collector would read it.
+    """Run `python -m …` on `core` until the block ends. Its output is discarded.
 
     Raises:
-        RuntimeError: it did not answer at `ready`.
+        RuntimeError: `ready_url` did not answer in time.
     """
     with run_process([sys.executable, "-m", *arguments], ready_url=ready_url, env=env, core=core) as process:
         yield process
@@ -74,20 +74,20 @@ def run_process(
     ready_timeout: float = READY_TIMEOUT,
     poll_interval: float = POLL_INTERVAL,
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run `command` and whatever it starts on `core` until the block ends.
+    """Run `command` and its children on `core` until the block ends.
 
     Args:
         command: the program and its arguments.
-        ready_url: the address that answers 200 when it can be measured.
-        env: variables beside this process's own, of which OpenTelemetry's and ours are not handed on.
-        core: where it runs; all of its children inherit it.
-        folder: where it runs, in the other sense.
-        output: the file that takes what it prints; `None` throws it away.
-        ready_timeout: seconds until it has to be ready.
-        poll_interval: seconds between two looks at whether it is.
+        ready_url: the URL that answers 200 when the process is ready.
+        env: added to the environment of this process without its OTEL_ and MODELTRACE_ variables.
+        core: the core of the process and its children; `None` does not pin them.
+        folder: the working directory.
+        output: file for the output of the process; `None` discards it.
+        ready_timeout: seconds after which it must be ready.
+        poll_interval: seconds between two requests to `ready_url`.
 
     Raises:
-        RuntimeError: it did not answer at `ready`; the message ends with the last line that it printed.
+        RuntimeError: the process was not ready in time. The message ends with the last line of its output.
     """
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "MODELTRACE_"))}
     with (output or Path(os.devnull)).open("wb") as stdout, _pin_children(core):
@@ -103,7 +103,7 @@ def run_process(
 
 @contextmanager
 def _pin_children(core: int | None) -> Iterator[None]:
-    """Children started in the block inherit the core; setting theirs afterwards would miss their first threads."""
+    """Let children started in the block inherit the core. Pinning them later would miss their first threads."""
     if core is None:
         yield
         return
@@ -116,7 +116,7 @@ def _pin_children(core: int | None) -> Iterator[None]:
 
 
 def process_tree(pid: int) -> list[psutil.Process]:
-    """A process and everything below it."""
+    """Return a process and all of its descendants."""
     with suppress(psutil.NoSuchProcess):
         root = psutil.Process(pid)
         return [root, *root.children(recursive=True)]
@@ -124,7 +124,7 @@ def process_tree(pid: int) -> list[psutil.Process]:
 
 
 def cpu_seconds(processes: Sequence[psutil.Process]) -> float:
-    """CPU time that the processes have used so far, in user and system mode."""
+    """Return the CPU time that the processes have used so far, in user and system mode."""
     total = 0.0
     for process in processes:
         with suppress(psutil.NoSuchProcess):
@@ -134,14 +134,14 @@ def cpu_seconds(processes: Sequence[psutil.Process]) -> float:
 
 
 def pin_process(process: psutil.Process, core: int) -> None:
-    """Put a running process on `core`, every thread of it: what is set by a process's ID holds for its first thread."""
+    """Pin all threads of a running process to `core`. An affinity set by process ID affects only the first thread."""
     for thread in process.threads():
         with suppress(ProcessLookupError):
             os.sched_setaffinity(thread.id, {core})
 
 
 def _terminate(process: "subprocess.Popen[bytes]") -> None:
-    """TERM, then KILL; what it has started and left behind is ended, too."""
+    """Send TERM, then KILL. Also end the descendants that the process has left behind."""
     descendants = process_tree(process.pid)[1:]
     process.send_signal(signal.SIGTERM)
     try:

@@ -1,4 +1,4 @@
-"""What takes the telemetry while something is measured: the real Collector where it is built, else the hub."""
+"""The receiver of telemetry during a measurement: the real Collector if it is built, otherwise the hub."""
 
 import json
 import urllib.request
@@ -16,7 +16,7 @@ from stack.cache import Cache
 from stack.components import read_components
 
 CONFIG = Path(__file__).with_name("collector.yaml")
-# What arrived, as the Collector and the hub name it.
+# The received items: the metric of the Collector and the signal of the hub.
 ACCEPTED_METRICS = {
     "spans": ("otelcol_receiver_accepted_spans", "traces"),
     "log records": ("otelcol_receiver_accepted_log_records", "logs"),
@@ -26,7 +26,7 @@ ACCEPTED_METRICS = {
 
 @dataclass(frozen=True)
 class Receiver:
-    """Where OTLP goes, and how many items of each kind have arrived so far."""
+    """The OTLP endpoints of a receiver, and a function that counts the received items by kind."""
 
     name: str
     http_endpoint: str
@@ -36,20 +36,20 @@ class Receiver:
 
 @contextmanager
 def start_receiver(core: int | None) -> Iterator[Receiver]:
-    """A receiver on `core`, until the block ends."""
-    with start_collector([CONFIG], core) if collector_path().exists() else _start_hub(core) as receiving:
-        yield receiving
+    """Run a receiver on `core` until the block ends."""
+    with start_collector([CONFIG], core) if collector_path().exists() else _start_hub(core) as receiver:
+        yield receiver
 
 
 def collector_path() -> Path:
-    """Where the Collector is, if it is built."""
-    part = read_components().components["otelcol"]
-    return Cache(platformdirs.user_cache_path("modeltrace") / "stack").folder("otelcol", part) / "otelcol"
+    """Return the path of the Collector, which exists only if the Collector is built."""
+    component = read_components().components["otelcol"]
+    return Cache(platformdirs.user_cache_path("modeltrace") / "stack").folder("otelcol", component) / "otelcol"
 
 
 @contextmanager
 def start_collector(configs: Sequence[Path], core: int | None, env: dict[str, str] | None = None) -> Iterator[Receiver]:
-    """A Collector with these configurations, which take their ports, and what is in `env`, from the environment."""
+    """Run a Collector with these configuration files, which read their ports and `env` from the environment."""
     http, grpc, health, metrics = (free_port() for _ in range(4))
     ports = {
         "BENCH_OTLP_PORT": str(http),
@@ -69,7 +69,7 @@ def start_collector(configs: Sequence[Path], core: int | None, env: dict[str, st
 
 @contextmanager
 def _start_hub(core: int | None) -> Iterator[Receiver]:
-    """A hub that keeps everything in memory."""
+    """Run a hub that keeps everything in memory."""
     page, http, grpc = (free_port() for _ in range(3))
     ports = ["--port", str(page), "--http-port", str(http), "--grpc-port", str(grpc)]
     url = f"http://127.0.0.1:{page}"
@@ -84,15 +84,15 @@ def _count_collector_items(metrics: str) -> dict[str, int]:
         for sample in family.samples:
             name = sample.name.removesuffix("_total")
             totals[name] = totals.get(name, 0) + sample.value
-    return {what: int(totals.get(name, 0)) for what, (name, _) in ACCEPTED_METRICS.items()}
+    return {kind: int(totals.get(name, 0)) for kind, (name, _) in ACCEPTED_METRICS.items()}
 
 
 def _count_hub_items(stats: str) -> dict[str, int]:
     signals = json.loads(_read(stats))["signals"]
-    return {what: int(signals[name]["received"]) for what, (_, name) in ACCEPTED_METRICS.items()}
+    return {kind: int(signals[name]["received"]) for kind, (_, name) in ACCEPTED_METRICS.items()}
 
 
 def _read(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310  loopback
-        content: bytes = answer.read()
+    with urllib.request.urlopen(url, timeout=30) as response:  # noqa: S310  loopback
+        content: bytes = response.read()
     return content

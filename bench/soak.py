@@ -1,9 +1,9 @@
-"""Whether memory stays flat under load: RSS and open files of the service, its exporter process and the receiver.
+"""Whether memory and open files of the service, the sidecar and the receiver stay constant under load.
 
-Single predictions and batches go in over 16 connections for as long as asked, to a real Collector (the hub, where none
-is built). Every second all three are looked at. The slope is that of a least-squares line through all but the first
-fifth, in which pools and caches fill; its error comes from a bootstrap over blocks of what the line leaves, since
-neighbours in time are no independent samples. `mb_per_hour` on top is the service's.
+Single predictions and batches are sent over 16 connections to a service whose telemetry goes to a real Collector (or
+the hub, if no Collector is built). All three processes are sampled every second. The slope is that of the least-squares
+line through all samples except the first fifth, in which pools and caches fill. Its standard error comes from a block
+bootstrap of the residuals, because consecutive samples are not independent. `mb_per_hour` is that of the service.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from bench.subject import run_subject
 
 MB = 1e6
 SAMPLE_INTERVAL = 1.0
-# Seconds of load between two lines of progress.
+# Seconds of load between two progress messages.
 PROGRESS_INTERVAL = 10.0
 WARM_UP_SHARE = 0.2
 BLOCKS = 20
@@ -44,7 +44,7 @@ MIN_MINUTES = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One look at one process: seconds since the start, bytes, open file descriptors."""
+    """One sample of a process: seconds since the start, RSS in bytes, open file descriptors."""
 
     seconds: float
     rss: int
@@ -53,14 +53,14 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """A slope with its standard error."""
+    """A slope and its standard error."""
 
     slope: float
     standard_error: float
 
 
 def fit_trend(times: Sequence[float], values: Sequence[float], *, seed: int = 0) -> Trend:
-    """The slope of the least-squares line, by the unit of `at`; its error by a bootstrap over blocks of residuals."""
+    """Fit a least-squares line. The standard error of its slope comes from a block bootstrap of the residuals."""
     x, y = np.asarray(times, dtype=float), np.asarray(values, dtype=float)
     slope, intercept = np.polyfit(x, y, 1)
     fitted = slope * x + intercept
@@ -77,7 +77,7 @@ def fit_trend(times: Sequence[float], values: Sequence[float], *, seed: int = 0)
 
 
 class ProcessSampler:
-    """Looks at processes every second, on a thread of its own."""
+    """Samples processes every second in a background thread."""
 
     def __init__(self, processes: Mapping[str, psutil.Process]) -> None:
         self.samples: dict[str, list[Sample]] = {name: [] for name in processes}
@@ -103,31 +103,31 @@ class ProcessSampler:
 
 
 def summarise(samples: Mapping[str, Sequence[Sample]]) -> dict[str, Any]:
-    """What a process began and ended with, and where it is heading."""
-    found = {}
-    for name, every in samples.items():
-        settled = every[int(WARM_UP_SHARE * len(every)) :]
-        memory = fit_trend([one.seconds / 3600 for one in settled], [one.rss / MB for one in settled])
-        found[name] = {
-            "first_mb": round(every[0].rss / MB, 1),
+    """Return the first and last values of each process, and the trend of its memory."""
+    summary = {}
+    for name, process_samples in samples.items():
+        settled = process_samples[int(WARM_UP_SHARE * len(process_samples)) :]
+        memory = fit_trend([sample.seconds / 3600 for sample in settled], [sample.rss / MB for sample in settled])
+        summary[name] = {
+            "first_mb": round(process_samples[0].rss / MB, 1),
             "settled_mb": round(settled[0].rss / MB, 1),
-            "last_mb": round(every[-1].rss / MB, 1),
-            "highest_mb": round(max(one.rss for one in every) / MB, 1),
+            "last_mb": round(process_samples[-1].rss / MB, 1),
+            "highest_mb": round(max(sample.rss for sample in process_samples) / MB, 1),
             "mb_per_hour": round(memory.slope, 1),
             "error_mb_per_hour": round(memory.standard_error, 1),
-            "files_first": every[0].open_files,
-            "files_last": every[-1].open_files,
-            "files_most": max(one.open_files for one in every),
+            "files_first": process_samples[0].open_files,
+            "files_last": process_samples[-1].open_files,
+            "files_max": max(sample.open_files for sample in process_samples),
         }
-    return found
+    return summary
 
 
 def run(minutes: float, *, connections: int, console: Console) -> dict[str, Any]:
-    """Load for so long."""
+    """Run the load for `minutes`."""
     pins = CoreAssignment.assign()
-    with tempfile.TemporaryDirectory() as name, start_receiver(pins.other) as receiving:
+    with tempfile.TemporaryDirectory() as name, start_receiver(pins.other) as receiver:
         folder = Path(name)
-        (taker,) = psutil.Process().children()
+        (receiver_process,) = psutil.Process().children()
         model = prepare_example(folder)
         batches = [model.rows[start : start + BATCH_ROWS] for start in (0, 20)]
         requests = [
@@ -135,41 +135,50 @@ def run(minutes: float, *, connections: int, console: Console) -> dict[str, Any]
             *(encode_post("/predict/batch", orjson.dumps({"rows": rows})) for rows in batches),
         ]
         env = {
-            "OTEL_EXPORTER_OTLP_ENDPOINT": receiving.http_endpoint,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.http_endpoint,
             "MODELTRACE_SPOOL_DIR": str(folder / "spool"),
             "MODELTRACE_STORE": str(folder / "predictions.db"),
         }
         with run_subject(model.bundle, env, core=pins.service, other_core=pins.other) as service:
-            watched = {"service": psutil.Process(service.pid), "exporter": service.sidecars()[0], "receiver": taker}
+            processes = {
+                "service": psutil.Process(service.pid),
+                "sidecar": service.sidecars()[0],
+                "receiver": receiver_process,
+            }
             sent = failed = 0
-            until = time.monotonic() + 60 * minutes
-            with ProcessSampler(watched) as watch:
-                while (left := until - time.monotonic()) > 0:
-                    part = run_load(
-                        service.port, requests, connections=connections, seconds=min(PROGRESS_INTERVAL, max(left, 0.1))
+            deadline = time.monotonic() + 60 * minutes
+            with ProcessSampler(processes) as sampler:
+                while (remaining := deadline - time.monotonic()) > 0:
+                    result = run_load(
+                        service.port,
+                        requests,
+                        connections=connections,
+                        seconds=min(PROGRESS_INTERVAL, max(remaining, 0.1)),
                     )
-                    sent += part.requests
-                    failed += part.failed
+                    sent += result.requests
+                    failed += result.failed
                     last = (
-                        f"{which} {looked[-1].rss / MB:.0f} MB" for which, looked in watch.samples.items() if looked
+                        f"{process} {values[-1].rss / MB:.0f} MB"
+                        for process, values in sampler.samples.items()
+                        if values
                     )
                     console.print(
-                        "[dim]" + " · ".join(chain([f"{left / 60:.1f} min left, {sent:,} sent"], last)) + "[/dim]"
+                        "[dim]" + " · ".join(chain([f"{remaining / 60:.1f} min left, {sent:,} sent"], last)) + "[/dim]"
                     )
-        processes = summarise(watch.samples)
+        summaries = summarise(sampler.samples)
         return {
-            "mb_per_hour": processes["service"]["mb_per_hour"],
+            "mb_per_hour": summaries["service"]["mb_per_hour"],
             "minutes": minutes,
             "sent": sent,
             "failed": failed,
-            "receiver": receiving.name,
+            "receiver": receiver.name,
             "load_average": os.getloadavg(),
-            "processes": processes,
+            "processes": summaries,
         }
 
 
 def print_result(result: dict[str, Any]) -> None:
-    """The result for people."""
+    """Print the result as a table."""
     console = Console(width=max(Console().width, 110))
     table = Table(
         *(
@@ -181,12 +190,12 @@ def print_result(result: dict[str, Any]) -> None:
             "MB/hour",
             "open files\nfirst",
             "\nlast",
-            "\nmost",
+            "\nmax",
         )
     )
     for name, line in result["processes"].items():
         memory = (f"{line[key]}" for key in ("first_mb", "settled_mb", "last_mb", "highest_mb"))
-        files = (f"{line[key]}" for key in ("files_first", "files_last", "files_most"))
+        files = (f"{line[key]}" for key in ("files_first", "files_last", "files_max"))
         table.add_row(name, *memory, f"{line['mb_per_hour']:+} ± {line['error_mb_per_hour']}", *files)
     console.print(table)
     average = " ".join(f"{number:.1f}" for number in result["load_average"])
@@ -197,16 +206,14 @@ def print_result(result: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Read the arguments, run, print."""
+    """Parse the arguments, run the bench and print the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.add_argument(
-        "--minutes", type=float, default=10.0, help="how long the load lasts (default: 10; an hour: 60)"
-    )
+    parser.add_argument("--minutes", type=float, default=10.0, help="duration of the load (default: 10)")
     parser.add_argument("--connections", type=int, default=16, help="requests in flight (default: 16)")
     arguments = parser.parse_args()
     if arguments.minutes < MIN_MINUTES:
-        parser.error(f"a line through less than {MIN_MINUTES:g} minutes says nothing")
+        parser.error(f"a trend needs at least {MIN_MINUTES:g} minutes")
     result = run(arguments.minutes, connections=arguments.connections, console=Console(stderr=True))
     print(json.dumps(result)) if arguments.json else print_result(result)
 

@@ -1,18 +1,18 @@
-"""How long every start takes, until it is of use: the command line, a service, a hub, an exporter process, all of `up`.
+"""The time until each program is ready: the command line, a service, `up`, a hub and a sidecar.
 
-| what | from its start until |
+| start | measured until |
 |---|---|
-| reference | `python -c "import sklearn.linear_model, pandas, fastapi"` has ended |
-| help | `modeltrace --help` has ended |
+| reference | `python -c "import sklearn.linear_model, pandas, fastapi"` has exited |
+| help | `modeltrace --help` has exited |
 | serve | `modeltrace serve BUNDLE` answers 200 at `/readyz` |
 | up | `modeltrace up BUNDLE --traffic`, with its own hub, has answered the first prediction of its traffic |
 | hub | the hub answers 200 at `/healthz` |
-| exporter | the exporter process has opened the prediction store and takes records |
+| sidecar | the sidecar has opened the prediction store and accepts records |
 
-Wall time depends on who else uses the machine, CPU time hardly does. It is that of a process and of all that it has
-started by then, in user and system mode. The ratios are to the reference in the same round, and are medians over the
-rounds: what three of the libraries that a service cannot do without take to import. The first round is thrown away:
-it compiles modules, and reads them from disk.
+Wall time depends on the load of the machine, CPU time hardly does. CPU time is that of the process and of its
+descendants, in user and system mode. Ratios are to the reference in the same round, and are medians over the rounds.
+The reference imports three libraries that every service needs. The first round is discarded, because it compiles
+modules and reads them from disk.
 """
 
 import argparse
@@ -45,55 +45,55 @@ from modeltrace.telemetry.export.protocol import SidecarConfig, SidecarEvent
 from modeltrace.telemetry.records.prediction import Origin
 
 REFERENCE = "import sklearn.linear_model, pandas, fastapi"
-# Seconds: between two looks, and until a prediction has to be answered.
+# Seconds between two polls, and until a prediction must be answered.
 POLL_INTERVAL, TIMEOUT = 0.01, 60.0
 PREDICTIONS_METRIC = "ml_predictions_synthetic_total{"
 
 
 class StartupCost(NamedTuple):
-    """What one start took, in seconds."""
+    """The wall time and the CPU time of one start, in seconds."""
 
     wall: float
     cpu: float
 
 
 def measure_exit(arguments: Sequence[str], env: Mapping[str, str]) -> StartupCost:
-    """Run `python ARGUMENTS` to its end."""
-    before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    """Measure `python ARGUMENTS` until it exits."""
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     subprocess.run([sys.executable, *arguments], env={**os.environ, **env}, stdout=subprocess.DEVNULL, check=True)
-    wall, after = time.monotonic() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
+    wall, after = time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     return StartupCost(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
 
 def measure_ready(
     arguments: Sequence[str], env: Mapping[str, str], url: str, wait: Callable[[], None] = lambda: None
 ) -> StartupCost:
-    """Run `python -m ARGUMENTS` until `url` answers 200 and `until` returns."""
-    begun = time.monotonic()
+    """Measure `python -m ARGUMENTS` until `url` answers 200 and `wait` returns."""
+    start = time.monotonic()
     with run_process(
         [sys.executable, "-m", *arguments], ready_url=url, env=env, poll_interval=POLL_INTERVAL
     ) as process:
         wait()
-        return StartupCost(time.monotonic() - begun, cpu_seconds(process_tree(process.pid)))
+        return StartupCost(time.monotonic() - start, cpu_seconds(process_tree(process.pid)))
 
 
 def wait_for_prediction(metrics_url: str) -> None:
-    """Wait until a service has answered a prediction, as its metrics say.
+    """Wait until the metrics of a service show an answered prediction.
 
     Raises:
-        RuntimeError: it has not in time.
+        RuntimeError: there was no prediction within the timeout.
     """
     deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline:
-        with suppress(OSError), urllib.request.urlopen(metrics_url, timeout=1) as answer:  # noqa: S310  loopback
-            if PREDICTIONS_METRIC in answer.read().decode():
+        with suppress(OSError), urllib.request.urlopen(metrics_url, timeout=1) as response:  # noqa: S310  loopback
+            if PREDICTIONS_METRIC in response.read().decode():
                 return
         time.sleep(POLL_INTERVAL)
-    raise RuntimeError(f"no prediction after {TIMEOUT:g} s, says {metrics_url}")
+    raise RuntimeError(f"{metrics_url} shows no prediction after {TIMEOUT:g} s")
 
 
 def measure_sidecar(folder: Path) -> StartupCost:
-    """Start an exporter process with a prediction store."""
+    """Measure the start of a sidecar with a prediction store."""
     config = SidecarConfig(
         signals=dict.fromkeys(("traces", "metrics", "logs"), ("http/protobuf", 1.0)),
         schedule_delay=0.5,
@@ -104,28 +104,30 @@ def measure_sidecar(folder: Path) -> StartupCost:
         log_file="",
         log_file_max_bytes=1,
         log_file_backup_count=0,
-        store=(str(folder / "exporter.db"), 0.0, 0, "0"),
+        store=(str(folder / "sidecar.db"), 0.0, 0, "0"),
     )
-    taking = threading.Event()
+    is_ready = threading.Event()
 
-    def hear(heard: SidecarEvent) -> None:
-        if heard.kind == "ready":
-            taking.set()
+    def on_event(event: SidecarEvent) -> None:
+        if event.kind == "ready":
+            is_ready.set()
 
-    below = {child.pid for child in psutil.Process().children()}
-    begun = time.monotonic()
-    process = SidecarProcess(Origin(_encode_resource(Resource({})).SerializeToString(), "bench"), config, hear)
+    existing = {child.pid for child in psutil.Process().children()}
+    start = time.monotonic()
+    process = SidecarProcess(Origin(_encode_resource(Resource({})).SerializeToString(), "bench"), config, on_event)
     try:
-        if not taking.wait(TIMEOUT):
-            raise RuntimeError(f"the exporter process is not ready after {TIMEOUT:g} s")
-        wall = time.monotonic() - begun
-        return StartupCost(wall, cpu_seconds([one for one in psutil.Process().children() if one.pid not in below]))
+        if not is_ready.wait(TIMEOUT):
+            raise RuntimeError(f"the sidecar is not ready after {TIMEOUT:g} s")
+        wall = time.monotonic() - start
+        return StartupCost(
+            wall, cpu_seconds([child for child in psutil.Process().children() if child.pid not in existing])
+        )
     finally:
         process.stop(time.monotonic() + TIMEOUT)
 
 
 def startup_measurements(folder: Path, bundle: Path) -> dict[str, Callable[[], StartupCost]]:
-    """Every start, on free ports, with all of its files in one folder."""
+    """Return the measurement of each start, on free ports and with all files in one folder."""
     port, page, grpc, http = (free_port() for _ in range(4))
     service, hub = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{page}"
     env = {"XDG_DATA_HOME": str(folder), "XDG_STATE_HOME": str(folder)}
@@ -140,12 +142,12 @@ def startup_measurements(folder: Path, bundle: Path) -> dict[str, Callable[[], S
         "hub": partial(
             measure_ready, ["modeltrace_hub", "--memory", "--port", str(page), *ports], env, f"{hub}/healthz"
         ),
-        "exporter": partial(measure_sidecar, folder),
+        "sidecar": partial(measure_sidecar, folder),
     }
 
 
 def run(*, rounds: int, console: Console) -> dict[str, Any]:
-    """Every start, `rounds` times, one after the other."""
+    """Measure every start `rounds` times, one after the other."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         measured = startup_measurements(folder, build_example(folder / "bundle"))
@@ -157,37 +159,37 @@ def run(*, rounds: int, console: Console) -> dict[str, Any]:
 
 
 def summarise(rounds: Sequence[Mapping[str, StartupCost]]) -> dict[str, Any]:
-    """Medians over the rounds; ratios taken round by round."""
-    lines = {
-        what: {
-            "wall_s": round(median(one[what].wall for one in rounds), 3),
-            "cpu_s": round(median(one[what].cpu for one in rounds), 3),
-            "wall_ratio": round(median(one[what].wall / one["reference"].wall for one in rounds), 3),
-            "cpu_ratio": round(median(one[what].cpu / one["reference"].cpu for one in rounds), 3),
+    """Return medians over the rounds, and medians of the ratios within a round."""
+    starts = {
+        name: {
+            "wall_s": round(median(costs[name].wall for costs in rounds), 3),
+            "cpu_s": round(median(costs[name].cpu for costs in rounds), 3),
+            "wall_ratio": round(median(costs[name].wall / costs["reference"].wall for costs in rounds), 3),
+            "cpu_ratio": round(median(costs[name].cpu / costs["reference"].cpu for costs in rounds), 3),
         }
-        for what in rounds[0]
+        for name in rounds[0]
     }
-    return {"cpu_ratio": lines["serve"]["cpu_ratio"], "starts": lines, "rounds": len(rounds)}
+    return {"cpu_ratio": starts["serve"]["cpu_ratio"], "starts": starts, "rounds": len(rounds)}
 
 
 def print_result(result: dict[str, Any]) -> None:
-    """The result for people."""
+    """Print the result as a table."""
     console = Console()
     table = Table("start", "wall, s", "CPU, s", "wall, of reference", "CPU, of reference")
-    for what, line in result["starts"].items():
-        table.add_row(what, *(f"{line[key]:.2f}" for key in ("wall_s", "cpu_s", "wall_ratio", "cpu_ratio")))
+    for name, line in result["starts"].items():
+        table.add_row(name, *(f"{line[key]:.2f}" for key in ("wall_s", "cpu_s", "wall_ratio", "cpu_ratio")))
     console.print(table)
     average = " ".join(f"{number:.1f}" for number in result["load_average"])
     console.print(f"median of {result['rounds']} rounds; load average {average}")
 
 
 def main() -> None:
-    """Read the arguments, run, print."""
+    """Parse the arguments, run the bench and print the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--rounds", type=int, default=5, help="rounds (default: 5)")
     arguments = parser.parse_args()
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # every start would compile every module
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # otherwise every start compiles all modules
     result = run(rounds=arguments.rounds, console=Console(stderr=True))
     print(json.dumps(result)) if arguments.json else print_result(result)
 

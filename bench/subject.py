@@ -1,4 +1,4 @@
-"""A service under measurement, told apart from the exporter process beside it, and what it says of its losses."""
+"""The service under measurement, the CPU time of its processes, and the losses that it reports."""
 
 import json
 import sys
@@ -19,14 +19,14 @@ SPOOLED_PREFIX = "telemetry kept on disk for the next start: "
 
 
 class CpuSeconds(NamedTuple):
-    """CPU seconds so far: of the service with all its workers, and of their exporter processes."""
+    """CPU seconds of the service with all its workers, and of the sidecars."""
 
     service: float
     sidecar: float
 
 
 class UndeliveredCounts(NamedTuple):
-    """What was not delivered, by kind, as the service says it at its stop: gone for good, or kept on disk."""
+    """Items that the service reports as not delivered when it stops, by kind: lost, or spooled on disk."""
 
     lost: Counter[str]
     spooled: Counter[str]
@@ -34,27 +34,27 @@ class UndeliveredCounts(NamedTuple):
 
 @dataclass(frozen=True)
 class Subject:
-    """A service that answers at a loopback port."""
+    """A running service on a loopback port."""
 
     port: int
     pid: int
 
     @property
     def url(self) -> str:
-        """Its address."""
+        """The base URL of the service."""
         return f"http://127.0.0.1:{self.port}"
 
     def sidecars(self) -> list[psutil.Process]:
-        """The exporter processes, one a worker."""
-        return [one for one in process_tree(self.pid) if SIDECAR_MODULE in one.cmdline()]
+        """Return the sidecars, one per worker."""
+        return [process for process in process_tree(self.pid) if SIDECAR_MODULE in process.cmdline()]
 
     def workers(self) -> list[psutil.Process]:
-        """The service and whatever it runs besides."""
-        apart = {one.pid for one in self.sidecars()}
-        return [one for one in process_tree(self.pid) if one.pid not in apart]
+        """Return all processes of the service except the sidecars."""
+        excluded = {sidecar.pid for sidecar in self.sidecars()}
+        return [process for process in process_tree(self.pid) if process.pid not in excluded]
 
     def cpu(self) -> CpuSeconds:
-        """What they have used so far."""
+        """Return the CPU time used so far."""
         return CpuSeconds(cpu_seconds(self.workers()), cpu_seconds(self.sidecars()))
 
 
@@ -71,12 +71,12 @@ def run_subject(
     """Serve a bundle until the block ends.
 
     Args:
-        bundle: what is served.
-        env: where telemetry goes, and whatever else differs from the default settings.
-        workers: processes that answer.
-        core: where the service runs.
-        other_core: where its exporter processes run.
-        output: the file that takes what it prints; `None` throws it away.
+        bundle: the bundle to serve.
+        env: the settings that differ from the defaults.
+        workers: number of worker processes.
+        core: the core of the service.
+        other_core: the core of the sidecars.
+        output: file for the output of the service; `None` discards it.
     """
     port = free_port()
     command = [sys.executable, "-m", "modeltrace", "serve", str(bundle), "--port", str(port), "--workers", str(workers)]
@@ -84,25 +84,25 @@ def run_subject(
     with run_process(command, ready_url=ready, env=env, core=core, output=output) as process:
         service = Subject(port, process.pid)
         if other_core is not None:
-            for one in service.sidecars():
-                pin_process(one, other_core)
+            for sidecar in service.sidecars():
+                pin_process(sidecar, other_core)
         yield service
 
 
 def read_undelivered(output: Path) -> UndeliveredCounts:
-    """What a service that has stopped said it had not delivered."""
+    """Read the counts of undelivered items from the output of a stopped service."""
     with output.open(errors="replace") as lines:
         return parse_undelivered(lines)
 
 
 def parse_undelivered(lines: Iterable[str]) -> UndeliveredCounts:
-    """The same from its log lines."""
-    found = UndeliveredCounts(Counter(), Counter())
+    """Parse the counts of undelivered items from the log lines of a service."""
+    undelivered = UndeliveredCounts(Counter(), Counter())
     for line in lines:
-        for start, numbers in zip((LOST_PREFIX, SPOOLED_PREFIX), found, strict=True):
-            if start in line:
+        for prefix, counts in zip((LOST_PREFIX, SPOOLED_PREFIX), undelivered, strict=True):
+            if prefix in line:
                 message = str(json.loads(line)["message"])
-                for figure in message.removeprefix(start).split(", "):
-                    number, _, what = figure.partition(" ")
-                    numbers[what] += int(number)
-    return found
+                for entry in message.removeprefix(prefix).split(", "):
+                    number, _, kind = entry.partition(" ")
+                    counts[kind] += int(number)
+    return undelivered

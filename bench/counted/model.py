@@ -1,4 +1,4 @@
-"""A model that costs next to nothing, so that what is counted is the service: 30 numbers, two classes, fixed rows."""
+"""A very cheap model with 30 numeric features and two classes, so that the count is mainly that of the service."""
 
 import random
 from typing import Final
@@ -14,22 +14,22 @@ CLASSES: Final = ("benign", "malignant")
 
 
 class Linear:
-    """A logistic regression with fixed weights, in the shape of scikit-learn's."""
+    """A logistic regression with fixed weights and the interface of scikit-learn."""
 
-    __module__ = "sklearn.linear_model"  # the service asks scikit-learn's own classifiers once, others twice
+    __module__ = "sklearn.linear_model"  # the service calls classifiers of scikit-learn once, others twice
     classes_ = np.array(CLASSES)
 
     def __init__(self) -> None:
         self._weights = np.linspace(-1.0, 1.0, FEATURES)
 
     def predict_proba(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The probabilities of both classes, shape (n_rows, 2)."""
+        """Return the probabilities of both classes, shape (n_rows, 2)."""
         second = 1 / (1 + np.exp(-(matrix * self._weights).sum(axis=1)))
         return np.column_stack((1 - second, second))
 
 
 def build_model() -> Model:
-    """The model as if it was loaded from a bundle."""
+    """Build the model as if it was loaded from a bundle."""
     edges = tuple(-1 + 0.2 * number for number in range(1, 10))
     shares = {**{f"{number:02d}": 0.1 for number in range(10)}, "missing": 0.0, "other": 0.0}
     reference = Reference(n=1000, shares=shares, edges=edges, mean=0.0, deviation=0.5)
@@ -54,6 +54,6 @@ def build_model() -> Model:
 
 
 def build_rows(number: int) -> list[dict[str, float]]:
-    """So many rows, the same ones every time."""
-    drawn = random.Random(0)  # noqa: S311  nothing secret
-    return [{f"feature_{place}": drawn.uniform(-1, 1) for place in range(FEATURES)} for _ in range(number)]
+    """Build `number` rows, which are the same in every run."""
+    rng = random.Random(0)  # noqa: S311  not used for security
+    return [{f"feature_{index}": rng.uniform(-1, 1) for index in range(FEATURES)} for _ in range(number)]

@@ -1,6 +1,6 @@
-"""The service's path of a prediction, from ASGI to the frame for the exporter process.
+"""The path of a prediction in the service, from the ASGI call to the frame for the sidecar.
 
-`python -m bench.counted.service FOLDER` answers the predictions of each phase and leaves its frames in FOLDER.
+`python -m bench.counted.service FOLDER` answers the predictions of each phase and writes its frames to FOLDER.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ from modeltrace.telemetry.records.trace import RequestTracer
 
 
 class FrameFile:
-    """Stands for the exporter process: keeps every frame in a file and confirms it at once."""
+    """A replacement of the sidecar that writes every frame to a file and acknowledges it at once."""
 
     def __init__(self, path: Path, on_event: Callable[[SidecarEvent], None]) -> None:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -46,34 +46,34 @@ class FrameFile:
         for kind in (LINES_WRITTEN, DONE):
             self._on_event(SidecarEvent(kind, (frame[0],)))
 
-    def stop(self, deadline: float) -> bool:  # noqa: ARG002  the protocol's
+    def stop(self, deadline: float) -> bool:  # noqa: ARG002  part of the interface
         """Close the file."""
         os.close(self._descriptor)
         return True
 
 
 def build_app(frames_file: Path) -> tuple[ASGIApp, ExportQueue]:
-    """The application with telemetry from records, all of it sampled and counted; its outbox writes to a file."""
+    """Build the application with all requests sampled, and its export queue, which writes to a file."""
     catalog, health = ModelCatalog(), ExportHealth()
     metrics = (
         PredictionMetrics(exemplar_filter="trace_based"),
         FeatureMetrics(catalog, exemplar_filter="trace_based"),
     )
     queue = ExportQueue(
-        lambda hear: FrameFile(frames_file, hear), metrics, on_event=health.on_event, model_catalog=catalog
+        lambda on_event: FrameFile(frames_file, on_event), metrics, on_event=health.on_event, model_catalog=catalog
     )
-    tracing = RequestTracer(DEFAULT_ON, Random(0).getrandbits)  # noqa: S311  the same trace IDs every time
-    telemetry = Telemetry(pipeline=SidecarPipeline(tracing, queue, health, Counter()))
-    # However slow the machine that counts is, the model is asked on the event loop.
+    tracer = RequestTracer(DEFAULT_ON, Random(0).getrandbits)  # noqa: S311  the same trace IDs every time
+    telemetry = Telemetry(pipeline=SidecarPipeline(tracer, queue, health, Counter()))
+    # The threshold makes the model run on the event loop, however slow the machine is.
     settings = read_settings(id_key="a key for counting only", store="none", inline_threshold=NEVER)
     return wrap_with_auth(create_app(settings, build_model(), telemetry, catalog=catalog), settings), queue
 
 
 async def send_predictions(app: ASGIApp, bodies: Sequence[bytes]) -> None:
-    """Put each body to the application as a request of its own, in a task as the server does.
+    """Send each body to the application as one request, in its own task as the server does.
 
     Raises:
-        RuntimeError: one was not answered with 200.
+        RuntimeError: the status of a response was not 200.
     """
     for body in bodies:
         statuses: list[int] = []
@@ -108,7 +108,7 @@ def main() -> None:
     folder = Path(sys.argv[1])
     bodies = [orjson.dumps({"features": row}) for row in build_rows(max(PHASES))]
     start_counting()
-    # Records wait until the outbox is closed, so that they go out in frames of the same size every time.
+    # Records wait until the queue is closed, so that the frames have the same sizes in every run.
     with patch("modeltrace.telemetry.export.queue.SEND_INTERVAL", NEVER):
         for phase, count in enumerate(PHASES):
             app, queue = build_app(folder / f"frames-{phase}")

@@ -1,6 +1,6 @@
-"""The exporter process's path of a prediction: from a frame to OTLP, log lines and the prediction store.
+"""The path of a prediction in the sidecar: from a frame to OTLP, log lines and the prediction store.
 
-`python -m bench.counted.sidecar FOLDER` takes the frames that `bench.counted.service` has left in FOLDER.
+`python -m bench.counted.sidecar FOLDER` reads the frames that `bench.counted.service` has written to FOLDER.
 """
 
 import os
@@ -12,27 +12,27 @@ from unittest.mock import patch
 from bench.counted.phases import NEVER, PHASES, counting, start_counting
 from modeltrace.otlp.client import Success
 from modeltrace.sidecar.run import run
-from modeltrace.store import store  # noqa: F401  the store's writer imports it when it starts, which is not to be counted
+from modeltrace.store import store  # noqa: F401  imported here so that the import at the start of the store writer is not counted
 from modeltrace.telemetry.export.protocol import SidecarConfig, hello, write_frame
 from modeltrace.telemetry.records.prediction import Origin
 
 
 class NullClient:
-    """Has everything delivered, and sends nothing."""
+    """An OTLP client that reports success and sends nothing."""
 
-    def __init__(self, signal: str, **_: Any) -> None:  # noqa: ANN401  what `otlp_client` takes
+    def __init__(self, signal: str, **_: Any) -> None:  # noqa: ANN401  the parameters of `otlp_client`
         self.signal = signal
 
-    def send(self, request: bytes) -> Success:  # noqa: ARG002  the protocol's
-        """Take a request."""
+    def send(self, request: bytes) -> Success:  # noqa: ARG002  part of the interface
+        """Report the request as delivered."""
         return Success()
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing, because no connection is open."""
 
 
 def open_frames(folder: Path, phase: int) -> int:
-    """The descriptor of what a worker would write to its exporter process: how to deliver, then its records."""
+    """Open the input that a worker would write to its sidecar: the configuration, followed by frames of records."""
     config = SidecarConfig(
         signals=dict.fromkeys(("traces", "metrics", "logs"), ("http/protobuf", NEVER)),
         schedule_delay=NEVER,
@@ -55,10 +55,10 @@ def open_frames(folder: Path, phase: int) -> int:
 def main() -> None:
     """Run every phase."""
     folder = Path(sys.argv[1])
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
+    null_device = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null_device, sys.stdout.fileno())
     start_counting()
-    # The store's writer commits what is there at its start, and the rest at its end: never when a timer says so.
+    # No timer: the store writer commits the rows that are there at its start, and the others at its end.
     with (
         patch("modeltrace.store.writer.COMMIT_INTERVAL", NEVER),
         patch("modeltrace.sidecar.run.otlp_client", NullClient),
@@ -66,7 +66,7 @@ def main() -> None:
         for phase in range(len(PHASES)):
             records = open_frames(folder, phase)
             with counting():
-                run(records, nowhere)
+                run(records, null_device)
             os.close(records)
 
 

@@ -1,1 +1,1 @@
-"""Modeltrace beside the other Python model servers."""
+"""Modeltrace compared with other Python model servers."""

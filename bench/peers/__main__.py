@@ -1,11 +1,11 @@
-"""Modeltrace beside the other Python model servers: the same model, the same load, the same run.
+"""Modeltrace compared with other Python model servers: the same model, the same load, the same run.
 
-Each peer has an environment of its own, installed once by the bench. A server, with all that it starts, has a core; the
-load and a real Collector (the hub, where none is built) that takes the telemetry share the other. Rounds are
-interleaved, shares are taken in a round: of bare, a FastAPI application of thirty lines around the same model. `ratio`
-is requests/s of Modeltrace with everything on over those of the fastest peer with its telemetry off, batching allowed
-and scikit-learn running on both sides; peers are installed as their documentation says. `ratio_to_tuned` lets those in,
-too, that are installed with more than that.
+Each peer is installed once into its own environment. A server and its processes have one core; the load and a real
+Collector (or the hub, if no Collector is built), which receives the telemetry, share the other core. Rounds are
+interleaved. Throughput ratios are taken within a round, to bare: a FastAPI application of thirty lines around the same
+model. `ratio` is requests/s of Modeltrace with all telemetry divided by that of the fastest peer without telemetry;
+both may batch, and both run scikit-learn. Peers are installed as their documentation says. `ratio_to_tuned` also
+admits peers that are installed with additional packages for speed.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from bench.receiver import start_receiver
 
 
 def install(servers: Sequence[Server]) -> tuple[dict[str, Path], dict[str, str]]:
-    """The Python of each server, and why there is none."""
+    """Install the servers. Return the Python of each, and the error of each that cannot be installed."""
     pythons, problems = {}, {}
     for server in servers:
         try:
@@ -43,15 +43,15 @@ def install(servers: Sequence[Server]) -> tuple[dict[str, Path], dict[str, str]]
 
 
 def run(servers: Sequence[Server], *, rounds: int, seconds: float) -> dict[str, Any]:
-    """All servers in all their variants, `rounds` times."""
+    """Run all servers in all their variants, `rounds` times."""
     pythons, problems = install(servers)
     pins = CoreAssignment.assign()
     entries = [Entry(server, variant) for server in servers for variant in server.variants]
     for entry in entries:
         if entry.server.name in problems:
             entry.problems.append(problems[entry.server.name])
-    with tempfile.TemporaryDirectory() as folder, start_receiver(pins.other) as receiving:
-        bench = PeerBench(prepare_example(Path(folder)), receiving, pins, seconds)
+    with tempfile.TemporaryDirectory() as folder, start_receiver(pins.other) as receiver:
+        bench = PeerBench(prepare_example(Path(folder)), receiver, pins, seconds)
         for number in range(rounds):
             for entry in entries:
                 if entry.problems:
@@ -61,20 +61,20 @@ def run(servers: Sequence[Server], *, rounds: int, seconds: float) -> dict[str, 
                     entry.runs.append(
                         measure_with_retry(bench, entry.server, entry.variant, pythons[entry.server.name])
                     )
-                except Exception as error:  # noqa: BLE001  whatever one of them does, the others are measured
+                except Exception as error:  # noqa: BLE001  an error of one server must not stop the others
                     entry.problems.append(f"{type(error).__name__}: {error}"[:400])
                     print_progress(f"{entry.name}: {entry.problems[0]}")
         result = summarise(entries, pinned=pins.service is not None, rounds=rounds)
-        return {**result, "receiver": receiving.name}
+        return {**result, "receiver": receiver.name}
 
 
 def print_progress(line: str) -> None:
-    """Progress, which is none of the result."""
+    """Print a progress message to stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
 def print_result(result: dict[str, Any]) -> None:
-    """The result for people."""
+    """Print the result as a table."""
     lines = result["variants"]
     table = Table(
         *("server", "batching", "telemetry", "requests/s", "of bare", "p50 ms", "p99 ms"), "CPU s/1000", "spans", "logs"
@@ -83,7 +83,7 @@ def print_result(result: dict[str, Any]) -> None:
         figures = ("requests_per_second", "of_bare", "p50_ms", "p99_ms")
         others = ("cpu_seconds_per_1000", "spans_per_request", "log_records_per_request")
         table.add_row(
-            " · ".join(part for part in (line["server"], line["note"]) if part),
+            " · ".join(text for text in (line["server"], line["note"]) if text),
             "yes" if line["batching"] else "",
             "on" if line["telemetry"] else "off",
             *("void" if line["void"] else "n/a" if line[key] is None else f"{line[key]}" for key in figures),
@@ -91,17 +91,19 @@ def print_result(result: dict[str, Any]) -> None:
         )
     console = Console(width=max(Console().width, 120))
     console.print(table)
-    for server, holds in {x["server"]: x["telemetry_holds"] for x in lines.values() if x["telemetry"]}.items():
-        console.print(f"{server}, telemetry on: {holds}.")
+    for server, content in {x["server"]: x["telemetry_content"] for x in lines.values() if x["telemetry"]}.items():
+        console.print(f"{server}, telemetry on: {content}.")
     for name, line in lines.items():
         for helper, where in line["helpers"].items():
-            console.print(f"{name}: {helper} ran on the {where}, {line['elsewhere_per_1000']} CPU s / 1000 there.")
+            console.print(
+                f"{name}: {helper} ran on the {where}, {line['other_core_cpu_seconds_per_1000']} CPU s / 1000 there."
+            )
         if line["failed"]:
             console.print(f"[red]{name}:[/red] {line['failed']} requests failed.")
     for name, reason in result["not_measured"].items():
         console.print(f"[red]{name}, not measured:[/red] {reason}")
     if result["void"]:
-        console.print("[red]void:[/red] in every run somebody else needed the cores, too; these count nowhere.")
+        console.print("[red]void:[/red] other processes used the cores in every run of these variants.")
     for ratio, peer in (("ratio", "best_peer"), ("ratio_to_tuned", "best_peer_tuned")):
         console.print(
             f"{ratio} {result[ratio]} (modeltrace, on, batching / {result[peer]}; {result['rounds']} rounds; "
@@ -110,16 +112,24 @@ def print_result(result: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Read the arguments, run, print."""
+    """Parse the arguments, run the bench and print the result."""
     names = [server.name for server in SERVERS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=f"any of {', '.join(names)}")
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=names,
+        metavar="NAME",
+        help=f"measure this server and bare only (repeatable): {', '.join(names)}",
+    )
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default: 3)")
-    parser.add_argument("--seconds", type=float, default=5.0, help="seconds a run (default: 5)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="seconds per run (default: 5)")
     arguments = parser.parse_args()
-    chosen = {"bare", *(arguments.only or names)}
-    result = run([x for x in SERVERS if x.name in chosen], rounds=arguments.rounds, seconds=arguments.seconds)
+    selected = {"bare", *(arguments.only or names)}
+    result = run(
+        [server for server in SERVERS if server.name in selected], rounds=arguments.rounds, seconds=arguments.seconds
+    )
     print(json.dumps(result)) if arguments.json else print_result(result)
 
 

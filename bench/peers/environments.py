@@ -1,4 +1,4 @@
-"""An environment of its own for each peer, below the user's cache folder: made by the bench, once, and kept."""
+"""Create a virtual environment for each peer in the cache folder of the user. Existing ones are used again."""
 
 import hashlib
 import os
@@ -10,17 +10,17 @@ from pathlib import Path
 
 import platformdirs
 
-# The Python found is the one used, and the system's certificates are trusted, as ./dev does it.
+# Use the installed Python and trust the certificates of the system, as ./dev does.
 UV_ENVIRONMENT = {"UV_PYTHON_DOWNLOADS": "never", "UV_SYSTEM_CERTS": "true"}
 PROJECT_UV = Path(__file__).parents[2] / ".tools" / "uv" / "bin" / "uv"
 
 
 class InstallError(Exception):
-    """A peer cannot be installed here; the message is one line."""
+    """A peer cannot be installed. The message is one line."""
 
 
 def create_environment(name: str, requirements: Sequence[str], on_progress: Callable[[str], None]) -> Path:
-    """The Python of an environment with exactly these requirements; it is made unless it is there.
+    """Return the Python of an environment with these requirements. Create the environment if it does not exist.
 
     Raises:
         InstallError: the installer failed.
@@ -29,23 +29,23 @@ def create_environment(name: str, requirements: Sequence[str], on_progress: Call
     digest = hashlib.sha256(content.encode()).hexdigest()[:12]
     folder = platformdirs.user_cache_path("modeltrace") / "bench" / "peers" / f"{name}-{digest}"
     python = folder / "bin" / "python"
-    finished = folder / "requirements.txt"  # written last: without it, an installation was broken off
+    finished = folder / "requirements.txt"  # written last, so it is absent after an interrupted installation
     if finished.exists():
         return python
     on_progress(f"installing {name} …")
     shutil.rmtree(folder, ignore_errors=True)
     for command in _install_commands(folder, python, requirements):
-        done = subprocess.run(
+        process = subprocess.run(
             command, env={**UV_ENVIRONMENT, **os.environ}, capture_output=True, text=True, check=False
         )
-        if done.returncode:
-            raise InstallError(f"cannot install {name}: {_shorten(done.stderr)}")
+        if process.returncode:
+            raise InstallError(f"cannot install {name}: {_shorten(process.stderr)}")
     finished.write_text(content + "\n")
     return python
 
 
 def _install_commands(folder: Path, python: Path, requirements: Sequence[str]) -> list[list[str]]:
-    """The commands that make an environment and fill it: uv's where there is one, else those that Python has."""
+    """Return the commands that create an environment and install packages, with uv if available, else with pip."""
     uv = os.environ.get("UV") or shutil.which("uv") or (str(PROJECT_UV) if PROJECT_UV.exists() else None)
     if uv is None:
         return [
@@ -59,5 +59,5 @@ def _install_commands(folder: Path, python: Path, requirements: Sequence[str]) -
 
 
 def _shorten(text: str) -> str:
-    """What an installer says in many lines, in one."""
-    return " ".join(text.split())[:300] or "the installer says nothing"
+    """Shorten the output of an installer to one line."""
+    return " ".join(text.split())[:300] or "the installer printed no message"

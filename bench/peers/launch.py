@@ -1,8 +1,8 @@
-"""How each server of bench/peers is started.
+"""The commands and settings that start each server of bench/peers.
 
-Each is set up as its own documentation advises for throughput, with one worker process for the model. Without telemetry
-access lines are off, too; with it, everything that the server can tell about a request is on, and sent over OTLP where
-it knows how.
+Each server is configured as its documentation recommends for throughput, with one worker process for the model. Without
+telemetry, access logs are off, too. With telemetry, everything that the server can report about a request is on, and
+is sent over OTLP if the server supports it.
 """
 
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench.processes import free_port
 
-# The service's switches for what has a variant of its own.
+# Settings of the service for its variants.
 BATCHING = {"MODELTRACE_BATCHING": "true"}
 ONNX = {"MODELTRACE_ENGINE": "onnx"}
 
@@ -23,26 +23,26 @@ APPS = Path(__file__).parent / "apps"
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to run a server."""
+    """One configuration of a server."""
 
     telemetry: bool
     batching: bool = False
     note: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
-    # Whether a helper process of the server stays on the server's core; else it runs where load and receiver do.
+    # Whether the sidecar stays on the core of the server. Otherwise it shares the core of load and receiver.
     sidecar_on_server_core: bool = False
 
     def __str__(self) -> str:
-        parts = ["on" if self.telemetry else "off", "batching" if self.batching else "", self.note]
-        return ", ".join(part for part in parts if part)
+        labels = ["on" if self.telemetry else "off", "batching" if self.batching else "", self.note]
+        return ", ".join(label for label in labels if label)
 
 
 @dataclass(frozen=True)
 class RunContext:
-    """What a server is given for one run."""
+    """The files, the port and the OTLP endpoints of one run."""
 
     python: Path
-    folder: Path  # its own, empty
+    folder: Path  # a new, empty folder
     bundle: Path
     joblib_file: Path
     port: int
@@ -52,14 +52,14 @@ class RunContext:
 
 @dataclass(frozen=True)
 class Launch:
-    """How to start a server."""
+    """The command and the environment variables that start a server."""
 
     command: Sequence[str]
     env: Mapping[str, str] = field(default_factory=dict)
 
 
 def common_env(context: RunContext, variant: Variant) -> dict[str, str]:
-    """What bench/peers/apps reads, and OpenTelemetry's own variables: what is queued must arrive before a run ends."""
+    """Return the variables of bench/peers/apps and of OpenTelemetry, with short export intervals."""
     env = {
         "BENCH_MODEL": str(context.joblib_file),
         "BENCH_PORT": str(context.port),
@@ -79,27 +79,26 @@ def common_env(context: RunContext, variant: Variant) -> dict[str, str]:
 
 
 def modeltrace(context: RunContext, variant: Variant) -> Launch:
-    """The service of this project."""
+    """Launch the service of this project."""
     telemetry = {} if variant.telemetry else {"OTEL_SDK_DISABLED": "true", "MODELTRACE_STORE": "none"}
     batching = BATCHING if variant.batching else {}
-    own = {
+    files = {
         "MODELTRACE_SPOOL_DIR": str(context.folder / "spool"),
         "MODELTRACE_STORE": str(context.folder / "predictions.db"),
     }
     command = [sys.executable, "-m", "modeltrace", "serve", str(context.bundle), "--port", str(context.port)]
-    return Launch(command, {**own, **telemetry, **batching, **variant.env})
+    return Launch(command, {**files, **telemetry, **batching, **variant.env})
 
 
-def bare(context: RunContext, variant: Variant) -> Launch:  # noqa: ARG001  every server is launched alike
-    """The thirty lines."""
+def bare(context: RunContext, variant: Variant) -> Launch:  # noqa: ARG001  all servers have the same signature
+    """Launch the bare FastAPI application."""
     app = ["--factory", "bench.bare:create_app", "--port", str(context.port), "--loop", "uvloop", "--http", "httptools"]
     command = [sys.executable, "-m", "uvicorn", *app, "--no-access-log", "--log-level", "warning"]
     return Launch(command, {"BENCH_MODEL": str(context.joblib_file), "PYTHONPATH": str(APPS.parents[2])})
 
 
 def bentoml(context: RunContext, variant: Variant) -> Launch:
-    """A service class, configured by a file."""
-    on = variant.telemetry
+    """Launch a BentoML service class, configured by a file."""
     tracing = {
         "exporter_type": "otlp",
         "sample_rate": 1.0,
@@ -107,10 +106,10 @@ def bentoml(context: RunContext, variant: Variant) -> Launch:
     }
     monitoring = {"enabled": True, "type": "otlp", "options": {"endpoint": f"{context.otlp_http}/v1/logs"}}
     services = {
-        "metrics": {"enabled": on},
-        "logging": {"access": {"enabled": on}},
-        "monitoring": monitoring if on else {"enabled": False},
-        **({"tracing": tracing} if on else {}),
+        "metrics": {"enabled": variant.telemetry},
+        "logging": {"access": {"enabled": variant.telemetry}},
+        "monitoring": monitoring if variant.telemetry else {"enabled": False},
+        **({"tracing": tracing} if variant.telemetry else {}),
     }
     config = context.folder / "bentoml.yaml"
     config.write_text(json.dumps({"services": services}))  # JSON is YAML
@@ -122,7 +121,7 @@ def bentoml(context: RunContext, variant: Variant) -> Launch:
 
 
 def mlserver(context: RunContext, variant: Variant) -> Launch:
-    """MLServer's own runtime for scikit-learn, in the server's process."""
+    """Launch the scikit-learn runtime of MLServer in the process of the server."""
     server = {
         "debug": False,
         "host": "127.0.0.1",
@@ -144,13 +143,13 @@ def mlserver(context: RunContext, variant: Variant) -> Launch:
     return Launch([str(context.python.parent / "mlserver"), "start", str(context.folder)])
 
 
-def litserve(context: RunContext, variant: Variant) -> Launch:  # noqa: ARG001  every server is launched alike
-    """An API class."""
+def litserve(context: RunContext, variant: Variant) -> Launch:  # noqa: ARG001  all servers have the same signature
+    """Launch a LitServe API class."""
     return Launch([str(context.python), str(APPS / "litserve_server.py")])
 
 
 def mlflow(context: RunContext, variant: Variant) -> Launch:
-    """`mlflow models serve`, on a model saved in MLflow's format."""
+    """Launch `mlflow models serve` with a model in the format of MLflow."""
     quiet = {
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "GIT_PYTHON_REFRESH": "quiet",
@@ -161,7 +160,7 @@ def mlflow(context: RunContext, variant: Variant) -> Launch:
     command = [str(context.python), str(APPS / "mlflow_model.py")]
     subprocess.run(command, env=env, cwd=context.folder, check=True, capture_output=True)
     fast = {"UVICORN_ACCESS_LOG": "true" if variant.telemetry else "false", "UVICORN_LOG_LEVEL": "info"}
-    path = {"PATH": f"{context.python.parent}:/usr/bin:/bin"}  # it starts uvicorn by its name, through a shell
+    path = {"PATH": f"{context.python.parent}:/usr/bin:/bin"}  # MLflow starts uvicorn by name through a shell
     serve = [
         str(context.python),
         "-m",
@@ -178,7 +177,7 @@ def mlflow(context: RunContext, variant: Variant) -> Launch:
 
 
 def ray(context: RunContext, variant: Variant) -> Launch:
-    """A deployment with one replica."""
+    """Launch a Ray Serve deployment with one replica."""
     env = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(APPS)}
     if variant.telemetry:
         env |= {

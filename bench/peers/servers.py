@@ -1,4 +1,4 @@
-"""The servers that bench/peers compares: how each is installed and asked, and what its telemetry holds."""
+"""The servers that bench/peers compares: their installation, their HTTP interface and their telemetry."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ import orjson
 from bench.peers import launch
 from bench.peers.launch import ONNX, Launch, RunContext, Variant
 
-# What loads the model has the version that made it. All else is what each one's documentation says to install.
+# The model must be loaded with the version that saved it. All else follows the documentation of each server.
 SKLEARN_REQUIREMENT = f"scikit-learn=={version('scikit-learn')}"
 
 Row = Mapping[str, float]
@@ -18,19 +18,19 @@ Row = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Server:
-    """A server: its environment, its HTTP interface, and what is known about it."""
+    """A server: its environment, its HTTP interface and its properties."""
 
     name: str
-    requirements: Sequence[str]  # none: the project's own environment
+    requirements: Sequence[str]  # empty: the environment of the project
     variants: Sequence[Variant]
-    telemetry: str  # what it holds when it is on, in a sentence
-    batching: str  # how rows of concurrent requests come together
+    telemetry: str  # description of what it contains
+    batching: str  # name of the feature that batches rows of concurrent requests
     launch: Callable[[RunContext, Variant], Launch]
     ready_path: str
     predict_path: str
     encode_body: Callable[[Row], bytes]
-    read_confidence: Callable[[Any], float]  # the highest probability, from the JSON of an answer
-    tuned: bool = False  # installed with more than its documentation asks for, because that makes it faster
+    read_confidence: Callable[[Any], float]  # the highest probability in the JSON of a response
+    tuned: bool = False  # installed with more than its documentation requires, for speed
 
 
 OFF_ON = (Variant(telemetry=False), Variant(telemetry=True))
@@ -38,18 +38,18 @@ ALL_FOUR = (*OFF_ON, Variant(telemetry=False, batching=True), Variant(telemetry=
 
 
 def features_body(row: Row) -> bytes:
-    """Names and values, as Modeltrace and bare take them."""
+    """Encode the row as names and values, for Modeltrace and bare."""
     return orjson.dumps({"features": row})
 
 
 def row_body(row: Row) -> bytes:
-    """One row of values."""
+    """Encode the row as a list of values."""
     return orjson.dumps({"row": list(row.values())})
 
 
-def max_probability(answer: Sequence[Sequence[float]]) -> float:
-    """The highest probability of the only row."""
-    (row,) = answer
+def max_probability(probabilities: Sequence[Sequence[float]]) -> float:
+    """Return the highest probability of the only row."""
+    (row,) = probabilities
     return max(row)
 
 
@@ -69,7 +69,7 @@ MLSERVER = Server(
             "outputs": [{"name": "predict_proba"}],
         }
     ),
-    read_confidence=lambda answer: max(answer["outputs"][0]["data"]),
+    read_confidence=lambda response: max(response["outputs"][0]["data"]),
 )
 
 SERVERS = (
@@ -83,25 +83,25 @@ SERVERS = (
         ready_path="/openapi.json",
         predict_path="/predict",
         encode_body=features_body,
-        read_confidence=lambda answer: float(answer["confidence"]),
+        read_confidence=lambda response: float(response["confidence"]),
     ),
     Server(
         name="modeltrace",
         requirements=(),
         variants=(
             *ALL_FOUR,
-            Variant(telemetry=True, batching=True, note="helper on the service's core", sidecar_on_server_core=True),
+            Variant(telemetry=True, batching=True, note="sidecar on the service's core", sidecar_on_server_core=True),
             Variant(telemetry=True, batching=True, note="ONNX Runtime", env=ONNX),
         ),
         telemetry="server, validate, features and inference spans (with batching a batch span that links them), access "
-        "and audit log records (all inputs and the answer) and metrics over OTLP, every request; the same log lines on "
-        "stdout; /metrics",
-        batching="its own",
+        "and prediction log records (all inputs and the answer) and metrics over OTLP, every request; the same "
+        "log lines on stdout; /metrics",
+        batching="built in",
         launch=launch.modeltrace,
         ready_path="/readyz",
         predict_path="/predict",
         encode_body=features_body,
-        read_confidence=lambda answer: float(answer["confidence"]),
+        read_confidence=lambda response: float(response["confidence"]),
     ),
     Server(
         name="bentoml",
@@ -117,7 +117,7 @@ SERVERS = (
         read_confidence=max_probability,
     ),
     MLSERVER,
-    # Its HTTP server takes a faster parser if there is one.
+    # The HTTP server of MLServer uses a faster parser if it is installed.
     replace(
         MLSERVER,
         name="mlserver-httptools",
@@ -132,14 +132,14 @@ SERVERS = (
             *("opentelemetry-instrumentation-fastapi==0.66b2", SKLEARN_REQUIREMENT),
         ),
         variants=ALL_FOUR,
-        telemetry="it has none of its own: opentelemetry-instrumentation-fastapi on its application, server, receive "
+        telemetry="none built in: opentelemetry-instrumentation-fastapi on its application, server, receive "
         "and send spans over OTLP; access lines; no inputs, no metrics",
         batching="max_batch_size",
         launch=launch.litserve,
         ready_path="/health",
         predict_path="/predict",
         encode_body=row_body,
-        read_confidence=lambda answer: max(answer["probabilities"]),
+        read_confidence=lambda response: max(response["probabilities"]),
     ),
     Server(
         name="mlflow",
@@ -152,7 +152,7 @@ SERVERS = (
         ready_path="/ping",
         predict_path="/invocations",
         encode_body=lambda row: orjson.dumps({"inputs": [list(row.values())]}),
-        read_confidence=lambda answer: max_probability(answer["predictions"]),
+        read_confidence=lambda response: max_probability(response["predictions"]),
     ),
     Server(
         name="ray",
@@ -164,6 +164,6 @@ SERVERS = (
         ready_path="/-/healthz",
         predict_path="/predict",
         encode_body=row_body,
-        read_confidence=lambda answer: max(answer["probabilities"]),
+        read_confidence=lambda response: max(response["probabilities"]),
     ),
 )

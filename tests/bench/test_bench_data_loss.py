@@ -1,4 +1,4 @@
-"""How bench/data_loss.py and what it uses read what was lost, and how bench/visibility_latency.py waits."""
+"""The benches data_loss and visibility_latency: how they count losses and measure latencies."""
 
 import asyncio
 import io
@@ -16,17 +16,19 @@ from bench.subject import parse_undelivered
 from modeltrace.telemetry.provider import SCOPE_NAME, ShutdownReport, log_shutdown_report
 
 
-def a_step(
-    *, rows: int = 100, records: int = 100, spans: int = 400, lost: dict[str, int] | None = None, sink: str = "hub",
-    kept: dict[str, int] | None = None,
+def make_step(
+    *, rows: int = 100, records: int = 100, spans: int = 400, lost: dict[str, int] | None = None, receiver: str = "hub",
+    spooled: dict[str, int] | None = None,
 ) -> Step:  # fmt: skip
-    """A step of 100 requests in a second."""
-    arrived = Counter({"prediction log records": records, "spans": spans})
-    return Step("a step", sink, 1.0, 100, rows, 0, arrived, Counter(lost or {}), Counter(kept or {}), arrival_delay=0.0)
+    """Make a step of 100 requests in one second."""
+    received = Counter({"prediction log records": records, "spans": spans})
+    return Step(
+        "a step", receiver, 1.0, 100, rows, 0, received, Counter(lost or {}), Counter(spooled or {}), arrival_delay=0.0
+    )
 
 
-def test_what_the_service_says_at_its_stop_is_understood() -> None:
-    """The words are the service's own, on a JSON line among others."""
+def test_the_shutdown_report_of_the_service_is_parsed() -> None:
+    """The report is logged by the service itself, as a JSON line among others."""
     text = io.StringIO()
     handler = logging.StreamHandler(text)
     handler.setFormatter(OrjsonFormatter(["levelname", "message"]))
@@ -38,66 +40,72 @@ def test_what_the_service_says_at_its_stop_is_understood() -> None:
     finally:
         logger.removeHandler(handler)
 
-    found = parse_undelivered(text.getvalue().splitlines())
+    undelivered = parse_undelivered(text.getvalue().splitlines())
 
-    assert found.lost == {"spans": 12, "prediction log records": 3}
-    assert found.spooled == {"log records": 7}
+    assert undelivered.lost == {"spans": 12, "prediction log records": 3}
+    assert undelivered.spooled == {"log records": 7}
 
 
-def test_counts_of_the_collector_add_up() -> None:
-    """Each line adds to what came before; nothing counted is an empty document."""
+def test_counts_of_the_collector_are_added_up() -> None:
+    """Each line adds to the previous ones; an empty document counts nothing."""
 
     def line(metric: str, number: int) -> str:
         points = f'[{{"asInt": "{number}"}}]'
         metrics = f'[{{"name": "modeltrace.{metric}", "sum": {{"dataPoints": {points}}}}}]'
         return f'{{"resourceMetrics": [{{"scopeMetrics": [{{"metrics": {metrics}}}]}}]}}\n'
 
-    found = read_counts([line("spans", 4), "{}\n", line("spans", 8), line("prediction_log_records", 3)])
+    counts = read_counts([line("spans", 4), "{}\n", line("spans", 8), line("prediction_log_records", 3)])
 
-    assert found == {"spans": 12, "prediction log records": 3}
-
-
-def test_a_loss_that_is_counted_adds_up_and_one_in_silence_does_not() -> None:
-    """Missing is what the service says was dropped, or is on disk: no more, and no less."""
-    assert a_step().accounted
-    assert a_step(records=90, spans=360, lost={"requests": 10, "prediction log records": 10}).accounted
-    assert a_step(records=0, spans=0, lost={"spans": 300, "log records": 150}, kept={"spans": 100, "log records": 60}
-                  ).accounted  # fmt: skip
-    assert not a_step(records=90).accounted
-    assert not a_step(spans=399).accounted
-    assert not a_step(lost={"prediction log records": 1}).accounted
-    assert not a_step(records=0, spans=0, lost={"spans": 400, "log records": 99}).accounted
+    assert counts == {"spans": 12, "prediction log records": 3}
 
 
-def test_the_rate_that_is_held_is_the_highest_without_a_loss() -> None:
-    """Dropping starts at the lowest rate with one; each backend has its own."""
+def test_missing_items_must_equal_the_reported_losses() -> None:
+    """The missing items are exactly those that the service reports as dropped or spooled."""
+    assert make_step().accounted
+    assert make_step(records=90, spans=360, lost={"requests": 10, "prediction log records": 10}).accounted
+    lost, spooled = {"spans": 300, "log records": 150}, {"spans": 100, "log records": 60}
+    assert make_step(records=0, spans=0, lost=lost, spooled=spooled).accounted
+    assert not make_step(records=90).accounted
+    assert not make_step(spans=399).accounted
+    assert not make_step(lost={"prediction log records": 1}).accounted
+    assert not make_step(records=0, spans=0, lost={"spans": 400, "log records": 99}).accounted
+
+
+def test_the_lossless_rate_is_the_highest_rate_without_a_loss() -> None:
+    """The lossy rate is the lowest rate with a loss; both are per receiver."""
     result = summarise(
-        [a_step(), a_step(rows=500, records=500), a_step(rows=900, records=899), a_step(sink="Collector")], []
+        [
+            make_step(),
+            make_step(rows=500, records=500),
+            make_step(rows=900, records=899),
+            make_step(receiver="Collector"),
+        ],
+        [],
     )
 
-    assert result["held"] == {"hub": 500, "Collector": 100}
-    assert result["dropping_from"] == {"hub": 900, "Collector": None}
+    assert result["max_lossless_rate"] == {"hub": 500, "Collector": 100}
+    assert result["min_lossy_rate"] == {"hub": 900, "Collector": None}
     assert not result["accounted"]
 
 
-def test_what_never_comes_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waiting ends; the figure then says that it never came, not how long was waited."""
-    monkeypatch.setattr(visibility_latency, "PATIENCE", 0.05)
+def test_an_item_that_does_not_appear_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wait ends after the timeout, and the latency is missing instead of equal to the timeout."""
+    monkeypatch.setattr(visibility_latency, "TIMEOUT", 0.05)
 
     async def never() -> bool:
         return False
 
-    async def at_once() -> bool:
+    async def immediately() -> bool:
         return True
 
-    since = time.perf_counter()
-    found = [
-        asyncio.run(visibility_latency.poll_until(question, poll_interval=0.01, start=since))
-        for question in (at_once, never)
+    start = time.perf_counter()
+    latencies = [
+        asyncio.run(visibility_latency.poll_until(check, poll_interval=0.01, start=start))
+        for check in (immediately, never)
     ]
 
-    assert found[0] is not None
-    assert found[1] is None
+    assert latencies[0] is not None
+    assert latencies[1] is None
     summary = visibility_latency.summarise(("hub", "hub", "hub"), [[10.0, 20.0, None], [30.0, 40.0, None]])
-    assert summary["trace"] == {"where": "hub", "median_ms": 20.0, "max_ms": 30.0, "missing": 0}
-    assert summary["exemplar"] == {"where": "hub", "median_ms": None, "max_ms": None, "missing": 2}
+    assert summary["trace"] == {"source": "hub", "median_ms": 20.0, "max_ms": 30.0, "missing": 0}
+    assert summary["exemplar"] == {"source": "hub", "median_ms": None, "max_ms": None, "missing": 2}

@@ -1,4 +1,4 @@
-"""What bench/evaluation.py measures: two ways to the same figures."""
+"""The evaluation bench: both ways compute the same metrics."""
 
 from pathlib import Path
 
@@ -7,11 +7,11 @@ from rich.console import Console
 from bench.evaluation import run
 
 
-def test_both_ways_say_the_same(tmp_path: Path) -> None:
-    """Half of the predictions have a label, half of these are wrong: what is compared is the same work."""
+def test_database_and_scikit_learn_compute_the_same_accuracy(tmp_path: Path) -> None:
+    """Half of the predictions have a true label, and half of these labels differ from the prediction."""
     result = run(str(tmp_path / "predictions.db"), 2000, Console(quiet=True))
 
-    ours, theirs = result["in the database"]["accuracy"], result["with scikit-learn"]["accuracy"]
-    assert abs(ours - theirs) < 1e-12
-    assert 0.4 < ours < 0.6
+    in_database, with_sklearn = result["database"]["accuracy"], result["scikit-learn"]["accuracy"]
+    assert abs(in_database - with_sklearn) < 1e-12
+    assert 0.4 < in_database < 0.6
     assert (result["rows"], result["store"]) == (2000, "SQLite")

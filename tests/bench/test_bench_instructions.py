@@ -1,4 +1,4 @@
-"""What bench/instructions.py counts, and what it says of a count that differs from the committed one."""
+"""The instructions bench: its counts, and its messages about counts that differ from the committed ones."""
 
 import json
 import re
@@ -29,8 +29,8 @@ COMMITTED = {"service": 1_000_000, "sidecar": 500_000}
 
 @pytest.mark.slow
 @pytest.mark.extended
-def test_a_prediction_costs_what_is_committed() -> None:
-    """Both programs take the committed number of instructions per prediction, within 3 %."""
+def test_instructions_per_prediction_match_the_committed_counts() -> None:
+    """The counts of both programs differ by at most 3 % from the committed ones."""
     try:
         here, libraries = current_platform(valgrind_version()), installed_libraries()
     except ValgrindError as error:
@@ -39,13 +39,13 @@ def test_a_prediction_costs_what_is_committed() -> None:
     if expected is None:
         pytest.skip(no_baseline_message(here, libraries))
 
-    found = find_differences(count_all(Console(quiet=True)), expected)
+    messages = find_differences(count_all(Console(quiet=True)), expected)
 
-    assert not found, "\n".join(found)
+    assert not messages, "\n".join(messages)
 
 
-def test_the_committed_counts_are_of_the_locked_libraries() -> None:
-    """Whoever locks other versions records new counts: else nothing would be compared any more."""
+def test_committed_counts_are_for_the_locked_library_versions() -> None:
+    """A new version of a library needs new counts, because otherwise no count would be compared any more."""
     locked = set(re.findall(r"^([a-z0-9-]+)==(\S+)", LOCK.read_text(), re.MULTILINE))
 
     assert read_entries()
@@ -55,50 +55,50 @@ def test_the_committed_counts_are_of_the_locked_libraries() -> None:
 
 
 @pytest.mark.parametrize("change", [-0.03, -0.02, 0.0, 0.02, 0.03])
-def test_a_small_difference_is_none(change: float) -> None:
-    """Up to 3 % in either direction nothing is said."""
+def test_a_difference_of_up_to_3_percent_is_accepted(change: float) -> None:
+    """There is no message in either direction."""
     counted = {program: round(number * (1 + change)) for program, number in COMMITTED.items()}
 
     assert find_differences(counted, COMMITTED) == []
 
 
-def test_an_extra_cost_is_an_error_that_says_what_to_do() -> None:
-    """Only the program that has become dearer is named, with both counts."""
-    (said,) = find_differences({**COMMITTED, "service": 1_031_000}, COMMITTED)
+def test_a_higher_count_is_an_error_with_instructions() -> None:
+    """The message names only the program with the higher count, and both counts."""
+    (message,) = find_differences({**COMMITTED, "service": 1_031_000}, COMMITTED)
 
-    assert said.startswith("service: 1,031,000 instructions per prediction, 3.1% more than the committed 1,000,000.")
-    assert said.endswith("./dev bench instructions --update")
+    assert message.startswith("service: 1,031,000 instructions per prediction, 3.1% more than the committed 1,000,000.")
+    assert message.endswith("./dev bench instructions --update")
 
 
-def test_an_improvement_is_to_be_recorded() -> None:
-    """A count that has fallen is an error, too: a later loss of the same size would go unnoticed."""
-    (said,) = find_differences({**COMMITTED, "sidecar": 480_000}, COMMITTED)
+def test_a_lower_count_is_an_error() -> None:
+    """Otherwise a later increase of the same size would not be detected."""
+    (message,) = find_differences({**COMMITTED, "sidecar": 480_000}, COMMITTED)
 
-    assert "sidecar: 480,000 instructions per prediction, 4.0% fewer" in said
-    assert said.endswith("Record the improvement: ./dev bench instructions --update")
+    assert "sidecar: 480,000 instructions per prediction, 4.0% fewer" in message
+    assert message.endswith("Record the improvement: ./dev bench instructions --update")
 
 
 def test_the_main_ratio_is_the_largest() -> None:
-    """A program that has become cheaper does not hide one that has become dearer."""
+    """A lower count of one program does not hide a higher count of the other."""
     result = summarise({"service": 900_000, "sidecar": 550_000}, COMMITTED)
 
     assert result["ratio"] == 1.1
     assert len(result["differences"]) == 2
 
 
-def test_without_a_committed_count_there_is_no_difference() -> None:
-    """The counts are shown all the same, and the message names the combination and the way to record it."""
+def test_without_committed_counts_there_is_no_difference() -> None:
+    """The counts are shown, and the message names the platform and the command that records them."""
     result = summarise(COMMITTED, find_instructions([], HERE, LIBRARY))
 
     assert (result["ratio"], result["instructions"], result["differences"]) == (None, COMMITTED, [])
     assert no_baseline_message(HERE, LIBRARY) == (
-        "no committed figure for cpython 3.11.7 (GCC 12.2.0), x86_64, glibc 2.36, valgrind 3.19.0 with numpy 2.0.0; "
+        "no committed count for cpython 3.11.7 (GCC 12.2.0), x86_64, glibc 2.36, valgrind 3.19.0 with numpy 2.0.0; "
         "./dev bench instructions --update records one"
     )
 
 
-def test_counts_are_found_for_the_very_combination() -> None:
-    """Another valgrind or another version of a library has other counts."""
+def test_counts_apply_to_exactly_one_platform_and_library_combination() -> None:
+    """Counts of another valgrind or another version of a library are not used."""
     entries = [Entry(HERE, LIBRARY, COMMITTED)]
 
     assert find_instructions(entries, HERE, LIBRARY) == COMMITTED
@@ -106,21 +106,21 @@ def test_counts_are_found_for_the_very_combination() -> None:
     assert find_instructions(entries, HERE, {"numpy": "2.1.0"}) is None
 
 
-def test_new_counts_replace_those_of_the_same_platform_alone(tmp_path: Path) -> None:
-    """What was recorded on another platform stays; for other libraries it is out of date."""
-    other, before = (
+def test_new_counts_replace_those_of_the_same_platform(tmp_path: Path) -> None:
+    """Counts of another platform stay; counts of other library versions are removed."""
+    other_platform, previous = (
         Entry(HERE._replace(machine="aarch64"), LIBRARY, COMMITTED),
         Entry(HERE, {"numpy": "1.0.0"}, COMMITTED),
     )
     new = Entry(HERE, LIBRARY, {"service": 1, "sidecar": 2})
     file = tmp_path / "instructions.json"
 
-    write_entries(replace_entry([before, other], new), file)
+    write_entries(replace_entry([previous, other_platform], new), file)
 
-    assert read_entries(file) == [other, new]
+    assert read_entries(file) == [other_platform, new]
     assert json.loads(file.read_text())[1]["platform"] == HERE._asdict()
 
 
-def test_what_is_the_same_for_any_number_of_predictions_does_not_count() -> None:
-    """Of six parts every second is a phase, of 64, 64 and 320 predictions; the first of them only warms up."""
+def test_constant_costs_are_not_part_of_the_count() -> None:
+    """Every second total is a phase, of 64, 64 and 320 predictions; the first phase is a warm-up."""
     assert instructions_per_prediction([999, 90_000, 888, 64 * 100 + 7_000, 777, 320 * 100 + 7_000]) == 100

@@ -1,4 +1,4 @@
-"""What bench/peers makes of its runs, and how it treats what it cannot measure."""
+"""The peers bench: the summary of its runs, its environments and the servers that it cannot measure."""
 
 import subprocess
 import sys
@@ -24,36 +24,36 @@ OFF, ON = Variant(telemetry=False), Variant(telemetry=True)
 OFF_BATCHING, ON_BATCHING = Variant(telemetry=False, batching=True), Variant(telemetry=True, batching=True)
 
 
-def a_run(rate: float, *, other_core: float = 0.3, taken: float = 0.0, spans: float = 0.0) -> Run:
-    """A run of one second."""
+def make_run(rate: float, *, other_core: float = 0.3, stolen: float = 0.0, spans: float = 0.0) -> Run:
+    """Make a run of one second."""
     load = LoadResult(int(rate), 0, 1.0, [0.001] * int(rate))
     return Run(
         load,
         cpu_seconds=1.0,
         cpu_on_other_core=0.0,
         other_core_usage=other_core,
-        stolen_share=taken,
+        stolen_share=stolen,
         spans=spans,
         log_records=0.0,
     )
 
 
-def entry(name: str, variant: Variant, *runs: Run) -> Entry:
-    """A server's runs."""
+def make_entry(name: str, variant: Variant, *runs: Run) -> Entry:
+    """Make the entry of a server."""
     return Entry(BY_NAME[name], variant, list(runs))
 
 
-def test_the_ratio_is_of_everything_on_to_the_fastest_peer_with_its_telemetry_off() -> None:
-    """It is about neither bare, nor a peer with telemetry on, nor one installed beyond its documentation."""
+def test_the_ratio_compares_full_telemetry_with_the_fastest_peer_without_telemetry() -> None:
+    """It ignores bare, peers with telemetry, and peers installed with more than their documentation requires."""
     result = summarise(
         [
-            entry("bare", OFF, a_run(9000)),
-            entry("modeltrace", OFF_BATCHING, a_run(8000)),
-            entry("modeltrace", ON_BATCHING, a_run(4000)),
-            entry("mlserver", OFF, a_run(1000)),
-            entry("mlserver", OFF_BATCHING, a_run(2000)),
-            entry("mlserver-httptools", OFF_BATCHING, a_run(2500)),
-            entry("bentoml", ON_BATCHING, a_run(7000)),
+            make_entry("bare", OFF, make_run(9000)),
+            make_entry("modeltrace", OFF_BATCHING, make_run(8000)),
+            make_entry("modeltrace", ON_BATCHING, make_run(4000)),
+            make_entry("mlserver", OFF, make_run(1000)),
+            make_entry("mlserver", OFF_BATCHING, make_run(2000)),
+            make_entry("mlserver-httptools", OFF_BATCHING, make_run(2500)),
+            make_entry("bentoml", ON_BATCHING, make_run(7000)),
         ],
         pinned=True,
         rounds=1,
@@ -64,18 +64,21 @@ def test_the_ratio_is_of_everything_on_to_the_fastest_peer_with_its_telemetry_of
     assert result["best_peer_tuned"] == "mlserver-httptools, off, batching"
 
 
-def test_a_share_is_taken_within_a_round() -> None:
-    """A machine that is half as fast in one round changes no share."""
-    bare = entry("bare", OFF, a_run(2000), a_run(1000), a_run(2000))
-    assert throughput_ratio(entry("ray", OFF, a_run(500), a_run(250), a_run(500)), bare) == 0.25
+def test_throughput_ratios_are_taken_within_a_round() -> None:
+    """A round on a machine that is half as fast does not change the ratio."""
+    bare = make_entry("bare", OFF, make_run(2000), make_run(1000), make_run(2000))
+    assert throughput_ratio(make_entry("ray", OFF, make_run(500), make_run(250), make_run(500)), bare) == 0.25
 
 
-def test_a_run_beside_which_somebody_else_had_the_cores_counts_nowhere() -> None:
-    """Neither figures nor shares know it, and a variant with no other run says so."""
-    void, robbed = a_run(10, other_core=0.99), a_run(10, taken=0.5)
-    bare = entry("bare", OFF, a_run(2000), a_run(2000), a_run(2000))
-    some, none = entry("ray", OFF, void, a_run(1000), robbed), entry("litserve", OFF, void, robbed, void)
-    result = summarise([bare, some, none], pinned=True, rounds=3)
+def test_runs_disturbed_by_other_processes_are_excluded() -> None:
+    """Medians and ratios ignore them, and a variant without a valid run is marked."""
+    saturated, stolen = make_run(10, other_core=0.99), make_run(10, stolen=0.5)
+    bare = make_entry("bare", OFF, make_run(2000), make_run(2000), make_run(2000))
+    ray, litserve = (
+        make_entry("ray", OFF, saturated, make_run(1000), stolen),
+        make_entry("litserve", OFF, saturated, stolen, saturated),
+    )
+    result = summarise([bare, ray, litserve], pinned=True, rounds=3)
     assert result["variants"]["ray, off"]["of_bare"] == 0.5
     assert result["variants"]["ray, off"]["requests_per_second"] == 1000
     assert result["variants"]["litserve, off"]["of_bare"] is None
@@ -83,45 +86,47 @@ def test_a_run_beside_which_somebody_else_had_the_cores_counts_nowhere() -> None
     assert result["best_peer"] == "ray, off"
 
 
-def test_what_could_not_be_measured_stands_in_the_result_with_its_reason() -> None:
-    """The others go on, and the ratio is of those that ran."""
-    failed = entry("ray", OFF)
+def test_servers_that_cannot_be_measured_are_listed_with_the_reason() -> None:
+    """The other servers are measured, and the ratio uses those that ran."""
+    failed = make_entry("ray", OFF)
     failed.problems.append("cannot install ray: no wheel")
-    result = summarise([entry("bare", OFF, a_run(2000)), failed], pinned=False, rounds=1)
+    result = summarise([make_entry("bare", OFF, make_run(2000)), failed], pinned=False, rounds=1)
     assert result["not_measured"] == {"ray, off": "cannot install ray: no wheel"}
     assert list(result["variants"]) == ["bare, off"]
     assert result["ratio"] is None
 
 
-def test_what_telemetry_holds_stands_beside_the_figures_of_a_variant_that_has_it_on() -> None:
-    """And what arrived of it, a request."""
+def test_variants_with_telemetry_describe_its_content() -> None:
+    """They also report the received spans per request."""
     result = summarise(
-        [entry("bare", OFF, a_run(2000)), entry("mlserver", ON, a_run(500, spans=4.0))], pinned=True, rounds=1
+        [make_entry("bare", OFF, make_run(2000)), make_entry("mlserver", ON, make_run(500, spans=4.0))],
+        pinned=True,
+        rounds=1,
     )
     line = result["variants"]["mlserver, on"]
-    assert line["telemetry_holds"] == BY_NAME["mlserver"].telemetry
+    assert line["telemetry_content"] == BY_NAME["mlserver"].telemetry
     assert line["spans_per_request"] == 4.0
-    assert result["variants"]["bare, off"]["telemetry_holds"] == "nothing"
+    assert result["variants"]["bare, off"]["telemetry_content"] == "nothing"
 
 
 @pytest.mark.parametrize("server", SERVERS, ids=lambda server: server.name)
-def test_every_variant_of_a_server_has_a_name_of_its_own(server: peers.Server) -> None:
-    """Results go by it."""
+def test_the_variants_of_a_server_have_distinct_names(server: peers.Server) -> None:
+    """The name is the key of the results."""
     assert len({str(variant) for variant in server.variants}) == len(server.variants)
 
 
-def test_every_variant_of_modeltrace_sets_what_the_service_knows(tmp_path: Path) -> None:
-    """A setting that has another name by now would be ignored, and the figure be another variant's."""
+def test_the_variants_of_modeltrace_use_settings_of_the_service(tmp_path: Path) -> None:
+    """The service would ignore a setting with an old name, and the run would measure another variant."""
     server = BY_NAME["modeltrace"]
-    place = RunContext(tmp_path, tmp_path, tmp_path, tmp_path, 1, "http://127.0.0.1:9", "http://127.0.0.1:9")
+    context = RunContext(tmp_path, tmp_path, tmp_path, tmp_path, 1, "http://127.0.0.1:9", "http://127.0.0.1:9")
     for variant in server.variants:
-        reject_unknown_settings(server.launch(place, variant).env)
+        reject_unknown_settings(server.launch(context, variant).env)
     with pytest.raises(RuntimeError, match="no setting MODELTRACE_TURBO"):
         reject_unknown_settings({"MODELTRACE_TURBO": "true"})
 
 
-def test_an_unknown_server_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """With the names of those there are."""
+def test_an_unknown_server_is_rejected(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The message lists the known servers."""
     monkeypatch.setattr(sys, "argv", ["peers", "--only", "nobody"])
     with pytest.raises(SystemExit):
         peers.main()
@@ -129,37 +134,41 @@ def test_an_unknown_server_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: p
 
 
 def wheel(folder: Path) -> Path:
-    """A package with one module, as a wheel."""
+    """Build a wheel of a package with one module."""
     path = folder / "tiny_peer-1.0-py3-none-any.whl"
-    about = "tiny_peer-1.0.dist-info"
+    metadata = "tiny_peer-1.0.dist-info"
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("tiny_peer.py", "answer = 42\n")
-        file.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: tiny-peer\nVersion: 1.0\n")
-        file.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        file.writestr(f"{about}/RECORD", "")
+        file.writestr(f"{metadata}/METADATA", "Metadata-Version: 2.1\nName: tiny-peer\nVersion: 1.0\n")
+        file.writestr(f"{metadata}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr(f"{metadata}/RECORD", "")
     return path
 
 
-def test_an_environment_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is another Python than the project's, has what was asked for, and the second call finds it."""
+def test_an_environment_is_created_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment has the required packages, and the second call uses it again."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    said: list[str] = []
-    python = create_environment("tiny", [str(wheel(tmp_path))], said.append)
-    done = subprocess.run([python, "-c", "import tiny_peer; print(tiny_peer.answer)"], capture_output=True, check=True)
-    assert done.stdout.strip() == b"42"
-    assert create_environment("tiny", [str(wheel(tmp_path))], said.append) == python
-    assert said == ["installing tiny …"]
+    messages: list[str] = []
+    python = create_environment("tiny", [str(wheel(tmp_path))], messages.append)
+    process = subprocess.run(
+        [python, "-c", "import tiny_peer; print(tiny_peer.answer)"], capture_output=True, check=True
+    )
+    assert process.stdout.strip() == b"42"
+    assert create_environment("tiny", [str(wheel(tmp_path))], messages.append) == python
+    assert messages == ["installing tiny …"]
 
 
-def test_what_cannot_be_installed_is_one_line_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half an environment is not taken for a whole one."""
+def test_an_installation_error_is_one_line_and_the_next_call_tries_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An incomplete environment is not used."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    said: list[str] = []
+    messages: list[str] = []
     for _ in range(2):
         with pytest.raises(InstallError, match="cannot install tiny: ") as raised:
-            create_environment("tiny", [str(tmp_path / "absent-1.0-py3-none-any.whl")], said.append)
+            create_environment("tiny", [str(tmp_path / "absent-1.0-py3-none-any.whl")], messages.append)
         assert "\n" not in str(raised.value)
-    assert len(said) == 2
+    assert len(messages) == 2
 
 
 PARENT = """
@@ -172,20 +181,20 @@ server.serve_forever()
 
 
 @pytest.mark.skipif(not available_cores(), reason="the system cannot pin processes")
-def test_what_a_server_starts_is_on_its_core_and_ends_with_it(tmp_path: Path) -> None:
-    """A child that its parent forgot would eat the next server's time."""
+def test_child_processes_of_a_server_run_on_its_core_and_end_with_it(tmp_path: Path) -> None:
+    """A child that its parent leaves behind would use CPU time of the next server."""
     port, output = free_port(), tmp_path / "output.txt"
     command = [sys.executable, "-c", PARENT, str(port)]
     url = f"http://127.0.0.1:{port}/"
     with run_process(command, ready_url=url, core=available_cores()[0], folder=tmp_path, output=output):
-        pid, *on = map(int, output.read_text().splitlines()[0].split())
+        pid, *child_cores = map(int, output.read_text().splitlines()[0].split())
         assert psutil.pid_exists(pid)
-    assert on == [available_cores()[0]]
+    assert child_cores == [available_cores()[0]]
     assert not psutil.pid_exists(pid)
 
 
-def test_a_server_that_does_not_start_is_quoted(tmp_path: Path) -> None:
-    """Its last line says more than its exit code."""
+def test_the_error_of_a_server_that_does_not_start_quotes_its_output(tmp_path: Path) -> None:
+    """The message contains the exit code and the last line of the output."""
     command = [sys.executable, "-c", "raise SystemExit('no such port')"]
     with (
         pytest.raises(RuntimeError, match="exited with 1: no such port"),

@@ -1,6 +1,6 @@
 # mypy: ignore-errors
-# What it imports is in LitServe's environment alone.
-"""The model as a LitServe API; with BENCH_BATCHING it takes batches, with BENCH_TELEMETRY its requests are traced."""
+# Its imports are installed only in the environment of LitServe.
+"""The model as a LitServe API; BENCH_BATCHING turns batching on, BENCH_TELEMETRY tracing."""
 
 import os
 
@@ -10,29 +10,29 @@ import numpy as np
 
 
 class Predictor(litserve.LitAPI):
-    """A row in, the probabilities of the classes out."""
+    """Predicts the probabilities of the classes for one row per request."""
 
     def setup(self, device: str) -> None:  # noqa: ARG002  LitServe's signature
-        """Load the model, in the worker."""
+        """Load the model in the worker."""
         self.model = joblib.load(os.environ["BENCH_MODEL"])
 
     def decode_request(self, request: dict) -> list[float]:
-        """The row."""
+        """Return the row of the request."""
         return request["row"]
 
     def predict(self, rows: list) -> list:
-        """One row, or as many as were gathered."""
+        """Predict one row, or all rows of a batch."""
         if self.max_batch_size > 1:
             return list(self.model.predict_proba(np.array(rows)))
         return self.model.predict_proba(np.array([rows]))[0]
 
     def encode_response(self, output: np.ndarray) -> dict:
-        """The answer."""
+        """Return the body of the response."""
         return {"probabilities": output.tolist()}
 
 
 def trace_requests(server: litserve.LitServer) -> None:
-    """OpenTelemetry's own instrumentation of the FastAPI application, which LitServe hands out."""
+    """Instrument the FastAPI application of LitServe with OpenTelemetry."""
     from opentelemetry import trace  # noqa: PLC0415  only with telemetry
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
     from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor  # noqa: PLC0415
@@ -48,7 +48,7 @@ def trace_requests(server: litserve.LitServer) -> None:
 def main() -> None:
     """Serve on BENCH_PORT."""
     batching = {"max_batch_size": 64, "batch_timeout": 0.001} if "BENCH_BATCHING" in os.environ else {}
-    # fast_queue (ZeroMQ) is what LitServe advises above 100 requests/s.
+    # LitServe recommends fast_queue (ZeroMQ) above 100 requests/s.
     server = litserve.LitServer(Predictor(**batching), accelerator="cpu", fast_queue=True)
     if traced := "BENCH_TELEMETRY" in os.environ:
         trace_requests(server)

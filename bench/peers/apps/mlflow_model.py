@@ -1,6 +1,6 @@
 # mypy: ignore-errors
-# What it imports is in MLflow's environment alone.
-"""The model in MLflow's format, written to the folder that BENCH_FOLDER names; with BENCH_TELEMETRY one that traces."""
+# Its imports are installed only in the environment of MLflow.
+"""Write the model in the format of MLflow to the folder BENCH_FOLDER. BENCH_TELEMETRY turns tracing on."""
 
 import os
 from pathlib import Path
@@ -11,14 +11,14 @@ import numpy as np
 
 
 class TracedPredictor(mlflow.pyfunc.PythonModel):
-    """The same estimator behind a traced function: MLflow traces nothing of a scikit-learn model by itself."""
+    """The estimator in a traced function, because MLflow does not trace scikit-learn models by itself."""
 
     def __init__(self, estimator: object) -> None:
         self.estimator = estimator
 
     @mlflow.trace(name="predict")
     def predict(self, context: object, model_input: np.ndarray) -> np.ndarray:  # noqa: ARG002  MLflow's signature
-        """Probabilities of the classes, a row each."""
+        """Return the probabilities of the classes, shape (n_rows, n_classes)."""
         return self.estimator.predict_proba(np.asarray(model_input))
 
 

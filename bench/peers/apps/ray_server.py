@@ -1,6 +1,6 @@
 # mypy: ignore-errors
-# What it imports is in Ray's environment alone.
-"""The model as a Ray Serve deployment; with BENCH_BATCHING it takes batches, with BENCH_TELEMETRY it is traced."""
+# Its imports are installed only in the environment of Ray.
+"""The model as a Ray Serve deployment; BENCH_BATCHING turns batching on, BENCH_TELEMETRY tracing."""
 
 import os
 import signal
@@ -16,37 +16,37 @@ TRACED = "BENCH_TELEMETRY" in os.environ
 
 @serve.deployment(max_ongoing_requests=100)
 class Predictor:
-    """One request, one call."""
+    """Calls the model once per request."""
 
     def __init__(self) -> None:
         self.model = joblib.load(os.environ["BENCH_MODEL"])
 
     async def __call__(self, request: Request) -> dict:
-        """The probabilities of the classes."""
+        """Return the probabilities of the classes."""
         body = await request.json()
         return {"probabilities": self.model.predict_proba(np.array([body["row"]]))[0].tolist()}
 
 
 @serve.deployment(max_ongoing_requests=100)
 class BatchPredictor:
-    """Rows of concurrent requests are gathered into one call."""
+    """Calls the model once for the rows of concurrent requests."""
 
     def __init__(self) -> None:
         self.model = joblib.load(os.environ["BENCH_MODEL"])
 
     @serve.batch(max_batch_size=64, batch_wait_timeout_s=0.001)
     async def predict(self, rows: list) -> list:
-        """As many rows as were gathered."""
+        """Predict all rows of a batch."""
         return self.model.predict_proba(np.array(rows)).tolist()
 
     async def __call__(self, request: Request) -> dict:
-        """The probabilities of the classes."""
+        """Return the probabilities of the classes."""
         body = await request.json()
         return {"probabilities": await self.predict(body["row"])}
 
 
 def span_processors() -> list:
-    """What RAY_SERVE_TRACING_EXPORTER_IMPORT_PATH names: how spans leave each of Ray's processes."""
+    """Return the span processors of each Ray process. RAY_SERVE_TRACING_EXPORTER_IMPORT_PATH names this function."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415  only when traced
     from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
 
