@@ -1,1 +1,1 @@
-"""The dashboards as code: `./dev dashboards` writes deploy/grafana/dashboards/, and a test holds the two together."""
+"""The dashboards as code. `./dev dashboards` writes deploy/grafana/dashboards/; a test compares both."""

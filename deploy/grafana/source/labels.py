@@ -1,23 +1,23 @@
-"""What true labels say of a model: figures by time of prediction, and the labels themselves as they arrive."""
+"""Panels about true labels: metrics by time of prediction, and the labels as they arrive."""
 
 from deploy.grafana.source.models import MODEL, VERSION, increase_1h
 from deploy.grafana.source.panels import Panels, table_panel, time_series_panel
 from deploy.grafana.source.queries import quantile, range_query, rate, sum_by, table_query
 
 VERSION_LEGEND = "{{ml_model_name}} {{ml_model_version}}"
-# The mean over classes has no class.
+# The mean over all classes has no class label.
 CLASS_SELECTOR = f'{MODEL}, ml_evaluation_label!=""'
 WARNING, DRIFT = 1, 2
 
 
 def label_panels() -> Panels:
-    """How right each version is."""
+    """Build the panels about the accuracy of each version."""
     return [
         time_series_panel(
             8,
             "Accuracy",
-            "Share of labelled predictions that were right, by version: of those answered within the evaluation's "
-            "window, so that labels that come late change no other day.",
+            "Share of correct labelled predictions, by version, among the predictions made in the evaluation window. "
+            "A late label counts for the time of its prediction.",
             "percentunit",
             range_query(f"ml_evaluation_accuracy_ratio{{{MODEL}}}", VERSION_LEGEND),
             max_value=1,
@@ -25,7 +25,7 @@ def label_panels() -> Panels:
         time_series_panel(
             8,
             "Calibration",
-            "Expected calibration error: how far confidence and accuracy are apart, over ten bins of the confidence.",
+            "Expected calibration error: the mean difference between confidence and accuracy over ten bins.",
             "percentunit",
             range_query(f"ml_evaluation_calibration_error_ratio{{{MODEL}}}", VERSION_LEGEND),
             max_value=1,
@@ -33,7 +33,7 @@ def label_panels() -> Panels:
         time_series_panel(
             8,
             "Concept drift",
-            "The rate of errors in the order of predictions: 0 stable, 1 a warning, 2 it has risen.",
+            "Level of the error rate in the order of predictions: 0 stable, 1 warning, 2 drift (the rate has risen).",
             "short",
             range_query(f"ml_concept_drift_level{{{MODEL}}}", VERSION_LEGEND),
             limits=(WARNING, DRIFT),
@@ -42,7 +42,7 @@ def label_panels() -> Panels:
 
 
 def class_panels() -> Panels:
-    """How each class fares."""
+    """Build the panels about each class."""
     by = {"ml_model_version": "Version", "ml_evaluation_label": "Class"}
     cells = {
         heading: (
@@ -53,11 +53,11 @@ def class_panels() -> Panels:
     }
     cell_of = f"{VERSION}, ml_feedback_label, ml_prediction_label"
     return [
-        table_panel(12, "Each class", "Precision, recall and F1 over the evaluation's window.", by, cells),
+        table_panel(12, "Classes", "Precision, recall and F1 over the evaluation window.", by, cells),
         table_panel(
             12,
-            "Confusion, labels of the last hour",
-            "What was true and what was predicted, of the labels that arrived within the hour.",
+            "Confusion matrix, labels of the last hour",
+            "True and predicted labels, for the labels that arrived in the last hour.",
             {"ml_model_version": "Version", "ml_feedback_label": "True", "ml_prediction_label": "Predicted"},
             {
                 "Labels": (
@@ -73,13 +73,13 @@ def class_panels() -> Panels:
 
 
 def coverage_panels() -> Panels:
-    """How many labels there are, and how late."""
+    """Build the panels about the number and the delay of labels."""
     return [
         time_series_panel(
             8,
             "Labels",
-            "Labels a second, by what was true and what was predicted. Each diamond leads to the trace of the "
-            "prediction that the label is of.",
+            "Labels per second, by true and predicted label. Each diamond is an exemplar that links to the trace of "
+            "the labelled prediction.",
             "short",
             range_query(
                 sum_by(rate("ml_feedback_total", MODEL), "ml_feedback_label, ml_prediction_label"),
@@ -90,14 +90,14 @@ def coverage_panels() -> Panels:
         time_series_panel(
             8,
             "Labelled predictions",
-            "Share of the predictions of the evaluation's window that have a label by now.",
+            "Share of the predictions in the evaluation window that have a label.",
             "percentunit",
             range_query(f"ml_evaluation_label_coverage_ratio{{{MODEL}}}", VERSION_LEGEND),
             max_value=1,
         ),
         time_series_panel(
             8,
-            "Delay of labels",
+            "Label delay",
             "Time from a prediction to the arrival of its label.",
             "s",
             range_query(quantile(0.5, "ml_feedback_delay_seconds", MODEL, VERSION), f"median · {VERSION_LEGEND}"),

@@ -1,4 +1,4 @@
-"""From a dashboard to the traces and log records of the time that it shows."""
+"""Links from a dashboard to the traces and log records of the displayed time range."""
 
 import json
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ LOG_STREAM = f'{{service_name="{SERVICE}"}}'
 
 
 def explore_url(source: DataSourceRef, query: Mapping[str, object]) -> str:
-    """The address of Grafana's Explore with a query in it, over the same time. Variables are left for Grafana."""
+    """Return the URL of Grafana Explore with a query over the same time range. Grafana expands the variables."""
     pane = {
         "datasource": source.uid,
         "queries": [{"refId": "A", "datasource": source.to_json(), **query}],
@@ -29,17 +29,17 @@ def explore_url(source: DataSourceRef, query: Mapping[str, object]) -> str:
 
 
 def trace_search_url(**parameters: str) -> str:
-    """The address of a search for the service's traces."""
+    """Return the URL of a search for traces of the service."""
     return explore_url(JAEGER, {"queryType": "search", "service": SERVICE, "limit": 50, **parameters})
 
 
 def external_link(title: str, url: str) -> DashboardLink:
-    """A link in the menu of a point, or above the panels."""
+    """Build a link for the menu of a data point, or for the top of the dashboard."""
     return DashboardLink(title).type(DashboardLinkType.LINK).url(url).icon("external link")
 
 
 def slow_request_links() -> list[Link]:
-    """Where a point of a latency panel leads to."""
+    """Return the links of a data point in a latency panel."""
     return [
         external_link("Traces above 300 ms", trace_search_url(minDuration="300ms")),
         external_link("Log records", explore_url(LOKI, service_log_query(""))),
@@ -47,7 +47,7 @@ def slow_request_links() -> list[Link]:
 
 
 def failed_request_links() -> list[Link]:
-    """Where a point of an error panel leads to."""
+    """Return the links of a data point in an error panel."""
     return [
         external_link("Failed traces", trace_search_url(tags="error=true")),
         external_link("Warnings and errors", explore_url(LOKI, service_log_query(" | severity_number >= 13"))),
@@ -55,7 +55,7 @@ def failed_request_links() -> list[Link]:
 
 
 def violation_links() -> list[Link]:
-    """Where a point of a panel about data quality leads to."""
+    """Return the links of a data point in a data quality panel."""
     return [
         external_link(
             "Log records of violations", explore_url(LOKI, service_log_query(' | scope_name="modeltrace.data"'))
@@ -64,16 +64,16 @@ def violation_links() -> list[Link]:
 
 
 def service_log_query(pipeline: str) -> dict[str, object]:
-    """A query for log records of the service."""
+    """Return a query for log records of the service."""
     return {"expr": LOG_STREAM + pipeline, "queryType": "range"}
 
 
-def dashboard_links(*others: str) -> list[Link]:
-    """The links above all panels: everything in Jaeger and in Loki, and the other dashboards."""
-    found: list[Link] = [
+def dashboard_links(*dashboards: str) -> list[Link]:
+    """Return the links at the top of a dashboard: all traces, all log records and the other dashboards."""
+    links: list[Link] = [
         external_link("Traces", trace_search_url()),
         external_link("Log records", explore_url(LOKI, service_log_query(""))),
     ]
-    for uid, title in zip(others[::2], others[1::2], strict=True):
-        found.append(external_link(title, f"/d/{uid}").keep_time(True).include_vars(True).icon("dashboard"))
-    return found
+    for uid, title in zip(dashboards[::2], dashboards[1::2], strict=True):
+        links.append(external_link(title, f"/d/{uid}").keep_time(True).include_vars(True).icon("dashboard"))
+    return links

@@ -1,4 +1,4 @@
-"""Model health: is the data still like the training data, is the model still right, and which predictions say so."""
+"""The dashboard "Model health": drift of features and outputs, data quality, and accuracy against true labels."""
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
@@ -16,7 +16,7 @@ from deploy.grafana.source.panels import (
 from deploy.grafana.source.queries import JOB, increase_5m, or_zero, quantile, range_query, rate, sum_by, table_query
 
 UID = "modeltrace-model-health"
-# Where alerts begin, without what chance reaches: the rules know how large a sample is.
+# The minimum effects of the alerts. The rules add what chance explains for the size of the sample.
 PSI, JENSEN_SHANNON, KS, NEW_CATEGORIES, MEAN_CHANGE, MISSING, LOW_CONFIDENCE = 0.1, 0.02, 0.1, 0.02, 0.1, 0.02, 0.05
 SHARE = "job_model_feature_bin:ml_drift_share:window"
 TRAINING = "job_model_feature_bin:ml_drift_training:share"
@@ -25,29 +25,29 @@ CONFIDENCE = "ml_prediction_confidence"
 
 
 def model_health() -> Dashboard:
-    """The dashboard for whoever answers for the model."""
+    """Build the dashboard for the owner of a model."""
     dashboard = build_dashboard(
         UID,
         "Model health",
-        "Whether data and answers are still like those of the training data, and whether the answers are right.",
+        "Whether features and predictions still resemble the training data, and whether the predictions are correct.",
         {
             "": _summary(),
-            "Inputs against the training data, over the last hour": _inputs(),
-            "One feature, and the predictions in its bins": _feature(),
+            "Features compared with the training data, last hour": _features(),
+            "Bins of the selected features": _bins(),
             "Data quality": _quality(),
-            "Answers": _answers(),
+            "Predictions": _predictions(),
             "True labels, by time of prediction": label_panels(),
             "Classes": class_panels(),
             "Labels as they arrive": coverage_panels(),
         },
     )
-    known = f"ml_feature_reference_ratio{{{JOB}}}"
+    all_models = f"ml_feature_reference_ratio{{{JOB}}}"
     of_model = f'ml_feature_reference_ratio{{{JOB}, ml_model_name=~"$model"}}'
     bins = f'ml_feature_reference_ratio{{{JOB}, ml_model_name=~"$model", ml_feature_name=~"$feature"}}'
     jobs = "label_values(ml_inference_duration_seconds_count, job)"
     return (
         dashboard.with_variable(query_variable("service", "Service", jobs, multiple=False, regex="/^(?:.+\\/)?(.+)$/"))
-        .with_variable(query_variable("model", "Model", f"label_values({known}, ml_model_name)", multiple=True))
+        .with_variable(query_variable("model", "Model", f"label_values({all_models}, ml_model_name)", multiple=True))
         .with_variable(
             query_variable("version", "Version", f"label_values({of_model}, ml_model_version)", multiple=True)
         )
@@ -70,14 +70,14 @@ def _summary() -> Panels:
         stat_panel(
             4,
             "Predictions",
-            "Predictions answered, a second.",
+            "Predictions per second.",
             "short",
             range_query(sum_by(rate("ml_predictions_total", MODEL)), ""),
         ),
         stat_panel(
             4,
-            "Features that drift",
-            "Features of which a statistic exceeds its threshold over the last hour. An alert fires for each.",
+            "Drifting features",
+            "Features with a statistic above its threshold in the last hour. An alert fires for each.",
             "short",
             range_query(or_zero(drifting), ""),
             limits=(1,),
@@ -85,7 +85,7 @@ def _summary() -> Panels:
         stat_panel(
             4,
             "Missing values",
-            "The largest rise of the share of missing values above that of the training data, over the last hour.",
+            "Largest increase of the share of missing values over that of the training data, in the last hour.",
             "percentunit",
             range_query(f"max({drift_metric('value', 'missing', FEATURE)})", ""),
             limits=(MISSING / 2, MISSING),
@@ -93,8 +93,8 @@ def _summary() -> Panels:
         stat_panel(
             4,
             "Low confidence",
-            "Share of answers with less confidence than the bundle expects, over the last hour. An alert fires above "
-            "5 %, if chance does not explain it.",
+            "Share of predictions below the confidence threshold of the bundle, in the last hour. An alert fires above "
+            "5 % if chance does not explain it.",
             "percentunit",
             range_query(f"max({low})", ""),
             limits=(LOW_CONFIDENCE / 2, LOW_CONFIDENCE),
@@ -102,21 +102,21 @@ def _summary() -> Panels:
         stat_panel(
             4,
             "Accuracy",
-            "Share of labelled predictions that were right, by time of prediction: the worst of the versions shown.",
+            "Share of correct labelled predictions, by time of prediction: the lowest of the selected versions.",
             "percentunit",
             range_query(f"min(ml_evaluation_accuracy_ratio{{{MODEL}}})", ""),
         ),
         stat_panel(
             4,
             "Labelled",
-            "Share of the predictions that have a true label by now: the lowest of the versions shown.",
+            "Share of predictions with a true label: the lowest of the selected versions.",
             "percentunit",
             range_query(f"min(ml_evaluation_label_coverage_ratio{{{MODEL}}})", ""),
         ),
     ]
 
 
-def _inputs() -> Panels:
+def _features() -> Panels:
     by = "ml_model_version, ml_feature_name"
     cells = {
         heading: (unit, table_query(f"max by ({by}) ({drift_metric('value', statistic, FEATURE)})"))
@@ -135,8 +135,8 @@ def _inputs() -> Panels:
         time_series_panel(
             12,
             "Population stability index",
-            "How far the bins of each feature are from those of the training data. Beside 0.1 it must exceed what "
-            "chance makes of so many rows before it counts as drift.",
+            "Distance of the bins of each feature from those of the training data. It counts as drift if it exceeds "
+            "0.1 and what chance explains for the number of rows.",
             "short",
             range_query(drift_metric("value", "psi", FEATURE), "{{ml_feature_name}} · {{ml_model_version}}"),
             limits=(PSI,),
@@ -144,7 +144,7 @@ def _inputs() -> Panels:
         time_series_panel(
             12,
             "Change of mean",
-            "Change of each feature's mean against the training data, as a share of it.",
+            "Relative change of the mean of each feature compared with the training data.",
             "percentunit",
             range_query(drift_metric("value", "mean_change", FEATURE), "{{ml_feature_name}} · {{ml_model_version}}"),
             limits=(MEAN_CHANGE,),
@@ -152,15 +152,15 @@ def _inputs() -> Panels:
         table_panel(
             24,
             "Features",
-            "Each statistic over the last hour, the rows it was computed from, and the state: 1 drift, 0 none, -1 not "
-            "enough data (fewer than 200 rows), -2 rows repeat, so nothing is known.",
+            "Each statistic over the last hour, its number of rows, and the state: 1 drift, 0 no drift, -1 too few "
+            "rows (fewer than 200), -2 unknown because rows repeat.",
             {"ml_model_version": "Version", "ml_feature_name": "Feature"},
             {"State": ("short", table_query(state)), "Rows": ("short", table_query(rows)), **cells},
         ),
     ]
 
 
-def _feature() -> Panels:
+def _bins() -> Panels:
     bins = f'{FEATURE}, ml_feature_bin=~"$bin"'
     now = f'{SHARE}{{{bins}, window="1h"}}'
     legend = "{{ml_feature_name}} · {{ml_feature_bin}}"
@@ -168,22 +168,22 @@ def _feature() -> Panels:
         time_series_panel(
             12,
             "Share of each bin, last hour",
-            "Share of the rows in each bin, and that of the training data.",
+            "Share of the rows in each bin, now and in the training data.",
             "percentunit",
             range_query(now, legend),
             range_query(f"{TRAINING}{{{bins}}}", f"training · {legend}"),
         ),
         time_series_panel(
             12,
-            "Share above that of the training data",
-            "By how much each bin has grown against the training data; what shrank is below 0 and not shown.",
+            "Increase over the training data",
+            "Increase of the share of each bin over the training data. Decreases are not shown.",
             "percentunit",
             range_query(f"{now} - ignoring (window) group_left () {TRAINING}{{{bins}}} > 0", legend),
         ),
         time_series_panel(
             24,
-            "Predictions in the bins",
-            "Rows a second in each bin. Each diamond is one prediction: it leads to its trace.",
+            "Predictions by bin",
+            "Rows per second in each bin. Each diamond is an exemplar that links to the trace of a prediction.",
             "short",
             range_query(
                 sum_by(rate("ml_feature_observations_total", bins), "ml_feature_name, ml_feature_bin"),
@@ -196,13 +196,13 @@ def _feature() -> Panels:
 
 def _quality() -> Panels:
     by = "ml_model_version, ml_feature_name, ml_data_violation_reason"
-    broken = sum_by(increase_5m("ml_data_violations_total", MODEL), by)
+    violations = sum_by(increase_5m("ml_data_violations_total", MODEL), by)
     return [
         time_series_panel(
             12,
-            "Violations of the schema in 5 minutes",
-            "Values that were missing, of a wrong type, out of range, of an unknown category, or of no known feature, "
-            "by feature and reason. Each diamond leads to the trace of a request.",
+            "Schema violations in 5 minutes",
+            "Missing values, wrong types, values out of range, unknown categories and unknown features, by feature and "
+            "reason. Each diamond is an exemplar that links to the trace of a request.",
             "short",
             range_query(
                 sum_by(rate("ml_data_violations_total", MODEL), by) + " * 300",
@@ -213,39 +213,39 @@ def _quality() -> Panels:
         ),
         table_panel(
             12,
-            "Which features, in 5 minutes",
-            "Violations of the last 5 minutes, by feature and reason; without a feature it is none of the model's.",
+            "Violations by feature, 5 minutes",
+            "Violations of the last 5 minutes, by feature and reason. An empty feature is unknown to the model.",
             {"ml_feature_name": "Feature", "ml_data_violation_reason": "Reason", "ml_model_version": "Version"},
             {
                 "Values": (
                     "short",
-                    table_query(f"sum by (ml_feature_name, ml_data_violation_reason, ml_model_version) ({broken})"),
+                    table_query(f"sum by (ml_feature_name, ml_data_violation_reason, ml_model_version) ({violations})"),
                 )
             },
         ),
     ]
 
 
-def _answers() -> Panels:
-    answered = increase_1h("ml_predictions_total", MODEL, f"{VERSION}, ml_prediction_label, ml_prediction_bin")
-    all_of_them = increase_1h("ml_predictions_total", MODEL, VERSION)
-    psi, threshold = (drift_metric(what, "psi", OUTPUTS) for what in ("value", "threshold"))
+def _predictions() -> Panels:
+    by_label = increase_1h("ml_predictions_total", MODEL, f"{VERSION}, ml_prediction_label, ml_prediction_bin")
+    all_predictions = increase_1h("ml_predictions_total", MODEL, VERSION)
+    psi, threshold = (drift_metric(field, "psi", OUTPUTS) for field in ("value", "threshold"))
     return [
         time_series_panel(
             8,
-            "Answers, last hour",
-            "Share of each label, or of each tenth of a regressor's values before it was served.",
+            "Distribution of predictions, last hour",
+            "Share of each label. For a regressor: share of each decile bin of the reference predictions.",
             "percentunit",
             range_query(
-                share(answered, all_of_them, VERSION),
+                share(by_label, all_predictions, VERSION),
                 "{{ml_prediction_label}}{{ml_prediction_bin}} · {{ml_model_version}}",
             ),
             max_value=1,
         ),
         time_series_panel(
             8,
-            "Drift of answers",
-            "Population stability index of the answers, and what it must exceed with so many rows.",
+            "Prediction drift",
+            "Population stability index of the predictions, and its threshold for the number of rows.",
             "short",
             range_query(psi, f"{VERSION_LEGEND}"),
             range_query(threshold, f"threshold · {VERSION_LEGEND}"),
@@ -254,7 +254,7 @@ def _answers() -> Panels:
         time_series_panel(
             8,
             "Low confidence, last hour",
-            "Share of answers with less confidence than the bundle expects, and what it must exceed.",
+            "Share of predictions below the confidence threshold of the bundle, and the threshold of this share.",
             "percentunit",
             range_query(drift_metric("value", "low_confidence", OUTPUTS), VERSION_LEGEND),
             range_query(drift_metric("threshold", "low_confidence", OUTPUTS), f"threshold · {VERSION_LEGEND}"),
@@ -263,10 +263,10 @@ def _answers() -> Panels:
         time_series_panel(
             24,
             "Confidence",
-            "Quantiles of the probability that the model gave to its answers. Each diamond is one prediction.",
+            "Quantiles of the probability of the predicted label. Each diamond is an exemplar: one prediction.",
             "percentunit",
             range_query(quantile(0.5, CONFIDENCE, MODEL, VERSION), f"median · {VERSION_LEGEND}", exemplars=True),
-            range_query(quantile(0.05, CONFIDENCE, MODEL, VERSION), f"5 % are below · {VERSION_LEGEND}"),
+            range_query(quantile(0.05, CONFIDENCE, MODEL, VERSION), f"p5 · {VERSION_LEGEND}"),
             max_value=1,
         ),
     ]

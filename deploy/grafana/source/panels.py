@@ -1,4 +1,4 @@
-"""What panels look like: calm and dense, units on every axis, colour only where something is to be done."""
+"""The panels of the dashboards: every axis has a unit, and colours mark only what needs action."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -22,7 +22,7 @@ from grafana_foundation_sdk.models.common import (
 
 from deploy.grafana.source.queries import PROMETHEUS, Target, data_source
 
-# Where the alerts look.
+# The thresholds of the alerts.
 SLOW_SECONDS, TOO_SLOW_SECONDS = 0.3, 0.5
 MAX_SLOW_SHARE = 0.05
 MAX_ERRORS = 5
@@ -32,11 +32,11 @@ REF_IDS = "ABCDEFGH"
 
 P = TypeVar("P", timeseries.Panel, stat.Panel, table.Panel, logs.Panel)
 Limits = Sequence[float]
-Panels = Sequence[Any]  # builders of panels, which have no common type
+Panels = Sequence[Any]  # panel builders, which have no common base type
 
 
 def configure_panel(panel: P, width: int, title: str, description: str, targets: Sequence[Target]) -> P:
-    """A panel of a width, of 24, with its title, what it says, and its queries."""
+    """Set title, description, queries and width (of 24 columns) of a panel."""
     queries: list[Builder[Dataquery]] = [target.ref_id(name) for target, name in zip(targets, REF_IDS, strict=False)]
     panel.title(title).description(description).targets(queries).datasource(data_source(targets[0]))
     return panel.span(width).height(HEIGHT)
@@ -53,9 +53,10 @@ def time_series_panel(
     max_value: float | None = None,
     stacked: bool = False,
 ) -> timeseries.Panel:
-    """Lines over time. `limits` are drawn dashed: where an alert begins, and where it hurts.
+    """Build a panel of lines over time.
 
-    `links` are followed from a point, `most` is the highest value there can be, `stacked` adds the lines up.
+    `limits` are the warning and critical thresholds, drawn as dashed lines. `links` are in the menu of a data point.
+    `max_value` is the upper end of the axis. `stacked` stacks the lines.
     """
     panel = configure_panel(timeseries.Panel(), width, title, description, targets)
     panel = (
@@ -64,7 +65,7 @@ def time_series_panel(
         .line_width(1)
         .fill_opacity(0)
         .show_points(VisibilityMode.NEVER)
-        .span_nulls(180_000)  # milliseconds: a gap longer than this is one
+        .span_nulls(180_000)  # milliseconds: longer gaps interrupt the line
         .legend(common.VizLegendOptions().show_legend(True).display_mode(LegendDisplayMode.LIST))
         .tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI).sort(SortOrder.DESCENDING))
         .thresholds(thresholds(limits))
@@ -80,7 +81,7 @@ def time_series_panel(
 
 
 def stat_panel(width: int, title: str, description: str, unit: str, target: Target, limits: Limits = ()) -> stat.Panel:
-    """One number, in colour from its first limit on."""
+    """Build a panel with one number, coloured from its first limit on."""
     panel = configure_panel(stat.Panel(), width, title, description, [target])
     return (
         panel.unit(unit)
@@ -95,15 +96,19 @@ def stat_panel(width: int, title: str, description: str, unit: str, target: Targ
 def table_panel(
     width: int, title: str, description: str, group_labels: Mapping[str, str], columns: Mapping[str, tuple[str, Target]]
 ) -> table.Panel:
-    """A row for each value of the labels in `by`, and a column with its unit for each query."""
+    """Build a table with a row for each combination of `group_labels`, and a column with a unit for each query."""
     panel = configure_panel(table.Panel(), width, title, description, [query for _, query in columns.values()])
-    shown = {label: position for position, label in enumerate(group_labels)}
+    positions = {label: position for position, label in enumerate(group_labels)}
     values = {f"Value #{name}": heading for name, heading in zip(REF_IDS, columns, strict=False)}
     values = {"Value": next(iter(columns))} if len(columns) == 1 else values
     panel.with_transformation(models.DataTransformerConfig(id_val="merge", options={})).with_transformation(
         models.DataTransformerConfig(
             id_val="organize",
-            options={"excludeByName": {"Time": True}, "indexByName": shown, "renameByName": {**group_labels, **values}},
+            options={
+                "excludeByName": {"Time": True},
+                "indexByName": positions,
+                "renameByName": {**group_labels, **values},
+            },
         )
     )
     panel.show_header(True)
@@ -113,7 +118,7 @@ def table_panel(
 
 
 def traces_panel(width: int, title: str, description: str, search: Target, empty_text: str) -> table.Panel:
-    """The traces that Jaeger finds, the longest first; each ID leads to its trace."""
+    """Build a table of the traces that Jaeger finds, longest first. Each ID links to its trace."""
     panel = configure_panel(table.Panel(), width, title, description, [search])
     return (
         panel.no_value(empty_text)
@@ -123,14 +128,14 @@ def traces_panel(width: int, title: str, description: str, search: Target, empty
 
 
 def logs_panel(width: int, title: str, description: str, query: Target) -> logs.Panel:
-    """Log records, the newest first; each has a link to its trace."""
+    """Build a panel of log records, newest first. Each record links to its trace."""
     panel = configure_panel(logs.Panel(), width, title, description, [query])
     newest_first = panel.sort_order(LogsSortOrder.DESCENDING).show_time(True)
     return newest_first.enable_log_details(True).wrap_log_message(True)
 
 
 def thresholds(limits: Limits) -> builders.ThresholdsConfig:
-    """No colour below the first limit, orange above it, red above the next; a single limit is red."""
+    """Return thresholds: orange from the first limit on, red from the second one on. A single limit is red."""
     colours = ("red",) if len(limits) == 1 else ("orange", "red")
     steps = [models.Threshold(color="text")]
     steps += [models.Threshold(value=v, color=c) for v, c in zip(limits, colours, strict=bool(limits))]
@@ -138,7 +143,7 @@ def thresholds(limits: Limits) -> builders.ThresholdsConfig:
 
 
 def query_variable(name: str, label: str, query: str, *, multiple: bool, regex: str = "") -> builders.QueryVariable:
-    """A list to choose from, above the panels. With `every` more than one can be chosen, or all."""
+    """Build a variable of the dashboard. With `multiple`, several values or all of them can be selected."""
     variable = (
         builders.QueryVariable(name)
         .label(label)
@@ -150,12 +155,12 @@ def query_variable(name: str, label: str, query: str, *, multiple: bool, regex: 
     )
     if not multiple:
         return variable
-    everything = models.VariableOption(selected=True, text="All", value="$__all")
-    return variable.multi(True).include_all(True).all_value(".*").current(everything)
+    all_option = models.VariableOption(selected=True, text="All", value="$__all")
+    return variable.multi(True).include_all(True).all_value(".*").current(all_option)
 
 
 def build_dashboard(uid: str, title: str, description: str, rows: Mapping[str, Panels]) -> builders.Dashboard:
-    """A dashboard of rows of panels, by heading; the first row needs none."""
+    """Build a dashboard of rows of panels, by heading. The first row may have an empty heading."""
     dashboard = (
         builders.Dashboard(title)
         .uid(uid)
@@ -167,12 +172,12 @@ def build_dashboard(uid: str, title: str, description: str, rows: Mapping[str, P
         .refresh("30s")
         .timezone("browser")
     )
-    last = 0
+    last_id = 0
     for heading, panels in rows.items():
         if heading:
-            last += 1
-            dashboard.with_row(builders.Row(heading).id(last))
+            last_id += 1
+            dashboard.with_row(builders.Row(heading).id(last_id))
         for panel in panels:
-            last += 1
-            dashboard.with_panel(panel.id(last))
+            last_id += 1
+            dashboard.with_panel(panel.id(last_id))
     return dashboard

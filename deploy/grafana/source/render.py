@@ -1,4 +1,4 @@
-"""From dashboards to the JSON files that Grafana reads."""
+"""Render the dashboards as the JSON files that Grafana reads."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ FOLDER = Path(__file__).parent.parent / "dashboards"
 
 
 def render_all() -> dict[str, str]:
-    """Every dashboard as text, by file name."""
+    """Return the JSON of every dashboard by file name."""
     dashboards = {
         "model-health.json": model_health(),
         "service-health.json": service_health(),

@@ -1,33 +1,39 @@
-"""Telemetry pipeline: does everything that the services hand over arrive, and where is it held up or lost."""
+"""The dashboard "Telemetry pipeline": whether exported telemetry arrives, and where it is delayed or lost."""
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from deploy.grafana.source import links
+from deploy.grafana.source.backends import (
+    SIGNALS,
+    collector_panels,
+    collector_selector,
+    loki_and_jaeger_panels,
+    prometheus_panels,
+    refused_expressions,
+)
 from deploy.grafana.source.panels import Panels, build_dashboard, query_variable, stat_panel, time_series_panel
 from deploy.grafana.source.queries import WORKER, by_process, increase_5m, or_zero, quantile, range_query, rate, sum_by
 
 UID = "modeltrace-telemetry-pipeline"
 
-SIGNALS = {"spans": "Spans", "metric_points": "Metric points", "log_records": "Log records"}
 BACKENDS = {"spans": "jaeger", "metric_points": "prometheus", "log_records": "loki"}
-# What the SDK calls the signals that it counts; metric points it does not.
+# The names of the signals in the metrics of the SDK, which does not count metric points.
 SDK_SIGNALS = {"spans": "span", "log_records": "log"}
-DISCARDED = "loki_discarded_samples_total"
 
 
 def telemetry_pipeline() -> Dashboard:
-    """The dashboard for whoever wonders whether to believe the others."""
+    """Build the dashboard that shows whether the data of the other dashboards is complete."""
     dashboard = build_dashboard(
         UID,
         "Telemetry pipeline",
-        "From the services through the Collector to Jaeger, Prometheus and Loki: throughput, queues, drops, loss.",
+        "From the services through the Collector to Jaeger, Prometheus and Loki: throughput, queues and losses.",
         {
             "": _summary(),
-            "Hop by hop: what was handed over, taken, sent on and stored": _hops(),
+            "Hop by hop: exported, received, sent and stored": _hops(),
             "In the services": _services(),
-            "Collector": _collector(),
-            "Prometheus": _prometheus(),
-            "Loki and Jaeger": _loki_and_jaeger(),
+            "Collector": collector_panels(),
+            "Prometheus": prometheus_panels(),
+            "Loki and Jaeger": loki_and_jaeger_panels(),
         },
     )
     jobs = "label_values(otel_sdk_processor_span_queue_capacity, job)"
@@ -43,24 +49,12 @@ def telemetry_pipeline() -> Dashboard:
     )
 
 
-def collector_selector(metric: str, labels: str = "", job: str = "otelcol") -> str:
-    """Finds a counter of a Collector, whose name ends in `_total` or not, depending on how its metrics are read."""
-    return f'__name__=~"otelcol_{metric}(_total)?", job="{job}"{labels}'
-
-
-def new_counter_increase(metric: str, by: str, like: str) -> str:
-    """A counter that the Collector has only once it counts, in 5 minutes: one that is new counts in full."""
-    one = f"{{{collector_selector(metric)}}}"
-    counted = f"({one} unless {one} offset 5m) or {increase_5m('', collector_selector(metric))}"
-    return or_zero(sum_by(counted, by), sum_by(f"{{{collector_selector(like)}}}", by))
-
-
 def _summary() -> Panels:
     return [
         stat_panel(
             4,
-            "Parts down",
-            "Parts of the stack whose own metrics Prometheus cannot read.",
+            "Components down",
+            "Components of the stack whose metrics Prometheus cannot scrape.",
             "short",
             range_query('count(up{job!=""} == 0) or vector(0)', ""),
             limits=(1,),
@@ -68,7 +62,7 @@ def _summary() -> Panels:
         stat_panel(
             4,
             "Lost in the services, 5 min",
-            "Spans and log records that any service dropped or could not deliver in the last 5 minutes.",
+            "Spans and log records that the services dropped or could not deliver in the last 5 minutes.",
             "short",
             range_query(
                 " + ".join(
@@ -81,31 +75,31 @@ def _summary() -> Panels:
         stat_panel(
             4,
             "Refused by the Collector, 5 min",
-            "Spans, points and records that it refused or that failed in it; who sent them tries again.",
+            "Spans, metric points and log records that the Collector refused or failed to process. Senders retry them.",
             "short",
-            range_query(" + ".join(f"({refused})" for refused in _refused_expressions().values()), ""),
+            range_query(" + ".join(f"({refused})" for refused in refused_expressions().values()), ""),
             limits=(1,),
         ),
         stat_panel(
             4,
             "Fullest queue",
-            "The fullest of the Collector's sending queues. When it is full, what comes is refused.",
+            "Usage of the fullest sending queue of the Collector. A full queue refuses new items.",
             "percentunit",
             range_query("max(otelcol_exporter_queue_size / otelcol_exporter_queue_capacity)", ""),
             limits=(0.5, 0.8),
         ),
         stat_panel(
             4,
-            "Spans: stored of handed over",
-            "Spans that Jaeger stored in 10 minutes, as a share of those that services handed over. Sampling in the "
-            "Collector lowers it on purpose; services that do not report on their SDK raise it.",
+            "Spans: stored / exported",
+            "Spans that Jaeger stored in 10 minutes, as a share of those that services exported. Sampling in the "
+            "Collector lowers it; services without SDK metrics raise it.",
             "percentunit",
             range_query(f"{_stored('spans', '10m')} / {_exported('spans', '10m')}", ""),
         ),
         stat_panel(
             4,
-            "Records: stored of handed over",
-            "Log records that Loki took in 10 minutes, as a share of those that the services handed over.",
+            "Log records: stored / exported",
+            "Log records that Loki received in 10 minutes, as a share of those that the services exported.",
             "percentunit",
             range_query(f"{_stored('log_records', '10m')} / {_exported('log_records', '10m')}", ""),
         ),
@@ -113,21 +107,12 @@ def _summary() -> Panels:
 
 
 def _loss_counters(of: str) -> list[tuple[str, str]]:
-    """The counters of what SDKs lose: what did not fit a queue, and what an export gave up."""
+    """Return the counters of losses in the SDKs: full queues and failed exports."""
     dropped = [
         (f"otel_sdk_processor_{kind}_processed_total", f'{of}error_type="queue_full"') for kind in SDK_SIGNALS.values()
     ]
     failed = [(f"otel_sdk_exporter_{kind}_exported_total", f'{of}error_type!=""') for kind in SDK_SIGNALS.values()]
     return dropped + failed
-
-
-def _refused_expressions() -> dict[str, str]:
-    """What the Collector did not take, by signal and reason."""
-    return {
-        f"{title}: {why}": or_zero(sum_by(increase_5m("", collector_selector(f"receiver_{why}_{signal}"))))
-        for signal, title in SIGNALS.items()
-        for why in ("refused", "failed")
-    }
 
 
 def _exported(signal: str, window: str = "$__rate_interval") -> str:
@@ -139,7 +124,7 @@ def _received(signal: str, window: str = "$__rate_interval") -> str:
 
 
 def _accepted(signal: str, window: str = "$__rate_interval") -> str:
-    """What entered the pipelines: received, or made by a connector."""
+    """Return the rate of items that entered the pipelines: received, or created by a connector."""
     return f"sum(rate({{{collector_selector(f'processor_memory_limiter_accepted_{signal}')}}}[{window}]))"
 
 
@@ -155,15 +140,15 @@ def _stored(signal: str, window: str = "$__rate_interval") -> str:
 
 
 def _hops() -> Panels:
-    means = "Lines that part show where something is held up or lost. SDKs report once a minute by default, parts are "
-    means += "read every 15 s, so short steps are out of step."
+    note = "Diverging lines show where items are delayed or lost. SDKs export metrics once a minute by default and "
+    note += "components are scraped every 15 s, so short changes appear at different times."
     rates = [
         time_series_panel(
             6,
             f"{SIGNALS[signal]}, hop by hop",
-            f"A second: handed over by the SDKs, received by the Collector, sent on, stored. {means}",
+            f"Per second: exported by the SDKs, received by the Collector, sent, stored. {note}",
             "short",
-            range_query(_exported(signal), "handed over"),
+            range_query(_exported(signal), "exported"),
             range_query(_received(signal), "received"),
             range_query(_sent(signal), "sent"),
             range_query(_stored(signal), "stored"),
@@ -173,28 +158,28 @@ def _hops() -> Panels:
     points = time_series_panel(
         6,
         "Metric points, hop by hop",
-        "A second: received by the Collector, taken into its pipeline with the span metrics that it makes, sent on. "
-        "Prometheus makes several samples of a histogram's point, so what it stores is counted below.",
+        "Per second: received by the Collector, accepted by its pipeline (with the span metrics that it creates), "
+        "sent. A histogram point is several samples in Prometheus, so stored samples are shown below.",
         "short",
         range_query(_received("metric_points"), "received"),
-        range_query(_accepted("metric_points"), "taken"),
+        range_query(_accepted("metric_points"), "accepted"),
         range_query(_sent("metric_points"), "sent"),
     )
-    missing = {
+    hops = {
         "spans, to the Collector": (_received("spans", "10m"), _exported("spans", "10m")),
-        "spans, in it": (_sent("spans", "10m"), _accepted("spans", "10m")),
+        "spans, in the Collector": (_sent("spans", "10m"), _accepted("spans", "10m")),
         "spans, in Jaeger": (_stored("spans", "10m"), _sent("spans", "10m")),
         "points, in the Collector": (_sent("metric_points", "10m"), _accepted("metric_points", "10m")),
         "records, to the Collector": (_received("log_records", "10m"), _exported("log_records", "10m")),
-        "records, in it": (_sent("log_records", "10m"), _accepted("log_records", "10m")),
+        "records, in the Collector": (_sent("log_records", "10m"), _accepted("log_records", "10m")),
         "records, in Loki": (_stored("log_records", "10m"), _sent("log_records", "10m")),
     }
-    shares = [range_query(f"clamp_min(1 - {after} / {before}, 0)", hop) for hop, (after, before) in missing.items()]
+    shares = [range_query(f"clamp_min(1 - {after} / {before}, 0)", hop) for hop, (after, before) in hops.items()]
     loss = time_series_panel(
         6,
         "Missing after each hop",
-        "Share of what went into a hop in 10 minutes and has not come out of it: queued, sampled away or lost. Up to a "
-        "few per cent are clocks out of step.",
+        "Share of the items that entered a hop in 10 minutes and did not leave it: queued, sampled out or lost. A few "
+        "percent are due to different scrape times.",
         "percentunit",
         *shares,
         limits=(0.05,),
@@ -235,7 +220,7 @@ def _services() -> Panels:
         time_series_panel(
             6,
             "Queues in the service",
-            "How full the queues of spans and log records are, by worker. What does not fit is dropped.",
+            "Usage of the queues of spans and log records, by worker. Items that do not fit are dropped.",
             "percentunit",
             *fill,
             limits=(0.5, 0.8),
@@ -244,26 +229,26 @@ def _services() -> Panels:
         time_series_panel(
             6,
             "Lost in the service in 5 minutes",
-            "What did not fit a queue or the disk space, and what exports gave up: lost for good.",
+            "Items that did not fit a queue or the spool, and items of failed exports. They are lost.",
             "short",
             *lost,
             limits=(1,),
         ),
         time_series_panel(
-            6, "Exported", "Spans and log records exported, a second, by process ID.", "short", *exported
+            6, "Exported", "Exported spans and log records per second, by process ID.", "short", *exported
         ),
         time_series_panel(
             6,
             "Duration of exports, p95",
-            "Of each attempt, from the first byte sent to the answer, or to the end of patience.",
+            "Duration of each attempt, from the first byte sent to the response or the timeout.",
             "s",
             range_query(duration, "{{otel_component_type}}"),
         ),
         time_series_panel(
             8,
-            "Kept on disk",
-            "Items that the endpoint has not taken yet, by signal. They go out once it does; the oldest are lost "
-            "when the disk space for them is full.",
+            "Spooled on disk",
+            "Items that the endpoint has not accepted yet, by signal. They are sent when it does. If the spool is "
+            "full, the oldest items are lost.",
             "short",
             range_query(
                 f"sum by (modeltrace_signal) (modeltrace_sidecar_spooled{{{WORKER}}})", "{{modeltrace_signal}}"
@@ -273,7 +258,7 @@ def _services() -> Panels:
         time_series_panel(
             8,
             "Failed attempts in 5 minutes",
-            "Exports that failed, by what happened. Predictions are kept and tried again; the stock set-up gives up.",
+            "Failed exports, by error. The sidecar keeps the items and retries; the SDK exporters drop them.",
             "short",
             range_query(
                 or_zero(sum_by(attempts, failed), sum_by(every, "job")), "{{otel_component_type}}: {{error_type}}"
@@ -282,178 +267,12 @@ def _services() -> Panels:
         ),
         time_series_panel(
             8,
-            "Sidecars replaced in 5 minutes",
-            "The process beside a worker that encodes and delivers died; another one has taken over what it had.",
+            "Sidecar restarts in 5 minutes",
+            "Sidecars that ended unexpectedly. A new sidecar takes over their items.",
             "short",
             range_query(
                 by_process(increase_5m("modeltrace_sidecar_restarts_total", WORKER)), "{{host_name}} · {{process_pid}}"
             ),
             limits=(1,),
-        ),
-    ]
-
-
-def _collector() -> Panels:
-    of = "receiver, transport"
-    received = [
-        range_query(sum_by(rate("", collector_selector(f"receiver_accepted_{s}")), of), f"{{{{receiver}}}} · {t}")
-        for s, t in SIGNALS.items()
-    ]
-    refused = [range_query(expression, what) for what, expression in _refused_expressions().items()]
-    sent = [
-        range_query(sum_by(rate("", collector_selector(f"exporter_sent_{s}")), "exporter"), "{{exporter}}")
-        for s in SIGNALS
-    ]
-    failed = [
-        range_query(
-            new_counter_increase(f"exporter_{what}_failed_{signal}", "exporter", f"exporter_sent_{signal}"),
-            f"{{{{exporter}}}}: {said}",
-        )
-        for signal in SIGNALS
-        for what, said in (("send", "given up"), ("enqueue", "queue full"))
-    ]
-    return [
-        time_series_panel(8, "Received", "Items a second, by receiver and signal.", "short", *received),
-        time_series_panel(
-            8,
-            "Refused or failed in 5 minutes",
-            "Refused: the memory limit or a full queue; the sender tries again, so it is not lost yet. Failed: an "
-            "error inside.",
-            "short",
-            *refused,
-            limits=(1,),
-        ),
-        time_series_panel(8, "Sent", "Items a second, by exporter.", "short", *sent),
-        time_series_panel(
-            8,
-            "Sending queues",
-            "How full each exporter's queue on disk is. It fills while a backend is away and is sent afterwards.",
-            "percentunit",
-            range_query("otelcol_exporter_queue_size / otelcol_exporter_queue_capacity", "{{exporter}}"),
-            limits=(0.5, 0.8),
-            max_value=1,
-        ),
-        time_series_panel(
-            8,
-            "Items in the queues",
-            "Items that wait in each exporter's queue.",
-            "short",
-            range_query("otelcol_exporter_queue_size", "{{exporter}}"),
-        ),
-        time_series_panel(
-            8,
-            "Dropped by exporters in 5 minutes",
-            "Given up: the backend said no for good. Queue full: it could not be queued. Either way it is lost here.",
-            "short",
-            *failed,
-            limits=(1,),
-        ),
-        time_series_panel(
-            12,
-            "Memory",
-            "Resident memory of the Collector. At 80 % of its limit it refuses data instead of being ended.",
-            "bytes",
-            range_query('{__name__=~"otelcol_process_memory_rss(_bytes)?", job="otelcol"}', "{{instance}}"),
-        ),
-        time_series_panel(
-            12,
-            "CPU",
-            "Processor time of the Collector, in cores.",
-            "short",
-            range_query(
-                'rate({__name__=~"otelcol_process_cpu_seconds(_total)?", job="otelcol"}[$__rate_interval])',
-                "{{instance}}",
-            ),
-        ),
-    ]
-
-
-def _prometheus() -> Panels:
-    tsdb = "prometheus_tsdb"
-    return [
-        time_series_panel(
-            6,
-            "Samples",
-            "Samples stored a second. Those out of order are taken for 30 minutes, e.g. after an outage.",
-            "short",
-            range_query(sum_by(rate(f"{tsdb}_head_samples_appended_total", "")), "stored"),
-            range_query(sum_by(rate(f"{tsdb}_head_out_of_order_samples_appended_total", "")), "of these out of order"),
-        ),
-        time_series_panel(
-            6,
-            "Samples refused in 5 minutes",
-            "Older than the out-of-order window, outside of what can be stored, or a second value for one time.",
-            "short",
-            range_query(sum_by(increase_5m(f"{tsdb}_too_old_samples_total", "")), "too old"),
-            range_query(sum_by(increase_5m(f"{tsdb}_out_of_bound_samples_total", "")), "out of bounds"),
-            range_query(sum_by(increase_5m(f"{tsdb}_out_of_order_samples_total", "")), "out of order"),
-            limits=(1,),
-        ),
-        time_series_panel(
-            6,
-            "Exemplars",
-            "The way from a metric to a trace: stored a second, and refused as out of order.",
-            "short",
-            range_query(sum_by(rate(f"{tsdb}_exemplar_exemplars_appended_total", "")), "stored"),
-            range_query(sum_by(rate(f"{tsdb}_exemplar_out_of_order_exemplars_total", "")), "refused"),
-        ),
-        time_series_panel(
-            6,
-            "Series and exemplars kept",
-            "Series in memory, and exemplars in their ring, where a new one displaces the oldest.",
-            "short",
-            range_query(f"{tsdb}_head_series", "series"),
-            range_query(f"{tsdb}_exemplar_exemplars_in_storage", "exemplars"),
-            range_query(f"{tsdb}_exemplar_max_exemplars", "exemplars at most"),
-        ),
-    ]
-
-
-def _loki_and_jaeger() -> Panels:
-    lines_received = sum_by("loki_distributor_lines_received_total")
-    discarded = f"sum by (reason) (({DISCARDED} unless {DISCARDED} offset 5m) or increase({DISCARDED}[5m] anchored))"
-    spans = {
-        "received": "receiver_accepted",
-        "refused": "receiver_refused",
-        "stored": "exporter_sent",
-        "not stored": "exporter_send_failed",
-    }
-    return [
-        time_series_panel(
-            6,
-            "Loki: bytes received",
-            "Log records with their structured metadata, a second.",
-            "Bps",
-            range_query(sum_by(rate("loki_distributor_bytes_received_total", "")), "all"),
-            range_query(
-                sum_by(rate("loki_distributor_structured_metadata_bytes_received_total", "")), "of these metadata"
-            ),
-        ),
-        time_series_panel(
-            6,
-            "Loki: records discarded in 5 minutes",
-            "By reason: too old, too large, too many attributes, over a limit of rate or streams. They are lost.",
-            "short",
-            range_query(or_zero(discarded, lines_received), "{{reason}}"),
-            limits=(1,),
-        ),
-        time_series_panel(
-            6,
-            "Jaeger: spans",
-            "Spans a second. Refused ones are tried again by the Collector; those not stored are lost.",
-            "short",
-            *(
-                range_query(sum_by(rate("", collector_selector(f"{name}_spans", job="jaeger"))), said)
-                for said, name in spans.items()
-            ),
-        ),
-        time_series_panel(
-            6,
-            "Jaeger: disk",
-            "What Jaeger keeps, in Badger: spans and their index.",
-            "bytes",
-            range_query(
-                "sum(jaeger_storage_badger_size_bytes_lsm) + sum(jaeger_storage_badger_size_bytes_vlog)", "all"
-            ),
         ),
     ]
