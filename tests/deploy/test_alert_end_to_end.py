@@ -1,7 +1,6 @@
-"""From a misbehaving request to the message that somebody reads, and from there back to its trace.
+"""Alerts from a misbehaving request to the notification, and from its link back to the trace.
 
-Rules, windows and `for:` are those that are deployed; only how often rules are evaluated and how long notifications are
-gathered is shortened.
+Rules, windows and `for:` are those of the deployment. Only the evaluation interval and the grouping delay are shorter.
 """
 
 import gzip
@@ -32,44 +31,44 @@ RUNBOOKS = "https://docs.example.org/runbooks"
 
 @dataclass(frozen=True)
 class Watched:
-    """A stack whose alerts arrive in the inboxes."""
+    """A stack whose alerts are sent to local inboxes."""
 
     stack: Stack
     inboxes: NotificationReceivers
 
-    def url(self, part: str, port: str) -> str:
-        """Where a part listens."""
-        return f"http://{self.stack.layout.address(part, port)}"
+    def url(self, component: str, port: str) -> str:
+        """Return the URL of a component."""
+        return f"http://{self.stack.layout.address(component, port)}"
 
     def ask(self, path: str, **params: str) -> Any:
-        """Ask Prometheus."""
+        """Query Prometheus."""
         url = f"{self.url('prometheus', 'http')}/api/v1/{path}"
         return httpx.get(url, params=params, timeout=30).raise_for_status().json()["data"]
 
     def posted(self, name: str) -> dict[str, Any] | None:
-        """The first firing alert of a name that came over the webhook."""
+        """Return the first firing alert of a name that the webhook received."""
         alerts = [alert for post in self.inboxes.posts for alert in post.body["alerts"]]
-        found = [a for a in alerts if a["labels"]["alertname"] == name and a["status"] == "firing"]
-        return found[0] if found else None
+        matching = [a for a in alerts if a["labels"]["alertname"] == name and a["status"] == "firing"]
+        return matching[0] if matching else None
 
     def mailed(self, name: str) -> EmailMessage | None:
-        """The first mail about a firing alert of a name."""
-        found = [mail for mail in self.inboxes.emails if f"[PAGE] {name} " in mail["Subject"]]
-        return found[0] if found else None
+        """Return the first mail about a firing alert of a name."""
+        matching = [mail for mail in self.inboxes.emails if f"[PAGE] {name} " in mail["Subject"]]
+        return matching[0] if matching else None
 
     def traces(self, link: str) -> list[dict[str, Any]]:
-        """What Jaeger has behind the link of a notification, asked as its page asks."""
+        """Return the traces behind the link of a notification, with the query of the Jaeger page."""
         assert link.startswith(f"{self.url('jaeger', 'query')}/search?")
         answer = httpx.get(link.replace("/search?", "/api/traces?"), timeout=30)
-        found: list[dict[str, Any]] = answer.raise_for_status().json()["data"]
-        return found
+        data: list[dict[str, Any]] = answer.raise_for_status().json()["data"]
+        return data
 
 
 @pytest.fixture(scope="module")
 def watched() -> Iterator[Watched]:
-    """A stack that sends its alerts to local receivers, and looks at its rules every two seconds.
+    """Run a stack that sends its alerts to local receivers and evaluates its rules every two seconds.
 
-    Where there is no Loki, a receiver stands for it that refuses what Loki would: records of the service `latecomer`.
+    Without Loki, a receiver takes its place that rejects the records of the service `latecomer`, as Loki would.
     """
     environment = {"ALERT_CHANNELS": "webhook,email", "RUNBOOKS_URL": RUNBOOKS}
     configs = []
@@ -86,20 +85,20 @@ def watched() -> Iterator[Watched]:
         text = prometheus.read_text()
         prometheus.write_text(text.replace("evaluation_interval: 15s", "evaluation_interval: 2s"))
         assert prometheus.read_text() != text
-        for part in ("alertmanager", "prometheus"):
-            os.kill(stack.status(part).pid, signal.SIGHUP)
+        for component in ("alertmanager", "prometheus"):
+            os.kill(stack.status(component).pid, signal.SIGHUP)
         yield Watched(stack, inboxes)
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example bundle."""
+    """Build the example bundle."""
     return build_example(tmp_path_factory.mktemp("bundles") / "breast-cancer")
 
 
 @contextmanager
 def service(watched: Watched, bundle: Path, name: str, **settings: str) -> Iterator[str]:
-    """Serve the bundle under a name of its own, with telemetry to the stack; its address."""
+    """Serve the bundle under its own service name, with telemetry to the stack. Yield the base URL."""
     env = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": watched.url("otelcol", "http"),
         "OTEL_METRIC_EXPORT_INTERVAL": "2000",
@@ -113,19 +112,19 @@ def service(watched: Watched, bundle: Path, name: str, **settings: str) -> Itera
 
 @pytest.fixture(scope="module")
 def credit_risk(watched: Watched, bundle: Path) -> Iterator[str]:
-    """A service that is well as long as its clients are."""
+    """Run a service that is healthy as long as its clients are."""
     with service(watched, bundle, "credit-risk", MODELTRACE_EVALUATION_INTERVAL="2") as url:
         yield url
 
 
 def server_spans(traces: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The SERVER spans of traces, with their tags as a mapping."""
+    """Return the SERVER spans of traces, with their tags as a mapping."""
     spans = [span | {"tags": {t["key"]: t["value"] for t in span["tags"]}} for t in traces for span in t["spans"]]
     return [span for span in spans if span["tags"].get("span.kind") == "server"]
 
 
 def test_a_latency_spike_reaches_a_mailbox_and_a_webhook_with_its_traces(watched: Watched, credit_risk: str) -> None:
-    """A fifth of the requests takes 2 s; both messages say so, and their link finds requests that did."""
+    """A fifth of the requests takes 2 s. Mail and webhook report it, and their link finds such requests."""
     with running(["modeltrace", "traffic", credit_risk, "--unmarked", "--rate", "10", "--slow", "0.2"]):
         post = wait_until(lambda: watched.posted("HighLatency"), seconds=180, description="the alert over the webhook")
         mail = wait_until(lambda: watched.mailed("HighLatency"), description="the alert by mail")
@@ -150,8 +149,8 @@ def test_a_latency_spike_reaches_a_mailbox_and_a_webhook_with_its_traces(watched
     assert all(text in body.get_content() for text in (post["annotations"]["summary"], link, f"{RUNBOOKS}#highlatency"))
 
 
-def test_the_first_failures_there_ever_were_reach_somebody(watched: Watched, bundle: Path) -> None:
-    """A service too busy from its first requests on answers 503; the link finds those traces and no others."""
+def test_the_first_failures_of_a_service_cause_a_notification(watched: Watched, bundle: Path) -> None:
+    """A service that is overloaded from its first request answers 503. The link finds exactly those traces."""
     busy = {"MODELTRACE_INFERENCE_THREADS": "1", "MODELTRACE_MAX_QUEUE_SIZE": "1"}
     with service(watched, bundle, "overloaded", **busy) as url:
         arguments = ["--rate", "40", "--batch", "500", "--count", "80"]
@@ -164,8 +163,8 @@ def test_the_first_failures_there_ever_were_reach_somebody(watched: Watched, bun
     assert {span["tags"]["http.response.status_code"] for span in spans} == {503}
 
 
-def test_a_record_that_loki_refuses_is_missed_at_once(watched: Watched) -> None:
-    """The Collector's counter of failures appears with its first failure, and that one is already told."""
+def test_the_first_record_that_loki_rejects_causes_an_alert(watched: Watched) -> None:
+    """The failure counter of the Collector appears with its first failure, and this failure fires the alert."""
     old = (datetime.now(UTC) - timedelta(days=30)).timestamp()
     record = {"timeUnixNano": f"{old:.0f}000000000", "body": {"stringValue": "too late"}}
     resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "latecomer"}}]}
@@ -179,8 +178,8 @@ def test_a_record_that_loki_refuses_is_missed_at_once(watched: Watched) -> None:
     assert post["annotations"]["summary"].endswith("log records did not get to otlp_http/loki")
 
 
-def test_rules_speak_of_metrics_that_exist(watched: Watched, bundle: Path, credit_risk: str) -> None:
-    """What a rule names is recorded by another rule, or sent by a service or a part that has just run; none fails."""
+def test_rules_use_metrics_that_exist(watched: Watched, bundle: Path, credit_risk: str) -> None:
+    """Each metric of a rule is recorded by another rule or emitted by a component, and no rule fails."""
     rules = [rule for group in watched.ask("rules")["groups"] for rule in group["rules"]]
     named = {name for rule in rules for name in names(watched.ask("parse_query", query=rule["query"]))}
     recorded = {rule["name"] for rule in rules if rule["type"] == "recording"}
@@ -203,11 +202,11 @@ def test_rules_speak_of_metrics_that_exist(watched: Watched, bundle: Path, credi
 
 
 def test_only_services_have_metrics_of_served_requests(watched: Watched, credit_risk: str) -> None:
-    """What Collector and Jaeger measure of their own HTTP does not look like a service."""
+    """The HTTP metrics of Collector and Jaeger are not mistaken for those of a service."""
     query = "count by (job) (last_over_time(http_server_request_duration_seconds_count[1h]))"
 
     def jobs() -> set[str]:
-        return {found["metric"]["job"] for found in watched.ask("query", query=query)["result"]}
+        return {series["metric"]["job"] for series in watched.ask("query", query=query)["result"]}
 
     with running(["modeltrace", "traffic", credit_risk, "--unmarked"]):
         wait_until(lambda: "shop/credit-risk" in jobs(), description="the service's metrics")
@@ -216,7 +215,7 @@ def test_only_services_have_metrics_of_served_requests(watched: Watched, credit_
 
 
 def names(node: object) -> Iterator[str]:
-    """The metrics that a parsed query selects by their whole name."""
+    """Return the metrics that a parsed query selects by their full name."""
     if isinstance(node, dict):
         if node.get("type") in ("vectorSelector", "matrixSelector") and node.get("name"):
             yield node["name"]

@@ -1,4 +1,4 @@
-"""Every alert is complete, has a runbook, and is proven by Prometheus' own tool to fire and to stay quiet."""
+"""Every alert is complete, has a runbook, and has promtool tests in which it fires and does not fire."""
 
 import re
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ JAEGER_BASE = '{{ or $externalLabels.jaeger "http://127.0.0.1:16686" }}/search?'
 
 @dataclass(frozen=True)
 class Case:
-    """One question of a promtool test: the alerts of a name at a time, in the test named `test`."""
+    """One check of a promtool test: the alerts of a name at a time, in the test named `test`."""
 
     test: str
     alert: str
@@ -26,7 +26,7 @@ class Case:
 
 
 def alerting_rules() -> dict[str, dict[str, Any]]:
-    """All alerts of all rule files, by name."""
+    """Return the alerts of all rule files, by name."""
     files = [yaml.safe_load(path.read_text()) for path in sorted((PROMETHEUS / "rules").glob("*.yml"))]
     rules = [rule for file in files for group in file["groups"] for rule in group["rules"] if "alert" in rule]
     by_name = {rule["alert"]: rule for rule in rules}
@@ -35,7 +35,7 @@ def alerting_rules() -> dict[str, dict[str, Any]]:
 
 
 def promtool_cases() -> list[Case]:
-    """What the promtool tests ask of alerts."""
+    """Return the alert checks of the promtool tests."""
     files = [yaml.safe_load(path.read_text()) for path in sorted((PROMETHEUS / "tests").glob("*.yml"))]
     return [
         Case(test["name"], question["alertname"], bool(question["exp_alerts"]))
@@ -46,13 +46,13 @@ def promtool_cases() -> list[Case]:
 
 
 def runbooks() -> dict[str, str]:
-    """The sections of docs/runbooks.md, by heading."""
+    """Return the sections of docs/runbooks.md, by heading."""
     _, *sections = re.split(r"(?m)^## ", RUNBOOKS.read_text())
     return {heading: text for heading, _, text in (section.partition("\n") for section in sections)}
 
 
 def query(section: str) -> str | None:
-    """The code block that a section begins with."""
+    """Return the code block at the beginning of a section."""
     match = re.match(r"\s*```promql\n(.*?)```", section, re.DOTALL)
     return match[1] if match else None
 
@@ -62,8 +62,8 @@ CASES = promtool_cases()
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_an_alert_says_how_urgent_it_is_whose_and_what_to_do(name: str) -> None:
-    """Severity and team are those that Alertmanager routes by; runbook and traces are links."""
+def test_an_alert_has_severity_team_runbook_and_traces(name: str) -> None:
+    """Alertmanager knows severity and team; runbook and traces are links."""
     labels, annotations = ALERTS[name]["labels"], ALERTS[name]["annotations"]
 
     assert labels["severity"] in ("page", "ticket")
@@ -76,7 +76,7 @@ def test_an_alert_says_how_urgent_it_is_whose_and_what_to_do(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALERTS)
 def test_a_runbook_begins_with_the_query_to_run(name: str) -> None:
-    """The section of an alert begins with a query in a code block and goes on with what to do."""
+    """The section of an alert begins with a query in a code block, followed by instructions."""
     section = runbooks()[name]
 
     assert query(section)
@@ -84,13 +84,13 @@ def test_a_runbook_begins_with_the_query_to_run(name: str) -> None:
 
 
 def test_every_runbook_belongs_to_an_alert() -> None:
-    """A section of docs/runbooks.md whose alert was renamed does not stay behind."""
+    """docs/runbooks.md has no section for an alert that was renamed or removed."""
     assert runbooks().keys() == ALERTS.keys()
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_an_alert_is_proven_to_fire_and_to_stay_quiet(name: str) -> None:
-    """There is a promtool test in which it fires, and another in which it never does."""
+def test_an_alert_has_a_firing_and_a_quiet_promtool_test(name: str) -> None:
+    """It fires in one promtool test and never fires in another."""
     fires = {case.test for case in CASES if case.alert == name and case.fires}
     quiet = {case.test for case in CASES if case.alert == name} - fires
 
@@ -98,29 +98,29 @@ def test_an_alert_is_proven_to_fire_and_to_stay_quiet(name: str) -> None:
     assert quiet
 
 
-def test_promtool_tests_ask_for_alerts_that_exist() -> None:
-    """No test stays green because its alert has another name by now."""
+def test_promtool_tests_check_alerts_that_exist() -> None:
+    """A test of a renamed alert would pass without testing anything."""
     assert {case.alert for case in CASES} <= ALERTS.keys()
 
 
 @pytest.mark.stack
-def test_prometheus_takes_its_configuration_and_rules() -> None:
-    """`promtool check config` finds nothing wrong, rule files included."""
-    said = promtool("check", "config", "deploy/prometheus/prometheus.yml")
+def test_promtool_accepts_configuration_and_rules() -> None:
+    """`promtool check config` reports no error in the configuration and the rule files."""
+    output = promtool("check", "config", "deploy/prometheus/prometheus.yml")
 
     for path in (PROMETHEUS / "rules").glob("*.yml"):
-        assert f"{path.name}\n  SUCCESS" in said
+        assert f"{path.name}\n  SUCCESS" in output
 
 
 @pytest.mark.stack
 @pytest.mark.parametrize("name", sorted(path.name for path in (PROMETHEUS / "tests").glob("*.yml")))
-def test_alerts_fire_and_stay_quiet_as_their_tests_say(name: str) -> None:
-    """`promtool test rules` agrees, from series that did not exist, down to the text of each notification."""
+def test_promtool_tests_of_the_alerts_pass(name: str) -> None:
+    """`promtool test rules` passes, including new series and the text of each notification."""
     promtool("test", "rules", f"deploy/prometheus/tests/{name}")
 
 
 @pytest.mark.stack
 @pytest.mark.parametrize("name", runbooks())
-def test_the_query_of_a_runbook_is_one(name: str) -> None:
+def test_the_query_of_a_runbook_is_valid(name: str) -> None:
     """Prometheus can parse it."""
     promtool("--experimental", "promql", "format", query(runbooks()[name]) or "")

@@ -1,4 +1,4 @@
-"""Alertmanager sends each alert to whom it concerns, over every channel that is switched on, with its links."""
+"""Alertmanager routes each alert to its team over every configured channel, with its links."""
 
 import html
 import re
@@ -33,14 +33,14 @@ pytestmark = pytest.mark.stack
 
 @dataclass(frozen=True)
 class Running:
-    """A live Alertmanager and the folder of its configuration."""
+    """A running Alertmanager and the folder of its configuration."""
 
     process: Process
     url: str
     folder: Path
 
     def alert(self, name: str, **labels: str) -> None:
-        """Tell it of an alert that fires, as Prometheus would."""
+        """Send a firing alert, as Prometheus does."""
         alert = {
             "labels": {"alertname": name, "job": "modeltrace", **labels},
             "annotations": ANNOTATIONS,
@@ -49,20 +49,20 @@ class Running:
         httpx.post(f"{self.url}/api/v2/alerts", json=[alert]).raise_for_status()
 
     def state(self, name: str) -> str:
-        """How an alert stands: `active`, or `suppressed` by another."""
+        """Return the state of an alert: `active` or `suppressed`."""
         alerts = httpx.get(f"{self.url}/api/v2/alerts").raise_for_status().json()
-        found = [alert for alert in alerts if alert["labels"]["alertname"] == name]
-        return str(found[0]["status"]["state"]) if found else ""
+        matching = [alert for alert in alerts if alert["labels"]["alertname"] == name]
+        return str(matching[0]["status"]["state"]) if matching else ""
 
     def notifications(self, metric: str) -> float:
-        """How many were sent, or failed, over all channels."""
+        """Return the number of sent or failed notifications over all channels."""
         lines = httpx.get(f"{self.url}/metrics").text.splitlines()
         return sum(float(line.split()[-1]) for line in lines if line.startswith(f"alertmanager_{metric}{{"))
 
 
 @contextmanager
 def alertmanager(folder: Path) -> Iterator[Running]:
-    """Run Alertmanager as the stack does, in the folder of its configuration."""
+    """Run Alertmanager like the stack, in the folder of its configuration."""
     port = free_port()
     output = folder.parent / "alertmanager.log"
     arguments = ["--config.file=alertmanager.yml", f"--storage.path={folder.parent}", "--cluster.listen-address="]
@@ -83,7 +83,7 @@ def alertmanager(folder: Path) -> Iterator[Running]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A copy of deploy/alertmanager without secrets."""
+    """Copy deploy/alertmanager without secrets."""
     copy = tmp_path / "alertmanager"
     shutil.copytree(ALERTMANAGER, copy, ignore=shutil.ignore_patterns("secrets"))
     (copy / "secrets").mkdir()
@@ -92,13 +92,13 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def inboxes() -> Iterator[NotificationReceivers]:
-    """An HTTP and an SMTP receiver."""
-    with notification_receivers() as found:
-        yield found
+    """Run an HTTP and an SMTP receiver."""
+    with notification_receivers() as receivers:
+        yield receivers
 
 
 def receivers_of(**labels: str) -> set[str]:
-    """Who gets an alert with these labels, by amtool."""
+    """Return the receivers of an alert with these labels, according to amtool."""
     command = [binary("alertmanager", "amtool"), "config", "routes", "test"]
     done = subprocess.run(
         [*command, "--config.file=alertmanager.yml", *(f'{name}="{value}"' for name, value in labels.items())],
@@ -110,8 +110,8 @@ def receivers_of(**labels: str) -> set[str]:
     return set(done.stdout.strip().split(","))
 
 
-def test_amtool_takes_the_configuration() -> None:
-    """`amtool check-config` finds nothing wrong, templates included."""
+def test_amtool_accepts_the_configuration() -> None:
+    """`amtool check-config` reports no error in configuration and templates."""
     done = subprocess.run(
         [binary("alertmanager", "amtool"), "check-config", "alertmanager.yml"],
         cwd=ALERTMANAGER,
@@ -126,39 +126,39 @@ def test_amtool_takes_the_configuration() -> None:
 
 @pytest.mark.parametrize("team", ["sre", "ml"])
 @pytest.mark.parametrize("severity", ["page", "ticket"])
-def test_severity_and_team_decide_who_hears_of_it(severity: str, team: str) -> None:
-    """A page goes to the team's rotation and its other channels, a ticket to the others alone."""
-    told = {f"slack-{team}", f"teams-{team}", "email", "webhook"}
+def test_severity_and_team_select_the_receivers(severity: str, team: str) -> None:
+    """A page goes to the on-call rotation and the other channels of the team, a ticket to the other channels only."""
+    expected = {f"slack-{team}", f"teams-{team}", "email", "webhook"}
     paged = {f"pagerduty-{team}", "opsgenie"} if severity == "page" else set()
 
-    assert receivers_of(severity=severity, team=team, channels=CHANNELS) == told | paged
+    assert receivers_of(severity=severity, team=team, channels=CHANNELS) == expected | paged
 
 
 @pytest.mark.parametrize("channel", CHANNELS.split(","))
-def test_a_channel_alone_is_the_only_one_used(channel: str) -> None:
-    """What is not named in the label `channels` gets nothing."""
+def test_only_channels_in_the_label_are_used(channel: str) -> None:
+    """A channel that the label `channels` does not name gets no notification."""
     assert {name.split("-")[0] for name in receivers_of(severity="page", team="sre", channels=channel)} == {channel}
 
 
-def test_without_channels_an_alert_goes_to_nobody() -> None:
-    """A stack where nothing was switched on sends nothing."""
+def test_without_channels_no_notification_is_sent() -> None:
+    """A stack without configured channels sends nothing."""
     assert receivers_of(severity="page", team="sre") == {"nobody"}
 
 
-def test_every_secret_comes_from_a_file_that_is_explained() -> None:
-    """The configuration reads all secrets from files, and secrets/README.md says of each what belongs into it."""
+def test_every_secret_is_read_from_a_documented_file() -> None:
+    """The configuration reads all secrets from files, and secrets/README.md describes the content of each."""
     settings = dict(leaves(yaml.safe_load((ALERTMANAGER / "alertmanager.yml").read_text())))
     files = {value for path, value in settings.items() if path.endswith("_file")}
     inline = ("api_url", "api_key", "routing_key", "service_key", "webhook_url", "auth_password", "/url")
-    explained = re.findall(r"`(\w+)`", (ALERTMANAGER / "secrets" / "README.md").read_text())
+    documented = re.findall(r"`(\w+)`", (ALERTMANAGER / "secrets" / "README.md").read_text())
 
     assert len(files) == 9
-    assert files <= {f"secrets/{name}" for name in explained}
+    assert files <= {f"secrets/{name}" for name in documented}
     assert not [path for path in settings if path.endswith(inline)]
 
 
 def test_a_fresh_stack_without_secrets_is_quiet(folder: Path) -> None:
-    """It starts, keeps and shows alerts, and neither sends a notification nor fails to."""
+    """It starts, stores and shows alerts, sends no notification, and no notification fails."""
     with alertmanager(folder) as running:
         running.alert("HighLatency", severity="page", team="sre")
         wait_until(lambda: running.state("HighLatency") == "active", description="the alert")
@@ -168,8 +168,8 @@ def test_a_fresh_stack_without_secrets_is_quiet(folder: Path) -> None:
         assert "level=ERROR" not in running.process.log
 
 
-def test_a_channel_without_its_secret_fails_loudly(folder: Path, inboxes: NotificationReceivers) -> None:
-    """Alertmanager counts what it could not send, which is what the alert NotificationsFailing looks at."""
+def test_a_channel_without_its_secret_is_counted_as_failed(folder: Path, inboxes: NotificationReceivers) -> None:
+    """Alertmanager counts the failed notifications, which the alert NotificationsFailing uses."""
     inboxes.connect(folder)
     (folder / "secrets" / "slack_sre_url").unlink()
     with alertmanager(folder) as running:
@@ -179,10 +179,8 @@ def test_a_channel_without_its_secret_fails_loudly(folder: Path, inboxes: Notifi
         assert "secrets/slack_sre_url" in running.process.log
 
 
-def test_every_channel_says_what_is_wrong_and_links_to_runbook_and_traces(
-    folder: Path, inboxes: NotificationReceivers
-) -> None:
-    """Slack, Teams, PagerDuty, Opsgenie, mail and webhook get summary, description, runbook and traces."""
+def test_every_channel_contains_summary_runbook_and_traces(folder: Path, inboxes: NotificationReceivers) -> None:
+    """Slack, Teams, PagerDuty, Opsgenie, mail and webhook contain summary, description, runbook and traces."""
     inboxes.connect(folder)
     with alertmanager(folder) as running:
         running.alert("HighLatency", severity="page", team="sre", channels=CHANNELS)
@@ -192,20 +190,20 @@ def test_every_channel_says_what_is_wrong_and_links_to_runbook_and_traces(
 
         assert posts.keys() == {"/slack/sre", "/teams/sre", "/pagerduty", "/opsgenie/v2/alerts", "/webhook"}
         for post in posts.values():
-            assert all(said in texts(post) for said in ANNOTATIONS.values()), post
+            assert all(text in texts(post) for text in ANNOTATIONS.values()), post
         assert running.notifications("notifications_failed_total") == 0
 
     body, page = mail.get_body(("plain",)), mail.get_body(("html",))
     assert body is not None
     assert page is not None
-    assert all(said in body.get_content() for said in ANNOTATIONS.values())
+    assert all(text in body.get_content() for text in ANNOTATIONS.values())
     assert f'href="{ANNOTATIONS["traces"]}"' in html.unescape(page.get_content())
     assert mail["Subject"] == "[PAGE] HighLatency · modeltrace"
     assert mail["To"] == "sre@example.org"
 
 
-def test_a_page_is_addressed_and_signed_as_the_channel_wants_it(folder: Path, inboxes: NotificationReceivers) -> None:
-    """PagerDuty gets the team's key and both links, Opsgenie the key, the team and its highest priority."""
+def test_a_page_has_the_key_and_links_of_its_channel(folder: Path, inboxes: NotificationReceivers) -> None:
+    """PagerDuty gets the key of the team and both links; Opsgenie the key, the team and its highest priority."""
     inboxes.connect(folder)
     with alertmanager(folder) as running:
         running.alert("NoPredictions", severity="page", team="ml", channels="pagerduty,opsgenie")
@@ -221,8 +219,8 @@ def test_a_page_is_addressed_and_signed_as_the_channel_wants_it(folder: Path, in
     assert opsgenie.body["priority"] == "P1"
 
 
-def test_a_page_suppresses_the_tickets_of_its_service_alone(folder: Path, inboxes: NotificationReceivers) -> None:
-    """Whoever was paged for a service gets no ticket for it; those of another service go out."""
+def test_a_page_suppresses_only_the_tickets_of_its_service(folder: Path, inboxes: NotificationReceivers) -> None:
+    """Tickets of a service with a page are suppressed; those of another service are sent."""
     inboxes.connect(folder)
     with alertmanager(folder) as running:
         running.alert("RequestFailures", severity="page", team="sre", channels="webhook")
@@ -235,8 +233,8 @@ def test_a_page_suppresses_the_tickets_of_its_service_alone(folder: Path, inboxe
     assert {post.body["groupLabels"]["alertname"] for post in inboxes.posts} == {"RequestFailures", "MetricOverflow"}
 
 
-def test_without_the_collector_no_service_is_called_down(folder: Path, inboxes: NotificationReceivers) -> None:
-    """That nothing is heard of services says nothing about them while the Collector is away."""
+def test_no_service_down_alert_while_the_collector_is_down(folder: Path, inboxes: NotificationReceivers) -> None:
+    """Missing telemetry of services does not mean that they are down while the Collector is down."""
     inboxes.connect(folder)
     with alertmanager(folder) as running:
         running.alert("CollectorDown", severity="page", team="sre", job="otelcol", channels="webhook")
@@ -245,8 +243,8 @@ def test_without_the_collector_no_service_is_called_down(folder: Path, inboxes: 
         wait_until(lambda: running.state("ServiceDown") == "suppressed", description="the page to be suppressed")
 
 
-def test_all_routes_lead_to_receivers_with_a_channel_of_their_name() -> None:
-    """A route takes the alerts that name the channel which its receiver is called by."""
+def test_routes_match_the_channel_of_their_receiver() -> None:
+    """A route matches the alerts that name the channel of its receiver."""
     config = yaml.safe_load((ALERTMANAGER / "alertmanager.yml").read_text())
     routes = [route for branch in config["route"]["routes"] for route in branch["routes"]]
 
@@ -257,12 +255,12 @@ def test_all_routes_lead_to_receivers_with_a_channel_of_their_name() -> None:
 
 
 def texts(post: Post) -> str:
-    """Every text in a body, one after the other."""
+    """Return all texts in a body, one per line."""
     return "\n".join(value for _, value in leaves(post.body))
 
 
 def leaves(node: object, path: str = "") -> Iterator[tuple[str, str]]:
-    """Every text in what JSON or YAML said, with the keys that lead to it."""
+    """Yield every text in a JSON or YAML document, with its keys."""
     if isinstance(node, str):
         yield path, node
     elif isinstance(node, dict):

@@ -1,4 +1,4 @@
-"""Every way in which the Collector's files may be merged, as the real Collector judges it."""
+"""The real Collector validates every combination of the configuration files."""
 
 import re
 import time
@@ -97,48 +97,48 @@ COMBINATIONS: list[tuple[Path, ...]] = [
 
 
 def title(configs: tuple[Path, ...]) -> str:
-    """A combination by the names of its files."""
+    """Return the name of a combination: the names of its files."""
     return "+".join(["collector", *("fluent-bit" if path == FLUENT else path.stem for path in configs)])
 
 
 def missing_component(configs: tuple[Path, ...]) -> str | None:
-    """What a combination needs and this Collector does not have."""
+    """Return the component that a combination needs and this Collector does not have."""
     return next((NOT_BUILT[path.name] for path in configs if path.name in NOT_BUILT), None)
 
 
 def required(*configs: Path) -> set[str]:
-    """The variables without a default in the files."""
+    """Return the variables without a default in the files."""
     return set(re.findall(r"\$\{env:(\w+)\}", "".join(path.read_text() for path in configs)))
 
 
 @pytest.mark.parametrize("configs", COMBINATIONS, ids=title)
-def test_the_collector_takes_every_combination(configs: tuple[Path, ...]) -> None:
-    """`otelcol validate` accepts it in any order, or refuses for want of the one component that is not built here."""
-    wanting = missing_component(configs)
+def test_the_collector_accepts_every_combination(configs: tuple[Path, ...]) -> None:
+    """`otelcol validate` accepts it in any order, or names the one component that this build does not contain."""
+    missing = missing_component(configs)
     for ordered in {configs, configs[::-1]} if GATEWAY_KAFKA not in configs else {configs}:
-        said = validate(BASE, *ordered, environment=DUMMIES)
+        result = validate(BASE, *ordered, environment=DUMMIES)
 
-        if wanting is None:
-            assert said.returncode == 0, said.stderr
+        if missing is None:
+            assert result.returncode == 0, result.stderr
         else:
-            assert said.returncode == 1
-            assert f'unknown type: "{wanting}"' in said.stderr
-            assert said.stderr.count("unknown type") == 1
-    if wanting:
-        pytest.skip(f"Collector configurations as a whole that need {wanting}: only the official image has it")
+            assert result.returncode == 1
+            assert f'unknown type: "{missing}"' in result.stderr
+            assert result.stderr.count("unknown type") == 1
+    if missing:
+        pytest.skip(f"Collector configurations as a whole that need {missing}: only the official image has it")
 
 
 @pytest.mark.parametrize(("name", "component"), NOT_BUILT.items())
 def test_all_but_the_missing_component_is_valid(name: str, component: str, tmp_path: Path) -> None:
-    """With an authenticator that is there in the place of the one that is not, the file is accepted."""
+    """With an available authenticator instead of the missing one, the file is valid."""
     text = (OTEL / "vendors" / name).read_text()
     config = yaml.safe_load(text.replace(component, "bearertokenauth/stand-in"))
     config["extensions"]["bearertokenauth/stand-in"] = {"token": "key"}
     (tmp_path / name).write_text(yaml.safe_dump(config))
 
-    said = validate(BASE, tmp_path / name, environment=DUMMIES)
+    result = validate(BASE, tmp_path / name, environment=DUMMIES)
 
-    assert said.returncode == 0, said.stderr
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize(
@@ -152,18 +152,18 @@ def test_all_but_the_missing_component_is_valid(name: str, component: str, tmp_p
     ids=str,
 )
 def test_a_missing_variable_is_an_error(configs: tuple[Path, ...], variable: str) -> None:
-    """A key or an address that is not set is one line of error, before anything starts."""
+    """A missing key or address is reported in one line before anything starts."""
     without = {k: v for k, v in DUMMIES.items() if k != variable}
 
-    said = validate(BASE, *configs, environment=without)
+    result = validate(BASE, *configs, environment=without)
 
-    assert said.returncode == 1
-    assert len(said.stderr.splitlines()) == 1
-    assert re.search(r"must_be_set|no \S+ (token )?provided|must be specified|non-empty|no resolvers", said.stderr)
+    assert result.returncode == 1
+    assert len(result.stderr.splitlines()) == 1
+    assert re.search(r"must_be_set|no \S+ (token )?provided|must be specified|non-empty|no resolvers", result.stderr)
 
 
 @pytest.mark.parametrize(
-    ("variable", "file", "said"),
+    ("variable", "file", "message"),
     [
         ("OTELCOL_SAMPLING_PERCENTAGE", SAMPLING, "sampling_percentage"),
         ("OTELCOL_SAMPLING_CONFIDENCE", SAMPLING, "low-confidence"),
@@ -173,32 +173,32 @@ def test_a_missing_variable_is_an_error(configs: tuple[Path, ...], variable: str
         ("OTELCOL_GATEWAY_RESOLVER", AGENT, "resolver"),
     ],
 )
-def test_a_senseless_value_ends_the_start(variable: str, file: Path, said: str, tmp_path: Path) -> None:
-    """A variable that is not what it should be is an error that says where, not a policy that never fires."""
+def test_an_invalid_value_is_an_error_at_startup(variable: str, file: Path, message: str, tmp_path: Path) -> None:
+    """The error names the setting; the Collector does not start with a policy that never applies."""
     collector = Collector([BASE, file], tmp_path, {**DUMMIES, variable: "often"})
     with pytest.raises(AssertionError, match="exited with 1"):
         collector.start()
 
     _, error, why = collector.log.rpartition("Error: ")
     assert error
-    assert said in why
+    assert message in why
 
 
 @pytest.mark.parametrize("text", ["receivers: {otlp: {protocols: {grpc: {endpont: x}}}}", "receivers: ["])
-def test_a_broken_file_is_named(text: str, tmp_path: Path) -> None:
-    """The Collector says what is wrong in a file, and does not start."""
+def test_an_invalid_file_is_an_error_at_startup(text: str, tmp_path: Path) -> None:
+    """The Collector reports the error in the file and does not start."""
     broken = tmp_path / "broken.yaml"
     broken.write_text(text)
 
-    said = validate(BASE, broken)
+    result = validate(BASE, broken)
 
-    assert said.returncode == 1
-    assert re.search("endpont|yaml", said.stderr)
+    assert result.returncode == 1
+    assert re.search("endpont|yaml", result.stderr)
 
 
 @pytest.mark.parametrize("path", sorted(OTEL.rglob("*.yaml")), ids=lambda path: str(path.relative_to(OTEL)))
-def test_no_file_names_a_machine(path: Path) -> None:
-    """Addresses come from the environment; what is written down is loopback or a vendor's public address."""
+def test_no_file_contains_a_host_name(path: Path) -> None:
+    """Addresses come from the environment; fixed ones are loopback or public addresses of vendors."""
     public = r"(?:nr-data\.net|honeycomb\.io|googleapis\.com|amazonaws\.com|microsoftonline\.com|monitor\.azure\.com)"
     code = "\n".join(line.split(" #")[0] for line in path.read_text().splitlines() if not line.lstrip().startswith("#"))
     code = re.sub(r"https://otlp\.\$\{env:DD_SITE:-datadoghq\.com\}", "", code)
@@ -209,15 +209,15 @@ def test_no_file_names_a_machine(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(OTEL.rglob("*.yaml")), ids=lambda path: str(path.relative_to(OTEL)))
 def test_every_file_and_variable_is_documented(path: Path) -> None:
-    """docs/collector.md has a line for each file, with each variable it reads."""
+    """docs/collector.md has a line for each file, with each variable that it reads."""
     document = DOCUMENT.read_text()
     assert f"otel/{path.relative_to(OTEL)}" in document
     for variable in re.findall(r"\$\{env:(\w+)", path.read_text()):
         assert f"`{variable}`" in document, variable
 
 
-def test_no_secret_stands_in_a_file() -> None:
-    """Keys, tokens and passwords come from the environment and nowhere else."""
+def test_no_file_contains_a_secret() -> None:
+    """Keys, tokens and passwords come only from the environment."""
     for path in OTEL.rglob("*.yaml"):
         for name, value in re.findall(r"\b(token|password|client_secret|api[-_]key): *([^\s,}]+)", path.read_text()):
             assert value.strip("\"'").startswith("${env:"), f"{path.name}: {name}"
@@ -228,7 +228,7 @@ def test_no_secret_stands_in_a_file() -> None:
 
 @pytest.fixture(scope="module")
 def sink(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sink]:
-    """What stands for the backends."""
+    """Run a receiver in place of the backends."""
     with running_sink(tmp_path_factory.mktemp("sink")) as sink:
         yield sink
 
@@ -242,8 +242,8 @@ def sink(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sink]:
     ],
     ids=title,
 )
-def test_nothing_that_is_deprecated_is_used(configs: tuple[Path, ...], sink: Sink, tmp_path: Path) -> None:
-    """A Collector that starts with the combination does not speak of deprecation."""
+def test_no_deprecated_setting_is_used(configs: tuple[Path, ...], sink: Sink, tmp_path: Path) -> None:
+    """The log of a Collector with the combination contains no deprecation warning."""
     environment = {
         **DUMMIES,
         **sink.backends,
@@ -252,10 +252,10 @@ def test_nothing_that_is_deprecated_is_used(configs: tuple[Path, ...], sink: Sin
         "OTELCOL_GATEWAY_RESOLVER": f"{{static: {{hostnames: ['{sink.collector.grpc}']}}}}",
     }
     with running_collector(BASE, *configs, data=tmp_path, **environment) as collector:
-        said = collector.log
+        log = collector.log
 
-    assert "Everything is ready" in said
-    assert not [line for line in said.splitlines() if "deprecat" in line.lower()]
+    assert "Everything is ready" in log
+    assert not [line for line in log.splitlines() if "deprecat" in line.lower()]
 
 
 # What must not leave, and where it was put. Each is made up, and each has a form that the rules know.
@@ -287,7 +287,7 @@ SPOILT: list[dict[str, AnyValue]] = [{"plan": BEARER}, {"password": "hidden-4"},
 
 @pytest.fixture(scope="module")
 def redacted(sink: Sink, tmp_path_factory: pytest.TempPathFactory) -> Sink:
-    """What arrives behind the Collector of a span, a metric and a log record with secrets in every place."""
+    """Send a span, a metric and a log record with secrets in every field. Return what the backends receive."""
     resource = Resource({"service.name": "planted", **PLANTED})
     data = tmp_path_factory.mktemp("redaction")
     with running_collector(BASE, data=data, **sink.backends) as collector:
@@ -334,28 +334,28 @@ def redacted(sink: Sink, tmp_path_factory: pytest.TempPathFactory) -> Sink:
 
 
 def planted(sink: Sink, signal: str) -> list[dict[str, Any]]:
-    """What of the planted arrived."""
+    """Return the planted values that arrived."""
     return [item for item in sink.items(signal) if item["scope"] == "planted"]
 
 
 @pytest.mark.parametrize("signal", ["traces", "metrics", "logs"])
 def test_no_secret_passes_the_collector(redacted: Sink, signal: str) -> None:
-    """Neither by the name of its attribute nor by its form, in resource, attributes, events, bodies and maps."""
+    """Secrets are removed by attribute name and by pattern, in resource, attributes, events, bodies and maps."""
     assert planted(redacted, signal)
 
     assert [secret for secret in SECRETS if secret in redacted.text(signal)] == []
 
 
 @pytest.mark.parametrize("signal", ["traces", "logs"])
-def test_what_a_prediction_is_followed_by_passes_unharmed(redacted: Sink, signal: str) -> None:
-    """Prediction ID, label, confidence, route and trace ID arrive as they were sent."""
+def test_identifiers_of_a_prediction_are_not_redacted(redacted: Sink, signal: str) -> None:
+    """Prediction ID, label, confidence, route and trace ID arrive unchanged."""
     for item in planted(redacted, signal):
         assert {name: item["attributes"].get(name) for name in KEPT} == KEPT
         assert re.fullmatch("[0-9a-f]{32}", item["traceId"])
 
 
-def test_inputs_of_a_prediction_pass_unharmed(redacted: Sink) -> None:
-    """The map of feature values keeps its names, values and types, unless there is a secret in it."""
+def test_feature_values_of_a_prediction_are_not_redacted(redacted: Sink) -> None:
+    """The map of feature values keeps its names, values and types, except for secrets."""
     records = planted(redacted, "logs")
 
     assert {record["eventName"] for record in records} == {"ml.prediction"}
@@ -363,7 +363,7 @@ def test_inputs_of_a_prediction_pass_unharmed(redacted: Sink) -> None:
 
 
 def test_points_of_a_metric_keep_their_series(redacted: Sink) -> None:
-    """What is not secret of a point's attributes arrives."""
+    """Attributes of metric points that are not secrets arrive unchanged."""
     (metric,) = planted(redacted, "metrics")
     (point,) = metric["sum"]["dataPoints"]
 

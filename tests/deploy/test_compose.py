@@ -1,4 +1,4 @@
-"""docker-compose.yml and Dockerfile say what they should; tests/deploy/test_compose_up.py runs them."""
+"""The content of docker-compose.yml and Dockerfile. tests/deploy/test_compose_up.py runs them."""
 
 import re
 import shlex
@@ -19,29 +19,29 @@ UNITS = {"g": 2**30, "m": 2**20, "MiB": 2**20}
 
 
 def size(text: str) -> int:
-    """Bytes of ``1g`` or ``819MiB``."""
+    """Return the bytes of ``1g`` or ``819MiB``."""
     number, unit = re.fullmatch(r"(\d+)([a-zA-Z]+)", text).groups()  # type: ignore[union-attr]
     return int(number) * UNITS[unit]
 
 
 def command(service: str) -> list[str]:
-    """The arguments of a service, each once."""
-    said = SERVICES[service]["command"]
-    return shlex.split(said) if isinstance(said, str) else said
+    """Return the arguments of a service as a list."""
+    arguments = SERVICES[service]["command"]
+    return shlex.split(arguments) if isinstance(arguments, str) else arguments
 
 
-def test_images_are_the_versions_of_the_native_parts() -> None:
-    """What `docker compose up` pulls is what `./dev stack up` builds; Grafana, which cannot be built, is pinned too."""
+def test_images_have_the_versions_of_the_native_components() -> None:
+    """`docker compose up` and `./dev stack up` use the same versions; Grafana, which is not built, is pinned."""
     images = {name: service["image"] for name, service in SERVICES.items() if name not in OURS}
 
     assert {name: image for name, image in images.items() if name != "grafana"} == {
-        name: part.image for name, part in PARTS.items()
+        name: component.image for name, component in PARTS.items()
     }
     assert re.fullmatch(r"grafana/grafana:\d+\.\d+\.\d+", images["grafana"])
 
 
-def test_our_own_image_has_our_own_version() -> None:
-    """Compose file and Dockerfile name the version of the package; uv's is the one that ./dev gets."""
+def test_the_project_image_has_the_package_version() -> None:
+    """Compose file and Dockerfile use the version of the package and the version of uv in ./dev."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     dockerfile = (ROOT / "Dockerfile").read_text()
 
@@ -51,8 +51,8 @@ def test_our_own_image_has_our_own_version() -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_a_container_may_do_little(name: str) -> None:
-    """Read-only root, no capabilities, no new privileges, a user other than root, limited memory and logs."""
+def test_containers_have_minimal_privileges(name: str) -> None:
+    """Read-only root, no capabilities, no new privileges, a non-root user, limited memory and logs."""
     service = SERVICES[name]
 
     assert service["read_only"] is True
@@ -68,15 +68,15 @@ def test_a_container_may_do_little(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES.keys() - OURS))
-def test_go_keeps_below_the_limit(name: str) -> None:
-    """The collector of Go's memory works harder from 80 % of the limit on, before the kernel ends the process."""
+def test_gomemlimit_is_80_percent_of_the_memory_limit(name: str) -> None:
+    """The garbage collector of Go works harder near the limit, before the kernel kills the process."""
     service = SERVICES[name]
 
     assert size(service["environment"]["GOMEMLIMIT"]) == pytest.approx(0.8 * size(service["mem_limit"]), rel=0.01)
 
 
-def test_the_service_says_who_may_call_it() -> None:
-    """In its container it listens on all addresses; no key is asked for unless there is one, and names are listed."""
+def test_the_service_restricts_its_callers() -> None:
+    """It listens on all addresses of its container, requires a key if one is set, and lists its host names."""
     environment, traffic = (SERVICES[name]["environment"] for name in ("modeltrace", "traffic"))
 
     assert environment["MODELTRACE_API_KEY"] == traffic["MODELTRACE_API_KEY"] == "${MODELTRACE_API_KEY:-}"
@@ -87,14 +87,14 @@ def test_the_service_says_who_may_call_it() -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_ports_are_published_on_loopback_only(name: str) -> None:
-    """Every published port names 127.0.0.1, and can be moved by a variable."""
+    """Every published port is on 127.0.0.1, and a variable can change it."""
     for port in SERVICES[name].get("ports", []):
         assert re.fullmatch(r"127\.0\.0\.1:\$\{[A-Z_]+_PORT:-\d+\}:\d+", port)
 
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_configuration_is_mounted_read_only(name: str) -> None:
-    """Whatever comes from the host cannot be written; what is written is in named volumes."""
+    """Mounts of the host are read-only; data is written to named volumes."""
     volumes = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["volumes"]
     for mount in SERVICES[name].get("volumes", []):
         source, _, mode = mount.split(":") if mount.count(":") == 2 else (*mount.split(":"), "rw")
@@ -105,8 +105,8 @@ def test_configuration_is_mounted_read_only(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["prometheus", "alertmanager"])
-def test_the_native_part_has_the_same_flags(name: str) -> None:
-    """A feature switched on in one of the two ways to start is on in the other, too."""
+def test_the_native_component_has_the_same_flags(name: str) -> None:
+    """A feature flag of one way to start is also set in the other."""
     placed = ("config.file", "storage.path", "storage.tsdb.path", "web.listen-address", "web.external-url")
 
     def flags(arguments: list[str]) -> set[str]:
@@ -126,26 +126,26 @@ def test_the_native_part_has_the_same_flags(name: str) -> None:
     ],
 )
 def test_variables_are_those_that_the_configuration_reads(name: str, folder: str) -> None:
-    """No variable of a part is one that its configuration does not ask for, and none without a default is missing."""
+    """Each variable of a component is read by its configuration, and each one without a default is set."""
     files = [path for pattern in ("*.yaml", "*.yml") for path in (ROOT / folder).rglob(pattern)]
-    asked = set(re.findall(r"(?<!\$)\$\{(?:env:)?([A-Z_]+)", "".join(path.read_text() for path in files)))
+    read = set(re.findall(r"(?<!\$)\$\{(?:env:)?([A-Z_]+)", "".join(path.read_text() for path in files)))
     given = {v for v in SERVICES[name]["environment"] if v != "GOMEMLIMIT" and not v.startswith("GF_")}
 
-    assert given <= asked
+    assert given <= read
     if name == "grafana":
-        assert given == asked
+        assert given == read
 
 
-def test_every_part_is_scraped_at_its_own_port() -> None:
-    """Prometheus finds each part's own metrics under the part's name, and Alertmanager for the alerts."""
+def test_every_component_is_scraped_at_its_port() -> None:
+    """Prometheus scrapes each component under its name, and knows the Alertmanager."""
     folder = ROOT / "deploy" / "prometheus" / "targets"
     scraped = {
         group["labels"]["component"]: group["targets"]
         for group in yaml.safe_load((folder / "components.yml").read_text())
     }
     expected = {}
-    for name, part in PARTS.items():
-        port = re.fullmatch(r"\{host\}:\{(\w+)\.(\w+)\}", part.metrics)
+    for name, component in PARTS.items():
+        port = re.fullmatch(r"\{host\}:\{(\w+)\.(\w+)\}", component.metrics)
         assert port is not None
         expected[name] = [f"{name}:{PARTS[port[1]].ports[port[2]]}"]
 
@@ -153,16 +153,16 @@ def test_every_part_is_scraped_at_its_own_port() -> None:
     assert yaml.safe_load((folder / "alertmanager.yml").read_text()) == [{"targets": ["alertmanager:9093"]}]
 
 
-def test_the_documented_way_to_leave_loki_out_is_whole() -> None:
-    """Every service that waits for Loki waits for all but Loki, and the Collector gets a file of its own folder."""
+def test_the_documented_override_without_loki_is_complete() -> None:
+    """It removes Loki from every `depends_on`, and gives the Collector a file in its own folder."""
 
     class Loader(yaml.SafeLoader):
-        """Reads Compose's tag as the mapping behind it."""
+        """Reads the Compose tag as the mapping that it marks."""
 
     Loader.add_constructor("!override", lambda loader, node: loader.construct_mapping(node, deep=True))
     text = (ROOT / "docs" / "compose.md").read_text()
     (documented,) = re.findall(r"```yaml\n(# without-loki\.yml\n.*?)```", text, re.DOTALL)
-    services = yaml.load(documented, Loader)["services"]  # noqa: S506  a safe one
+    services = yaml.load(documented, Loader)["services"]  # noqa: S506  a subclass of SafeLoader
     waiting = {name: s["depends_on"] for name, s in SERVICES.items() if "loki" in s.get("depends_on", {})}
 
     assert services == {
@@ -173,8 +173,8 @@ def test_the_documented_way_to_leave_loki_out_is_whole() -> None:
     assert (ROOT / "otel" / option).exists()
 
 
-def test_only_what_the_image_is_built_from_is_sent_to_the_engine() -> None:
-    """.dockerignore lets through what the Dockerfile copies, and nothing else."""
+def test_the_build_context_contains_only_copied_files() -> None:
+    """.dockerignore admits exactly the files that the Dockerfile copies."""
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     copied = {
         source

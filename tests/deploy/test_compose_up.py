@@ -1,4 +1,4 @@
-"""`docker compose up` for real, with the repository's own docker-compose.yml."""
+"""`docker compose up` with a real engine and the docker-compose.yml of the repository."""
 
 import json
 import os
@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.docker]
 
 @dataclass(frozen=True)
 class Compose:
-    """The project: its engine, its files, its ports."""
+    """The project: its engine, its files and its ports."""
 
     engine: Engine
     files: tuple[Path, ...]
@@ -43,7 +43,7 @@ class Compose:
     absent: frozenset[str]
 
     def __call__(self, *arguments: str, files: tuple[Path, ...] = ()) -> str:
-        """Run `docker compose …` with these files besides; what it prints."""
+        """Run `docker compose …` with these additional files and return its output."""
         named = [option for file in (*self.files, *files) for option in ("--file", str(file))]
         environment = {name: str(port) for name, port in self.ports.items()}
         environment |= {"OTEL_METRIC_EXPORT_INTERVAL": "1000", **self.collector_options()}
@@ -51,37 +51,37 @@ class Compose:
         return self.engine.run(command, environment=environment)
 
     def collector_options(self) -> dict[str, str]:
-        """The variable with what the Collector is started with where there is no Loki."""
+        """Return the variable with the options of the Collector without Loki."""
         return {"OTELCOL_ARGS": "--config=/etc/otelcol/log-file.yaml"} if "loki" in self.absent else {}
 
     def containers(self) -> dict[str, dict[str, Any]]:
-        """What the engine knows of each container, by service."""
-        found = self.engine.inspect(*self("ps", "--all", "--quiet").split())
-        return {container["Config"]["Labels"]["com.docker.compose.service"]: container for container in found}
+        """Return what the engine reports of each container, by service."""
+        containers = self.engine.inspect(*self("ps", "--all", "--quiet").split())
+        return {container["Config"]["Labels"]["com.docker.compose.service"]: container for container in containers}
 
     def url(self, port: str) -> str:
-        """Where a published port is."""
+        """Return the URL of a published port."""
         return f"http://127.0.0.1:{self.ports[port]}"
 
 
 def absent_services(engine: Engine) -> frozenset[str]:
-    """The services under the AGPL whose image the engine has not: they are not fetched here."""
+    """Return the AGPL services whose image the engine does not have. The tests do not pull them."""
     return frozenset(name for name in ("grafana", "loki") if not engine.has(FILE["services"][name]["image"]))
 
 
 class Replaced(dict[str, Any]):
-    """A mapping that takes the place of the one in docker-compose.yml instead of being merged with it."""
+    """A mapping that replaces the one in docker-compose.yml instead of being merged with it."""
 
 
 class Dumper(yaml.SafeDumper):
-    """Writes Compose's tag for that."""
+    """Writes the Compose tag of such a mapping."""
 
 
 Dumper.add_representer(Replaced, lambda dumper, value: dumper.represent_mapping("!override", value))
 
 
 def without(absent: frozenset[str]) -> dict[str, Any]:
-    """Services as docker-compose.yml has them, but for those that are absent and waiting for these."""
+    """Return the services of docker-compose.yml without absent ones and without dependencies on them."""
     waiting = {
         name: Replaced({k: v for k, v in service["depends_on"].items() if k not in absent})
         for name, service in FILE["services"].items()
@@ -94,7 +94,7 @@ def without(absent: frozenset[str]) -> dict[str, Any]:
 
 
 def override(folder: Path, absent: frozenset[str]) -> Path:
-    """What the tests add to docker-compose.yml: services left out, and how a build reaches the package index."""
+    """Return the override file of the tests: removed services, and access of the build to the package index."""
     options = [f"index-url = {os.environ['PIP_INDEX_URL']}"] if "PIP_INDEX_URL" in os.environ else []
     index = [f'[[index]]\nurl = "{os.environ["PIP_INDEX_URL"]}"\ndefault = true'] if options else []
     certificates = "cert = /etc/ssl/certs/ca-certificates.crt"
@@ -115,7 +115,7 @@ def override(folder: Path, absent: frozenset[str]) -> Path:
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    """An engine with every image but those under the AGPL; what was made here is not left in one that is not ours."""
+    """Prepare an engine with all images except the AGPL ones. Remove what the tests create in a shared engine."""
     try:
         with running_engine() as engine:
             made = provide(engine)
@@ -133,7 +133,7 @@ def engine() -> Iterator[Engine]:
 
 @pytest.fixture(scope="module")
 def compose(engine: Engine) -> Iterator[Compose]:
-    """Everything up and healthy, on free ports; afterwards gone with its volumes."""
+    """Start all services on free ports and wait until they are healthy. Remove them with their volumes afterwards."""
     absent = absent_services(engine)
     names = re.findall(r"\$\{([A-Z_]+_PORT):-", (ROOT / "docker-compose.yml").read_text())
     with TemporaryDirectory() as folder:
@@ -156,7 +156,7 @@ def compose(engine: Engine) -> Iterator[Compose]:
 
 @pytest.fixture(scope="module")
 def backend(compose: Compose, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealStack]:
-    """The stores behind the published ports, and, where there is no Loki, copies of the Collector's file."""
+    """Connect to the stores behind the published ports. Without Loki, read copies of the Collector's file."""
     copied = tmp_path_factory.mktemp("records")
 
     def fetch() -> None:
@@ -177,8 +177,8 @@ def backend(compose: Compose, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.mark.parametrize("service", ["grafana", "loki"])
-def test_an_image_under_the_agpl_runs_where_the_engine_has_it(compose: Compose, service: str) -> None:
-    """It is not fetched here; where the engine has it, its container is healthy with the others."""
+def test_an_agpl_image_runs_if_the_engine_has_it(compose: Compose, service: str) -> None:
+    """The tests do not pull it; if the engine has it, its container is healthy."""
     if service in compose.absent:
         pytest.skip(
             f"{FILE['services'][service]['image']} in docker compose: under the AGPL, the engine does not have it"
@@ -188,7 +188,7 @@ def test_an_image_under_the_agpl_runs_where_the_engine_has_it(compose: Compose, 
 
 
 def predict(compose: Compose) -> dict[str, Any]:
-    """Send a row that the model's own description is an example of."""
+    """Send the example row of the model's description."""
     url = compose.url("MODELTRACE_PORT")
     features = httpx.get(f"{url}/model").raise_for_status().json()["features"]
     row = {feature["name"]: feature["example"] for feature in features}
@@ -199,7 +199,7 @@ def predict(compose: Compose) -> dict[str, Any]:
 
 
 def test_one_trace_id_is_found_everywhere(compose: Compose, backend: RealStack) -> None:
-    """A prediction's ID leads to its spans in Jaeger, its log records and an exemplar in Prometheus."""
+    """The trace ID of a prediction is found in Jaeger, in its log records and in an exemplar of Prometheus."""
     trace_id = predict(compose)["trace_id"]
 
     spans = wait_until(lambda: s if len(s := backend.spans(trace_id)) >= 4 else None, description="spans in Jaeger")
@@ -211,21 +211,21 @@ def test_one_trace_id_is_found_everywhere(compose: Compose, backend: RealStack) 
     assert "ml.inference.duration" in {exemplar["metric_name"] for exemplar in exemplars}
 
 
-def test_prometheus_scrapes_every_part_and_knows_its_alertmanager(compose: Compose, backend: RealStack) -> None:
-    """Each part's own metrics come in under the part's name; alerts have somewhere to go."""
+def test_prometheus_scrapes_every_component_and_knows_alertmanager(compose: Compose, backend: RealStack) -> None:
+    """Metrics of each component arrive under its name, and alerts are sent to Alertmanager."""
 
     def scraped() -> set[str]:
         return {series["metric"]["job"] for series in backend.query("up == 1")}
 
-    wait_until(lambda: scraped() >= PARTS.keys() - compose.absent, description="every part to be scraped")
+    wait_until(lambda: scraped() >= PARTS.keys() - compose.absent, description="the scrape of every component")
     answer = httpx.get(f"{compose.url('PROMETHEUS_PORT')}/api/v1/alertmanagers").json()
-    assert [found["url"] for found in answer["data"]["activeAlertmanagers"]] == [
+    assert [manager["url"] for manager in answer["data"]["activeAlertmanagers"]] == [
         "http://alertmanager:9093/api/v2/alerts"
     ]
 
 
-def test_the_host_is_what_node_exporter_measures(compose: Compose, backend: RealStack) -> None:
-    """The size of `/` is that of the engine's machine, and the name is its own, not the container's."""
+def test_node_exporter_measures_the_host(compose: Compose, backend: RealStack) -> None:
+    """The size of `/` and the host name are those of the machine, not of the container."""
     query = 'node_filesystem_size_bytes{mountpoint="/"}'
     (series,) = wait_until(lambda: backend.query(query), description=query)
     (uname,) = wait_until(lambda: backend.query("node_uname_info"), description="node_uname_info")
@@ -236,8 +236,8 @@ def test_the_host_is_what_node_exporter_measures(compose: Compose, backend: Real
     assert uname["metric"]["nodename"] != compose.containers()["node_exporter"]["Id"][:12]
 
 
-def test_containers_run_without_rights(compose: Compose) -> None:
-    """No process is root's or has a capability, no root file system can be written, memory is limited."""
+def test_containers_run_without_privileges(compose: Compose) -> None:
+    """No process is root or has a capability, root file systems are read-only, and memory is limited."""
     for name, container in compose.containers().items():
         host = container["HostConfig"]
         assert host["ReadonlyRootfs"] is True, name
@@ -256,20 +256,20 @@ def test_containers_run_without_rights(compose: Compose) -> None:
         compose("exec", "--no-TTY", "modeltrace", "touch", "/opt/modeltrace/x")
 
 
-def test_configuration_cannot_be_written(compose: Compose) -> None:
-    """Every mount of a folder of the host is read-only."""
+def test_configuration_is_read_only(compose: Compose) -> None:
+    """Every mount of a host folder is read-only."""
     mounts = [mount for container in compose.containers().values() for mount in container["Mounts"]]
 
     bound = [mount for mount in mounts if mount["Type"] == "bind"]
     services = [service for name, service in FILE["services"].items() if name not in compose.absent]
     assert len(bound) == sum(mount.endswith(":ro") for service in services for mount in service.get("volumes", []))
     assert [mount["Source"] for mount in bound if mount["RW"]] == []
-    # A volume without a name would be one that an image asked for and nobody keeps.
+    # An unnamed volume would be created by an image and never removed.
     assert [m["Name"] for m in mounts if m["Type"] == "volume" and re.fullmatch("[0-9a-f]{64}", m["Name"])] == []
 
 
 def test_ports_are_on_loopback(compose: Compose) -> None:
-    """Whatever is published is published on 127.0.0.1."""
+    """All ports are published on 127.0.0.1."""
     published = [
         (name, binding["HostIp"], binding["HostPort"])
         for name, container in compose.containers().items()
@@ -283,11 +283,11 @@ def test_ports_are_on_loopback(compose: Compose) -> None:
     }
 
 
-def test_the_image_holds_what_the_lock_says_and_no_more(compose: Compose) -> None:
-    """Every package in it has the version of requirements.lock; none that only the tests need is there."""
+def test_the_image_contains_exactly_the_locked_packages(compose: Compose) -> None:
+    """Every package has the version in requirements.lock, and there is no package of the tests."""
     script = "import json, importlib.metadata as m; print(json.dumps({d.name: d.version for d in m.distributions()}))"
-    found = json.loads(compose("exec", "--no-TTY", "modeltrace", "/opt/modeltrace/bin/python", "-Ic", script))
-    inside = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in found.items()}
+    packages = json.loads(compose("exec", "--no-TTY", "modeltrace", "/opt/modeltrace/bin/python", "-Ic", script))
+    inside = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in packages.items()}
     locked = re.findall(r"(?m)^([a-z0-9._-]+)==([^\s;]+)", (ROOT / "requirements.lock").read_text())
 
     del inside["modeltrace"]
@@ -296,8 +296,8 @@ def test_the_image_holds_what_the_lock_says_and_no_more(compose: Compose) -> Non
     assert not inside.keys() & {"pytest", "mypy", "ruff", "playwright", "hatchling", "pip"}
 
 
-def test_what_is_stored_outlives_its_container(compose: Compose, backend: RealStack) -> None:
-    """New containers on the old volumes know the old traces and records, and sign with the old key."""
+def test_stored_data_survives_new_containers(compose: Compose, backend: RealStack) -> None:
+    """New containers on the old volumes return the old traces and records, and sign with the old key."""
     answer = predict(compose)
     trace_id, key = answer["trace_id"], ("exec", "--no-TTY", "modeltrace", "cat", "/var/lib/modeltrace/id.key")
     wait_until(lambda: backend.spans(trace_id) and len(backend.logs(trace_id)) >= 2, description="the prediction")
@@ -322,8 +322,8 @@ def test_traffic_is_a_profile(compose: Compose) -> None:
     compose("--profile", "traffic", "rm", "--stop", "--force", "traffic")
 
 
-def test_a_model_of_ones_own(compose: Compose, tmp_path: Path) -> None:
-    """A second file with a bundle and a key as a secret, as docs/compose.md shows it, is all that it takes."""
+def test_a_custom_model_is_served(compose: Compose, tmp_path: Path) -> None:
+    """A second file with a bundle and a key as a secret is sufficient, as docs/compose.md shows."""
     text = (ROOT / "docs" / "compose.md").read_text()
     (documented,) = re.findall(r"```yaml\n(# mine\.yml\n.*?)```", text, re.DOTALL)
     (tmp_path / "churn").symlink_to(small_bundle(tmp_path / "bundle"))
@@ -339,8 +339,8 @@ def test_a_model_of_ones_own(compose: Compose, tmp_path: Path) -> None:
 
 
 def small_bundle(out: Path) -> Path:
-    """A model named churn."""
-    import pandas as pd  # noqa: PLC0415  seconds that the other tests need not wait for
+    """Build the bundle of a small model named churn."""
+    import pandas as pd  # noqa: PLC0415  slow import that other tests do not need
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
 
     data = pd.DataFrame({"age": [20.0, 30.0, 40.0, 50.0], "calls": [1.0, 5.0, 2.0, 8.0]})
@@ -348,8 +348,8 @@ def small_bundle(out: Path) -> Path:
     return pack(LogisticRegression().fit(data.to_numpy(), labels), data, labels, name="churn", version="1", out=out)
 
 
-def test_everything_stops_when_told_to(compose: Compose) -> None:
-    """Nothing waits for SIGKILL, by which what is queued would be lost; `ready`, which holds nothing, is sent it."""
+def test_containers_stop_without_sigkill(compose: Compose) -> None:
+    """SIGKILL would lose queued items. Only `ready`, which has no data, is killed."""
     compose("stop")
 
     ended = {name: container["State"]["ExitCode"] for name, container in compose.containers().items()}

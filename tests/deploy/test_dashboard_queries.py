@@ -1,4 +1,4 @@
-"""Every query of every dashboard, link and variable is run against the real stack and returns data."""
+"""Every query of every dashboard, link and variable returns data from the real stack."""
 
 import json
 import math
@@ -34,9 +34,9 @@ SOURCES = {
     source["uid"]: source
     for source in yaml.safe_load((GRAFANA / "provisioning/datasources/datasources.yaml").read_text())["datasources"]
 }
-# Its own name: other services export to the shared stack.
+# A unique service name, because other services export to the shared stack.
 SERVICE = "dashboards"
-# What Grafana puts in place of variables: the service, all of the others, and the windows that an hour gets.
+# The values of the variables in Grafana: the service, all of the others, and the windows of a time range of an hour.
 VARIABLES = {
     "service": SERVICE,
     "instance": ".*",
@@ -50,26 +50,26 @@ VARIABLES = {
     "__from": "now-1h",
     "__to": "now",
 }
-# Parts are read every 15 s, and a rate needs two readings. Rules on drift build on each other, each run once a minute.
-PATIENCE = 300.0
+# Components are scraped every 15 s, and a rate needs two samples. Drift rules depend on each other and run each minute.
+DATA_TIMEOUT = 300.0
 LOOK_BACK = 600
 
 
 def fill(text: str, variables: Mapping[str, str] = VARIABLES) -> str:
-    """A text with its variables replaced, as Grafana does it."""
-    return re.sub(r"\$(?:\{([\w.]+)\}|(\w+))", lambda found: variables[found[1] or found[2]], text)
+    """Replace the variables of a text, as Grafana does."""
+    return re.sub(r"\$(?:\{([\w.]+)\}|(\w+))", lambda match: variables[match[1] or match[2]], text)
 
 
 @dataclass(frozen=True)
 class Stores:
-    """The three stores, asked the way that Grafana's data sources ask them."""
+    """The three stores, queried as the data sources of Grafana do."""
 
     prometheus: str
     loki: str
     jaeger: str
 
     def run(self, source: str, query: Mapping[str, Any]) -> list[Any]:
-        """What a query finds: series with a number, streams, or traces."""
+        """Run a query. Return series with a number, streams, or traces."""
         if source == "prometheus":
             return self.promql(fill(query["expr"]), instant=query.get("instant", False))
         if source == "loki":
@@ -77,51 +77,53 @@ class Stores:
         return self.search({name: fill(value) for name, value in query.items() if isinstance(value, str)})
 
     def promql(self, expression: str, *, instant: bool = False) -> list[dict[str, Any]]:
-        """The series that hold a number."""
+        """Return the series that contain a number."""
         now = time.time()
         span = {"time": now} if instant else {"start": now - LOOK_BACK, "end": now, "step": 15}
-        found = self._get(
+        series = self._get(
             f"{self.prometheus}/api/v1/query{'' if instant else '_range'}", {"query": expression, **span}
         )["result"]
-        values = [[s["value"]] if instant else s["values"] for s in found]
-        return [s for s, of in zip(found, values, strict=True) if any(math.isfinite(float(v)) for _, v in of)]
+        values = [[s["value"]] if instant else s["values"] for s in series]
+        return [s for s, of in zip(series, values, strict=True) if any(math.isfinite(float(v)) for _, v in of)]
 
     def logql(self, expression: str) -> list[dict[str, Any]]:
-        """The streams or series found."""
+        """Return the streams or series of a query."""
         now = int(time.time())
-        asked = {"query": expression, "start": now - LOOK_BACK, "end": now + 5, "limit": 100}
-        found: list[dict[str, Any]] = self._get(f"{self.loki}/loki/api/v1/query_range", asked)["result"]
-        return found
+        parameters = {"query": expression, "start": now - LOOK_BACK, "end": now + 5, "limit": 100}
+        streams: list[dict[str, Any]] = self._get(f"{self.loki}/loki/api/v1/query_range", parameters)["result"]
+        return streams
 
     def search(self, query: Mapping[str, str]) -> list[dict[str, Any]]:
-        """The traces found; tags are written `key=value` in Grafana."""
+        """Return the traces of a search. Grafana writes tags as `key=value`."""
         now = time.time()
-        asked = {name: query[name] for name in ("service", "operation", "minDuration") if query.get(name)}
+        parameters = {name: query[name] for name in ("service", "operation", "minDuration") if query.get(name)}
         if tags := query.get("tags"):
-            asked["tags"] = json.dumps(dict(tag.split("=") for tag in tags.split()))
+            parameters["tags"] = json.dumps(dict(tag.split("=") for tag in tags.split()))
         microseconds = {"start": str(int((now - LOOK_BACK) * 1e6)), "end": str(int(now * 1e6))}
-        found: list[dict[str, Any]] = self._get(f"{self.jaeger}/api/traces", {**asked, "limit": "20", **microseconds})
-        return found
+        traces: list[dict[str, Any]] = self._get(
+            f"{self.jaeger}/api/traces", {**parameters, "limit": "20", **microseconds}
+        )
+        return traces
 
     def trace(self, trace_id: str) -> dict[str, Any] | None:
-        """One trace."""
+        """Return one trace."""
         answer = httpx.get(f"{self.jaeger}/api/traces/{trace_id}", timeout=30)
         return None if answer.status_code == 404 else answer.raise_for_status().json()["data"][0]
 
     def exemplars(self, expression: str) -> list[dict[str, str]]:
-        """The labels of the exemplars of an expression's series."""
+        """Return the labels of the exemplars of an expression."""
         now = time.time()
-        asked = {"query": expression, "start": now - LOOK_BACK, "end": now}
-        found = self._get(f"{self.prometheus}/api/v1/query_exemplars", asked)
-        return [exemplar["labels"] for s in found for exemplar in s["exemplars"]]
+        parameters = {"query": expression, "start": now - LOOK_BACK, "end": now}
+        series = self._get(f"{self.prometheus}/api/v1/query_exemplars", parameters)
+        return [exemplar["labels"] for s in series for exemplar in s["exemplars"]]
 
     def label_values(self, label: str, selector: str) -> list[str]:
-        """What a variable's `label_values(selector, label)` lists."""
-        found: list[str] = self._get(f"{self.prometheus}/api/v1/label/{label}/values", {"match[]": selector})
-        return found
+        """Return the values of `label_values(selector, label)`."""
+        values: list[str] = self._get(f"{self.prometheus}/api/v1/label/{label}/values", {"match[]": selector})
+        return values
 
     def selectors(self, expression: str) -> list[str]:
-        """The names of the metrics in an expression, as Prometheus itself parses it; some are patterns."""
+        """Return the metric names or patterns in an expression, as Prometheus parses it."""
 
         def walk(node: Any) -> Iterator[str]:
             if isinstance(node, dict):
@@ -142,7 +144,7 @@ class Stores:
 
 @contextmanager
 def labels(url: str) -> Iterator[None]:
-    """Meanwhile a prediction, right or wrong, is labelled every second."""
+    """Send a label for a prediction, right or wrong, every second."""
     over = Event()
 
     def label() -> None:
@@ -162,7 +164,7 @@ def labels(url: str) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory: pytest.TempPathFactory, real_stack: RealStack) -> Iterator[Stores]:
-    """The stack with a service of two workers on it, which has answered, refused, failed and been slow."""
+    """Run the stack with a service of two workers, after successful, rejected, failed and slow requests."""
     bundle, needs = pack_toy(tmp_path_factory.mktemp("toy"))
     env = {
         **needs,
@@ -193,12 +195,12 @@ def stores(tmp_path_factory: pytest.TempPathFactory, real_stack: RealStack) -> I
 
 
 def marks(query: Mapping[str, Any]) -> list[pytest.MarkDecorator]:
-    """What a query needs: Loki, if it asks Loki or asks for what Loki reports of itself or receives."""
+    """Return the marker `loki` if a query needs Loki or its metrics."""
     return [pytest.mark.loki] if query["datasource"]["type"] == "loki" or "loki" in query.get("expr", "") else []
 
 
 def targets() -> list[Any]:
-    """Every query of every panel."""
+    """Return every query of every panel."""
     return [
         pytest.param(target, id=f"{name}: {panel['title']}, {target['refId']}", marks=marks(target))
         for name, dashboard in DASHBOARDS.items()
@@ -208,50 +210,52 @@ def targets() -> list[Any]:
 
 
 def links() -> list[Any]:
-    """Every link into Explore, once."""
-    found = {
+    """Return every distinct link into Explore."""
+    names = {
         link["url"]: f"{name}: {link['title']}"
         for name, dashboard in DASHBOARDS.items()
-        for place in (dashboard, *(panel.get("fieldConfig", {}).get("defaults", {}) for panel in dashboard["panels"]))
-        for link in place.get("links", [])
+        for element in (dashboard, *(panel.get("fieldConfig", {}).get("defaults", {}) for panel in dashboard["panels"]))
+        for link in element.get("links", [])
         if link["url"].startswith("/explore")
     }
-    return [pytest.param(url, id=name, marks=marks(query_behind(url))) for url, name in found.items()]
+    return [pytest.param(url, id=name, marks=marks(query_behind(url))) for url, name in names.items()]
 
 
 def query_behind(url: str) -> dict[str, Any]:
-    """The one query of a link into Explore."""
+    """Return the only query of a link into Explore."""
     (pane,) = json.loads(fill(unquote(url.partition("panes=")[2]))).values()
     assert pane["range"] == {"from": "now-1h", "to": "now"}
     (query,) = pane["queries"]
-    found: dict[str, Any] = query
-    return found
+    result: dict[str, Any] = query
+    return result
 
 
 @pytest.mark.parametrize("target", targets())
 def test_a_panel_has_data(stores: Stores, target: dict[str, Any]) -> None:
-    """What a panel asks is answered; what only trouble brings about reads 0 without it."""
+    """Every query of a panel returns data; counters of errors return 0 without an error."""
     wait_until(
         lambda: stores.run(target["datasource"]["type"], target),
-        seconds=PATIENCE,
+        seconds=DATA_TIMEOUT,
         description=f"data of {json.dumps(target, indent=1)}",
     )
 
 
 @pytest.mark.parametrize("target", [p for p in targets() if p.values[0].get("exemplar")])
 def test_an_exemplar_leads_to_its_trace(stores: Stores, target: dict[str, Any]) -> None:
-    """Under the label that the data source names there is the ID of a trace that Jaeger has."""
+    """The exemplar label that the data source names contains the ID of a trace in Jaeger."""
     (destination,) = SOURCES["prometheus"]["jsonData"]["exemplarTraceIdDestinations"]
     assert SOURCES[destination["datasourceUid"]]["type"] == "jaeger"
 
-    found = wait_until(lambda: stores.exemplars(fill(target["expr"])), seconds=PATIENCE, description="exemplars")
+    exemplars = wait_until(
+        lambda: stores.exemplars(fill(target["expr"])), seconds=DATA_TIMEOUT, description="exemplars"
+    )
 
-    wait_until(lambda: stores.trace(found[-1][destination["name"]]), description="the trace of an exemplar")
+    wait_until(lambda: stores.trace(exemplars[-1][destination["name"]]), description="the trace of an exemplar")
 
 
 @pytest.mark.parametrize("url", links())
-def test_a_link_into_explore_finds_something(stores: Stores, url: str) -> None:
-    """A link over the panels or from a point opens a query that finds traces or records."""
+def test_a_link_into_explore_returns_data(stores: Stores, url: str) -> None:
+    """The query of a link above the panels or at a data point finds traces or records."""
     query = query_behind(url)
 
     wait_until(lambda: stores.run(query["datasource"]["type"], query), description=f"something for {query}")
@@ -265,25 +269,25 @@ def test_a_link_into_explore_finds_something(stores: Stores, url: str) -> None:
         for variable in dashboard["templating"]["list"]
     ],
 )
-def test_a_variable_offers_what_there_is(stores: Stores, variable: dict[str, Any]) -> None:
-    """The service by the name that Jaeger and Loki know; every worker; routes, models, features and their bins."""
+def test_a_variable_lists_existing_values(stores: Stores, variable: dict[str, Any]) -> None:
+    """It lists the service name of Jaeger and Loki, all workers, routes, models, features and bins."""
     selector, label = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]).groups()  # type: ignore[union-attr]
-    wanted = {"service": 1, "instance": 2, "feature": 3, "bin": 10}.get(variable["name"], 1)
+    minimum = {"service": 1, "instance": 2, "feature": 3, "bin": 10}.get(variable["name"], 1)
 
     def offered() -> list[str]:
-        found = stores.label_values(label, fill(selector))
-        return found if len(found) >= wanted else []
+        values = stores.label_values(label, fill(selector))
+        return values if len(values) >= minimum else []
 
-    found = wait_until(offered, seconds=PATIENCE, description=f"values of {variable['name']}")
+    values = wait_until(offered, seconds=DATA_TIMEOUT, description=f"values of {variable['name']}")
     if variable["name"] == "service":
         pattern = re.compile(variable["regex"].strip("/").replace("\\/", "/"))
         assert pattern.match("shop/modeltrace")[1] == "modeltrace"  # type: ignore[index]
-        assert SERVICE in {pattern.match(job)[1] for job in found}  # type: ignore[index]
+        assert SERVICE in {pattern.match(job)[1] for job in values}  # type: ignore[index]
 
 
 @pytest.mark.loki
 def test_a_log_record_leads_to_its_trace_and_back(stores: Stores) -> None:
-    """The derived field takes the trace ID from a record, and the trace's link finds its records, all of them its."""
+    """The derived field extracts the trace ID, and the link of the trace finds only its records."""
     (field,) = SOURCES["loki"]["jsonData"]["derivedFields"]
     back = SOURCES["jaeger"]["jsonData"]["tracesToLogsV2"]
     assert (SOURCES[field["datasourceUid"]]["type"], SOURCES[back["datasourceUid"]]["type"]) == ("jaeger", "loki")
@@ -296,11 +300,11 @@ def test_a_log_record_leads_to_its_trace_and_back(stores: Stores) -> None:
     records = stores.logql(fill(back["query"].replace("$$", "$"), {"__trace.traceId": trace["traceID"]}))
 
     assert records
-    assert {found["stream"]["trace_id"] for found in records} == {trace_id}
+    assert {stream["stream"]["trace_id"] for stream in records} == {trace_id}
 
 
 def test_a_span_leads_to_metrics(stores: Stores) -> None:
-    """Each query behind the link finds the metrics of the span's worker or operation."""
+    """Each query of the link finds metrics of the worker or the operation of the span."""
     settings = SOURCES["jaeger"]["jsonData"]["tracesToMetrics"]
     assert SOURCES[settings["datasourceUid"]]["type"] == "prometheus"
     trace = wait_until(
@@ -315,11 +319,11 @@ def test_a_span_leads_to_metrics(stores: Stores) -> None:
         variables = {"__tags": f"{{{tags}}}", "__span.name": span["operationName"]}
         expression = query["query"].replace("{$$__tags}", "$__tags").replace("$$", "$")
         ask = partial(stores.promql, fill(expression, variables))
-        wait_until(ask, seconds=PATIENCE, description=query["name"])
+        wait_until(ask, seconds=DATA_TIMEOUT, description=query["name"])
 
 
 def test_every_metric_exists(stores: Stores) -> None:
-    """A metric that no part emits has no place in a query; those that only trouble brings about are in the binaries."""
+    """Each metric in a query is emitted, or its name is in the binary of the component that emits it on errors."""
     names = {
         (name, target["expr"])
         for param in targets()
@@ -333,7 +337,10 @@ def test_every_metric_exists(stores: Stores) -> None:
 
     if not has_loki():
         absent = {name: where for name, where in absent.items() if "loki" not in where}
-    for part, program in (("otelcol", "otelcol"), *([("loki", "loki")] if has_loki() else [])):
-        with binary(part, program).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+    for component, program in (("otelcol", "otelcol"), *([("loki", "loki")] if has_loki() else [])):
+        with (
+            binary(component, program).open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+        ):
             absent = {name: where for name, where in absent.items() if content.find(name.encode()) < 0}
     assert not absent

@@ -1,4 +1,4 @@
-"""A real service, a real Prometheus with our rules: its figures are those of our definitions on the same traffic."""
+"""The drift rules of a real Prometheus agree with the definitions of the service on the same traffic."""
 
 import os
 import re
@@ -37,7 +37,7 @@ TOLERANCE = 1e-9
 
 @contextmanager
 def prometheus(folder: Path) -> Iterator[str]:
-    """Prometheus with the deployed configuration, its rules evaluated every few seconds; its address."""
+    """Run Prometheus with the deployed configuration and a short evaluation interval. Yield its URL."""
     shutil.copytree(PROMETHEUS, folder / "config")
     for path in (folder / "config" / "rules").glob("*.yml"):
         path.write_text(re.sub(r"interval: \dm", "interval: 3s", path.read_text()))
@@ -60,33 +60,35 @@ def prometheus(folder: Path) -> Iterator[str]:
 
 
 def recorded(address: str, name: str) -> dict[tuple[str, str], float]:
-    """What a rule has recorded of an hour, by feature and statistic."""
-    found = httpx.get(f"{address}/api/v1/query", params={"query": f'{name}{{window="1h"}}'}, timeout=30)
-    series: list[dict[str, Any]] = found.raise_for_status().json()["data"]["result"]
+    """Return the values that a rule recorded for one hour, by feature and statistic."""
+    response = httpx.get(f"{address}/api/v1/query", params={"query": f'{name}{{window="1h"}}'}, timeout=30)
+    series: list[dict[str, Any]] = response.raise_for_status().json()["data"]["result"]
     return {
-        (one["metric"].get("ml_feature_name", OUTPUTS), one["metric"]["ml_drift_statistic"]): float(one["value"][1])
-        for one in series
+        (sample["metric"].get("ml_feature_name", OUTPUTS), sample["metric"]["ml_drift_statistic"]): float(
+            sample["value"][1]
+        )
+        for sample in series
     }
 
 
 def expected(model: Model, rows: pd.DataFrame, answers: list[dict[str, Any]]) -> TrafficCounts:
-    """The same traffic, counted here."""
+    """Compute the expected values of the same traffic."""
     bins = FeatureBins(model.schema)
     inputs = list(rows.itertuples(index=False, name=None))
-    places = Counter(bins.digitize(inputs, bins.numeric_values(inputs)).ravel().tolist())
+    bin_counts = Counter(bins.digitize(inputs, bins.numeric_values(inputs)).ravel().tolist())
     windows = {}
     for feature in model.schema.features:
-        counts = tuple(places[place] for place, (name, _) in enumerate(bins.bin_names) if name == feature.name)
+        counts = tuple(bin_counts[index] for index, (name, _) in enumerate(bins.bin_names) if name == feature.name)
         refused = REFUSED if feature.name == "mean_radius" else 0
         windows[feature.name] = WindowCounts(counts, float(rows[feature.name].sum()), refused)
-    labels = Counter(str(one["label"]) for one in answers)
+    labels = Counter(str(answer["label"]) for answer in answers)
     assert model.output_reference
     windows[OUTPUTS] = WindowCounts(tuple(labels[label] for label in model.output_reference.shares))
-    return TrafficCounts(windows, sum(one["confidence"] < (model.confidence_threshold or 0) for one in answers))
+    return TrafficCounts(windows, sum(answer["confidence"] < (model.confidence_threshold or 0) for answer in answers))
 
 
-def test_prometheus_says_what_the_definitions_say(tmp_path: Path) -> None:
-    """Two workers, a feature that has moved, values that are missing: value, threshold, sample and state of all."""
+def test_recorded_values_equal_the_definitions(tmp_path: Path) -> None:
+    """Value, threshold, sample and state agree, with two workers, a shifted feature and missing values."""
     bundle = build_example(tmp_path / "bundle")
     model = load_bundle(bundle)
     rows = pd.read_parquet(bundle / "traffic.parquet")[list(model.schema.names)]
@@ -106,17 +108,17 @@ def test_prometheus_says_what_the_definitions_say(tmp_path: Path) -> None:
             for start in range(0, ROWS, 50):
                 batch = rows[start : start + 50].to_dict(orient="records")
                 # A connection each, so that every worker gets some.
-                said = httpx.post(f"{url}/predict/batch", json={"rows": batch}, timeout=60)
-                answers += said.raise_for_status().json()["predictions"]
+                response = httpx.post(f"{url}/predict/batch", json={"rows": batch}, timeout=60)
+                answers += response.raise_for_status().json()["predictions"]
             httpx.post(f"{url}/predict/batch", json={"rows": bad}, timeout=60).raise_for_status()
-            wanted = expected(model, rows, answers).drift_results(model)
+            definitions = expected(model, rows, answers).drift_results(model)
             name = "job_model_feature:ml_drift"
 
             def agrees() -> bool:
                 values, samples = recorded(address, f"{name}:value"), recorded(address, f"{name}:sample")
-                return samples == {key: one.n for key, one in wanted.items()} and all(
-                    values.get(key) == pytest.approx(one.value, rel=TOLERANCE, abs=TOLERANCE)
-                    for key, one in wanted.items()
+                return samples == {key: result.n for key, result in definitions.items()} and all(
+                    values.get(key) == pytest.approx(result.value, rel=TOLERANCE, abs=TOLERANCE)
+                    for key, result in definitions.items()
                 )
 
             wait_until(agrees, seconds=180, description=f"the figures of {ROWS} rows in Prometheus")
@@ -124,7 +126,7 @@ def test_prometheus_says_what_the_definitions_say(tmp_path: Path) -> None:
                 wait_until(lambda what=what: recorded(address, f"{name}:{what}"), description=what)  # type: ignore[misc]
                 for what in ("threshold", "state")
             )
-    assert limits == {key: pytest.approx(one.threshold, rel=TOLERANCE) for key, one in wanted.items()}
-    assert states == {key: DRIFT_STATES[one.state] for key, one in wanted.items()}
-    assert wanted["worst_texture", "psi"].state == wanted["mean_radius", "missing"].state == "drift"
-    assert wanted["mean_area", "psi"].state == "ok"
+    assert limits == {key: pytest.approx(result.threshold, rel=TOLERANCE) for key, result in definitions.items()}
+    assert states == {key: DRIFT_STATES[result.state] for key, result in definitions.items()}
+    assert definitions["worst_texture", "psi"].state == definitions["mean_radius", "missing"].state == "drift"
+    assert definitions["mean_area", "psi"].state == "ok"

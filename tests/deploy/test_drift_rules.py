@@ -1,4 +1,4 @@
-"""Prometheus' rules say of the same counts what the service's own definitions say."""
+"""The drift rules of Prometheus compute the same values as the definitions of the service."""
 
 import json
 import math
@@ -21,22 +21,25 @@ GROUPS = ("drift-training", "drift-1h", "drift-24h", "drift")
 
 
 def series(name: str, labels: Mapping[str, str]) -> str:
-    """A series as PromQL writes it."""
-    said = ", ".join(f"{key}={json.dumps(value)}" for key, value in labels.items())
-    return f"{name}{{{said}}}"
+    """Return a series in PromQL notation."""
+    selector = ", ".join(f"{key}={json.dumps(value)}" for key, value in labels.items())
+    return f"{name}{{{selector}}}"
 
 
-def expectations(found: Mapping[tuple[str, str], DriftResult], window: str) -> list[dict[str, Any]]:
-    """One question a figure: whether it is within 1e-9, and so 1."""
-    asked = []
-    for (feature, statistic), one in found.items():
+def expectations(results: Mapping[tuple[str, str], DriftResult], window: str) -> list[dict[str, Any]]:
+    """Return one expression per value, which is 1 if the value is within 1e-9."""
+    expressions = []
+    for (feature, statistic), result in results.items():
         labels = {"ml_feature_name": feature, "ml_drift_statistic": statistic, "window": window}
-        for what, value in (("value", one.value), ("threshold", one.threshold), ("sample", one.n)):
+        for field, value in (("value", result.value), ("threshold", result.threshold), ("sample", result.n)):
             if math.isfinite(value):
-                asked.append(f"abs({series(f'job_model_feature:ml_drift:{what}', labels)} - ({value!r})) < bool 1e-9")
-        asked.append(f"{series('job_model_feature:ml_drift:state', labels)} == bool {DRIFT_STATES[one.state]}")
+                expressions.append(
+                    f"abs({series(f'job_model_feature:ml_drift:{field}', labels)} - ({value!r})) < bool 1e-9"
+                )
+        expressions.append(f"{series('job_model_feature:ml_drift:state', labels)} == bool {DRIFT_STATES[result.state]}")
     return [
-        {"expr": f"sum({one})", "eval_time": "100m", "exp_samples": [{"labels": "{}", "value": 1}]} for one in asked
+        {"expr": f"sum({expression})", "eval_time": "100m", "exp_samples": [{"labels": "{}", "value": 1}]}
+        for expression in expressions
     ]
 
 
@@ -51,16 +54,16 @@ def expectations(found: Mapping[tuple[str, str], DriftResult], window: str) -> l
         (5000, 900, 0.5, 0.9),
     ],
 )
-def test_the_rules_compute_what_is_defined(
+def test_rules_equal_the_definitions(
     tmp_path: Path, regressor: bool, before: int, within: int, shift: float, repeated: float
 ) -> None:
-    """Value, threshold, sample and state of every statistic of every feature, of an hour and of a day, within 1e-9."""
+    """Value, threshold, sample and state of all statistics agree within 1e-9, for one hour and one day."""
     model, rng = drift_model(regressor=regressor), np.random.default_rng(before)
     first = draw_traffic(model, rng, before, shift=shift)
     later = replace(draw_traffic(model, rng, within, shift=shift), repeated=round(repeated * within))
     both = first - (draw_traffic(model, rng, 0, shift=0) - later)
     starts = {(name, tuple(labels.items())): value for name, labels, value in counter_series(model, first)}
-    told = [
+    input_series = [
         # Counters stand at zero before they count: `anchored` sees the first of a series.
         {
             "series": series(name, labels),
@@ -71,15 +74,15 @@ def test_the_rules_compute_what_is_defined(
         {"series": series(name, labels), "values": f"{float(value)!r}x110"}
         for name, labels, value in gauge_series(model)
     ]
-    asked = expectations(later.drift_results(model), "1h") + expectations(both.drift_results(model), "24h")
+    tests = expectations(later.drift_results(model), "1h") + expectations(both.drift_results(model), "24h")
     content = {
         "rule_files": [str(PROMETHEUS / "rules" / "drift.yml")],
         "group_eval_order": list(GROUPS),
         "evaluation_interval": "1m",
-        "tests": [{"name": "agreement", "interval": "1m", "input_series": told, "promql_expr_test": asked}],
+        "tests": [{"name": "agreement", "interval": "1m", "input_series": input_series, "promql_expr_test": tests}],
     }
     file = tmp_path / "agreement.yml"
     file.write_text(yaml.safe_dump(content, width=10_000))
 
-    assert len(asked) > 80
+    assert len(tests) > 80
     promtool("test", "rules", str(file))

@@ -1,4 +1,4 @@
-"""Log records read from the service's file are the records that it would have sent over OTLP, each once."""
+"""Log records read from the file of the service equal those sent over OTLP, without duplicates."""
 
 import logging
 import secrets
@@ -29,7 +29,7 @@ FLUENT = OTEL.parent / "deploy" / "fluent-bit" / "collector.yaml"
 # As the file's first lines call the Collector: what a crash interrupts is read again, not left out.
 OPTIONS = ("--feature-gates=stanza.synchronousLogEmitter",)
 
-# What is read between two notes of the place, at the load of these tests.
+# Lines read between two saves of the position, at the load of these tests.
 A_POLL = 100
 
 # What is not in a line (docs/collector.md): who sent it, the flags of its trace, and when the SDK saw it.
@@ -42,7 +42,7 @@ NOT_IN_A_LINE = {
 
 @dataclass(frozen=True)
 class Stored:
-    """One record as a backend gets it: nanoseconds, body, and everything else by name."""
+    """One record as a backend receives it: time in nanoseconds, body, and all other fields by name."""
 
     at: int
     body: str
@@ -50,12 +50,12 @@ class Stored:
 
     @property
     def known(self) -> dict[str, Any]:
-        """What must be the same on both ways."""
+        """Return the fields that must be the same in both ways."""
         return {"body": self.body} | {k: v for k, v in self.fields.items() if k not in NOT_IN_A_LINE}
 
 
 def stored(sink: Sink) -> list[Stored]:
-    """All records that arrived, those of one body together, without those of OpenTelemetry's own loggers."""
+    """Return all records that arrived, grouped by body, without those of the loggers of OpenTelemetry."""
     apart = ("timeUnixNano", "body", "attributes", "resource")
     records = [
         Stored(
@@ -70,13 +70,13 @@ def stored(sink: Sink) -> list[Stored]:
 
 
 def of_traces(records: list[Stored]) -> list[Stored]:
-    """The records of requests."""
+    """Return the records of requests."""
     return [record for record in records if record.fields.get("traceId")]
 
 
 @dataclass(frozen=True)
 class BothWays:
-    """The same records, over OTLP and from the file."""
+    """The same records over OTLP and from the file."""
 
     otlp: list[Stored]
     file: list[Stored]
@@ -84,13 +84,13 @@ class BothWays:
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-    """The bundle and what its service needs."""
+    """Build the bundle and return the environment of its service."""
     return pack_toy(tmp_path_factory.mktemp("toy"))
 
 
 @pytest.fixture(scope="module")
 def both(toy: tuple[Path, dict[str, str]], tmp_path_factory: pytest.TempPathFactory) -> BothWays:
-    """One service that sends its records over OTLP and writes them to a file, which a second Collector reads."""
+    """Run one service that sends its records over OTLP and writes them to a file, which a second Collector reads."""
     folder = tmp_path_factory.mktemp("both")
     bundle, needs = toy
     with ExitStack() as stack:
@@ -124,14 +124,14 @@ def both(toy: tuple[Path, dict[str, str]], tmp_path_factory: pytest.TempPathFact
 
 @contextmanager
 def serving(bundle: Path, environment: Mapping[str, str]) -> Iterator[str]:
-    """A service until everything it has to say is sent and written."""
+    """Run a service. When the block ends, all of its records have been sent and written."""
     with running_service(bundle, **environment) as (process, url):
         yield url
         process.stop()
 
 
-def test_the_records_are_the_same(both: BothWays) -> None:
-    """Time, body, severity, scope, trace, span and every attribute are what they are over OTLP."""
+def test_records_equal_those_over_otlp(both: BothWays) -> None:
+    """Time, body, severity, scope, trace, span and every attribute are the same."""
     otlp, file = of_traces(both.otlp), of_traces(both.file)
 
     assert len(otlp) > 15
@@ -146,8 +146,8 @@ def test_the_records_are_the_same(both: BothWays) -> None:
     assert all(abs(sent.at - read.at) < 2000 for sent, read in zip(otlp, file, strict=True))  # rounded to microseconds
 
 
-def test_the_audit_record_keeps_its_map_and_its_name(both: BothWays) -> None:
-    """Inputs arrive as a map, with their values, under the event's name."""
+def test_the_prediction_log_record_keeps_its_map_and_its_event_name(both: BothWays) -> None:
+    """Features arrive as a map with their values."""
     audits = [r.fields for r in both.file if r.fields.get("eventName") == "ml.prediction"]
 
     assert len(audits) == 5
@@ -156,8 +156,8 @@ def test_the_audit_record_keeps_its_map_and_its_name(both: BothWays) -> None:
     assert {a["scope"] for a in audits} == {"modeltrace.prediction"}
 
 
-def test_an_exception_is_taken_apart(both: BothWays) -> None:
-    """Type, message over several lines and stack trace have the names of the semantic conventions."""
+def test_an_exception_is_parsed_into_attributes(both: BothWays) -> None:
+    """Type, multi-line message and stack trace have the names of the semantic conventions."""
     (failed,) = [r.fields for r in both.file if "exception.type" in r.fields]
 
     assert failed["severityText"] == "ERROR"
@@ -168,18 +168,18 @@ def test_an_exception_is_taken_apart(both: BothWays) -> None:
 
 @pytest.fixture
 def sink(tmp_path: Path) -> Iterator[Sink]:
-    """What stands for the backends."""
+    """Run a receiver in place of the backends."""
     with running_sink(tmp_path / "sink") as sink:
         yield sink
 
 
 def collector_of(sink: Sink, file: Path, data: Path) -> Collector:
-    """A Collector that reads the file and sends to the sink; not started."""
+    """Return a Collector that reads the file and sends to the receiver. It is not started."""
     return Collector([BASE, FILELOG], data, {**sink.backends, "MODELTRACE_LOG_FILE": str(file)}, OPTIONS)
 
 
 def predictions(sink: Sink) -> list[tuple[str, str]]:
-    """Each audit record that arrived, as its prediction's ID and the moment at which its line was read."""
+    """Return each prediction log record that arrived: the prediction ID and the time at which its line was read."""
     return [
         (item["attributes"]["ml.prediction.id"], item["observedTimeUnixNano"])
         for item in sink.items("logs")
@@ -191,11 +191,10 @@ def predictions(sink: Sink) -> list[tuple[str, str]]:
 def test_restarts_and_rotation_lose_nothing(
     end: signal.Signals, toy: tuple[Path, dict[str, str]], sink: Sink, tmp_path: Path
 ) -> None:
-    """Under load, with a file that rotates all the time, the Collector is ended and started again, three times.
+    """Under load and with constant rotation, the Collector is stopped and started again three times.
 
-    Every prediction that was answered has its record. After a stop in good order no line is read again; after a crash,
-    those are whose place was not yet noted. What an exporter had on its way when it was ended, it sends again, word for
-    word: that is one record to Loki.
+    Every answered prediction has its record. After an orderly stop no line is read again. After a crash, the lines
+    after the last saved position are read again. A batch in flight is sent again unchanged; Loki deduplicates it.
     """
     bundle, needs = toy
     file = tmp_path / "logs" / "service.log"
@@ -220,25 +219,25 @@ def test_restarts_and_rotation_lose_nothing(
             load.wait_for_answers(100)
             collector.start()
         load.wait_for_answers(100)
-    wanted = set(load.prediction_ids)
+    answered = set(load.prediction_ids)
     wait_until(
-        lambda: wanted <= {prediction for prediction, _ in predictions(sink)}, description=f"{len(wanted)} records"
+        lambda: answered <= {prediction for prediction, _ in predictions(sink)}, description=f"{len(answered)} records"
     )
     time.sleep(1)  # what would come twice
     arrived = predictions(sink)
     collector.stop()
 
     rotated = len(list(file.parent.glob("service.log.*")))
-    read_again = len(set(arrived)) - len(wanted)
+    read_again = len(set(arrived)) - len(answered)
     sent_again = len(arrived) - len(set(arrived))
-    print(f"{len(wanted)} predictions, {rotated} rotated files, {read_again} read again, {sent_again} sent again")  # noqa: T201
+    print(f"{len(answered)} predictions, {rotated} rotated files, {read_again} read again, {sent_again} sent again")  # noqa: T201
     assert rotated > 3
-    assert {prediction for prediction, _ in arrived} == wanted
+    assert {prediction for prediction, _ in arrived} == answered
     assert read_again <= (0 if end == signal.SIGTERM else 3 * A_POLL)
 
 
 def test_lines_written_before_the_first_start_are_read(sink: Sink, tmp_path: Path) -> None:
-    """A file that is older than the Collector is read from its beginning, with those that it rotated from."""
+    """A file that is older than the Collector is read from its beginning, together with its rotated files."""
     file = tmp_path / "service.log"
     line = '{{"level":"INFO","logger":"a","message":"{}","timestamp":"2026-11-24T15:31:54.315916+00:00"}}\n'
     file.write_text(line.format("new"))
@@ -252,8 +251,8 @@ def test_lines_written_before_the_first_start_are_read(sink: Sink, tmp_path: Pat
     assert {item["body"]["stringValue"] for item in sink.items("logs")} == {"old", "new"}
 
 
-def test_a_line_that_is_not_json_is_kept_as_it_is(sink: Sink, tmp_path: Path) -> None:
-    """What is not a record of the service is a record with the line as its body; half a line waits for its end."""
+def test_a_line_that_is_not_json_is_the_body_of_a_record(sink: Sink, tmp_path: Path) -> None:
+    """Other lines become records with the line as body; an incomplete line waits for its end."""
     file = tmp_path / "service.log"
     file.write_text('not json\n{"level":"INFO","logger":"a","mess')
     collector = collector_of(sink, file, tmp_path / "collector")
@@ -269,8 +268,8 @@ def test_a_line_that_is_not_json_is_kept_as_it_is(sink: Sink, tmp_path: Path) ->
     assert [item["body"]["stringValue"] for item in sink.items("logs")] == ["not json", "whole"]
 
 
-def test_logs_over_otlp_are_refused(sink: Sink, tmp_path: Path) -> None:
-    """A service that still sends its logs is told so: nothing can arrive both ways."""
+def test_logs_over_otlp_are_rejected(sink: Sink, tmp_path: Path) -> None:
+    """A service that still sends its logs over OTLP gets an error, so no record arrives twice."""
     collector = collector_of(sink, tmp_path / "service.log", tmp_path / "collector")
     collector.start()
 
@@ -282,9 +281,9 @@ def test_logs_over_otlp_are_refused(sink: Sink, tmp_path: Path) -> None:
 
 
 def forward(port: int, lines: list[str]) -> bytes:
-    """Hand lines over as Fluent Bit does: one message of the Forward protocol, acknowledged; the answer.
+    """Send lines as Fluent Bit does: one acknowledged message of the Forward protocol. Return the response.
 
-    Source: Fluentd's Forward Protocol Specification v1, "Forward Mode"; MessagePack written by hand.
+    Source: Fluentd's Forward Protocol Specification v1, "Forward Mode"; MessagePack encoded by hand.
     """
 
     def text(value: str) -> bytes:
@@ -300,9 +299,9 @@ def forward(port: int, lines: list[str]) -> bytes:
         return connection.recv(1000)
 
 
-def test_lines_from_fluent_bit_are_the_same_records(sink: Sink, tmp_path: Path) -> None:
-    """What Fluent Bit hands over, and what is read from the file, differ in the scope alone, which is an attribute."""
-    log = logging.Logger("a.logger")  # noqa: LOG001  one of its own, so that no other is changed
+def test_records_from_fluent_bit_equal_those_from_the_file(sink: Sink, tmp_path: Path) -> None:
+    """They differ only in the scope, which is an attribute."""
+    log = logging.Logger("a.logger")  # noqa: LOG001  a separate logger, so that no other is changed
     file = tmp_path / "service.log"
     handler = logging.FileHandler(file)
     handler.setFormatter(

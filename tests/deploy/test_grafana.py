@@ -1,4 +1,4 @@
-"""What Grafana is given is checked without a Grafana: the dashboards, the data sources, and the ways between them."""
+"""The provisioning of Grafana without a Grafana: dashboards, data sources and the links between them."""
 
 import json
 import re
@@ -29,46 +29,46 @@ BUILT_IN = {"__rate_interval", "__auto", "__from", "__to"}
 
 
 def provisioned(kind: str) -> dict[str, Any]:
-    """A provisioning file."""
+    """Read a provisioning file."""
     (path,) = (GRAFANA / "provisioning" / kind).iterdir()
-    found: dict[str, Any] = yaml.safe_load(path.read_text())
-    return found
+    content: dict[str, Any] = yaml.safe_load(path.read_text())
+    return content
 
 
 def sources() -> dict[str, dict[str, Any]]:
-    """The data sources by UID."""
+    """Return the data sources by UID."""
     return {source["uid"]: source for source in provisioned("datasources")["datasources"]}
 
 
 def container() -> dict[str, Any]:
-    """Grafana in docker-compose.yml."""
-    found: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["grafana"]
-    return found
+    """Return the Grafana service of docker-compose.yml."""
+    service: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["grafana"]
+    return service
 
 
 def variables(text: str) -> set[str]:
-    """The names of the variables in a text."""
+    """Return the names of the variables in a text."""
     return {braced or bare for braced, bare in re.findall(r"\$(?:\{([\w.]+)\}|([A-Za-z_]\w*))", text)}
 
 
 def everywhere(inside: Any, name: str) -> list[Any]:
-    """Everything that stands under a name, however deep."""
+    """Return all values of a key, at any depth."""
     if isinstance(inside, dict):
         here = [value for key, value in inside.items() if key == name]
-        return here + [found for value in inside.values() for found in everywhere(value, name)]
+        return here + [match for value in inside.values() for match in everywhere(value, name)]
     if isinstance(inside, list):
-        return [found for value in inside for found in everywhere(value, name)]
+        return [match for value in inside for match in everywhere(value, name)]
     return []
 
 
-def test_the_dashboards_are_what_the_code_makes() -> None:
-    """What is committed is what `./dev dashboards` writes, file by file."""
+def test_committed_dashboards_equal_the_generated_ones() -> None:
+    """The committed files are what `./dev dashboards` writes."""
     assert {path.name: path.read_text(encoding="utf-8") for path in FOLDER.iterdir()} == render_all()
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_a_dashboard_fits_the_types_of_grafanas_sdk(name: str) -> None:
-    """Read into the types and written again, it is the same: nothing in it is unknown to them."""
+def test_a_dashboard_matches_the_types_of_the_grafana_sdk(name: str) -> None:
+    """Decoding and encoding with the types does not change it, so it has no unknown field."""
     register_default_plugins()
     dashboard = DASHBOARDS[name]
 
@@ -76,23 +76,27 @@ def test_a_dashboard_fits_the_types_of_grafanas_sdk(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_panels_lie_side_by_side(name: str) -> None:
-    """Each has an ID of its own and a place of its own, and every line of panels is filled."""
+def test_panels_do_not_overlap_and_fill_each_row(name: str) -> None:
+    """Each panel has a unique ID, and each row has the full width."""
     panels = DASHBOARDS[name]["panels"]
     cells = [
-        {(x, y) for x in range(place["x"], place["x"] + place["w"]) for y in range(place["y"], place["y"] + place["h"])}
-        for place in (panel["gridPos"] for panel in panels)
+        {
+            (x, y)
+            for x in range(position["x"], position["x"] + position["w"])
+            for y in range(position["y"], position["y"] + position["h"])
+        }
+        for position in (panel["gridPos"] for panel in panels)
     ]
 
     assert len({panel["id"] for panel in panels}) == len(panels)
-    assert not any(one & other for one, other in combinations(cells, 2))
+    assert not any(first & second for first, second in combinations(cells, 2))
     taken = set().union(*cells)
     assert taken == {(x, y) for x in range(24) for y in range(max(y for _, y in taken) + 1)}
 
 
 @pytest.mark.parametrize("panel", PANELS)
-def test_a_panel_says_what_it_shows(panel: dict[str, Any]) -> None:
-    """It has a title, a description in sentences, queries with names of their own, and a unit for what it draws."""
+def test_a_panel_has_title_description_and_unit(panel: dict[str, Any]) -> None:
+    """It has a title, a description in sentences, uniquely named queries, and a unit."""
     assert panel["title"]
     assert panel["description"].endswith(".")
     names = [target["refId"] for target in panel["targets"]]
@@ -112,7 +116,7 @@ def test_a_panel_says_what_it_shows(panel: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", DASHBOARDS)
 def test_variables_are_defined(name: str) -> None:
-    """Queries and links use the dashboard's own variables and Grafana's."""
+    """Queries and links use only variables of the dashboard and of Grafana."""
     dashboard = DASHBOARDS[name]
     own = {variable["name"] for variable in dashboard["templating"]["list"]}
     texts = [text for key in ("expr", "service", "query", "url") for text in everywhere(dashboard, key)]
@@ -125,7 +129,7 @@ def test_variables_are_defined(name: str) -> None:
 
 @pytest.mark.parametrize("name", DASHBOARDS)
 def test_every_data_source_exists(name: str) -> None:
-    """Panels, queries and variables name a data source that is provisioned, by its UID and type."""
+    """Panels, queries and variables refer to provisioned data sources by UID and type."""
     known = {(source["type"], source["uid"]) for source in sources().values()}
     links = [json.loads(unquote(url.partition("panes=")[2])) for url in explore_links(DASHBOARDS[name])]
 
@@ -138,13 +142,13 @@ def test_every_data_source_exists(name: str) -> None:
 
 
 def explore_links(dashboard: dict[str, Any]) -> list[str]:
-    """The addresses in a dashboard that lead into Explore."""
+    """Return the URLs of a dashboard that lead to Explore."""
     return [url for url in everywhere(dashboard, "url") if url.startswith("/explore")]
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_dashboards_lead_to_each_other(name: str) -> None:
-    """With the same time and service, and to nothing that does not exist."""
+def test_dashboards_link_to_each_other(name: str) -> None:
+    """Links keep time range and service, and lead to existing dashboards."""
     links = [link for link in DASHBOARDS[name]["links"] if link["url"].startswith("/d/")]
 
     others = {dashboard["uid"] for other, dashboard in DASHBOARDS.items() if other != name}
@@ -152,7 +156,7 @@ def test_dashboards_lead_to_each_other(name: str) -> None:
     assert all(link["keepTime"] and link["includeVars"] for link in links)
 
 
-def test_data_sources_lead_to_each_other() -> None:
+def test_data_sources_link_to_each_other() -> None:
     """Exemplar to trace, record to trace, trace to records, trace to metrics."""
     known = sources()
     (exemplar,) = known["prometheus"]["jsonData"]["exemplarTraceIdDestinations"]
@@ -169,23 +173,23 @@ def test_data_sources_lead_to_each_other() -> None:
 @pytest.mark.parametrize(
     ("label", "taken"), [("trace_id", True), ("parent_trace_id", False), ("trace_id_of_feedback", False)]
 )
-def test_the_derived_field_takes_the_trace_id_alone(label: str, *, taken: bool) -> None:
-    """Grafana looks for the expression anywhere in a label's name."""
+def test_the_derived_field_matches_only_the_trace_id(label: str, *, taken: bool) -> None:
+    """Grafana searches the expression anywhere in the name of a label."""
     (field,) = sources()["loki"]["jsonData"]["derivedFields"]
 
     assert bool(re.search(interpolated(field["matcherRegex"], {}), label)) is taken
 
 
 def interpolated(text: str, environment: dict[str, str]) -> str:
-    """A value as Grafana reads it from a provisioning file: $$ is a dollar, a variable its value, without default."""
+    """Return a value as Grafana reads it: $$ is a dollar, a variable is its value, and there are no defaults."""
     return "$".join(
-        re.sub(r"\$(?:\{(\w+)\}|(\w+))", lambda found: environment[found[1] or found[2]], part)
+        re.sub(r"\$(?:\{(\w+)\}|(\w+))", lambda match: environment[match[1] or match[2]], part)
         for part in text.split("$$")
     )
 
 
 def test_addresses_come_from_the_environment() -> None:
-    """Grafana knows no defaults, so docker-compose.yml sets each, to the part of that name and its port."""
+    """Grafana has no defaults, so docker-compose.yml sets each variable to the component of that name and its port."""
     environment = {
         name: re.sub(r"\$\{\w+:-(.*)\}", r"\1", str(value)) for name, value in container()["environment"].items()
     }
@@ -201,14 +205,14 @@ def test_addresses_come_from_the_environment() -> None:
 
 
 def test_no_other_variable_is_replaced() -> None:
-    """What is left for the browser is written with $$: read by Grafana, nothing in it is missing."""
+    """Variables for the browser are written with $$, so Grafana does not replace them while reading."""
     for source in sources().values():
         for text in [*everywhere(source["jsonData"], "query"), *everywhere(source["jsonData"], "url")]:
             assert variables(interpolated(text, {})) <= {"__value.raw", "__trace.traceId", "__span.name", "__tags"}
 
 
-def test_files_are_where_grafana_looks() -> None:
-    """docker-compose.yml mounts the folders that the provisioning names."""
+def test_provisioned_folders_are_mounted() -> None:
+    """docker-compose.yml mounts the folders in the provisioning files."""
     mounts = dict(volume.split(":")[:2] for volume in container()["volumes"])
     (provider,) = provisioned("dashboards")["providers"]
 

@@ -1,4 +1,4 @@
-"""Log records are not lost on their way out of the Collector: to a receiver that stands for Loki, or to a file."""
+"""The Collector does not lose log records on their way to Loki (a receiver in its place) or to a file."""
 
 import gzip
 import resource
@@ -29,13 +29,13 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 @pytest.fixture(scope="module")
 def sink(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sink]:
-    """What stands for the other backends."""
+    """Run a receiver in place of the other backends."""
     with running_sink(tmp_path_factory.mktemp("sink")) as sink:
         yield sink
 
 
 def records(numbers: Iterable[int], padding: str = "") -> dict[str, Any]:
-    """A request with a record a number."""
+    """Build a request with one record per number."""
     resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "numbered"}}]}
     logs = [
         {
@@ -59,22 +59,22 @@ def records(numbers: Iterable[int], padding: str = "") -> dict[str, Any]:
 
 
 def send(collector: Collector, *numbers: int, padding: str = "") -> int:
-    """Send records in one request; the status of the answer."""
+    """Send records in one request and return the status of the response."""
     return httpx.post(f"{collector.http}/v1/logs", json=records(numbers, padding), timeout=30).status_code
 
 
 def in_file(collector: Collector) -> FileLogs:
-    """What the Collector has written."""
+    """Return what the Collector has written."""
     return FileLogs(collector.data / "storage" / "logs" / "records.jsonl")
 
 
 def numbers_in(file: FileLogs) -> Counter[int]:
-    """How often each number stands in the file."""
+    """Count each number in the file."""
     return Counter(record["attributes"]["number"] for record in file.records(TRACE))
 
 
 def numbers_at(endpoint: OtlpEndpoint) -> Counter[int]:
-    """How often each number was taken by an endpoint."""
+    """Count each number that an endpoint received."""
     requests = [ExportLogsServiceRequest.FromString(gzip.decompress(body)) for body in endpoint.accepted]
     return Counter(
         int(log.body.string_value)
@@ -85,8 +85,8 @@ def numbers_at(endpoint: OtlpEndpoint) -> Counter[int]:
     )
 
 
-def test_while_loki_is_away_its_records_wait_on_disk(sink: Sink, tmp_path: Path) -> None:
-    """Nobody listens, the Collector is killed, then Loki is not ready yet: each record arrives, and arrives once."""
+def test_records_wait_on_disk_while_loki_is_unavailable(sink: Sink, tmp_path: Path) -> None:
+    """Loki is unreachable, the Collector is killed, and Loki is not ready: each record arrives exactly once."""
     port, everything = free_port(), range(200)
     environment = {**sink.backends, "LOKI_OTLP_ENDPOINT": f"http://127.0.0.1:{port}/otlp"}
     with running_collector(BASE, data=tmp_path, **environment) as collector:
@@ -107,8 +107,8 @@ def test_while_loki_is_away_its_records_wait_on_disk(sink: Sink, tmp_path: Path)
     assert {sent.path for sent in loki.requests} == {"/otlp/v1/logs"}
 
 
-def test_the_file_has_what_was_sent(sink: Sink, tmp_path: Path) -> None:
-    """Times, IDs, names and types are those of the record; a secret is not, and only the user may look."""
+def test_the_file_contains_the_records_without_secrets(sink: Sink, tmp_path: Path) -> None:
+    """Times, IDs, names and types are kept, secrets are removed, and only the user can read the file."""
     with running_collector(BASE, LOG_FILE, data=tmp_path, **sink.backends) as collector:
         assert send(collector, 7) == 200
         file = in_file(collector)
@@ -129,8 +129,8 @@ def test_the_file_has_what_was_sent(sink: Sink, tmp_path: Path) -> None:
     assert file.path.parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_killed_collector_keeps_in_the_file_what_it_acknowledged(sink: Sink, tmp_path: Path) -> None:
-    """SIGKILL three times under load: a record that was acknowledged is in the file once."""
+def test_acknowledged_records_survive_a_kill_of_the_collector(sink: Sink, tmp_path: Path) -> None:
+    """After three SIGKILLs under load each acknowledged record is in the file once."""
     acknowledged: list[int] = []
     over = Event()
 
@@ -162,8 +162,8 @@ def test_a_killed_collector_keeps_in_the_file_what_it_acknowledged(sink: Sink, t
     assert {number: stored[number] for number in acknowledged if stored[number] != 1} == {}
 
 
-def test_what_cannot_be_written_is_refused(sink: Sink, tmp_path: Path) -> None:
-    """The sender is told to come again, the failure is counted, and the same record is taken once there is room."""
+def test_records_that_cannot_be_written_are_rejected(sink: Sink, tmp_path: Path) -> None:
+    """The sender is told to retry, the failure is counted, and the record is accepted once there is space."""
     with running_collector(BASE, LOG_FILE, data=tmp_path, **sink.backends) as collector:
         assert collector.process is not None
         assert send(collector, 0) == 200
@@ -181,8 +181,8 @@ def test_what_cannot_be_written_is_refused(sink: Sink, tmp_path: Path) -> None:
         assert len(LogFile(file.path)._read_records(TRACE)) == 2  # half a line stands before the second record
 
 
-def test_a_file_that_was_rotated_is_still_searched(sink: Sink, tmp_path: Path) -> None:
-    """Files of 1 MB: each record is found, whichever of them it is in."""
+def test_rotated_files_are_searched(sink: Sink, tmp_path: Path) -> None:
+    """With files of 1 MB, each record is found in whichever file it is."""
     small = tmp_path / "small.yaml"
     small.write_text(yaml.safe_dump({"exporters": {"file/logs": {"rotation": {"max_megabytes": 1}}}}))
     with running_collector(BASE, LOG_FILE, small, data=tmp_path / "data", **sink.backends) as collector:
@@ -195,8 +195,8 @@ def test_a_file_that_was_rotated_is_still_searched(sink: Sink, tmp_path: Path) -
         assert seen == [LogRecordRef("a.logger", "a.number")] * 35
 
 
-def test_beside_a_vendor_the_file_gets_everything(sink: Sink, tmp_path: Path) -> None:
-    """otel/vendors/and-local.yaml brings the file back as it brings Loki back."""
+def test_and_local_restores_the_file_next_to_a_vendor(sink: Sink, tmp_path: Path) -> None:
+    """otel/vendors/and-local.yaml restores the file, as it restores Loki."""
     with otlp_http() as vendor:
         configs = (LOG_FILE, OTEL / "vendors" / "otlp.yaml", OTEL / "vendors" / "and-local.yaml")
         environment = {
@@ -214,5 +214,5 @@ def test_beside_a_vendor_the_file_gets_everything(sink: Sink, tmp_path: Path) ->
 
 
 def unpacked(body: bytes) -> bytes:
-    """A request's bytes, whether or not they were compressed."""
+    """Return the bytes of a request, decompressed if necessary."""
     return gzip.decompress(body) if body.startswith(b"\x1f\x8b") else body

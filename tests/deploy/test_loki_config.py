@@ -1,4 +1,4 @@
-"""What the project asks of Loki is checked without a Loki: its configuration, and every LogQL query.
+"""The configuration of Loki and every LogQL query, checked without a Loki.
 
 Tests with the marker `loki` run the queries against a real one.
 """
@@ -31,88 +31,93 @@ OF_A_RECORD = {"trace_id", "span_id", "severity_text", "severity_number", "scope
 
 
 def underscored(name: str) -> str:
-    """An attribute's name as Loki has it."""
+    """Return the name of an attribute in Loki."""
     return name.replace(".", "_")
 
 
 def known_fields() -> set[str]:
-    """What a record in Loki may be filtered by."""
+    """Return the fields by which records in Loki can be filtered."""
     attributes = {v for k, v in vars(names).items() if k.isupper() and isinstance(v, str)}
     resource = build_resource("modeltrace", "1", workers=1).attributes
     return OF_A_RECORD | {underscored(name) for name in (*attributes, *resource)}
 
 
 def index_labels() -> set[str]:
-    """What a stream in Loki may be selected by."""
+    """Return the labels by which streams in Loki can be selected."""
     (action,) = LIMITS["otlp_config"]["resource_attributes"]["attributes_config"]
     assert action["action"] == "index_label"
     return {underscored(name) for name in action["attributes"]}
 
 
 def strings(inside: Any) -> list[str]:
-    """Every text in a document."""
+    """Return every text in a document."""
     if isinstance(inside, dict):
         inside = list(inside.values())
     if isinstance(inside, list):
-        return [text for one in inside for text in strings(one)]
+        return [text for value in inside for text in strings(value)]
     return [inside] if isinstance(inside, str) else []
 
 
 def of_loki(inside: Any) -> list[str]:
-    """Every query of a Loki data source, however deep it stands; Explore's links have theirs in the address."""
-    found: list[str] = []
+    """Return every query of a Loki data source at any depth, including those in links to Explore."""
+    expressions: list[str] = []
     if isinstance(inside, dict):
         if isinstance(source := inside.get("datasource"), dict) and source["type"] == "loki" and "expr" in inside:
-            found.append(inside["expr"])
+            expressions.append(inside["expr"])
         for key, value in inside.items():
             panes = value.partition("panes=")[2] if key == "url" and isinstance(value, str) else ""
-            found += of_loki(json.loads(unquote(panes)) if panes else value)
+            expressions += of_loki(json.loads(unquote(panes)) if panes else value)
     if isinstance(inside, list):
-        found += [query for one in inside for query in of_loki(one)]
-    return found
+        expressions += [query for value in inside for query in of_loki(value)]
+    return expressions
 
 
 def queries() -> dict[str, str]:
-    """Every LogQL query that the project has, once; the value says where it stands."""
-    found = {doctors_query("0" * 32): "modeltrace doctor"}
+    """Return every LogQL query of the project with its location."""
+    locations = {doctors_query("0" * 32): "modeltrace doctor"}
     for path in sorted(GRAFANA.glob("dashboards/*.json")):
-        found |= dict.fromkeys(of_loki(json.loads(path.read_text())), path.name)
+        locations |= dict.fromkeys(of_loki(json.loads(path.read_text())), path.name)
     sources = yaml.safe_load((GRAFANA / "provisioning/datasources/datasources.yaml").read_text())["datasources"]
     (back,) = (s["jsonData"]["tracesToLogsV2"]["query"] for s in sources if s["type"] == "jaeger")
-    found[back.replace("$$", "$")] = "datasources.yaml"
-    # Documentation shows whole queries, and filters to be added to one.
+    locations[back.replace("$$", "$")] = "datasources.yaml"
+    # The documentation contains complete queries, and filters that extend one.
     for path in sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *GRAFANA.glob("*.md")]):
         code = [text.replace("\\|", "|") for text in re.findall(r"`([^`\n]+)`", path.read_text())]
-        found |= {text: path.name for text in code if text.startswith("{service_name")}
-        found |= {
+        locations |= {text: path.name for text in code if text.startswith("{service_name")}
+        locations |= {
             '{service_name="modeltrace"} ' + text: path.name for text in code if re.match(r"\| \w+ ?[=><!]", text)
         }
-    return found
+    return locations
 
 
 def filled(query: str) -> str:
-    """A query with Grafana's variables replaced."""
+    """Replace the Grafana variables of a query."""
     return re.sub(r"\$(?:\{[\w.]+\}|\w+)", "1m", query)
 
 
 @pytest.mark.parametrize("query", queries(), ids=lambda query: f"{queries()[query]}: {query}")
-def test_a_query_asks_for_what_there_is(query: str) -> None:
-    """Streams are selected by indexed labels alone, records by what the service or the Collector gives them."""
+def test_queries_use_existing_labels_and_fields(query: str) -> None:
+    """Streams are selected only by index labels, records by fields that the service or the Collector sets."""
     parsed = parse(filled(query))
 
     assert parsed.labels <= index_labels()
-    inputs = f"{underscored(names.ML_PREDICTION_INPUTS)}_"  # one a feature
+    inputs = f"{underscored(names.ML_PREDICTION_INPUTS)}_"  # one per feature
     assert {name for name in parsed.filters | parsed.groups if not name.startswith(inputs)} <= known_fields()
 
 
 def test_the_queries_are_found() -> None:
-    """Those of the dashboards, their links, the data source, the doctor and the documentation."""
-    assert {place.rpartition(".")[2] for place in queries().values()} == {"json", "yaml", "md", "modeltrace doctor"}
+    """They come from dashboards, links, the data source, the doctor and the documentation."""
+    assert {location.rpartition(".")[2] for location in queries().values()} == {
+        "json",
+        "yaml",
+        "md",
+        "modeltrace doctor",
+    }
     assert len(queries()) >= 10
 
 
-def test_the_reader_understands_and_refuses() -> None:
-    """What is read is what the query says; what is no query is an error, not an empty answer."""
+def test_the_query_parser_accepts_and_rejects() -> None:
+    """It parses valid queries, and an invalid query is an error instead of an empty result."""
     assert parse('{a="1", b=~".+"} | c="x" | d >= 1.5') == Query(frozenset("ab"), frozenset("cd"))
     assert parse('sum by (e) (rate({a="1"} | c!="x" [5m]))') == Query(frozenset("a"), frozenset("c"), frozenset("e"))
     for wrong in ("", "{}", '{a="1"', '{a="1"} | c', '{a="1"} |= "x"', '{a="1"} c="x"', 'rate({a="1"})', '{a.b="1"}'):
@@ -120,8 +125,8 @@ def test_the_reader_understands_and_refuses() -> None:
             parse(wrong)
 
 
-def test_trace_ids_and_attributes_are_stored_beside_the_line() -> None:
-    """Structured metadata needs this schema; only what names a service is an index label."""
+def test_trace_ids_and_attributes_are_structured_metadata() -> None:
+    """Structured metadata needs this schema; only names of a service are index labels."""
     (schema,) = CONFIG["schema_config"]["configs"]
 
     assert LIMITS["allow_structured_metadata"] is True
@@ -131,7 +136,7 @@ def test_trace_ids_and_attributes_are_stored_beside_the_line() -> None:
 
 
 def test_no_record_of_the_service_is_too_large() -> None:
-    """A wide model's audit record has an attribute a feature; the lines of `ml.model` fit Loki's default of 256 KB."""
+    """A wide prediction log record has one attribute per feature; `ml.model` lines fit the default limit of 256 KB."""
     assert LIMITS["max_structured_metadata_entries_count"] >= 10 * 300  # tests/contract puts 300 to a real stack
     assert LIMITS["max_structured_metadata_size"] == "1MB"
     assert LIMITS.get("max_line_size", "256KB") == "256KB"
@@ -140,8 +145,8 @@ def test_no_record_of_the_service_is_too_large() -> None:
     assert CONFIG["server"]["grpc_server_max_recv_msg_size"] >= largest
 
 
-def test_what_waited_through_an_outage_is_taken() -> None:
-    """Records may be as old as retention allows, and arrive faster than the default of 4 MB a second."""
+def test_records_queued_during_an_outage_are_accepted() -> None:
+    """Records may be as old as the retention, and arrive faster than the default of 4 MB/s."""
     assert LIMITS["reject_old_samples_max_age"] == LIMITS["retention_period"]
     assert LIMITS["ingestion_rate_mb"] >= 64
     assert LIMITS["ingestion_burst_size_mb"] >= LIMITS["ingestion_rate_mb"]
@@ -149,13 +154,13 @@ def test_what_waited_through_an_outage_is_taken() -> None:
 
 
 def test_old_records_are_deleted() -> None:
-    """The compactor deletes only where both are set."""
+    """The compactor deletes only if both settings are present."""
     assert CONFIG["compactor"]["retention_enabled"] is True
     assert CONFIG["compactor"]["delete_request_store"] == "filesystem"
 
 
-def test_everything_is_written_below_one_folder_and_nothing_is_reported() -> None:
-    """A container's root can then be read-only; usage statistics are off."""
+def test_data_is_in_one_folder_and_usage_reporting_is_off() -> None:
+    """The root file system of the container can be read-only."""
     folders = [text for text in strings(CONFIG) if "/" in text]
 
     assert len(folders) == 5
@@ -163,22 +168,22 @@ def test_everything_is_written_below_one_folder_and_nothing_is_reported() -> Non
     assert CONFIG["analytics"]["reporting_enabled"] is False
 
 
-def test_addresses_come_from_the_table_of_parts() -> None:
-    """Each variable has a default, which is the port of stack/components.toml, on loopback."""
-    part = read_components().components["loki"]
+def test_addresses_have_defaults_of_the_component_table() -> None:
+    """The default of each variable is the port in stack/components.toml on loopback."""
+    component = read_components().components["loki"]
     variables = dict(VARIABLE.findall((ROOT / "deploy" / "loki" / "loki.yaml").read_text()))
 
-    assert set(variables) == set(part.environment)
+    assert set(variables) == set(component.environment)
     assert variables["LOKI_HOST"] == "127.0.0.1"
     assert (int(variables["LOKI_HTTP_PORT"]), int(variables["LOKI_GRPC_PORT"])) == (
-        part.ports["http"],
-        part.ports["grpc"],
+        component.ports["http"],
+        component.ports["grpc"],
     )
-    assert "-config.expand-env=true" in part.command
+    assert "-config.expand-env=true" in component.command
 
 
 def test_the_collector_sends_to_lokis_otlp_receiver() -> None:
-    """Over HTTP, to the path that Loki serves, without end, from a queue on disk."""
+    """It sends over HTTP to the OTLP path of Loki and retries without end, from a queue on disk."""
     exporter = COLLECTOR["exporters"]["otlp_http/loki"]
 
     assert exporter["endpoint"] == "${env:LOKI_OTLP_ENDPOINT:-http://127.0.0.1:3100/otlp}"

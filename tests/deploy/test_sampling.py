@@ -1,4 +1,4 @@
-"""With otel/sampling.yaml, what matters is kept and a share of the rest; metrics and logs stay complete."""
+"""With otel/sampling.yaml, important traces and a share of the others are kept; metrics and logs stay complete."""
 
 import random
 import secrets
@@ -40,18 +40,18 @@ ALPHA = 1e-6
 
 @dataclass(frozen=True)
 class Sampled:
-    """A stack that samples, and the trace IDs of what was sent through it, by kind."""
+    """A stack with sampling, and the trace IDs of the requests sent through it, by kind."""
 
     ask: RealStack
     metrics: str
     sent: dict[str, list[str]]
 
     def kept(self, kind: str) -> list[str]:
-        """Those of a kind that Jaeger has."""
+        """Return the trace IDs of a kind that Jaeger has."""
         return [trace_id for trace_id in self.sent[kind] if self.ask.spans(trace_id)]
 
     def decided(self, sampled: str) -> int:
-        """How many traces the Collector says that it kept, or not."""
+        """Return the number of kept or dropped traces in the metrics of the Collector."""
         return _decided(self.metrics, sampled)
 
 
@@ -67,7 +67,7 @@ def _decided(metrics: str, sampled: str) -> int:
 
 @pytest.fixture(scope="module")
 def sampled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sampled]:
-    """Requests of every kind, in no order, each with a trace ID of its own."""
+    """Send requests of every kind in mixed order, each with its own trace ID."""
     environment = {"OTELCOL_SAMPLING_WAIT": f"{WAIT}s", "OTELCOL_SAMPLING_PERCENTAGE": str(PERCENTAGE)}
     with ExitStack() as stack:
         real = stack.enter_context(running_stack(collector_configs=[SAMPLING], environment=environment))
@@ -81,7 +81,7 @@ def sampled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sampled]:
 
 
 def send(url: str) -> dict[str, list[str]]:
-    """Send all kinds of requests; the trace IDs, by kind."""
+    """Send all kinds of requests and return the trace IDs by kind."""
     bodies: dict[str, tuple[str, Any, int]] = {
         "ordinary": ("predict", {"features": row(CONFIDENT)}, 200),
         "unsure": ("predict", {"features": row(LOW_CONFIDENCE)}, 200),
@@ -107,38 +107,38 @@ def send(url: str) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("kind", ["unsure", "slow", "broken", "refused", "partly refused", "partly unsure", "pinned"])
-def test_what_matters_is_kept(sampled: Sampled, kind: str) -> None:
-    """Every failed, refused, slow, unsure and pinned request is in Jaeger, and every batch with such a row."""
+def test_important_traces_are_kept(sampled: Sampled, kind: str) -> None:
+    """All failed, rejected, slow, low-confidence and pinned requests are in Jaeger, and batches with such a row."""
     wait_until(lambda: sampled.kept(kind) == sampled.sent[kind], description=f"all that was {kind}")
 
 
-def test_a_kept_trace_is_whole(sampled: Sampled) -> None:
-    """All four spans of a prediction are there."""
+def test_a_kept_trace_is_complete(sampled: Sampled) -> None:
+    """It has all four spans of a prediction."""
     for trace_id in sampled.sent["unsure"]:
         wait_until(lambda trace_id=trace_id: len(sampled.ask.spans(trace_id)) == 4, description="four spans")  # type: ignore[misc]
 
 
-def test_of_the_rest_a_share_is_kept(sampled: Sampled) -> None:
-    """As many as the percentage says, within what chance allows."""
+def test_a_share_of_the_other_traces_is_kept(sampled: Sampled) -> None:
+    """The share equals the configured percentage, within statistical limits."""
     wait_until(lambda: sampled.kept("unsure") == sampled.sent["unsure"], description="what was decided with them")
     lowest, highest = binom.interval(1 - ALPHA, ORDINARY, PERCENTAGE / 100)
 
-    kept = len(sampled.kept("ordinary"))
+    kept_count = len(sampled.kept("ordinary"))
 
-    print(f"{kept} of {ORDINARY} kept at {PERCENTAGE} %")  # noqa: T201
-    assert lowest <= kept <= highest
+    print(f"{kept_count} of {ORDINARY} kept at {PERCENTAGE} %")  # noqa: T201
+    assert lowest <= kept_count <= highest
 
 
-def test_what_was_sampled_away_is_counted(sampled: Sampled) -> None:
-    """The Collector's own metrics say how many traces were kept and how many were not."""
-    kept = sum(len(sampled.kept(kind)) for kind in sampled.sent)
+def test_sampled_and_dropped_traces_are_counted(sampled: Sampled) -> None:
+    """The metrics of the Collector count kept and dropped traces."""
+    kept_count = sum(len(sampled.kept(kind)) for kind in sampled.sent)
     number = sum(len(ids) for ids in sampled.sent.values())
 
-    assert (sampled.decided("true"), sampled.decided("false")) == (kept, number - kept)
+    assert (sampled.decided("true"), sampled.decided("false")) == (kept_count, number - kept_count)
 
 
 def test_span_metrics_count_every_request(sampled: Sampled) -> None:
-    """They are made before anything is sampled away."""
+    """Span metrics are computed before sampling."""
     number = len([trace_id for kind, ids in sampled.sent.items() if "partly" not in kind for trace_id in ids])
     query = "sum(traces_span_metrics_calls_total{span_name='POST /predict'})"
 
@@ -149,16 +149,19 @@ def test_span_metrics_count_every_request(sampled: Sampled) -> None:
     assert counted() == number
 
 
-def test_all_audit_records_are_there(sampled: Sampled) -> None:
-    """Logs are not sampled: a prediction whose trace is gone has its record."""
+def test_all_prediction_log_records_are_stored(sampled: Sampled) -> None:
+    """Logs are not sampled, so a prediction without a trace still has its record."""
     records = {"ordinary": 1, "unsure": 1, "slow": 1, "partly refused": 1, "partly unsure": 2}
     for trace_id, number in [(trace_id, number) for kind, number in records.items() for trace_id in sampled.sent[kind]]:
-        asked = (trace_id, number)
-        wait_until(lambda asked=asked: sampled.ask.prediction_count(asked[0]) == asked[1], description="its records")  # type: ignore[misc]
+        expected = (trace_id, number)
+        wait_until(
+            lambda expected=expected: sampled.ask.prediction_count(expected[0]) == expected[1],
+            description="its records",
+        )  # type: ignore[misc]
 
 
 def test_span_metrics_have_no_exemplars(sampled: Sampled) -> None:
-    """They would be taken before the decision, and most would lead nowhere."""
+    """They would be chosen before the sampling decision, and most would have no trace."""
     now = time.time()
     answer = sampled.ask.client.get(
         f"{sampled.ask.prometheus}/api/v1/query_exemplars",
@@ -169,7 +172,7 @@ def test_span_metrics_have_no_exemplars(sampled: Sampled) -> None:
 
 
 def test_exemplars_of_failed_requests_lead_to_their_trace(sampled: Sampled) -> None:
-    """The service's exemplars prefer failed requests, and those are kept."""
+    """The service prefers failed requests as exemplars, and their traces are kept."""
     failed = {*sampled.sent["broken"], *sampled.sent["refused"]}
     named = {trace_id for trace_id in failed if sampled.ask.exemplars(trace_id)}
 
@@ -188,8 +191,8 @@ def emit(otlp: str, trace_id: str, attributes: dict[str, Any]) -> None:
 
 
 def test_late_spans_follow_the_decision(tmp_path: Path) -> None:
-    """A span that comes after the decision is kept if its trace was. A pinned trace always is."""
-    pinned, other = secrets.token_hex(16), secrets.token_hex(16)
+    """A span after the decision is kept if its trace was kept, or if the trace is pinned."""
+    pinned, ordinary = secrets.token_hex(16), secrets.token_hex(16)
     environment = {"OTELCOL_SAMPLING_WAIT": "1s", "OTELCOL_SAMPLING_PERCENTAGE": "0"}
     with ExitStack() as stack:
         sink = stack.enter_context(running_sink(tmp_path / "sink"))
@@ -197,11 +200,11 @@ def test_late_spans_follow_the_decision(tmp_path: Path) -> None:
             running_collector(BASE, SAMPLING, data=tmp_path / "collector", **sink.backends, **environment)
         )
         emit(collector.http, pinned, {"modeltrace.pin": True})
-        emit(collector.http, other, {"http.response.status_code": 200})
+        emit(collector.http, ordinary, {"http.response.status_code": 200})
         decided = "otelcol_processor_tail_sampling_global_count_traces_sampled"
         wait_until(lambda: collector.metric(decided) == 2, description="both decisions")
 
-        emit(collector.http, other, {"http.response.status_code": 500})
+        emit(collector.http, ordinary, {"http.response.status_code": 500})
         emit(collector.http, pinned, {})
         wait_until(lambda: len(sink.items("traces")) == 2, description="both spans of the pinned trace")
         time.sleep(2)
@@ -211,8 +214,8 @@ def test_late_spans_follow_the_decision(tmp_path: Path) -> None:
         assert collector.metric(early, sampled="true") == collector.metric(early, sampled="false") == 1
 
 
-def test_a_stop_decides_what_waits(tmp_path: Path) -> None:
-    """Traces that wait when the Collector is stopped are decided by what is there of them; none is forgotten."""
+def test_a_stop_decides_the_waiting_traces(tmp_path: Path) -> None:
+    """Traces that wait when the Collector stops are decided with the spans received so far; none is lost."""
     failed = secrets.token_hex(16)
     with running_sink(tmp_path / "sink") as sink:
         collector = Collector([BASE, SAMPLING], tmp_path / "collector", sink.backends)

@@ -1,4 +1,4 @@
-"""One agent, two gateways: all spans of a trace reach the same gateway, which therefore samples by whole traces."""
+"""One agent and two gateways: all spans of a trace reach the same gateway, so it samples complete traces."""
 
 import os
 import secrets
@@ -30,7 +30,7 @@ NAMES = ("gateway-0", "gateway-1")
 
 
 def emit(otlp: str, service: str, trace_ids: list[str], attributes: dict[str, Any]) -> None:
-    """Have a service send one span of each trace, one request a span."""
+    """Send one span of each trace as a service, one request per span."""
     tracers = TracerProvider(resource=Resource({"service.name": service}))
     tracers.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(f"{otlp}/v1/traces")))
     for trace_id in trace_ids:
@@ -42,14 +42,14 @@ def emit(otlp: str, service: str, trace_ids: list[str], attributes: dict[str, An
 
 @dataclass(frozen=True)
 class Tiers:
-    """An agent, the gateways behind it, and what each gateway passed on."""
+    """An agent, the gateways behind it, and what each gateway forwarded."""
 
     agent: Collector
     gateways: dict[str, Collector]
     sinks: dict[str, Sink]
 
     def arrived(self) -> dict[str, set[tuple[str, str]]]:
-        """Trace ID and service of every span that each gateway passed on."""
+        """Return trace ID and service of every span that each gateway forwarded."""
         return {
             name: {(span["traceId"], span["resource"]["service.name"]) for span in sink.items("traces")}
             for name, sink in self.sinks.items()
@@ -63,7 +63,7 @@ class Tiers:
     ]
 )
 def tiers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Tiers]:
-    """One agent and two gateways that sample, over OTLP or through Kafka."""
+    """Run one agent and two sampling gateways, connected by OTLP or by Kafka."""
     kafka = request.param == "kafka"
     topics = {
         "KAFKA_BROKERS": BROKERS,
@@ -105,7 +105,7 @@ def tiers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Tiers]:
                 emit(agent.http, "makes the topics", [secrets.token_hex(16)], {})
 
         def both_work() -> bool:
-            """Whether each gateway has been given spans, and so its part of the work."""
+            """Return whether both gateways have received spans."""
             emit(agent.http, "warms up", [secrets.token_hex(16) for _ in range(8)], {})
             return all(gateway.metric("otelcol_receiver_accepted_spans") for gateway in gateways.values())
 
@@ -113,44 +113,44 @@ def tiers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Tiers]:
         yield Tiers(agent, gateways, sinks)
 
 
-def test_a_trace_is_sampled_by_all_of_its_spans(tiers: Tiers) -> None:
-    """Two services send their spans of the same traces apart; where one failed, both are kept, by one gateway."""
+def test_sampling_considers_all_spans_of_a_trace(tiers: Tiers) -> None:
+    """Two services send spans of the same traces. If one span failed, one gateway keeps both."""
     failed, fine = ([secrets.token_hex(16) for _ in range(TRACES)] for _ in range(2))
     emit(tiers.agent.http, "caller", [*failed, *fine], {"http.response.status_code": 200})
     emit(tiers.agent.http, "model", failed, {"http.response.status_code": 503})
     emit(tiers.agent.http, "model", fine, {"http.response.status_code": 200})
-    wanted = {(trace_id, service) for trace_id in failed for service in ("caller", "model")}
+    expected = {(trace_id, service) for trace_id in failed for service in ("caller", "model")}
 
-    wait_until(lambda: set().union(*tiers.arrived().values()) >= wanted, description="both spans of failed traces")
+    wait_until(lambda: set().union(*tiers.arrived().values()) >= expected, description="both spans of failed traces")
     time.sleep(3)
 
-    one, other = tiers.arrived().values()
-    assert one | other == wanted
-    assert {trace_id for trace_id, _ in one}.isdisjoint(trace_id for trace_id, _ in other)
-    assert min(len(one), len(other)) > TRACES / 2  # each has a good part of the work
+    first, second = tiers.arrived().values()
+    assert first | second == expected
+    assert {trace_id for trace_id, _ in first}.isdisjoint(trace_id for trace_id, _ in second)
+    assert min(len(first), len(second)) > TRACES / 2  # each has a good part of the work
 
 
-def test_each_gateway_counts_under_its_own_name(tiers: Tiers) -> None:
-    """Span metrics of the gateways are series of their own, which add up to all spans."""
+def test_each_gateway_has_its_own_series(tiers: Tiers) -> None:
+    """Span metrics of the gateways are separate series that add up to all spans."""
     trace_ids = [secrets.token_hex(16) for _ in range(TRACES)]
     emit(tiers.agent.http, "counted", trace_ids, {})
 
     def counts() -> dict[str, int]:
-        found: dict[str, int] = {}
+        counts: dict[str, int] = {}
         for name, sink in tiers.sinks.items():
             for metric in sink.items("metrics"):
                 if metric["name"] == "traces.span.metrics.calls" and metric["resource"]["service.name"] == "counted":
                     for point in metric["sum"]["dataPoints"]:
                         assert attributes(point)["collector.instance.id"] == name
-                        found[name] = int(point["asInt"])
-        return found
+                        counts[name] = int(point["asInt"])
+        return counts
 
     wait_until(lambda: sum(counts().values()) == TRACES, description="counts of all spans")
     assert counts().keys() == set(NAMES)
 
 
-def test_a_gateway_that_is_away_costs_no_span(tmp_path: Path) -> None:
-    """What a gateway cannot take waits with the agent, on disk, until it is back; a restart of the agent between."""
+def test_an_unavailable_gateway_loses_no_span(tmp_path: Path) -> None:
+    """Its spans wait on the disk of the agent, even during a restart of the agent."""
     trace_ids = [secrets.token_hex(16) for _ in range(TRACES)]
     with ExitStack() as stack:
         sink = stack.enter_context(running_sink(tmp_path / "sink"))
@@ -171,8 +171,8 @@ def test_a_gateway_that_is_away_costs_no_span(tmp_path: Path) -> None:
         assert {span["traceId"] for span in sink.items("traces")} == set(trace_ids)
 
 
-def test_secrets_are_taken_out_on_the_node(tmp_path: Path) -> None:
-    """The agent redacts: nothing secret travels to a gateway; and it says on which host a span was made."""
+def test_the_agent_redacts_secrets(tmp_path: Path) -> None:
+    """No secret reaches a gateway, and the agent adds the host name to each span."""
     with ExitStack() as stack:
         gateway = stack.enter_context(running_sink(tmp_path / "gateway"))
         environment = {
