@@ -9,8 +9,6 @@ Two more steps force losses: the sidecar is paused for a while, and a service wi
 where nothing listens. Received, dropped and spooled items must add up to the answered predictions.
 """
 
-import argparse
-import json
 import os
 import signal
 import tempfile
@@ -29,6 +27,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.table import Table
 
+from bench.command import format_load_average, make_parser, print_as
 from bench.example import Example, prepare_example
 from bench.load import encode_post, run_load
 from bench.null_receivers import NullReceiver, collector, hub, unreachable
@@ -280,18 +279,16 @@ def print_result(result: dict[str, Any]) -> None:
         lossy_rate = result["min_lossy_rate"][receiver]
         losses = f"losses from {lossy_rate:,} rows/s" if lossy_rate else "no losses at any rate"
         console.print(f"{receiver}: {rate:,} rows/s without loss; {losses}")
-    average = " ".join(f"{number:.1f}" for number in result["load_average"])
-    console.print(f"load average {average}")
+    console.print(f"{format_load_average(result)}")
 
 
 def main() -> None:
     """Parse the arguments, run the bench and print the result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser = make_parser(__doc__)
     parser.add_argument("--seconds", type=float, default=5.0, help="seconds of load per step (default: 5)")
     arguments = parser.parse_args()
     result = run(seconds=arguments.seconds, console=Console(stderr=True))
-    print(json.dumps(result)) if arguments.json else print_result(result)
+    print_as(result, print_result, as_json=arguments.json)
 
 
 if __name__ == "__main__":

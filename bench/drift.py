@@ -11,8 +11,6 @@ Detection: one feature of breast-cancer is shifted or scaled. The bench reports 
 runs, and 95 % of the runs, detect it. Binning: compares KS of bins with KS of values, and PSI of 10 with 100 bins.
 """
 
-import argparse
-import json
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -25,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import ks_2samp
 
+from bench.command import make_parser, print_as
 from bench.drift_monitor import DATASETS, FIXED_PSI, Dataset, DriftMonitor, Floats, draw_windows, load_population
 from modeltrace.monitoring import drift
 from modeltrace.monitoring.reference_metrics import OUTPUTS
@@ -140,36 +139,9 @@ def run_part(name: str, windows: int, runs: int, seed: int) -> dict[Any, Any]:
     return measure_false_alarms(next(data for data in DATASETS if data.name == name), windows, rng)
 
 
-def main() -> None:
-    """Parse the arguments, run the bench and print the result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--windows", type=int, default=1000, help="undrifted windows of each size and data set")
-    parser.add_argument("--runs", type=int, default=100, help="runs of each shift")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    console = Console(stderr=options.json, highlight=False)
-    # Each part has its own random generator, so the result does not depend on the number of processors.
-    with ProcessPoolExecutor() as pool:
-        futures = [pool.submit(run_part, name, options.windows, options.runs, options.seed) for name in PARTS]
-        parts = {}
-        for name, future in zip(PARTS, futures, strict=True):
-            parts[name] = future.result()
-            console.print(f"{name}: done")
-    result = {
-        "windows": options.windows,
-        "false alarms": {data.name: parts[data.name] for data in DATASETS},
-        "detection": parts["detection"],
-        "binning": parts["binning"],
-    }
-    if options.json:
-        print(json.dumps(result, indent=2))
-        return
-    print_result(console, result)
-
-
-def print_result(console: Console, result: dict[str, Any]) -> None:
+def print_result(result: dict[str, Any]) -> None:
     """Print the result as tables."""
+    console = Console(highlight=False)
     table = Table("data", "rows", "alarms", "PSI above 0.1", "by statistic", title="windows without drift")
     for name, sizes in result["false alarms"].items():
         for size, shares in sizes.items():
@@ -184,6 +156,30 @@ def print_result(console: Console, result: dict[str, Any]) -> None:
     for name, figures in result["binning"].items():
         table.add_row(name, *(f"{value:.3f}" for value in figures.values()))
     console.print(table)
+
+
+def main() -> None:
+    """Parse the arguments, run the bench and print the result."""
+    parser = make_parser(__doc__)
+    parser.add_argument("--windows", type=int, default=1000, help="undrifted windows of each size and data set")
+    parser.add_argument("--runs", type=int, default=100, help="runs of each shift")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    console = Console(stderr=True, highlight=False)
+    # Each part has its own random generator, so the result does not depend on the number of processors.
+    with ProcessPoolExecutor() as pool:
+        futures = [pool.submit(run_part, name, options.windows, options.runs, options.seed) for name in PARTS]
+        parts = {}
+        for name, future in zip(PARTS, futures, strict=True):
+            parts[name] = future.result()
+            console.print(f"{name}: done")
+    result = {
+        "windows": options.windows,
+        "false alarms": {data.name: parts[data.name] for data in DATASETS},
+        "detection": parts["detection"],
+        "binning": parts["binning"],
+    }
+    print_as(result, print_result, as_json=options.json)
 
 
 if __name__ == "__main__":

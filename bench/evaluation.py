@@ -8,7 +8,6 @@ the longest time that another thread of the process waited for the interpreter: 
 `--store` takes the URL of a PostgreSQL database, which will be filled. The default is SQLite in a temporary folder.
 """
 
-import argparse
 import json
 import random
 import resource
@@ -24,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import accuracy_score, brier_score_loss, precision_recall_fscore_support
 
+from bench.command import make_parser, print_as
 from modeltrace.evaluation.evaluate import evaluate
 from modeltrace.store.rows import Row, StoredLabel, to_json
 from modeltrace.store.selection import Selection
@@ -173,15 +173,14 @@ def print_result(result: dict[str, Any]) -> None:
 
 def main() -> None:
     """Parse the arguments, run the bench and print the result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser = make_parser(__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000, help="predictions in the store (default: 1,000,000)")
     parser.add_argument("--store", help="URL of a PostgreSQL database; existing rows are kept")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         store_url = arguments.store or str(Path(folder) / "predictions.db")
         result = run(store_url, arguments.rows, Console(stderr=True))
-    print(json.dumps(result)) if arguments.json else print_result(result)
+    print_as(result, print_result, as_json=arguments.json)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,6 @@ The challenger is a second version in the same process. It either gets half of t
 again as a shadow. Only answered rows count, so the CPU time of a shadow is part of the row that it shadows.
 """
 
-import argparse
-import json
 import os
 import tempfile
 import time
@@ -39,6 +37,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from bench.command import format_load_average, make_parser, print_as
 from bench.load import LoadResult, encode_post, run_load
 from bench.processes import available_cores
 from bench.receiver import Receiver, start_receiver
@@ -264,17 +263,15 @@ def print_result(result: dict[str, Any]) -> None:
         console.print(
             f"[red]void except for CPU time, because the other core was saturated:[/red] {', '.join(result['void'])}"
         )
-    average = " ".join(f"{number:.1f}" for number in result["load_average"])
     console.print(
         f"ratio {result['ratio']}, of CPU {result['cpu_ratio']} (all / none at the defaults, median of "
-        f"{result['rounds']} rounds; {result['receiver']}; load average {average})"
+        f"{result['rounds']} rounds; {result['receiver']}; {format_load_average(result)})"
     )
 
 
 def main() -> None:
     """Parse the arguments, run the bench and print the result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser = make_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=2, help="interleaved rounds (default: 2)")
     parser.add_argument("--seconds", type=float, default=3.0, help="seconds per run (default: 3)")
     parser.add_argument(
@@ -283,7 +280,7 @@ def main() -> None:
     arguments = parser.parse_args()
     axes = arguments.only or list(AXES)
     result = run(axes, rounds=arguments.rounds, seconds=arguments.seconds, console=Console(stderr=True))
-    print(json.dumps(result)) if arguments.json else print_result(result)
+    print_as(result, print_result, as_json=arguments.json)
 
 
 if __name__ == "__main__":

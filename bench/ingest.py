@@ -6,14 +6,13 @@ only parses the same bytes, so it shows the cost of storage. `visibility_latency
 sent until the JSON API returns the trace.
 """
 
-import argparse
-import json
 import os
 import tempfile
 import time
 import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -23,7 +22,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from rich.console import Console
 
-from bench.processes import free_port, run_module
+from bench.command import make_parser, print_as
+from bench.hub import run_hub
 
 ITEMS_PER_REQUEST = 512
 SENDERS = 4
@@ -103,16 +103,12 @@ def measure_parse_rate(bodies: Sequence[bytes]) -> float:
 
 def run(batches: int) -> dict[str, Any]:
     """Send both signals to a new hub."""
-    page, http = free_port(), free_port()
-    hub, otlp = f"http://127.0.0.1:{page}", f"http://127.0.0.1:{http}"
     trace_bodies = [encode_spans(i)[0] for i in range(batches)]
     log_bodies = [encode_log_records(i)[0] for i in range(batches)]
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = ["modeltrace_hub", "--data", folder, "--port", str(page), "--http-port", str(http)]
-        with run_module([*arguments, "--grpc-port", str(free_port())], ready_url=f"{hub}/healthz"):
-            span_rate = batches * ITEMS_PER_REQUEST / send_requests(f"{otlp}/v1/traces", trace_bodies)
-            log_rate = batches * ITEMS_PER_REQUEST / send_requests(f"{otlp}/v1/logs", log_bodies)
-            latency = median(measure_visibility_latency(hub, otlp) for _ in range(20))
+    with tempfile.TemporaryDirectory() as folder, run_hub(Path(folder)) as urls:
+        span_rate = batches * ITEMS_PER_REQUEST / send_requests(f"{urls.http}/v1/traces", trace_bodies)
+        log_rate = batches * ITEMS_PER_REQUEST / send_requests(f"{urls.http}/v1/logs", log_bodies)
+        latency = median(measure_visibility_latency(urls.api, urls.http) for _ in range(20))
     return {
         "ratio": round(span_rate / measure_parse_rate(trace_bodies), 4),
         "spans_per_second": round(span_rate),
@@ -122,21 +118,22 @@ def run(batches: int) -> dict[str, Any]:
     }
 
 
+def print_result(result: dict[str, Any]) -> None:
+    """Print the result, one value per line."""
+    console = Console()
+    for name, value in result.items():
+        console.print(f"{name.replace('_', ' '):>24}  {value}")
+
+
 def main() -> None:
     """Parse the arguments, run the bench and print the result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser = make_parser(__doc__)
     parser.add_argument(
         "--batches", type=int, default=200, help=f"requests of {ITEMS_PER_REQUEST} items each (default: 200)"
     )
     arguments = parser.parse_args()
     result = run(arguments.batches)
-    if arguments.json:
-        print(json.dumps(result))
-        return
-    console = Console()
-    for name, value in result.items():
-        console.print(f"{name.replace('_', ' '):>24}  {value}")
+    print_as(result, print_result, as_json=arguments.json)
 
 
 if __name__ == "__main__":

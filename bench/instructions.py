@@ -6,8 +6,6 @@ are compared with bench/instructions.json. A difference of more than 3 % in eith
 file stays correct. `--update` writes the new counts to the file.
 """
 
-import argparse
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -27,6 +25,7 @@ from bench.baseline import (
     write_entries,
 )
 from bench.callgrind import ValgrindError, count_instructions, run_natively, valgrind_version
+from bench.command import make_parser, print_as
 
 PROGRAMS: Final = ("service", "sidecar")
 TOLERANCE: Final = 0.03
@@ -97,8 +96,7 @@ def print_result(result: dict[str, Any]) -> None:
 
 def main() -> None:
     """Parse the arguments, run the bench and print the result. Exit with 1 if counts differ."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser = make_parser(__doc__)
     parser.add_argument("--update", action="store_true", help="record the counts in bench/instructions.json")
     arguments = parser.parse_args()
     tell = Console(stderr=True, soft_wrap=True)
@@ -109,7 +107,7 @@ def main() -> None:
         sys.exit(f"bench instructions: {error}")
     entries = read_entries()
     result = summarise(counted, find_instructions(entries, here, libraries))
-    print(json.dumps(result)) if arguments.json else print_result(result)
+    print_as(result, print_result, as_json=arguments.json)
     if arguments.update:
         write_entries(replace_entry(entries, Entry(here, libraries, counted)))
         tell.print(f"recorded for {here}")

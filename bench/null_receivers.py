@@ -1,7 +1,6 @@
 """Receivers that only count telemetry: a real hub, a real Collector, or an unreachable endpoint."""
 
 import json
-import sys
 import tempfile
 import urllib.request
 from collections import Counter
@@ -13,7 +12,7 @@ from pathlib import Path
 import duckdb
 
 from bench import receiver
-from bench.processes import free_port, run_process
+from bench.hub import run_hub
 from modeltrace.telemetry.names import EVENT_PREDICTION
 from modeltrace_hub.store import FILE_NAME
 
@@ -35,19 +34,15 @@ class NullReceiver:
 @contextmanager
 def hub(folder: Path, core: int | None) -> Iterator[NullReceiver]:
     """Run a hub. Its database is counted after it has stopped."""
-    page, http = free_port(), free_port()
-    url = f"http://127.0.0.1:{page}"
     data = Path(tempfile.mkdtemp(dir=folder))
-    ports = ["--port", str(page), "--http-port", str(http), "--grpc-port", str(free_port())]
+    with run_hub(data, core) as urls:
 
-    def count_received() -> int:
-        with urllib.request.urlopen(f"{url}/api/stats", timeout=30) as response:  # noqa: S310  loopback
-            signals = json.load(response)["signals"]
-        return int(signals["traces"]["stored"] + signals["logs"]["stored"])
+        def count_received() -> int:
+            with urllib.request.urlopen(f"{urls.api}/api/stats", timeout=30) as response:  # noqa: S310  loopback
+                signals = json.load(response)["signals"]
+            return int(signals["traces"]["stored"] + signals["logs"]["stored"])
 
-    null_receiver = NullReceiver("hub", f"http://127.0.0.1:{http}", count_received)
-    command = [sys.executable, "-m", "modeltrace_hub", "--data", str(data), *ports]
-    with run_process(command, ready_url=f"{url}/healthz", core=core):
+        null_receiver = NullReceiver("hub", urls.http, count_received)
         yield null_receiver
     with duckdb.connect(data / FILE_NAME, read_only=True) as store:
         for kind, query in (

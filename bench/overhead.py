@@ -6,8 +6,6 @@ interleaved and ratios are taken within a round, so a machine whose speed change
 is requests/s with all telemetry divided by requests/s without, as the median of the rounds.
 """
 
-import argparse
-import json
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from bench.command import make_parser, print_as
 from bench.example import Example, prepare_example
 from bench.load import LoadResult, encode_post, run_load
 from bench.processes import CoreAssignment, cpu_seconds, free_port, pin_process, process_tree, run_process
@@ -160,10 +159,22 @@ def _ratio(runs: list[Run], base: list[Run]) -> float:
     return round(median(run.load.rate / other.load.rate for run, other in zip(runs, base, strict=True)), 3)
 
 
+def print_result(result: dict[str, Any]) -> None:
+    """Print the result as a table."""
+    console = Console()
+    table = Table("variant", "requests/s", "p50 ms", "p99 ms", "of none", "p99", "of bare",
+                  "CPU ms/1000: service", "sidecar", "receiver", "failed", "other core")  # fmt: skip
+    for name, row in result["variants"].items():
+        table.add_row(name, *(str(value) for value in row.values()))
+    console.print(table)
+    console.print(f"ratio {result['ratio']} (all / none, median of {result['rounds']} rounds; {result['receiver']})")
+    for name in result["void"]:
+        console.print(f"[red]void:[/red] {name}: the other core was saturated")
+
+
 def main() -> None:
     """Parse the arguments, run the bench and print the result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser = make_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default: 3)")
     parser.add_argument("--seconds", type=float, default=5.0, help="seconds per run (default: 5)")
     parser.add_argument("--connections", type=int, default=16, help="requests in flight (default: 16)")
@@ -174,18 +185,7 @@ def main() -> None:
     names = [BARE, *(name for name in VARIANTS if not arguments.only or name in (*arguments.only, "none"))]
     result = run(names, rounds=arguments.rounds, seconds=arguments.seconds, connections=arguments.connections,
                  console=Console(stderr=True))  # fmt: skip
-    if arguments.json:
-        print(json.dumps(result))
-        return
-    console = Console()
-    table = Table("variant", "requests/s", "p50 ms", "p99 ms", "of none", "p99", "of bare",
-                  "CPU ms/1000: service", "sidecar", "receiver", "failed", "other core")  # fmt: skip
-    for name, row in result["variants"].items():
-        table.add_row(name, *(str(value) for value in row.values()))
-    console.print(table)
-    console.print(f"ratio {result['ratio']} (all / none, median of {result['rounds']} rounds; {result['receiver']})")
-    for name in result["void"]:
-        console.print(f"[red]void:[/red] {name}: the other core was saturated")
+    print_as(result, print_result, as_json=arguments.json)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -47,19 +46,6 @@ def free_port() -> int:
     """Reserve a loopback port. For a minute the system assigns it to no other process; a server can bind it."""
     port: int = reserve()
     return port
-
-
-@contextmanager
-def run_module(
-    arguments: Sequence[str], *, ready_url: str, env: Mapping[str, str] | None = None, core: int | None = None
-) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run `python -m …` on `core` until the block ends. Its output is discarded.
-
-    Raises:
-        RuntimeError: `ready_url` did not answer in time.
-    """
-    with run_process([sys.executable, "-m", *arguments], ready_url=ready_url, env=env, core=core) as process:
-        yield process
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from pathlib import Path
 import platformdirs
 from prometheus_client.parser import text_string_to_metric_families
 
-from bench.processes import free_port, run_module, run_process
+from bench.hub import run_hub
+from bench.processes import free_port, run_process
 from stack.cache import Cache
 from stack.components import read_components
 
@@ -70,12 +71,8 @@ def start_collector(configs: Sequence[Path], core: int | None, env: dict[str, st
 @contextmanager
 def _start_hub(core: int | None) -> Iterator[Receiver]:
     """Run a hub that keeps everything in memory."""
-    page, http, grpc = (free_port() for _ in range(3))
-    ports = ["--port", str(page), "--http-port", str(http), "--grpc-port", str(grpc)]
-    url = f"http://127.0.0.1:{page}"
-    with run_module(["modeltrace_hub", "--memory", *ports], ready_url=f"{url}/healthz", core=core):
-        accepted = partial(_count_hub_items, f"{url}/api/stats")
-        yield Receiver("hub", f"http://127.0.0.1:{http}", f"http://127.0.0.1:{grpc}", accepted)
+    with run_hub(None, core) as urls:
+        yield Receiver("hub", urls.http, urls.grpc, partial(_count_hub_items, f"{urls.api}/api/stats"))
 
 
 def _count_collector_items(metrics: str) -> dict[str, int]:

@@ -6,8 +6,6 @@ line through all samples except the first fifth, in which pools and caches fill.
 bootstrap of the residuals, because consecutive samples are not independent. `mb_per_hour` is that of the service.
 """
 
-import argparse
-import json
 import os
 import tempfile
 import threading
@@ -25,6 +23,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from bench.command import format_load_average, make_parser, print_as
 from bench.example import prepare_example
 from bench.load import encode_post, run_load
 from bench.processes import CoreAssignment
@@ -198,24 +197,22 @@ def print_result(result: dict[str, Any]) -> None:
         files = (f"{line[key]}" for key in ("files_first", "files_last", "files_max"))
         table.add_row(name, *memory, f"{line['mb_per_hour']:+} ± {line['error_mb_per_hour']}", *files)
     console.print(table)
-    average = " ".join(f"{number:.1f}" for number in result["load_average"])
     console.print(
         f"{result['minutes']:g} minutes, {result['sent']:,} requests, {result['failed']} failed; receiver: "
-        f"{result['receiver']}; load average {average}"
+        f"{result['receiver']}; {format_load_average(result)}"
     )
 
 
 def main() -> None:
     """Parse the arguments, run the bench and print the result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser = make_parser(__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="duration of the load (default: 10)")
     parser.add_argument("--connections", type=int, default=16, help="requests in flight (default: 16)")
     arguments = parser.parse_args()
     if arguments.minutes < MIN_MINUTES:
         parser.error(f"a trend needs at least {MIN_MINUTES:g} minutes")
     result = run(arguments.minutes, connections=arguments.connections, console=Console(stderr=True))
-    print(json.dumps(result)) if arguments.json else print_result(result)
+    print_as(result, print_result, as_json=arguments.json)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,6 @@ The reference imports three libraries that every service needs. The first round 
 modules and reads them from disk.
 """
 
-import argparse
-import json
 import os
 import resource
 import subprocess
@@ -38,6 +36,7 @@ from opentelemetry.sdk.resources import Resource
 from rich.console import Console
 from rich.table import Table
 
+from bench.command import format_load_average, make_parser, print_as
 from bench.processes import cpu_seconds, free_port, process_tree, run_process
 from modeltrace.bundles.example import build_example
 from modeltrace.telemetry.export.process import SidecarProcess
@@ -179,19 +178,17 @@ def print_result(result: dict[str, Any]) -> None:
     for name, line in result["starts"].items():
         table.add_row(name, *(f"{line[key]:.2f}" for key in ("wall_s", "cpu_s", "wall_ratio", "cpu_ratio")))
     console.print(table)
-    average = " ".join(f"{number:.1f}" for number in result["load_average"])
-    console.print(f"median of {result['rounds']} rounds; load average {average}")
+    console.print(f"median of {result['rounds']} rounds; {format_load_average(result)}")
 
 
 def main() -> None:
     """Parse the arguments, run the bench and print the result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser = make_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="rounds (default: 5)")
     arguments = parser.parse_args()
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # otherwise every start compiles all modules
     result = run(rounds=arguments.rounds, console=Console(stderr=True))
-    print(json.dumps(result)) if arguments.json else print_result(result)
+    print_as(result, print_result, as_json=arguments.json)
 
 
 if __name__ == "__main__":

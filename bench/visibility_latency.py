@@ -8,9 +8,7 @@ file if there is no Loki) and Prometheus (exemplars) every 20 ms. A latency ther
 the median of the hub for traces. The real stack is measured if it is built.
 """
 
-import argparse
 import asyncio
-import json
 import os
 import random
 import tempfile
@@ -27,8 +25,10 @@ import platformdirs
 from rich.console import Console
 from rich.table import Table
 
+from bench.command import format_load_average, make_parser, print_as
 from bench.example import Example, prepare_example
-from bench.processes import free_port, run_module
+from bench.hub import run_hub
+from bench.processes import free_port
 from bench.subject import run_subject
 from modeltrace.doctor.backends.backend import Backend
 from modeltrace.doctor.backends.hub import HubBackend
@@ -58,18 +58,14 @@ class Target:
 
 
 @contextmanager
-def run_hub() -> Iterator[Target]:
+def run_hub_target() -> Iterator[Target]:
     """Run a hub with its database on disk."""
-    page, http = free_port(), free_port()
-    url = f"http://127.0.0.1:{page}"
-    with tempfile.TemporaryDirectory() as folder:
-        ports = ["--port", str(page), "--http-port", str(http), "--grpc-port", str(free_port())]
-        with run_module(["modeltrace_hub", "--data", folder, *ports], ready_url=f"{url}/healthz"):
-            yield Target("hub", f"http://127.0.0.1:{http}", HubBackend, url, 0.01, ("hub", "hub", "hub"))
+    with tempfile.TemporaryDirectory() as folder, run_hub(Path(folder)) as urls:
+        yield Target("hub", urls.http, HubBackend, urls.api, 0.01, ("hub", "hub", "hub"))
 
 
 @contextmanager
-def run_stack() -> Iterator[Target]:
+def run_stack_target() -> Iterator[Target]:
     """Run Collector, Jaeger, Prometheus and, if it is built, Loki with the project's configuration on free ports."""
     table = read_components()
     ports = Ports(
@@ -97,7 +93,7 @@ def run_stack() -> Iterator[Target]:
 
 
 _STACK_PORTS = {"otelcol": "http", "jaeger": "query", "loki": "http", "prometheus": "http"}
-TARGETS = {"hub": run_hub, "stack": run_stack}
+TARGETS = {"hub": run_hub_target, "stack": run_stack_target}
 
 
 def stack_cache() -> Cache:
@@ -216,10 +212,9 @@ def print_result(result: dict[str, Any]) -> None:
         for signal, line in signals.items():
             table.add_row(signal, *(str(value) for value in line.values()))
     console.print(table)
-    average = " ".join(f"{number:.1f}" for number in result["load_average"])
     console.print(
         f"{result['predictions']} predictions each; settings: OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_METRIC_EXPORT_INTERVAL="
-        f"{result['metric_interval_ms']}; load average {average}"
+        f"{result['metric_interval_ms']}; {format_load_average(result)}"
     )
     if "stack" not in result["backends"]:
         console.print("[yellow]not measured:[/yellow] the real stack (./dev stack build)")
@@ -227,8 +222,7 @@ def print_result(result: dict[str, Any]) -> None:
 
 def main() -> None:
     """Parse the arguments, run the bench and print the result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser = make_parser(__doc__)
     parser.add_argument("--predictions", type=int, default=15, help="predictions per backend (default: 15)")
     parser.add_argument("--metric-interval", type=float, default=5.0, help="seconds (default: 5, as `modeltrace up`)")
     parser.add_argument("--only", action="append", choices=list(TARGETS), help="measure this backend only (repeatable)")
@@ -237,7 +231,7 @@ def main() -> None:
     result = run(
         names, predictions=arguments.predictions, interval=arguments.metric_interval, console=Console(stderr=True)
     )
-    print(json.dumps(result)) if arguments.json else print_result(result)
+    print_as(result, print_result, as_json=arguments.json)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,6 @@ both may batch, and both run scikit-learn. Peers are installed as their document
 admits peers that are installed with additional packages for speed.
 """
 
-import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -19,6 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from bench.command import make_parser, print_as
 from bench.example import prepare_example
 from bench.peers.environments import InstallError, create_environment
 from bench.peers.run import PeerBench, measure_with_retry
@@ -114,8 +113,7 @@ def print_result(result: dict[str, Any]) -> None:
 def main() -> None:
     """Parse the arguments, run the bench and print the result."""
     names = [server.name for server in SERVERS]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser = make_parser(__doc__)
     parser.add_argument(
         "--only",
         action="append",
@@ -130,7 +128,7 @@ def main() -> None:
     result = run(
         [server for server in SERVERS if server.name in selected], rounds=arguments.rounds, seconds=arguments.seconds
     )
-    print(json.dumps(result)) if arguments.json else print_result(result)
+    print_as(result, print_result, as_json=arguments.json)
 
 
 if __name__ == "__main__":
