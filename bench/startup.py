@@ -150,11 +150,11 @@ def run(*, rounds: int, console: Console) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         measured = startup_measurements(folder, build_example(folder / "bundle"))
-        found: list[dict[str, StartupCost]] = []
+        round_costs: list[dict[str, StartupCost]] = []
         for number in range(rounds + 1):
             console.print(f"[dim]round {number} of {rounds}[/dim]")
-            found.append({what: start() for what, start in measured.items()})
-    return {**summarise(found[1:]), "load_average": os.getloadavg()}
+            round_costs.append({name: start() for name, start in measured.items()})
+    return {**summarise(round_costs[1:]), "load_average": os.getloadavg()}
 
 
 def summarise(rounds: Sequence[Mapping[str, StartupCost]]) -> dict[str, Any]:

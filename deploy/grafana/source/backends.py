@@ -42,11 +42,11 @@ def collector_panels() -> Panels:
     ]
     failed = [
         range_query(
-            new_counter_increase(f"exporter_{what}_failed_{signal}", "exporter", f"exporter_sent_{signal}"),
-            f"{{{{exporter}}}}: {said}",
+            new_counter_increase(f"exporter_{operation}_failed_{signal}", "exporter", f"exporter_sent_{signal}"),
+            f"{{{{exporter}}}}: {legend}",
         )
         for signal in SIGNALS
-        for what, said in (("send", "given up"), ("enqueue", "queue full"))
+        for operation, legend in (("send", "given up"), ("enqueue", "queue full"))
     ]
     return [
         time_series_panel(8, "Received", "Items per second, by receiver and signal.", "short", *received),
@@ -179,8 +179,8 @@ def loki_and_jaeger_panels() -> Panels:
             "Spans per second. The Collector retries refused spans; spans that are not stored are lost.",
             "short",
             *(
-                range_query(sum_by(rate("", collector_selector(f"{name}_spans", job="jaeger"))), said)
-                for said, name in spans.items()
+                range_query(sum_by(rate("", collector_selector(f"{name}_spans", job="jaeger"))), legend)
+                for legend, name in spans.items()
             ),
         ),
         time_series_panel(
