@@ -185,7 +185,7 @@ def test_rules_use_metrics_that_exist(watched: Watched, bundle: Path, credit_ris
     recorded = {rule["name"] for rule in rules if rule["type"] == "recording"}
     sent = named - recorded | {"receiver:otelcol_refused:increase10m"}
 
-    # What only trouble brings about: a row that breaks the schema, a label that is none.
+    # Metrics that exist only after an error: a row that violates the schema, an invalid label.
     httpx.post(f"{credit_risk}/predict", json={"features": {}}, timeout=30)
     httpx.post(f"{credit_risk}/feedback", json={}, timeout=30)
 
@@ -194,7 +194,7 @@ def test_rules_use_metrics_that_exist(watched: Watched, bundle: Path, credit_ris
 
     labelled = ["--bundle", str(bundle), "--feedback", "1", "--feedback-delay", "1s"]
     with running(["modeltrace", "traffic", credit_risk, "--unmarked", *labelled]):
-        with suppress(AssertionError):  # those that are missing say more than that some are
+        with suppress(AssertionError):  # the assertion below names the missing metrics
             wait_until(lambda: not missing(), description="every metric")
         assert missing() == set()
 

@@ -37,7 +37,7 @@ AGENT, GATEWAY = OTEL / "tiers" / "agent.yaml", OTEL / "tiers" / "gateway.yaml"
 AGENT_KAFKA, GATEWAY_KAFKA = OTEL / "tiers" / "agent-kafka.yaml", OTEL / "tiers" / "gateway-kafka.yaml"
 DOCUMENT = OTEL.parent / "docs" / "collector.md"
 
-# What cannot be built here, by the file that needs it: the contrib image has it.
+# Components that this build does not contain, by the file that needs them. The contrib image contains them.
 NOT_BUILT = {"gcp.yaml": "googleclientauth"}
 
 DUMMIES = {
@@ -223,7 +223,7 @@ def test_no_file_contains_a_secret() -> None:
             assert value.strip("\"'").startswith("${env:"), f"{path.name}: {name}"
 
 
-# ── what runs ──
+# ── Running Collectors ──
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +258,7 @@ def test_no_deprecated_setting_is_used(configs: tuple[Path, ...], sink: Sink, tm
     assert not [line for line in log.splitlines() if "deprecat" in line.lower()]
 
 
-# What must not leave, and where it was put. Each is made up, and each has a form that the rules know.
+# Invented secrets and their locations. Each has a pattern that the redaction rules match.
 BEARER = "Bearer abcDEF123456.ghi-jkl"
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.c2lnbmF0dXJlLW9mLW5vYm9keQ"
 PRIVATE_KEY = "-----BEGIN RSA PRIVATE KEY-----\nMIIBOgIBAAJBAK\n-----END RSA PRIVATE KEY-----"

@@ -60,7 +60,7 @@ def test_containers_have_minimal_privileges(name: str) -> None:
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["logging"]["options"].keys() == {"max-size", "max-file"}
     assert size(service["mem_limit"]) <= 2**30
-    if name == "volumes":  # gives new volumes to their users, then ends
+    if name == "volumes":  # sets the owners of new volumes, then exits
         assert (service["user"], service["cap_add"], service["network_mode"]) == ("0:0", ["CHOWN"], "none")
     else:
         assert int(service["user"].partition(":")[0]) > 0
@@ -100,7 +100,7 @@ def test_configuration_is_mounted_read_only(name: str) -> None:
         source, _, mode = mount.split(":") if mount.count(":") == 2 else (*mount.split(":"), "rw")
         if mode != "ro":
             assert source in volumes
-        elif source != "/":  # node_exporter looks at the host
+        elif source != "/":  # node_exporter reads the host
             assert (ROOT / source).is_dir(), f"{source} is not there: Docker would make an empty folder of it"
 
 

@@ -148,7 +148,7 @@ def compose(engine: Engine) -> Iterator[Compose]:
             compose("up", "--build", "--detach", "--wait", "--quiet-pull")
             yield compose
         except AssertionError:
-            print(compose("ps", "--all"), compose("logs", "--tail", "20"))  # noqa: T201  why it did not start
+            print(compose("ps", "--all"), compose("logs", "--tail", "20"))  # noqa: T201  shows why it did not start
             raise
         finally:
             compose("--profile", "*", "down", "--volumes", "--timeout", "10")
@@ -160,7 +160,7 @@ def backend(compose: Compose, tmp_path_factory: pytest.TempPathFactory) -> Itera
     copied = tmp_path_factory.mktemp("records")
 
     def fetch() -> None:
-        with suppress(AssertionError):  # the folder is there from the first record on
+        with suppress(AssertionError):  # the folder exists after the first record
             compose("cp", "otelcol:/var/lib/otelcol/logs/.", str(copied))
 
     with httpx.Client(timeout=30) as client:
@@ -230,7 +230,7 @@ def test_node_exporter_measures_the_host(compose: Compose, backend: RealStack) -
     (series,) = wait_until(lambda: backend.query(query), description=query)
     (uname,) = wait_until(lambda: backend.query("node_uname_info"), description="node_uname_info")
 
-    if compose.engine.own:  # on this machine, then
+    if compose.engine.own:  # the engine runs on this machine
         assert int(series["value"][1]) == shutil.disk_usage("/").total
         assert uname["metric"]["nodename"] == os.uname().nodename
     assert uname["metric"]["nodename"] != compose.containers()["node_exporter"]["Id"][:12]

@@ -182,7 +182,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory, real_stack: RealStack) -> I
                 httpx.post(f"{url}/feedback", json=label, timeout=60).raise_for_status()
             httpx.post(f"{url}/predict", json={"features": {"a": "wide"}}, timeout=60)
             httpx.get(f"{url}/nowhere", timeout=60)
-        # What was counted before the first scrape has no rate: something has to go on happening.
+        # Counts before the first scrape have no rate, so requests must continue.
         with (
             LoadClients(url, [row(CONFIDENT)], clients=1, pause=0.5),
             labels(url),
@@ -258,7 +258,7 @@ def test_a_link_into_explore_returns_data(stores: Stores, url: str) -> None:
     """The query of a link above the panels or at a data point finds traces or records."""
     query = query_behind(url)
 
-    wait_until(lambda: stores.run(query["datasource"]["type"], query), description=f"something for {query}")
+    wait_until(lambda: stores.run(query["datasource"]["type"], query), description=f"data of {query}")
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ def test_a_span_leads_to_metrics(stores: Stores) -> None:
     )[0]
     span = next(span for span in trace["spans"] if span["operationName"] == "POST /predict")
     known = {tag["key"]: tag["value"] for tag in (*trace["processes"][span["processID"]]["tags"], *span["tags"])}
-    # Grafana takes those of the tags that the span or its process has: none would select everything.
+    # Grafana uses the tags that the span or its process has. Without any the query would select everything.
     tags = ", ".join(f'{tag["value"]}="{known[tag["key"]]}"' for tag in settings["tags"])
 
     for query in settings["queries"]:

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.stack
 
 ROWS, REFUSED = 700, 40
 FEATURES = "exemplar-storage,created-timestamp-zero-ingestion,promql-extended-range-selectors"
-# Counts are whole and `anchored` is exact; sums of floats are added up in another order.
+# Counts are integers and `anchored` is exact; floats are summed in another order.
 TOLERANCE = 1e-9
 
 
@@ -107,7 +107,7 @@ def test_recorded_values_equal_the_definitions(tmp_path: Path) -> None:
             answers = []
             for start in range(0, ROWS, 50):
                 batch = rows[start : start + 50].to_dict(orient="records")
-                # A connection each, so that every worker gets some.
+                # One connection per batch, so that every worker gets some of them.
                 response = httpx.post(f"{url}/predict/batch", json={"rows": batch}, timeout=60)
                 answers += response.raise_for_status().json()["predictions"]
             httpx.post(f"{url}/predict/batch", json={"rows": bad}, timeout=60).raise_for_status()
@@ -121,7 +121,7 @@ def test_recorded_values_equal_the_definitions(tmp_path: Path) -> None:
                     for key, result in definitions.items()
                 )
 
-            wait_until(agrees, seconds=180, description=f"the figures of {ROWS} rows in Prometheus")
+            wait_until(agrees, seconds=180, description=f"the values of {ROWS} rows in Prometheus")
             limits, states = (
                 wait_until(lambda what=what: recorded(address, f"{name}:{what}"), description=what)  # type: ignore[misc]
                 for what in ("threshold", "state")

@@ -64,7 +64,7 @@ def test_rules_equal_the_definitions(
     both = first - (draw_traffic(model, rng, 0, shift=0) - later)
     starts = {(name, tuple(labels.items())): value for name, labels, value in counter_series(model, first)}
     input_series = [
-        # Counters stand at zero before they count: `anchored` sees the first of a series.
+        # Counters start at zero, so that `anchored` includes the first value of a series.
         {
             "series": series(name, labels),
             "values": f"_x2 0 {float(starts.get((name, tuple(labels.items())), 0))!r}x60 {float(value)!r}x40",

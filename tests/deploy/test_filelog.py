@@ -26,13 +26,13 @@ pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
 FILELOG = OTEL / "filelog.yaml"
 FLUENT = OTEL.parent / "deploy" / "fluent-bit" / "collector.yaml"
-# As the file's first lines call the Collector: what a crash interrupts is read again, not left out.
+# The options in the comment at the top of filelog.yaml: lines in progress during a crash are read again, not lost.
 OPTIONS = ("--feature-gates=stanza.synchronousLogEmitter",)
 
 # Lines read between two saves of the position, at the load of these tests.
 A_POLL = 100
 
-# What is not in a line (docs/collector.md): who sent it, the flags of its trace, and when the SDK saw it.
+# Fields that are not in a line (docs/collector.md): the sender, the trace flags and the observed time.
 NOT_IN_A_LINE = {
     "service.name", "service.instance.id", "service.version", "telemetry.sdk.language", "telemetry.sdk.name",
     "telemetry.sdk.version", "process.pid", "process.runtime.name", "process.runtime.version",
@@ -117,7 +117,7 @@ def both(toy: tuple[Path, dict[str, str]], tmp_path_factory: pytest.TempPathFact
         wait_until(lambda: len(stored(read)) >= len(lines), description=f"{len(lines)} lines")
         of_requests = sum(
             '"trace_id"' in line for line in lines
-        )  # what the service says at its stop may be in the file only
+        )  # shutdown messages of the service may be in the file only
         wait_until(lambda: len(of_traces(stored(direct))) >= of_requests, description=f"{of_requests} records")
         return BothWays(stored(direct), stored(read))
 
@@ -223,7 +223,7 @@ def test_restarts_and_rotation_lose_nothing(
     wait_until(
         lambda: answered <= {prediction for prediction, _ in predictions(sink)}, description=f"{len(answered)} records"
     )
-    time.sleep(1)  # what would come twice
+    time.sleep(1)  # time for duplicates to arrive
     arrived = predictions(sink)
     collector.stop()
 

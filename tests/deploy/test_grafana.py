@@ -24,7 +24,7 @@ PANELS = [
     for panel in dashboard["panels"]
     if panel["type"] != "row"
 ]
-# Grafana's own, and those of a trace or span in the data sources' links.
+# Variables of Grafana, and those of a trace or span in the links of data sources.
 BUILT_IN = {"__rate_interval", "__auto", "__from", "__to"}
 
 

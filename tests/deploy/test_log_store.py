@@ -178,7 +178,7 @@ def test_records_that_cannot_be_written_are_rejected(sink: Sink, tmp_path: Path)
         assert failed == 1
         assert send(collector, 1) == 200
         assert numbers_in(file) == {0: 1, 1: 1}
-        assert len(LogFile(file.path)._read_records(TRACE)) == 2  # half a line stands before the second record
+        assert len(LogFile(file.path)._read_records(TRACE)) == 2  # there is an incomplete line before the second record
 
 
 def test_rotated_files_are_searched(sink: Sink, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ COLLECTOR: dict[str, Any] = yaml.safe_load((ROOT / "otel" / "collector.yaml").re
 LIMITS: dict[str, Any] = CONFIG["limits_config"]
 VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")
 
-# What Loki makes of a record's own fields, and of the event's name, which otel/collector.yaml makes an attribute.
+# The names in Loki of the fields of a record, and of the event name, which otel/collector.yaml makes an attribute.
 OF_A_RECORD = {"trace_id", "span_id", "severity_text", "severity_number", "scope_name", "event_name"}
 
 
@@ -137,7 +137,7 @@ def test_trace_ids_and_attributes_are_structured_metadata() -> None:
 
 def test_no_record_of_the_service_is_too_large() -> None:
     """A wide prediction log record has one attribute per feature; `ml.model` lines fit the default limit of 256 KB."""
-    assert LIMITS["max_structured_metadata_entries_count"] >= 10 * 300  # tests/contract puts 300 to a real stack
+    assert LIMITS["max_structured_metadata_entries_count"] >= 10 * 300  # tests/contract sends 300 to a real stack
     assert LIMITS["max_structured_metadata_size"] == "1MB"
     assert LIMITS.get("max_line_size", "256KB") == "256KB"
     assert MAX_BODY_BYTES < 256_000

@@ -34,7 +34,7 @@ WAIT = 3.0
 PERCENTAGE = 20
 LOW = 0.6  # the default of OTELCOL_SAMPLING_CONFIDENCE
 ORDINARY, OF_EACH_KIND = 300, 8
-# How likely a right share is called wrong.
+# Probability of rejecting a correct share.
 ALPHA = 1e-6
 
 
@@ -109,7 +109,7 @@ def send(url: str) -> dict[str, list[str]]:
 @pytest.mark.parametrize("kind", ["unsure", "slow", "broken", "refused", "partly refused", "partly unsure", "pinned"])
 def test_important_traces_are_kept(sampled: Sampled, kind: str) -> None:
     """All failed, rejected, slow, low-confidence and pinned requests are in Jaeger, and batches with such a row."""
-    wait_until(lambda: sampled.kept(kind) == sampled.sent[kind], description=f"all that was {kind}")
+    wait_until(lambda: sampled.kept(kind) == sampled.sent[kind], description=f"all {kind} traces")
 
 
 def test_a_kept_trace_is_complete(sampled: Sampled) -> None:
@@ -120,7 +120,9 @@ def test_a_kept_trace_is_complete(sampled: Sampled) -> None:
 
 def test_a_share_of_the_other_traces_is_kept(sampled: Sampled) -> None:
     """The share equals the configured percentage, within statistical limits."""
-    wait_until(lambda: sampled.kept("unsure") == sampled.sent["unsure"], description="what was decided with them")
+    wait_until(
+        lambda: sampled.kept("unsure") == sampled.sent["unsure"], description="the traces decided at the same time"
+    )
     lowest, highest = binom.interval(1 - ALPHA, ORDINARY, PERCENTAGE / 100)
 
     kept_count = len(sampled.kept("ordinary"))
@@ -222,7 +224,7 @@ def test_a_stop_decides_the_waiting_traces(tmp_path: Path) -> None:
         collector.start()
         emit(collector.http, failed, {"http.response.status_code": 503})
         collector.stop()
-        collector.start()  # what the exporter could not send any more is on disk
+        collector.start()  # items that the exporter could not send are on disk
 
         wait_until(lambda: sink.items("traces"), description="the failed trace")
         collector.stop()

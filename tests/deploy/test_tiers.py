@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.slow]
 TIERS = OTEL / "tiers"
 SAMPLING = OTEL / "sampling.yaml"
 TRACES = 60
-# A broker that runs already, host:port, for the tier with Kafka: there is none among the parts of the stack.
+# Address (host:port) of a running Kafka broker, because the stack has none.
 BROKERS = os.environ.get("MODELTRACE_TEST_KAFKA", "")
 NAMES = ("gateway-0", "gateway-1")
 
@@ -127,7 +127,7 @@ def test_sampling_considers_all_spans_of_a_trace(tiers: Tiers) -> None:
     first, second = tiers.arrived().values()
     assert first | second == expected
     assert {trace_id for trace_id, _ in first}.isdisjoint(trace_id for trace_id, _ in second)
-    assert min(len(first), len(second)) > TRACES / 2  # each has a good part of the work
+    assert min(len(first), len(second)) > TRACES / 2  # both gateways have received spans
 
 
 def test_each_gateway_has_its_own_series(tiers: Tiers) -> None:
