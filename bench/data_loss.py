@@ -248,31 +248,19 @@ def print_result(result: dict[str, Any]) -> None:
     """Print the result as a table."""
     console = Console(width=max(Console().width, 130))
     table = Table(
-        *(
-            "rows per\nrequest",
-            "receiver",
-            "requests/s",
-            "rows/s",
-            "answered",
-            "prediction log\nrecords missing",
-            "spans\nmissing",
-        ),
-        *("at shutdown:\nlost", "at shutdown:\nspooled", "metrics:\nqueue_full", "adds up", "arrival\ndelay, s"),
+        *("rows per\nrequest", "receiver", "requests/s", "rows/s", "answered"),
+        *("log records\nmissing", "spans\nmissing", "at shutdown:\nlost", "at shutdown:\nspooled"),
+        *("metrics:\nqueue_full", "adds up", "arrival\ndelay, s"),
     )
     for line in result["steps"]:
         counts = ["\n".join(f"{number:,} {kind}" for kind, number in line[key].items()) for key in COUNT_KEYS]
         spans = "" if line["spans_missing"] is None else f"{line['spans_missing']:,}"
+        rates = (f"{line[key]:,}" for key in ("requests_per_second", "rows_per_second", "answered"))
+        accounted = "yes" if line["accounted"] else "[red]no[/red]"
+        missing = f"{line['prediction_log_records_missing']:,}"
         table.add_row(
-            line["rows_per_request"],
-            line["receiver"],
-            f"{line['requests_per_second']:,}",
-            f"{line['rows_per_second']:,}",
-            f"{line['answered']:,}",
-            f"{line['prediction_log_records_missing']:,}",
-            spans,
-            *counts,
-            "yes" if line["accounted"] else "[red]no[/red]",
-            f"{line['arrival_delay_seconds']}",
+            *(line["rows_per_request"], line["receiver"], *rates, missing, spans, *counts),
+            *(accounted, f"{line['arrival_delay_seconds']}"),
         )
     console.print(table)
     for receiver, rate in result["max_lossless_rate"].items():

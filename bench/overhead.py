@@ -45,6 +45,7 @@ VARIANTS: dict[str, dict[str, str]] = {
 }
 BARE = "bare FastAPI"
 MAX_CORE_USAGE = 0.95
+CPU_PARTS = ("service", "sidecar", "receiver")
 
 
 @dataclass(frozen=True)
@@ -142,17 +143,20 @@ def summarise(results: dict[str, list[Run]]) -> dict[str, Any]:
                 median(a.load.quantile(0.99) / b.load.quantile(0.99) for a, b in zip(runs, base, strict=True)), 2
             ),
             "of_bare": _ratio(runs, bare),
-            "service_cpu_ms": round(median(run.service_cpu / n for run, n in zip(runs, thousands, strict=True)) * 1000),
-            "sidecar_cpu_ms": round(median(run.sidecar_cpu / n for run, n in zip(runs, thousands, strict=True)) * 1000),
-            "receiver_cpu_ms": round(
-                median(run.receiver_cpu / n for run, n in zip(runs, thousands, strict=True)) * 1000
-            ),
+            **{
+                f"{part}_cpu_ms": _cpu_ms([getattr(run, f"{part}_cpu") for run in runs], thousands)
+                for part in CPU_PARTS
+            },
             "failed": sum(run.load.failed for run in runs),
             "other_core_busy": round(max(run.other_core_usage for run in runs), 2),
         }
     void = [name for name, runs in results.items() if any(run.other_core_usage > MAX_CORE_USAGE for run in runs)]
     ratio = table["all"]["of_none"] if "all" in table else None
     return {"ratio": ratio, "void": void, "rounds": len(bare), "variants": table}
+
+
+def _cpu_ms(seconds: list[float], thousands: list[float]) -> int:
+    return round(1000 * median(cpu / n for cpu, n in zip(seconds, thousands, strict=True)))
 
 
 def _ratio(runs: list[Run], base: list[Run]) -> float:

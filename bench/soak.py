@@ -180,17 +180,8 @@ def print_result(result: dict[str, Any]) -> None:
     """Print the result as a table."""
     console = Console(width=max(Console().width, 110))
     table = Table(
-        *(
-            "process",
-            "MB\nfirst",
-            "\nsettled",
-            "\nlast",
-            "\nhighest",
-            "MB/hour",
-            "open files\nfirst",
-            "\nlast",
-            "\nmax",
-        )
+        *("process", "MB\nfirst", "\nsettled", "\nlast", "\nhighest", "MB/hour"),
+        *("open files\nfirst", "\nlast", "\nmax"),
     )
     for name, line in result["processes"].items():
         memory = (f"{line[key]}" for key in ("first_mb", "settled_mb", "last_mb", "highest_mb"))

@@ -38,42 +38,32 @@ def external_link(title: str, url: str) -> DashboardLink:
     return DashboardLink(title).type(DashboardLinkType.LINK).url(url).icon("external link")
 
 
+def log_link(title: str, pipeline: str = "") -> DashboardLink:
+    """Build a link to the log records of the service that match a LogQL pipeline."""
+    return external_link(title, explore_url(LOKI, {"expr": LOG_STREAM + pipeline, "queryType": "range"}))
+
+
 def slow_request_links() -> list[Link]:
     """Return the links of a data point in a latency panel."""
-    return [
-        external_link("Traces above 300 ms", trace_search_url(minDuration="300ms")),
-        external_link("Log records", explore_url(LOKI, service_log_query(""))),
-    ]
+    return [external_link("Traces above 300 ms", trace_search_url(minDuration="300ms")), log_link("Log records")]
 
 
 def failed_request_links() -> list[Link]:
     """Return the links of a data point in an error panel."""
     return [
         external_link("Failed traces", trace_search_url(tags="error=true")),
-        external_link("Warnings and errors", explore_url(LOKI, service_log_query(" | severity_number >= 13"))),
+        log_link("Warnings and errors", " | severity_number >= 13"),
     ]
 
 
 def violation_links() -> list[Link]:
     """Return the links of a data point in a data quality panel."""
-    return [
-        external_link(
-            "Log records of violations", explore_url(LOKI, service_log_query(' | scope_name="modeltrace.data"'))
-        )
-    ]
-
-
-def service_log_query(pipeline: str) -> dict[str, object]:
-    """Return a query for log records of the service."""
-    return {"expr": LOG_STREAM + pipeline, "queryType": "range"}
+    return [log_link("Log records of violations", ' | scope_name="modeltrace.data"')]
 
 
 def dashboard_links(*dashboards: str) -> list[Link]:
     """Return the links at the top of a dashboard: all traces, all log records and the other dashboards."""
-    links: list[Link] = [
-        external_link("Traces", trace_search_url()),
-        external_link("Log records", explore_url(LOKI, service_log_query(""))),
-    ]
+    links: list[Link] = [external_link("Traces", trace_search_url()), log_link("Log records")]
     for uid, title in zip(dashboards[::2], dashboards[1::2], strict=True):
         links.append(external_link(title, f"/d/{uid}").keep_time(True).include_vars(True).icon("dashboard"))
     return links
