@@ -2,6 +2,7 @@
 
 import importlib
 import signal
+import sys
 import socket
 import threading
 from collections.abc import Iterator
@@ -74,11 +75,13 @@ def test_a_shutdown_does_not_wait_for_an_endpoint(bundle: Path, rows: Rows, endp
     assert "Traceback" not in log
 
 
+# Packing also predicts single rows, so the model blocks only when the file says so.
 BLOCKING_MODEL = """
 import threading
+from pathlib import Path
 
 def work(X):
-    if len(X) == 1:
+    if Path(__file__).with_name("block").exists():
         threading.Event().wait(600)
     return X
 """
@@ -91,6 +94,7 @@ def test_a_shutdown_does_not_wait_for_a_blocked_model(
     """The service waits a limited time for a request in flight, then ends even if the model blocks."""
     (tmp_path / "stuck.py").write_text(BLOCKING_MODEL)
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "stuck", raising=False)  # that of the other signal, in another folder
     training = pd.DataFrame({"a": range(50)})
     step = FunctionTransformer(importlib.import_module("stuck").work)
     estimator = make_pipeline(step, LinearRegression()).fit(training.to_numpy(), range(50))
@@ -98,6 +102,7 @@ def test_a_shutdown_does_not_wait_for_a_blocked_model(
     env = {"PYTHONPATH": str(tmp_path), "MODELTRACE_TRUST_PICKLE": "true"}
 
     with running_service(bundle, f"http://127.0.0.1:{free_port()}", **env) as (service, url):
+        (tmp_path / "block").touch()
         client = threading.Thread(target=_request_prediction, args=(url,))
         client.start()
         wait_until(lambda: _has_active_request(service, url), description="the request to reach the model")
