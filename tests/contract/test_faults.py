@@ -2,8 +2,8 @@
 
 import importlib
 import signal
-import sys
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
