@@ -14,10 +14,9 @@ from deploy.grafana.source.panels import (
     time_series_panel,
 )
 from deploy.grafana.source.queries import JOB, increase_5m, or_zero, quantile, range_query, rate, sum_by, table_query
+from modeltrace.monitoring.drift import LOW_CONFIDENCE, MEAN_CHANGE, MIN_EFFECT, MISSING_VALUES, PSI
 
 UID = "modeltrace-model-health"
-# The minimum effects of the alerts. The rules add what chance explains for the size of the sample.
-PSI, JENSEN_SHANNON, KS, NEW_CATEGORIES, MEAN_CHANGE, MISSING, LOW_CONFIDENCE = 0.1, 0.02, 0.1, 0.02, 0.1, 0.02, 0.05
 SHARE = "job_model_feature_bin:ml_drift_share:window"
 TRAINING = "job_model_feature_bin:ml_drift_training:share"
 VERSION_LEGEND = "{{ml_model_name}} {{ml_model_version}}"
@@ -88,7 +87,7 @@ def _summary() -> Panels:
             "Largest increase of the share of missing values over that of the training data, in the last hour.",
             "percentunit",
             range_query(f"max({drift_metric('value', 'missing', FEATURE)})", ""),
-            limits=(MISSING / 2, MISSING),
+            limits=(MIN_EFFECT[MISSING_VALUES] / 2, MIN_EFFECT[MISSING_VALUES]),
         ),
         stat_panel(
             4,
@@ -97,7 +96,7 @@ def _summary() -> Panels:
             "5 % if chance does not explain it.",
             "percentunit",
             range_query(f"max({low})", ""),
-            limits=(LOW_CONFIDENCE / 2, LOW_CONFIDENCE),
+            limits=(MIN_EFFECT[LOW_CONFIDENCE] / 2, MIN_EFFECT[LOW_CONFIDENCE]),
         ),
         stat_panel(
             4,
@@ -139,7 +138,7 @@ def _features() -> Panels:
             "0.1 and what chance explains for the number of rows.",
             "short",
             range_query(drift_metric("value", "psi", FEATURE), "{{ml_feature_name}} · {{ml_model_version}}"),
-            limits=(PSI,),
+            limits=(MIN_EFFECT[PSI],),
         ),
         time_series_panel(
             12,
@@ -147,7 +146,7 @@ def _features() -> Panels:
             "Relative change of the mean of each feature compared with the training data.",
             "percentunit",
             range_query(drift_metric("value", "mean_change", FEATURE), "{{ml_feature_name}} · {{ml_model_version}}"),
-            limits=(MEAN_CHANGE,),
+            limits=(MIN_EFFECT[MEAN_CHANGE],),
         ),
         table_panel(
             24,
@@ -249,7 +248,7 @@ def _predictions() -> Panels:
             "short",
             range_query(psi, f"{VERSION_LEGEND}"),
             range_query(threshold, f"threshold · {VERSION_LEGEND}"),
-            limits=(PSI,),
+            limits=(MIN_EFFECT[PSI],),
         ),
         time_series_panel(
             8,
@@ -258,7 +257,7 @@ def _predictions() -> Panels:
             "percentunit",
             range_query(drift_metric("value", "low_confidence", OUTPUTS), VERSION_LEGEND),
             range_query(drift_metric("threshold", "low_confidence", OUTPUTS), f"threshold · {VERSION_LEGEND}"),
-            limits=(LOW_CONFIDENCE,),
+            limits=(MIN_EFFECT[LOW_CONFIDENCE],),
         ),
         time_series_panel(
             24,

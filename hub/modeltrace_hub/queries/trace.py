@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
-from modeltrace_hub.queries.contributions import find_contributions
 from modeltrace_hub.queries.reader import Reader, Record
+from modeltrace_hub.queries.trace_metrics import find_contributions
 from modeltrace_hub.retention import RetentionState
 
 SAMPLED_FLAG: Final = 1

@@ -4,7 +4,7 @@ import time
 from collections import defaultdict
 from typing import Any, Final
 
-from modeltrace_hub.queries import contributions
+from modeltrace_hub.queries import trace_metrics
 from modeltrace_hub.queries.filters import TracePageView
 from modeltrace_hub.queries.model_schema import read_schema
 from modeltrace_hub.queries.reader import Reader, Record
@@ -38,7 +38,7 @@ def trace_page_context(
     if counts.is_empty:
         return None
     outline = reader.fetch_all("list_waterfall_spans", trace_id=trace_id, limit=MAX_SPANS)
-    spans = reader.fetch_all("list_trace_spans", trace_id=trace_id, limit=contributions.MAX_SPANS)
+    spans = reader.fetch_all("list_trace_spans", trace_id=trace_id, limit=trace_metrics.MAX_SPANS)
     with_predictions = counts.prediction_count <= MAX_PREDICTIONS_IN_LOGS
 
     def read_logs(span_id: str | None) -> list[Record]:
@@ -60,7 +60,7 @@ def trace_page_context(
     if view.logs == "span" and len(logs) == MAX_LOGS:
         span_logs = read_logs(selected)
     exemplars = reader.fetch_all("list_trace_exemplars", trace_id=trace_id, limit=MAX_EXEMPLARS)
-    metrics = contributions.find_contributions(reader, trace_id, spans, exemplars)
+    metrics = trace_metrics.find_contributions(reader, trace_id, spans, exemplars)
     records = reader.fetch_all(
         "list_trace_predictions", trace_id=trace_id, limit=PREDICTIONS_PER_PAGE, offset=view.offset
     )

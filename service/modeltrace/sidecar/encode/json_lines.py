@@ -13,7 +13,6 @@ from modeltrace.sidecar.encode.http import access_log
 from modeltrace.sidecar.encode.protobuf import utf8
 from modeltrace.telemetry.metrics.per_model_cache import PerModelCache
 from modeltrace.telemetry.names import EVENT_PREDICTION, EVENT_VIOLATION, ML_PREDICTION_INPUTS
-from modeltrace.telemetry.records.describe import prediction_attributes, prediction_message
 from modeltrace.telemetry.records.prediction import (
     ACCESS_LOGGER,
     DATA_LOGGER,
@@ -24,6 +23,7 @@ from modeltrace.telemetry.records.prediction import (
     RequestRecord,
     SchemaViolation,
 )
+from modeltrace.telemetry.records.spans_and_logs import prediction_attributes, prediction_message
 
 _NO_TRACE = bytes(16)
 

@@ -31,7 +31,6 @@ from modeltrace.sidecar.encode.protobuf import (
 )
 from modeltrace.telemetry.metrics.per_model_cache import PerModelCache
 from modeltrace.telemetry.names import EVENT_PREDICTION, EVENT_VIOLATION, ML_PREDICTION_INPUTS
-from modeltrace.telemetry.records.describe import prediction_attributes, prediction_message
 from modeltrace.telemetry.records.prediction import (
     ACCESS_LOGGER,
     DATA_LOGGER,
@@ -44,6 +43,7 @@ from modeltrace.telemetry.records.prediction import (
     SchemaViolation,
     Value,
 )
+from modeltrace.telemetry.records.spans_and_logs import prediction_attributes, prediction_message
 
 MAX_REQUEST_BYTES = 4_000_000  # a gRPC server rejects more than 4 MiB by default
 MAX_CACHED_INPUT_TEXT = 64

@@ -44,7 +44,15 @@ from modeltrace.telemetry.names import (
     SPAN_SHADOW,
     SPAN_VALIDATE,
 )
-from modeltrace.telemetry.records.describe import (
+from modeltrace.telemetry.records.prediction import (
+    BatchRecord,
+    Failure,
+    ModelInfo,
+    Origin,
+    RequestRecord,
+    SchemaViolation,
+)
+from modeltrace.telemetry.records.spans_and_logs import (
     EVENT_EXCEPTION,
     batch_attributes,
     exception_attributes,
@@ -53,14 +61,6 @@ from modeltrace.telemetry.records.describe import (
     server_failure,
     stages,
     status_description,
-)
-from modeltrace.telemetry.records.prediction import (
-    BatchRecord,
-    Failure,
-    ModelInfo,
-    Origin,
-    RequestRecord,
-    SchemaViolation,
 )
 
 SAMPLED = 1
