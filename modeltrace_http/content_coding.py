@@ -47,7 +47,7 @@ def decompress(body: bytes, content_encoding: str, max_bytes: int) -> bytes:
     Args:
         body: the body as it was sent.
         content_encoding: the value of `Content-Encoding`.
-        max_bytes: limit of the decompressed body; memory use never exceeds it.
+        max_bytes: limit of the decompressed body. Decompression stops one byte above it.
 
     Raises:
         UnsupportedEncodingError: the coding is not one of `SUPPORTED_ENCODINGS`, or there are several.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pydantic import ByteSize, Field
 from pydantic_settings import BaseSettings
 
-# File descriptors reserved for everything but connections: databases, logs, listeners, child processes.
+# File descriptors reserved for other uses than connections: databases, logs, listeners, child processes.
 RESERVED_FILES = 128
 # Connections that are accepted even if the limit of file descriptors is lower.
 MIN_CONNECTIONS = 16

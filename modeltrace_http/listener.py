@@ -1,8 +1,8 @@
 """Accept a limited number of connections.
 
-The servers of the event loops continue to accept when file descriptors run out: asyncio then logs thousands of failed
-attempts, and uvloop may stop listening. This listener pauses when file descriptors run out or the connection limit is
-reached, and resumes when a connection closes. Meanwhile, connections wait in the kernel's queue.
+If file descriptors run out, the standard servers of asyncio and uvloop continue to accept: asyncio logs thousands of
+failed attempts, and uvloop may stop listening. This listener pauses when file descriptors run out or the connection
+limit is reached, and resumes when a connection closes. Meanwhile, connections wait in the kernel's queue.
 """
 
 import asyncio

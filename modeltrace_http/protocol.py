@@ -33,7 +33,7 @@ _MESSAGES: Final = {
 
 
 class LimitExceededError(Exception):
-    """Stops the parser; `status` is that of the response."""
+    """Stops the parser; `status` is the status of the response."""
 
     def __init__(self, status: int) -> None:
         super().__init__(_MESSAGES[status])
@@ -43,8 +43,8 @@ class LimitExceededError(Exception):
 class LimitedHttpProtocol(HttpToolsProtocol):
     """The protocol of one connection.
 
-    `timeout_keep_alive_task`, uvicorn's timer of idle connections, is the timer of anything that the connection waits
-    for here: a head, the rest of a body after an early response, or the next request.
+    uvicorn uses the timer `timeout_keep_alive_task` for idle connections. This class also uses it while the connection
+    waits for a head, or for the rest of a body after an early response.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """End the message. If it was answered before, the connection is idle now."""
+        """End the message. If its response is already complete, the connection is idle now."""
         if self.parser.should_upgrade():
             return
         self._in_message = False
@@ -150,7 +150,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self._wait_for_next()
 
     def on_response_complete(self) -> None:
-        """Start the timer of the next request, or of the rest of this one."""
+        """Start the timer for the next request, or for the rest of this request."""
         super().on_response_complete()
         if self.transport.is_closing():
             self._abort_unless_written()
@@ -171,13 +171,13 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._abort_unless_written()
 
     def pause_writing(self) -> None:
-        """Start the timer for the client to read."""
+        """Start the timer that limits how long the client may take to read."""
         super().pause_writing()
         if self._write_timer is None:
             self._write_timer = self.loop.call_later(self.limits.body_timeout, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Stop the timer for the client to read."""
+        """Stop the timer that `pause_writing` started."""
         super().resume_writing()
         if self._write_timer is not None:
             self._write_timer.cancel()
@@ -259,8 +259,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def _reject(self, status: int) -> None:
         """Send an error response, and close the connection after the client has read it.
 
-        If the response of an earlier request is in progress, it is completed instead and the connection closes after
-        it. If the response of this request has started, the connection is closed at once.
+        If the response of an earlier request is in progress, no error response is sent; the connection closes after
+        that response. If the response of this request has started, the connection is closed at once.
         """
         self._broken = True
         self._unset_keepalive_if_required()

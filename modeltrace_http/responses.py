@@ -50,7 +50,7 @@ class RelativeRedirectMiddleware:
 
 
 def _relative(location: bytes, path: str) -> bytes:
-    """Return the location relative to the requested path, from which it may differ in trailing slashes only."""
+    """Return the location relative to the requested path. The two differ only in trailing slashes."""
     url = urlsplit(location.decode("latin-1"))
     if not url.netloc:
         return location

@@ -66,7 +66,7 @@ class LimitedServer(uvicorn.Server):
 def _limited_loop(
     create_loop: Callable[[], asyncio.AbstractEventLoop], config: LimitedConfig
 ) -> asyncio.AbstractEventLoop:
-    """Create an event loop whose servers are listeners.
+    """Create an event loop whose `create_server` returns a `Listener`.
 
     uvicorn's supervisor creates `uvicorn.Server` in the worker processes itself, so that class cannot be replaced.
     """
@@ -75,5 +75,5 @@ def _limited_loop(
     async def create_server(create_protocol: Callable[..., Any], *, sock: socket.socket, **_: object) -> Listener:
         return config.listener(create_protocol, sock)
 
-    loop.create_server = create_server  # type: ignore[assignment, method-assign]  # the only call of uvicorn
+    loop.create_server = create_server  # type: ignore[assignment, method-assign]  # uvicorn calls it only with a socket
     return loop

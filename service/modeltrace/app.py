@@ -1,7 +1,7 @@
-"""The wiring of a worker process."""
+"""Build the application of a worker process and connect its parts."""
 
 # isort: off
-import modeltrace.bundles.skops_io  # noqa: F401  first: its import takes longer the more modules are loaded
+import modeltrace.bundles.skops_io  # noqa: F401  first: with more modules loaded, this import is slower
 
 # isort: on
 import gc
@@ -73,7 +73,7 @@ def create_app(
 
     Args:
         settings: the service's settings.
-        model: the model that answers.
+        model: the primary model.
         telemetry: the providers, and the sidecar pipeline if there is one.
         registry: the metrics of `/metrics`; `None` if the Prometheus exporter is disabled.
         catalog: the models whose features are counted.
@@ -212,14 +212,16 @@ def build_challenger(
 
 
 def privacy_rules(settings: Settings, model: Model) -> Redactor | None:
-    """Return what redacts the model's inputs; `None` if the model has no private features."""
+    """Return the redactor of the model's inputs; `None` if the model has no private features."""
     if not model.schema.has_private_features:
         return None
     return Redactor(model.schema, derive_privacy_key(load_id_key(settings)))
 
 
 def build_app(settings: Settings) -> ASGIApp:
-    """Build everything that a worker process needs. It runs in that process, since telemetry does not survive a fork.
+    """Build everything that a worker process needs.
+
+    Call this function in the worker process, since telemetry does not survive a fork.
 
     Raises:
         ModeltraceError: the bundle cannot be served.
@@ -287,7 +289,7 @@ def build_app(settings: Settings) -> ASGIApp:
     logger.info("serving %s %s at %s%s", models[0].name, models[0].version, url, describe_access(settings))
     for model in models:
         log_model_event(model)
-    # Loaded objects live as long as the process. Garbage collections that visit them account for half of the p99.
+    # Loaded objects live as long as the process. If garbage collections visit them, the p99 latency doubles.
     gc.collect()
     gc.freeze()
     return app

@@ -133,7 +133,7 @@ class Violation:
     allowed: bool = False
 
 
-# Violations and feature names that an error message lists.
+# Maximum number of violations or feature names in an error message.
 MAX_LISTED = 3
 
 
@@ -143,7 +143,7 @@ class InvalidFeaturesError(RequestError):
     def __init__(self, violations: Sequence[Violation]) -> None:
         missing, unknown = (_join_names(violations, reason) for reason in ("missing", "unknown"))
         messages = [violation.message for violation in violations]
-        if missing and unknown:  # rows of another model, or of another version of this one: one message for all names
+        if missing and unknown:  # probably rows of another model or version: list the names in one message
             others = [violation.message for violation in violations if violation.reason not in ("missing", "unknown")]
             messages = [
                 f"the row does not have the features of this model: missing {missing}; unknown {unknown}",
@@ -154,7 +154,7 @@ class InvalidFeaturesError(RequestError):
         self.violations = tuple(violations)
 
     def message_without_unknown_names(self) -> str:
-        """Return the message without names that the client chose: only features of the schema are named."""
+        """Return the message without names of unknown features, which the client chooses."""
         known = [violation for violation in self.violations if violation.reason != "unknown"]
         others = ["features that the model does not have"] if len(known) < len(self.violations) else []
         more = len(known) - MAX_LISTED

@@ -14,8 +14,8 @@ from modeltrace.settings import Settings, data_dir
 def load_id_key(settings: Settings) -> bytes:
     """Return the key of the settings, or the key file in the user's data folder, which is created at first use.
 
-    Every replica needs the same key to accept labels of predictions of the others. Replicas on several machines set
-    `MODELTRACE_ID_KEY`; the workers of one machine share the file.
+    Every replica needs the same key, so that it accepts labels of predictions that another replica made. Replicas on
+    several machines set `MODELTRACE_ID_KEY`; the workers of one machine share the file.
 
     Raises:
         SettingsError: the key file cannot be read or created, or its key is too short.
@@ -27,7 +27,7 @@ def load_id_key(settings: Settings) -> bytes:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
             _create_key_file(path)
-        key = path.read_text().strip()  # a key from the environment has no newline either
+        key = path.read_text().strip()  # without the newline that an editor may append
     except OSError as error:
         raise SettingsError(f"no key to sign prediction IDs: {error}; set MODELTRACE_ID_KEY") from None
     if len(key) < MIN_KEY_LENGTH:

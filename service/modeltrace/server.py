@@ -37,7 +37,7 @@ def serve(settings: Settings) -> None:
     os.umask(UMASK)
     sock = listen(settings.host, settings.port)
     settings = settings.model_copy(update={"port": sock.getsockname()[1]})  # the real port, if the setting was 0
-    check_store(settings)  # only here: a worker that restarts while the store is unavailable still serves
+    check_store(settings)  # not in workers: they restart even if the store is unavailable
     config = LimitedConfig(
         partial(build_app, settings) if settings.workers == 1 else partial(build_in_worker, settings),
         settings.http_limits,
@@ -50,10 +50,10 @@ def serve(settings: Settings) -> None:
         timeout_worker_healthcheck=30,
     )
     if settings.workers == 1:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the watcher checks for new versions when it starts
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the watcher starts, which then checks for new versions
         _Server(config).run(sockets=[sock])
         return
-    # Load the bundles once here, since an invalid one would fail in every worker again and again.
+    # Load the bundles once here, so that an invalid bundle is reported once and not by every worker.
     model, watch = load_model(settings)
     watch.loader.close()
     if challenger := load_challenger(settings, model):
@@ -64,10 +64,10 @@ def serve(settings: Settings) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Ends with the signal that stopped it, as soon as telemetry is flushed.
+    """uvicorn server that ends the process with the received signal as soon as telemetry is flushed.
 
-    uvicorn raises the signal again too, but Python turns SIGINT into an exception and then waits for threads in which
-    a model still computes.
+    uvicorn also raises the signal again, but with Python's handler: SIGINT becomes an exception, and the interpreter
+    then waits for threads in which a model still computes. The default action ends the process at once.
     """
 
     _stopped_by: int | None = None
@@ -96,7 +96,9 @@ class _Supervisor(Multiprocess):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Bind the socket before anything is loaded, so that a port in use is reported at once.
+    """Return a socket that listens on an address.
+
+    `serve` calls it before it loads anything, so that a port in use is reported at once.
 
     Raises:
         SettingsError: the address is not available.

@@ -30,8 +30,8 @@ def data_dir() -> Path:
 class OtelSettings(BaseModel):
     """OpenTelemetry's variables that select the exporters.
 
-    `variables` has all of them as they were read. `protocol`, `endpoint` and `timeout` (milliseconds) apply to signals
-    without their own setting.
+    `variables` contains all variables as they were read. `protocol`, `endpoint` and `timeout` (milliseconds) apply to
+    signals without their own setting.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -238,7 +238,7 @@ class Settings(HttpSettings):
         """Return the address of a challenger that is another service; `None` if it is a bundle, or there is none.
 
         Raises:
-            SettingsError: the mode is `split`, which a load balancer in front of both services would have to do.
+            SettingsError: the mode is `split`; only a load balancer can split requests between two services.
         """
         if self.challenger is None or not self.challenger.startswith(("http://", "https://")):
             return None

@@ -1,8 +1,8 @@
 """Build the application in a worker process. This module imports nothing heavy.
 
 The supervisor pings a new worker before it builds the application, and replaces a worker that does not respond.
-Importing scikit-learn takes longer than the ping timeout on a busy machine, so it is imported when the application is
-built, not when this module is unpickled.
+Importing scikit-learn takes longer than the ping timeout on a busy machine, so scikit-learn is imported when the
+application is built, not when this module is unpickled.
 """
 
 import logging
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def build_in_worker(settings: Settings) -> "ASGIApp":
     """Build the application. On failure, exit with the status that also stops the supervisor."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the watcher checks for new versions when it starts
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the watcher starts, which then checks for new versions
     build_app: Callable[[Settings], ASGIApp] = import_object("modeltrace.app:build_app")
     try:
         return build_app(settings)

@@ -2,7 +2,8 @@
 
 Without an API key, a web page in the user's browser could call the service. Requests are therefore rejected if their
 Host is not a name of the service (DNS rebinding) or their Origin is another site. With an API key, every request needs
-it. `/healthz` and `/readyz` are public, since probes call them by address and without a key; they return no data.
+it. The Host is not checked if the address is not loopback and no allowed hosts are configured. The paths `/healthz` and
+`/readyz` are public, since probes call them by address and without a key; they return no data.
 """
 
 import base64
@@ -49,7 +50,7 @@ class AuthMiddleware:
         self._loopback = is_loopback(settings.host)
         self._hosts = self._allowed_hosts | _LOOPBACK_NAMES | {settings.host.lower()}
         self._any_host = not self._loopback and not self._allowed_hosts
-        # The Host of most requests, which then need no parsing.
+        # Most requests have one of these Host headers; they need no parsing.
         self._common_hosts = frozenset(f"{host}:{settings.port}".encode() for host in self._hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,7 +94,7 @@ class AuthMiddleware:
         """Check that each Host header is a name of the service.
 
         Raises:
-            ForbiddenError: one is not.
+            ForbiddenError: a Host header is not allowed.
         """
         if self._any_host or _is_public(scope):
             return

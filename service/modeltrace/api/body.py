@@ -23,7 +23,7 @@ from modeltrace_http.content_coding import (
     decompress,
 )
 
-# All bodies that are being received may together have this many times the bytes of one body.
+# Limit of the bytes of all bodies that are being received, as a multiple of the limit of one body.
 MAX_CONCURRENT_BODIES: Final = 8
 
 
@@ -43,7 +43,7 @@ class BodyReader:
             MalformedRequestError: the body did not arrive in time, or cannot be decompressed.
             UnsupportedContentEncodingError: the `Content-Encoding` is not supported.
             ClientDisconnectedError: the client disconnected before the body was complete.
-            BusyError: all bodies that are being received are too large together.
+            BusyError: the limit for all incomplete bodies is exceeded.
         """
         limit = self._max_bytes
         encoding = b""

@@ -44,7 +44,7 @@ ERROR_SPECS: Final[Mapping[type[BaseException], ErrorSpec]] = {
     RequestError: ErrorSpec(400, "invalid_request"),
     MalformedRequestError: ErrorSpec(400, "malformed_request"),
     ClientDisconnectedError: ErrorSpec(400, "client_disconnected"),  # no client reads it
-    # A browser asks the user for a password, which is the key.
+    # `Basic`: a browser asks the user for a password; the password is the API key.
     UnauthorizedError: ErrorSpec(401, "unauthorized", {"WWW-Authenticate": 'Bearer, Basic realm="modeltrace"'}),
     ForbiddenError: ErrorSpec(403, "forbidden"),
     UnknownPredictionError: ErrorSpec(404, "unknown_prediction"),
@@ -121,7 +121,10 @@ async def handle_http_error(request: Request, error: Exception) -> Response:
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Register the handlers. Starlette logs and re-raises what the handler of `Exception` answers."""
+    """Register the handlers.
+
+    Starlette raises an error again after the handler of `Exception`, so the server logs it too.
+    """
     app.add_exception_handler(ModeltraceError, handle_error)
     app.add_exception_handler(HTTPException, handle_http_error)
     app.add_exception_handler(Exception, handle_error)

@@ -115,7 +115,7 @@ class PredictionASGIApp:
 
 
 def _log_access(scope: Scope, send: Send) -> Send:
-    """Write a line in the server's format to the access log when the response starts."""
+    """Return a `send` that writes an access log line, in the server's format, when the response starts."""
 
     async def logged(message: Message) -> None:
         if message["type"] == "http.response.start" and access_logger.isEnabledFor(logging.INFO):

@@ -47,7 +47,7 @@ Result = dict[str, Any]
 
 
 class FeedbackHandler:
-    """Handles feedback requests. The version that is served now decides which labels are valid."""
+    """Handles feedback requests. The current primary version defines which labels are valid."""
 
     def __init__(
         self,

@@ -53,7 +53,7 @@ class PredictionHandlers:
             if not version.model.schema.has_private_features:
                 raise
             redacted = redact_exception(error)  # the message may contain private values
-        raise redacted  # outside of the except block, so that it does not have the original error as its context
+        raise redacted  # outside of the except block, so that the original error is not its `__context__`
 
     async def predict_batch(self, body: bytes, trace: RequestTrace) -> bytes:
         """Predict the rows of a request body and return the response body."""

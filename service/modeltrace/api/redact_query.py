@@ -9,7 +9,7 @@ class RedactQueryMiddleware:
     """ASGI middleware: clears the query string if a model has private features.
 
     No route reads the query string. If a client sends values in it anyway, spans and access log lines would contain
-    them. The server's own access log reads the same scope, so it is redacted too.
+    them. The server's own access log reads the same scope, so its lines are redacted too.
     """
 
     def __init__(self, app: ASGIApp, router: ModelRouter) -> None:

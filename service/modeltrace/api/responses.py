@@ -39,5 +39,5 @@ def json_response(
 
 
 def error_payload(error_type: str, message: str, **details: object) -> dict[str, object]:
-    """Return the JSON object that every error of the API has."""
+    """Return the body of an error response, without the trace ID."""
     return {"error": {"type": error_type, "message": message, **details}}

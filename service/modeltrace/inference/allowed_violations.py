@@ -14,7 +14,7 @@ from modeltrace.inference.validate import Values
 # The allowed reasons by feature name. An empty collection allows every reason that can occur for the feature.
 AllowedViolations = Mapping[str, Collection[Reason]]
 
-# Rows with which each kind of violation is tried.
+# Training rows that are used to try each kind of violation.
 MAX_TRIAL_ROWS = 20
 
 
@@ -36,7 +36,7 @@ def allow_violations(feature: Feature, reasons: Collection[Reason]) -> Feature:
     """Return the feature with some violations allowed, and with a dtype that can hold missing values if necessary.
 
     Raises:
-        PackError: a reason cannot occur: the feature has no range or no categories, or it is nullable anyway.
+        PackError: a reason cannot occur: the feature has no range or no categories, or missing values are valid.
     """
     impossible: dict[Reason, str | None] = {
         "missing": "the training data has missing values, so they are valid" if feature.nullable else None,
@@ -58,10 +58,12 @@ def allow_violations(feature: Feature, reasons: Collection[Reason]) -> Feature:
 
 
 def verify_allowed_violations(predict: PredictFn, schema: Schema, rows: Sequence[Values], *, as_frame: bool) -> None:
-    """Check that the model predicts rows with allowed violations, in a batch and one by one, as it predicts others.
+    """Check that the model predicts rows with allowed violations, both in a batch and as a single row.
+
+    If the predictions of valid rows have a confidence, these predictions must have one too.
 
     Raises:
-        PackError: it does not; the message contains the feature and the remedy.
+        PackError: the check fails; the message contains the feature and the remedy.
     """
     rows = rows[:MAX_TRIAL_ROWS]
     try:
@@ -85,7 +87,7 @@ def violating_rows(schema: Schema, rows: Sequence[Values]) -> Iterator[tuple[lis
     """Yield feature names, reason and rows for each allowed kind of violation.
 
     Each feature is changed alone. At the end, all features that may be missing are missing at once. Violations of a
-    range are left out, because a number outside of it is a number like any other to the model.
+    range are left out, because the model does not know the range.
     """
     missing = []
     for index, feature in enumerate(schema.features):
@@ -101,7 +103,7 @@ def violating_rows(schema: Schema, rows: Sequence[Values]) -> Iterator[tuple[lis
 
 
 def unseen_category(feature: Feature) -> Value:
-    """Return a category that the training data does not have, or `None` where there is no other."""
+    """Return a category that the training data does not have, or `None` if no such category exists."""
     return unseen_level(feature.categories or (), feature.level_kind or "text")
 
 

@@ -33,8 +33,8 @@ class _PendingRequest(NamedTuple):
 class Batcher:
     """Collects the requests of one event loop into batches.
 
-    `run_in_thread` runs a call of the model outside of the event loop; it is `None` for a model fast enough to run on
-    it. `on_batch` gets the record of each call that served a sampled request.
+    `run_in_thread` runs a model call on a thread; it is `None` if the model runs on the event loop. `on_batch` gets the
+    record of each call that served a sampled request.
     """
 
     def __init__(
@@ -115,8 +115,8 @@ def infer_batch(
 ) -> list[Outcome]:
     """Call the model once for the validated rows of several requests, one row per request.
 
-    Return the output or the exception of each row, in order. When the call fails, each row is predicted alone, so that
-    only the rows at fault fail. `on_batch` gets the record of the call if one of the requests is sampled.
+    Return the output or the exception of each row, in order. If the call fails, each row is predicted alone, so that
+    only the rows that cause the failure fail. `on_batch` gets the record of the call if one of the requests is sampled.
     """
     if not rows:
         return []

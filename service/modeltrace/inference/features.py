@@ -17,8 +17,8 @@ def to_matrix(rows: Sequence[Values], schema: Schema, *, as_frame: bool) -> Matr
     """Build the input of an estimator, with the dtypes of the training data.
 
     The result has the shape (n_rows, n_features). It is a frame for an estimator that was fitted with column names, and
-    otherwise an array. A missing value becomes NaN, or `None` if the training data has that in a column of objects. The
-    rows must come from `RowValidator`.
+    otherwise an array. A missing value becomes NaN, or `None` if the training data has `None` in an `object` column.
+    The rows must come from `RowValidator`.
     """
     if not as_frame:
         if schema.is_numeric:

@@ -45,7 +45,7 @@ def coerce_level(value: object, kind: LevelKind) -> object:
 
 
 def unseen_level(levels: Sequence[Level], kind: LevelKind) -> Level | None:
-    """Return a level that is not among `levels`, or `None` where there is no other."""
+    """Return a level that is not among `levels`, or `None` if no such level exists."""
     match kind:
         case "text":
             return "a text that the training data does not have"

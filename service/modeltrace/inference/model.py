@@ -16,7 +16,7 @@ Task = Literal["classifier", "regressor"]
 Label = str | int | float | bool
 Engine = Literal["sklearn", "onnx"]
 
-# Classifiers whose predict() is not the argmax of predict_proba(): they apply a threshold, or compute both differently.
+# Classifiers whose predict() is not the argmax of predict_proba(): they apply a threshold, or compute both separately.
 NON_ARGMAX_CLASSIFIERS = (
     "FixedThresholdClassifier",
     "NearestCentroid",
@@ -27,7 +27,7 @@ NON_ARGMAX_CLASSIFIERS = (
 )
 # The attributes in which a meta-estimator holds the estimator that it delegates to.
 DELEGATE_ATTRIBUTES = ("best_estimator_", "final_estimator_", "estimator_", "estimator")
-# Two probabilities closer than this may differ by rounding only; then predict() decides between the classes.
+# The difference of two closer probabilities may be a rounding error; then predict() decides between the classes.
 TIE_TOLERANCE = 1e-9
 # For one row and up to this number of classes, plain Python is faster than array operations.
 MAX_CLASSES_IN_PYTHON = 32
@@ -61,7 +61,7 @@ class Model:
     as_frame: bool
     created: str
     predict_fn: PredictFn
-    # Whether it consists of scikit-learn's own types only. Such a model computes and never waits for I/O.
+    # Whether the model consists of scikit-learn's own types only. Such a model computes and never waits for I/O.
     cpu_bound: bool = False
     engine: Engine = "sklearn"
     output_reference: OutputReference | None = None
@@ -116,7 +116,7 @@ def class_key(label: object) -> tuple[bool, object]:
 
 
 def make_predict_fn(estimator: Any, task: Task) -> PredictFn:  # noqa: ANN401  any estimator
-    """Return the predict function of an estimator. The method is chosen here, once, and not at every call.
+    """Return the predict function of an estimator. The method is chosen once, not at every call.
 
     The label is what predict() returns. For scikit-learn's own classifiers it is the argmax of predict_proba(), so one
     call is enough. Any other classifier may decide differently, so both methods are called.

@@ -1,6 +1,6 @@
 """The prediction pipeline: validate ► features ► inference. Each stage is timed in the request's trace.
 
-It depends neither on HTTP nor on OpenTelemetry: it fills a `RequestTrace`, from which telemetry is made later.
+The pipeline does not depend on HTTP or OpenTelemetry. It fills a `RequestTrace`; telemetry is created from it later.
 """
 
 import math
@@ -24,7 +24,7 @@ from modeltrace.telemetry.records.trace import RequestTrace
 # One row as the client sent it. Anything but a mapping of feature names to values is a violation.
 Row = object
 LATENCY_TRIALS = 7
-# Characters of an exception that are recorded; an estimator's message may repeat a long input text.
+# Maximum number of recorded characters of an exception. An estimator's message may contain a long input text.
 MAX_MESSAGE_LENGTH = 4_096
 MAX_STACKTRACE_LENGTH = 32_768
 
@@ -40,7 +40,7 @@ class Prediction:
 class Pipeline:
     """Predicts rows with one model and records the stages and predictions in the request's trace.
 
-    `role` is the model's role next to another version, `primary` or `challenger`; it is empty without one.
+    `role` is `primary` or `challenger`, or empty if no other version is served.
     """
 
     def __init__(self, model: Model, ids: PredictionIdSigner, role: str = "") -> None:
@@ -66,7 +66,7 @@ class Pipeline:
     ) -> list[Prediction | InvalidFeaturesError]:
         """Predict the rows of one request with one call of the model.
 
-        `row_indices` are the positions of the rows in the request, if they are not all of its rows.
+        `row_indices` are the positions of the rows in the request; `None`: these are all rows of the request.
 
         Returns:
             The prediction of each row, in order; for an invalid row, the error.
@@ -113,7 +113,7 @@ class Pipeline:
             trace.validate_end = trace.now()
 
     def infer(self, rows: Sequence[Values], traces: Sequence[RequestTrace]) -> list[ModelOutput]:
-        """Call the model once; record the stages in the trace of every request, by the clock of the first.
+        """Call the model once and record the stages in all traces, with times of the first trace's clock.
 
         Raises:
             InferenceError: the model failed.
@@ -137,7 +137,7 @@ class Pipeline:
     def record_prediction(self, index: int, values: Values, output: ModelOutput, trace: RequestTrace) -> Prediction:
         """Sign the ID of a prediction and add the prediction to the trace."""
         time = trace.now()
-        # Without telemetry the span ID is empty; a random one keeps equal outputs of one millisecond distinguishable.
+        # Without a span ID, a random number makes the IDs of equal outputs in the same millisecond different.
         span_id = int.from_bytes(trace.span_id) or secrets.randbits(64)
         label_or_value = str(output.label) if output.value is None else output.value
         ref = PredictionRef(int.from_bytes(trace.trace_id), span_id, index, time, self.model.version, label_or_value)
@@ -148,10 +148,9 @@ class Pipeline:
         return prediction
 
     def measure_latency(self) -> float:
-        """Return the lowest latency of one row in seconds; infinite if it cannot be measured or relied on.
+        """Return the lowest latency of one row in seconds; infinite if it is unknown or the model may wait for I/O.
 
-        A model that may wait for I/O has an infinite latency, because it must never run on the event loop, however
-        fast it usually is.
+        A model that may wait for I/O must never run on the event loop, even if it is usually fast.
         """
         if not self.model.cpu_bound:
             return math.inf

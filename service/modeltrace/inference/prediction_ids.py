@@ -41,8 +41,8 @@ class PredictionIdSigner:
     """Signs and verifies prediction IDs with a key that all replicas share."""
 
     def __init__(self, key: bytes) -> None:
-        # Copying this object is faster than `hmac.digest`. It also keeps the global interpreter lock, so the thread
-        # does not have to wait for another one in the middle of a request.
+        # Copying this object is faster than `hmac.digest`. It also does not release the global interpreter lock, so no
+        # other thread runs in the middle of a request.
         self._keyed = hmac.new(key, digestmod="sha256")
 
     def sign(self, ref: PredictionRef) -> str:

@@ -129,7 +129,7 @@ def redact_exception(error: Exception) -> Exception:
 
 
 class _RedactedError(Exception):
-    """Base of the placeholders of redacted exceptions, whose classes have the names of the original ones."""
+    """Base class of placeholders of redacted exceptions. Each placeholder class has the original class's name."""
 
 
 def _placeholder(error: BaseException) -> Exception:

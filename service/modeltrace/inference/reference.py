@@ -11,15 +11,15 @@ from modeltrace.inference.schema import MISSING, OTHER, Reference
 
 N_BINS = 10
 MAX_CATEGORIES = 20
-# The difference of two numbers beyond this may overflow, and so may the sum of many.
+# For larger absolute values, the difference of two numbers, or the sum of many, may overflow.
 OVERFLOW_LIMIT = 2.0**900
 
 
 def numeric_reference(values: NDArray[np.float64], *, n: int) -> Reference:
     """Build bins at the deciles of the training values.
 
-    An edge that equals another edge or the maximum would leave an empty bin, so such edges are merged. A constant
-    feature has one bin for its value, one below and one above. `n` includes rows with a missing value, unlike `values`.
+    An edge that equals another edge or the maximum would leave an empty bin, so it is removed. A constant feature has
+    one bin for its value, one below and one above. `n` includes rows with a missing value, unlike `values`.
     """
     lowest, highest = values.min(), values.max()
     if lowest == highest:
@@ -41,7 +41,7 @@ def numeric_reference(values: NDArray[np.float64], *, n: int) -> Reference:
 
 
 def _moments(values: NDArray[np.float64]) -> dict[str, float]:
-    """Compute mean and standard deviation: finite for every finite input, and exact where all values are equal.
+    """Compute mean and standard deviation. Both are finite, and exact if all values are equal.
 
     In floating point, the mean of n equal numbers is not always that number, and their deviation not always 0;
     therefore, equal values are detected by comparison. Other values are scaled to the interval from 0 to 1 before they

@@ -25,9 +25,9 @@ PRIVACY_RULES: tuple[PrivacyRule, ...] = get_args(PrivacyRule)
 
 MISSING = "missing"
 OTHER = "other"
-# By how much rounding may raise a share above 1.
+# Rounding may raise a share above 1 by this amount.
 SHARE_TOLERANCE = 1e-9
-# Characters that a text may have if the feature has no `max_length`.
+# Maximum number of characters of a text if the feature has no `max_length`.
 DEFAULT_MAX_LENGTH = 65_536
 
 
@@ -49,7 +49,7 @@ class Reference(BaseModel):
     deviation: float | None = Field(default=None, ge=0)
 
     def has_valid_bins(self, more: Sequence[str]) -> bool:
-        """Return whether the shares are valid, with one for each bin between the edges and for each of `more`."""
+        """Return whether the shares are valid and contain each bin of `edges` and each bin of `more`."""
         if not all(0 <= share <= 1 + SHARE_TOLERANCE for share in self.shares.values()):
             return False
         if self.edges is None:
@@ -101,7 +101,7 @@ class Feature(BaseModel):
     categories: tuple[Level, ...] | None = None
     ordered: bool = False
     enforce_categories: bool = False
-    # Characters that a text may have; `DEFAULT_MAX_LENGTH` if not set.
+    # Maximum number of characters of a text; `DEFAULT_MAX_LENGTH` if not set.
     max_length: int | None = Field(default=None, ge=1)
     on_violation: OnViolation = OnViolation()
     # A rule that this version does not know is rejected, never ignored.
@@ -208,7 +208,7 @@ class Schema(BaseModel):
 
     @cached_property
     def has_private_features(self) -> bool:
-        """Whether the values of some feature must not be recorded as they are."""
+        """Whether at least one feature has values that must be redacted."""
         return any(feature.privacy != "plain" for feature in self.features)
 
     @cached_property

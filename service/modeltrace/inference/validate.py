@@ -99,7 +99,7 @@ def validate_row(row: Mapping[str, object], schema: Schema) -> list[Violation]:
 
 
 def _unknown_features(names: list[str], *, allowed: bool) -> list[Violation]:
-    """Return a violation for each of the first few names; their total number is up to the client."""
+    """Return a violation for each of the first names. The number is limited, since the client chooses the names."""
     message = "the model has no such feature (GET /model lists them)"
     shortened = [
         name if len(name) <= MAX_NAME_LENGTH else f"{name[: MAX_NAME_LENGTH - 1]}…"

@@ -14,16 +14,16 @@ from urllib.parse import quote, urlsplit
 
 Parse = Callable[[str], str]
 
-# The largest integer that the specification asks for.
+# The largest integer that the specification requires.
 MAX_INTEGER: Final = 2**31 - 1
-# Milliseconds that stand for "no limit": one day.
+# Milliseconds that are used for "no limit": one day.
 NO_LIMIT_MS: Final = 86_400_000
 PROPAGATOR_GROUP: Final = "opentelemetry_propagator"
 RESOURCE_DETECTOR_GROUP: Final = "opentelemetry_resource_detector"
 
 
 class UnsupportedError(ValueError):
-    """The variable has no effect in this service, whatever its value."""
+    """The variable has no effect in this service."""
 
 
 class PartialValueError(ValueError):
@@ -191,7 +191,7 @@ def endpoint(*, grpc: bool, insecure_is_set: bool) -> Parse:
 
 
 def unsupported(why: str) -> Parse:
-    """Return a parser that accepts nothing."""
+    """Return a parser that rejects every value."""
 
     def parse(_: str) -> str:
         raise UnsupportedError(why)

@@ -1,7 +1,8 @@
 """Reads and validates OpenTelemetry's environment variables.
 
-An invalid value counts as unset and causes a warning, as the specification demands. Invalid values of the variables
-that decide where telemetry goes, or how traces are propagated, are refused: telemetry would be lost without notice.
+An invalid value counts as unset and causes a warning, as the specification demands. Variables that define where
+telemetry is sent, or how traces are propagated, are different: an invalid value is an error, because telemetry would be
+lost without notice.
 """
 
 from collections.abc import Iterator, Mapping, MutableMapping

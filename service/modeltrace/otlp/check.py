@@ -1,4 +1,4 @@
-"""Check whether OTLP can be delivered, by an empty export request, which every receiver accepts."""
+"""Check whether OTLP can be delivered. Every receiver accepts an empty export request."""
 
 from modeltrace.otel_env.table import Signal
 from modeltrace.otlp.client import Success, otlp_client

@@ -1,8 +1,8 @@
 """Send one encoded OTLP request and classify the outcome.
 
-Only the transport of the SDK's exporters is used (`modeltrace.otlp.exporters`). The caller decides when to retry: the
-exporters themselves sleep between retries within one timeout and drop the request at its end. The SDK has no public
-interface for either, so this module uses private names; a test of each fails when it disappears.
+The client uses only the transport of the SDK's exporters (`modeltrace.otlp.exporters`). The caller decides when to
+retry; the exporters would retry until a timeout and then drop the request. The SDK has no public interface for a single
+attempt, so this module uses private names. A test fails if one of them disappears.
 
 | response | outcome |
 |---|---|

@@ -1,7 +1,8 @@
 """Build the OTLP exporters of the OpenTelemetry SDK as its environment variables configure them.
 
-The exporters resolve endpoints, headers, compression and proxies. This module corrects what they get wrong:
-certificates of a single signal, compression over gRPC, and OTEL_EXPORTER_OTLP_CERTIFICATE beside REQUESTS_CA_BUNDLE.
+The exporters resolve endpoints, headers, compression and proxies. This module corrects three errors of the
+exporters: certificates of a single signal, compression over gRPC, and the precedence of REQUESTS_CA_BUNDLE over
+OTEL_EXPORTER_OTLP_CERTIFICATE.
 """
 
 import os
@@ -77,11 +78,11 @@ def usable_tls_files(signal: Signal, *, protocol: Protocol) -> TlsFiles | None:
 
 
 def _session(signal: Signal) -> "requests.Session | None":
-    """Build a session in which the variable of a certificate precedes REQUESTS_CA_BUNDLE.
+    """Build a session in which OTEL_EXPORTER_OTLP_CERTIFICATE takes precedence over REQUESTS_CA_BUNDLE.
 
     Returns:
-        `None` if the session of the SDK does: without such a variable, or with a credential provider, which this
-        session would hide.
+        `None` if the SDK builds the session: the variable is not set, or there is a credential provider, which this
+        session would override.
     """
     if _has_credential_provider(signal, "http/protobuf") or not _read_variable(signal, "CERTIFICATE"):
         return None
@@ -95,7 +96,7 @@ def _session(signal: Signal) -> "requests.Session | None":
 
 
 def _grpc_options(signal: Signal) -> dict[str, Any]:
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C code writes to stderr what `failures` explains better
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # no messages of its C code on stderr; see `failures`
     import grpc  # noqa: PLC0415  only when gRPC is in use
 
     compressions = {"gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}

@@ -66,8 +66,8 @@ class Target(NamedTuple):
         return printable(" ".join(text.split()), 200)
 
 
-# gRPC reports "Failed parsing HTTP/2" for a server that responds with HTTP/1.1, and "missing selected ALPN" for one
-# with TLS.
+# gRPC reports "Failed parsing HTTP/2" for an HTTP/1.1 server without TLS, and "missing selected ALPN" for an HTTP/1.1
+# server with TLS.
 _PHRASES: Final = (
     ("proxy", r"ProxyError|Tunnel connection failed|HTTP proxy"),
     ("unknown host", r"NameResolution|gaierror|errors resolving|address lookup failed|DNS resolution failed"),
@@ -147,7 +147,7 @@ def probe_tls(url: str) -> str | None:
 
 
 def _closes_connection(tls_socket: ssl.SSLSocket) -> bool:
-    """Return whether the server closes a connection without a client certificate, after the handshake in TLS 1.3."""
+    """Return whether the server closes the connection after the handshake (TLS 1.3: no client certificate)."""
     tls_socket.settimeout(HANDSHAKE_TIMEOUT)
     try:
         return tls_socket.recv(1) == b""

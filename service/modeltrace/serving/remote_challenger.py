@@ -2,8 +2,8 @@
 
     shadow span (CLIENT, here) ─ traceparent ─► POST /predict (SERVER span, there) ─► its child spans
 
-The other service records its own metrics, so its predictions are not counted here. Each of them becomes a row of the
-prediction store here that refers to the prediction it shadows, so a label of that prediction counts for both.
+The other service records its own metrics, so its predictions are not counted here. Each prediction is stored here with
+the ID of the primary prediction. A label of the primary prediction then applies to both.
 """
 
 import logging
@@ -31,7 +31,7 @@ RedactRows = Callable[[ModelInfo, Sequence[PredictedRow]], Sequence[PredictedRow
 class RemoteChallenger:
     """Sends shadow requests to another service. Not thread-safe."""
 
-    max_batch = 1  # a call may take long; requests that the challenger has not taken yet count against the queue limit
+    max_batch = 1  # a call may be slow, and the queue limit does not count requests of a running call
     interval = 0.00005  # releases the interpreter lock to the threads that answer clients
 
     def __init__(
@@ -111,7 +111,7 @@ class RemoteChallenger:
         name, version = identity["name"], identity["version"]
         if (name, version) not in self._hashes:
             model = self._client.get("/model").json()
-            # Another version may have taken over since the prediction. Its hash is not stored under this version.
+            # The remote version may have been replaced since the prediction. Its hash is not stored under this version.
             same = (model["name"], model["version"]) == (name, version)
             self._hashes = {(name, version): model["hash"]} if same else self._hashes
         return ModelInfo(name, version, self._hashes.get((name, version), ""), primary.features, role=CHALLENGER)

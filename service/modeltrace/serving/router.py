@@ -13,7 +13,7 @@ _HASH_RANGE: Final = 2**64
 
 
 class ModelRouter:
-    """The primary version and the challenger. Every request reads it; one thread replaces versions atomically."""
+    """Holds the primary version and the challenger. One thread per role replaces its version atomically."""
 
     def __init__(
         self,

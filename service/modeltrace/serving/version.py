@@ -26,7 +26,7 @@ class Version:
     """One version of a model, ready to predict.
 
     Attributes:
-        runs_inline: whether a single row is predicted on the event loop, since a thread would take longer to wake.
+        runs_inline: whether a single row is predicted on the event loop, because waking a thread takes longer.
         batcher: combines concurrent requests into one model call; `None` if batching is disabled.
         identity: name and version, as responses contain them.
     """
@@ -65,8 +65,8 @@ class VersionFactory:
     ) -> None:
         """See `Settings` for the limits. `max_batch_requests=None` disables batching.
 
-        `on_batch` records a model call that several requests share; `privacy_rules` returns what redacts a model's
-        inputs.
+        `on_batch` records a model call that several requests share; `privacy_rules` returns the redactor of a model's
+        inputs, or `None`.
         """
         self._ids = ids
         self._catalog = catalog

@@ -5,8 +5,8 @@
                                    load it ─► smoke test ─► replace the version
                                             └ failed: log, count; the current version goes on
 
-A different model with the name and version of one that this process serves, or has served, is rejected, since metrics
-would add up both.
+A bundle is rejected if this process serves, or has served, a different model with the same name and version. Metrics
+could not distinguish the two models.
 
 Each watcher has its own thread. A rejected bundle is not tried again until it changes, or until SIGHUP.
 """
@@ -46,7 +46,7 @@ class Watcher:
         interval: float,
         on_event: OnEvent,
     ) -> None:
-        """`interval` is the time between two checks in seconds; with 0, the watcher checks on request only."""
+        """`interval` is the time between two checks in seconds; with 0, the watcher checks at start and on request."""
         self._router = router
         self._versions = versions
         self._loader = bundle_watch.loader
@@ -96,7 +96,7 @@ class Watcher:
                 self._last_error = ""
                 return
             self._replace(bundle)
-        except Exception as error:  # noqa: BLE001  the current version goes on, whatever is wrong with the bundle
+        except Exception as error:  # noqa: BLE001  after any error, the current version stays in service
             self._rejected = candidate or self._rejected
             self._reject(error)
 

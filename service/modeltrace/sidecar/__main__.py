@@ -1,7 +1,8 @@
 """Run the sidecar: `python -m modeltrace.sidecar DESCRIPTOR`.
 
-A worker starts it. It ends when the worker closes its pipe or dies. It reads frames from standard input and writes
-acknowledgements and events to the file descriptor given. It shares standard output with the worker, for log lines.
+A worker starts the sidecar. The sidecar ends when the worker closes the pipe or dies. It reads frames from standard
+input, and writes acknowledgements and events to the file descriptor DESCRIPTOR. It writes log lines to the standard
+output of the worker.
 """
 
 import os
@@ -15,8 +16,8 @@ NICE_INCREMENT = 5
 
 def main() -> None:
     """Run until standard input ends."""
-    # Ctrl-C and a container's stop send both signals to the whole process group. The worker still has records to send
-    # then; the end of its pipe ends the sidecar.
+    # Ctrl-C and the stop of a container may send these signals to all processes. The worker then still sends records,
+    # so the sidecar ignores the signals and ends when the pipe is closed.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     os.umask(0o077)  # its files contain the inputs of predictions

@@ -1,4 +1,4 @@
-"""Acknowledge frames to the worker once none of their items is in memory any more."""
+"""Acknowledge frames to the worker when none of their items is in memory any more."""
 
 import threading
 from collections import Counter, deque
@@ -8,7 +8,7 @@ from modeltrace.telemetry.export.protocol import DONE, EVENT, DeliveryEvent, Fra
 
 
 class AckTracker:
-    """Counts items per signal and sends `done` for each frame whose items are all exported, on disk or lost."""
+    """Counts items per signal. Sends `DONE` with the last frame up to which all items are exported, on disk or lost."""
 
     def __init__(self, send: Callable[[Frame], None]) -> None:
         self._send = send

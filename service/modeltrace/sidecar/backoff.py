@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Delays in seconds: exponential with jitter, or as long as the endpoint demands within limits."""
+    """Delays in seconds: exponential with jitter, or the delay that the endpoint demands, within limits."""
 
     initial: float = 1.0
     maximum: float = 30.0
@@ -21,7 +21,7 @@ class Backoff:
 
         Args:
             failures: Number of consecutive failures, at least 1.
-            retry_after: Seconds that the endpoint demands, if it does.
+            retry_after: Seconds that the endpoint demands; `None` if it demands no delay.
             random_number: Returns numbers from 0 to 1.
         """
         if retry_after is not None:

@@ -15,7 +15,7 @@
 | the process stops before the request is delivered or on disk | `lost` (`shutdown`) |
 
 Requests on disk are always older than those in memory. A request in flight counts as queued in memory until its outcome
-is known, so a shutdown during an attempt keeps it: it may arrive twice, but it is not lost.
+is known. A shutdown during an attempt writes the request to disk, so it may be delivered twice, but it is not lost.
 """
 
 import logging
@@ -54,7 +54,7 @@ class Delivery:
 
         Args:
             signal: The signal of all requests.
-            client: Makes single attempts.
+            client: Sends a request once, without retries.
             on_event: Called by several threads; must neither block nor raise.
             max_bytes: Limit of the queue in memory; one more request may be in flight.
             spool: Stores requests on disk while the endpoint is unavailable.
@@ -190,7 +190,7 @@ class Delivery:
     def _send(self, body: bytes) -> Outcome:
         try:
             return self._client.send(body)
-        except Exception as error:  # noqa: BLE001  an unforeseen error must not end the delivery of all other requests
+        except Exception as error:  # noqa: BLE001  an unexpected error must not stop the delivery of other requests
             return Permanent(type(error).__qualname__, "")
 
     def _finish(self, request: QueuedRequest, outcome: Success | Permanent, seconds: float) -> None:
@@ -206,7 +206,7 @@ class Delivery:
             self._emit("lost", rejected, error_type="partial_success")
 
     def _wait_before_retry(self, seconds: float) -> None:
-        """Wait, and move all queued requests to disk meanwhile, where they survive a crash of the process."""
+        """Wait. Meanwhile, move all queued requests to disk, where they survive a crash of the process."""
         until = time.monotonic() + seconds
         done = False
         while not done:
@@ -236,10 +236,10 @@ class Delivery:
                     return
             self._emit("spooled", request.items)
 
-    # The lock is held.
+    # Methods that are called with the lock held.
 
     def _begin_final_attempt(self) -> bool:
-        """Return whether a shutdown ends the current delay, which it does once."""
+        """Return whether a shutdown ends the current delay. It ends only one delay, for one final attempt."""
         if not self._closing or self._final_attempt_made:
             return False
         self._final_attempt_made = True
@@ -273,7 +273,7 @@ class Delivery:
         failure = outcome.failure
         destination = f" to {failure.address}" if failure.address else ""
         reason = f"{failure} ({outcome.error_type})" if failure.reason else outcome.error_type
-        # The text of the response is no part of the state: it may contain an ID or a time.
+        # The state excludes the text of the response, which may contain an ID or a time.
         state = f"{consequence} {outcome.error_type} {failure.reason}"
         self._log_state(f"cannot be delivered{destination} {consequence}: {reason}", state)
 

@@ -1,4 +1,4 @@
-"""Write log lines to standard output and to the log file, on a thread, so that a slow reader delays nobody else."""
+"""Write log lines to standard output and to the log file, on a thread, so that a slow reader delays nothing else."""
 
 import logging
 import os
@@ -14,9 +14,9 @@ from modeltrace.printable import escape_control_characters
 from modeltrace.telemetry.export.protocol import SidecarConfig
 from modeltrace.telemetry.log_lines import open_log_file
 
-# At 64 requests a chunk, as many lines as the queue of the service's own log records holds.
+# At 64 requests per chunk, as many lines as the queue of the service's own log records has.
 MAX_QUEUED_CHUNKS: Final = 2048
-# A pipe writes so many bytes atomically (PIPE_BUF on Linux), so no other process writes within a line.
+# Linux writes up to this number of bytes to a pipe atomically (PIPE_BUF), so no other process writes within a line.
 ATOMIC_WRITE_BYTES: Final = 4096
 
 
@@ -50,7 +50,7 @@ class LineWriter:
             on_written()
 
     def stop(self) -> None:
-        """End the thread after the lines enqueued so far. With a full queue it does not end: nobody reads."""
+        """End the thread after the lines enqueued so far. If the queue is full, the thread does not end."""
         with suppress(Full):
             self._chunks.put_nowait(None)
 
@@ -70,7 +70,7 @@ class LineWriter:
 
 
 def _write_stdout(lines: bytes) -> None:
-    """Write to standard output in atomic pieces of as many complete lines as fit."""
+    """Write to standard output in atomic pieces, each with as many complete lines as fit."""
     start = 0
     while start < len(lines):
         end = lines.rfind(b"\n", start, start + ATOMIC_WRITE_BYTES) + 1

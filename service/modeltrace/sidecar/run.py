@@ -99,7 +99,7 @@ class _FrameHandler:
         return Delivery(name, client, on_event=self._acks.on_event, max_bytes=max_bytes, spool=spool)
 
     def handle(self, frame: Frame) -> None:
-        """Process one frame, which holds an encoded export request or a chunk of records."""
+        """Process one frame: an encoded export request or a chunk of records."""
         self._sequence, kind, *content = frame
         if kind == OTLP:
             signal, encoded, items = content
@@ -136,7 +136,7 @@ class _FrameHandler:
         return bool(self._requests or self._batches or self._feedback)
 
     def seconds_until_flush(self) -> float | None:
-        """Return the seconds until the next `flush`, or `None` without records."""
+        """Return the seconds until the next `flush`; `None` if there are no records."""
         return max(0.0, self._flush_at - time.monotonic()) if self._flush_at else None
 
     def flush(self) -> None:
@@ -200,9 +200,10 @@ def _encode_each(
     batches: Sequence[BatchRecord] = (),
     on_error: Callable[[Exception], None] = lambda _: None,
 ) -> list[T]:
-    """Encode all records together or, if that fails, one by one, without those that cannot be encoded.
+    """Encode all records together. If that fails, encode them one by one and skip those that fail.
 
-    Otherwise an unforeseen record would end this process, and the next one, to which the worker sends it again.
+    Otherwise such a record would end this process. The worker would send it again to the next sidecar, which would end
+    too.
     """
     try:
         return list(encode(requests, batches))
@@ -217,7 +218,7 @@ def _encode_each(
 
 
 def _configure_logging(line_writer: LineWriter) -> None:
-    """Write the sidecar's own log messages as JSON lines like the service's, without those of the OpenTelemetry SDK."""
+    """Write the sidecar's own log messages as JSON lines, as the service does. Omit those of the OpenTelemetry SDK."""
     handler = logging.StreamHandler(line_writer)
     handler.setFormatter(json_formatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
@@ -233,7 +234,7 @@ def run(input_descriptor: int, output_descriptor: int) -> None:
             with lock:
                 write_frame(output_descriptor, frame)
         except OSError:
-            pass  # the worker has ended; its records are still to be delivered
+            pass  # the worker has ended; deliver its records anyway
 
     handler: _FrameHandler | None = None
     reader = FrameReader()
@@ -241,7 +242,7 @@ def run(input_descriptor: int, output_descriptor: int) -> None:
         timeout = handler.seconds_until_flush() if handler else None
         readable, _, _ = select.select([input_descriptor], [], [], timeout)
         if not readable:
-            assert handler is not None  # noqa: S101  there is a timeout only with a handler
+            assert handler is not None  # noqa: S101  without a handler there is no timeout
             handler.flush()
             continue
         if not (chunk := os.read(input_descriptor, 2**20)):

@@ -1,4 +1,4 @@
-"""Write the undelivered requests of a shutdown to disk, on a thread that the disk may block, and count the rest."""
+"""At shutdown, write undelivered requests to disk and count the rest. A thread writes, since the disk may block."""
 
 import threading
 import time

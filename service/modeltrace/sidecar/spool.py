@@ -1,13 +1,13 @@
 """A queue of requests on disk, with a size limit, that outlives the process.
 
     folder/
-      4711-9f2c…/                 of one process, mode 0700: it contains inputs of predictions
+      4711-9f2c…/                 folder of one process, mode 0700: it contains inputs of predictions
         lock                      locked (flock) while the process lives
         1763985600….traces.512    a request of 512 spans: checksum, then body; names sort by age
         1763985600….part          being written; renamed when it is complete
         1763985600….damaged       quarantined: its content is not what was written
 
-A process that starts adopts the files of all processes whose lock is free. No method raises an exception for a disk
+At start, a process adopts the files of all processes that have ended, whose lock is free. No method raises for a disk
 error: `put` returns False if a request could not be stored, and `on_lost` is called for a request that was lost later.
 """
 
@@ -60,7 +60,7 @@ class Spool:
         """Open the spool.
 
         Args:
-            folder: The folder shared by all processes.
+            folder: The folder that all processes share.
             max_bytes: Limit of the size of all files of this process.
             on_lost: Called with the signal, the number of items and `damaged` or `spool_full` for lost requests.
         """
@@ -103,7 +103,7 @@ class Spool:
             return True
 
     def oldest(self, signal: Signal) -> SpooledRequest | None:
-        """Return the oldest request of a signal. It is in flight until `remove`: the limit does not remove it."""
+        """Return the oldest request of a signal. Until `remove`, the size limit does not remove it."""
         with self._lock:
             queue = self._queues[signal]
             while queue and self._folder is not None:
@@ -138,7 +138,7 @@ class Spool:
     def _open(self) -> Path:
         """Create the folder of this process and adopt the files of processes that have ended.
 
-        The folder is locked before it gets its name: without a lock, another process would adopt it.
+        The folder is locked before it is renamed to its final name. Otherwise another process could adopt it.
         """
         if self._folder is not None:
             return self._folder
@@ -201,7 +201,7 @@ class Spool:
         self._folder, self._lock_descriptor = None, -1
 
     def _count_all_lost(self) -> None:
-        """Count the requests of a folder that somebody has removed."""
+        """Count all requests as lost after the folder was removed from outside."""
         self._release()
         for signal, queue in self._queues.items():
             if queue:

@@ -1,4 +1,4 @@
-"""The files of the spool: written completely or not at all, read only if unchanged, owned through a lock."""
+"""The files of the spool: atomic writes, reads with a checksum, and a lock of the folder."""
 
 import fcntl
 import os
@@ -15,11 +15,7 @@ HEADER_BYTES: Final = len(MAGIC) + 4
 def write(path: Path, temporary_path: Path, content: bytes, *, durable: bool) -> None:
     """Write a temporary file and rename it to `path` once it is complete.
 
-    Args:
-        path: The final name.
-        temporary_path: The name during the write.
-        content: The content.
-        durable: Synchronize the file with the disk, so that it survives a crash of the machine.
+    With `durable`, the file is synchronized with the disk, so that it survives a crash of the machine.
 
     Raises:
         OSError: The file could not be written; no part of it remains.
@@ -43,10 +39,10 @@ def write(path: Path, temporary_path: Path, content: bytes, *, durable: bool) ->
 def read(path: Path, max_bytes: int) -> bytes | None:
     """Return the content of a file, or `None` if it is damaged.
 
-    The path may also be a pipe without a writer, a link, or a file larger than `max_bytes`: all count as damaged.
+    A pipe, or a file larger than `max_bytes`, counts as damaged.
 
     Raises:
-        OSError: The file cannot be read.
+        OSError: The file cannot be read, or is a link.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:

@@ -1,9 +1,9 @@
-"""Encode spans, log records and JSON lines of true labels, like those of the SDK for the same labels.
+"""Encode spans, log records and JSON lines of true labels. The SDK path creates equal ones.
 
     POST /feedback ─── feedback ─ link to the SERVER span of the prediction        one per label
 
-The span ID derives from that of the SERVER span and from the prediction ID, so a label that is encoded again has the
-same span. Log records belong to the SERVER span, like all log records of a request.
+The span ID is derived from the ID of the SERVER span and the prediction ID, so a label that is encoded again has the
+same span ID. Log records belong to the SERVER span, like all log records of a request.
 """
 
 import struct
@@ -66,7 +66,7 @@ class FeedbackEncoder:
         return self._span_request.split(self._spans(feedback), max_bytes)
 
     def logs(self, feedback: Iterable[FeedbackRecord], max_bytes: int) -> list[tuple[bytes, int]]:
-        """Return the same with a log record per label."""
+        """Return export requests with a log record per label, each with its number of log records."""
         return self._log_request.split(self._logs(feedback), max_bytes)
 
     def lines(self, feedback: Iterable[FeedbackRecord]) -> bytes:

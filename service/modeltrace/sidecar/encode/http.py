@@ -1,4 +1,4 @@
-"""Describe HTTP requests by the semantic conventions, like opentelemetry-instrumentation-fastapi and uvicorn.
+"""Describe HTTP requests as opentelemetry-instrumentation-fastapi and uvicorn do.
 
 Names: https://opentelemetry.io/docs/specs/semconv/http/http-spans. Attributes with an empty value or zero are omitted.
 """
@@ -36,7 +36,7 @@ _MAX_MEMBERS = 32
 
 
 def normalize_trace_state(header: str) -> str:
-    """Return the members of a `tracestate` header without spaces; nothing if any of them is malformed."""
+    """Return the members of a `tracestate` header without spaces; "" if a member is malformed."""
     members: dict[str, str] = {}
     for member in (part.strip(" \t") for part in header.split(",")):
         if member:
@@ -92,7 +92,7 @@ def _synthetic_type(user_agent: str) -> str:
 def access_log(
     method: str, path: str, query: str, http_version: str, client_address: str, client_port: int, status: int
 ) -> tuple[str, dict[str, Value]]:
-    """Return the message of uvicorn's access log and its attributes, which omit the query: it may be private."""
+    """Return the message of uvicorn's access log, and attributes. The attributes omit the query string."""
     quoted = quote(utf8(path))
     target = f"{quoted}?{query}" if query else quoted
     client = f"{client_address}:{client_port}" if client_address else ""

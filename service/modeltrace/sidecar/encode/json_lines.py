@@ -1,6 +1,6 @@
-"""Encode JSON lines from records, like those of the service's log formatter for the same log records.
+"""Encode JSON lines from records. The service's log formatter creates equal lines from the same log records.
 
-No value prevents a line: a lone surrogate becomes U+FFFD, and an integer of more than 64 bits is written in full.
+Every value can be encoded: a lone surrogate becomes U+FFFD, and an integer of more than 64 bits is written in full.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,7 +36,7 @@ class LineEncoder:
 
     def encode(self, requests: Iterable[RequestRecord]) -> bytes:
         """Return the lines of requests: for each, its violations, its predictions, and its access line if any."""
-        # Lines are not collected in a list: with a hundred of them alive, the allocator requests memory each time.
+        # Do not collect lines in a list: for about a hundred lines, the allocator would request memory each time.
         lines = bytearray()
         for line in self._lines(requests):
             lines += line
@@ -114,7 +114,7 @@ def to_datetime(nanoseconds: int) -> datetime:
 
 
 def encode_line(line: dict[str, object]) -> bytes:
-    """Encode a line, whatever its values."""
+    """Encode a line, even if orjson cannot represent a value."""
     try:
         return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
     except orjson.JSONEncodeError:

@@ -1,7 +1,7 @@
-"""Encode log records from records, like those of the SDK's logging handler for predictions, violations and access.
+"""Encode log records of predictions, violations and access. The SDK's logging handler creates equal ones.
 
-The inputs of most predictions are floats only: they are packed by one `struct` with the names of the features between
-the numbers. Times are those of the records, in nanoseconds; the SDK's handler converts them from a float.
+If all inputs of a prediction are floats, which is common, one `struct` packs them together with the names of the
+features. Times are those of the records in nanoseconds; the SDK's handler computes them from a float.
 """
 
 import struct
@@ -85,11 +85,11 @@ class LogEncoder:
     def violations(
         self, requests: Iterable[RequestRecord], max_bytes: int = MAX_REQUEST_BYTES
     ) -> list[tuple[bytes, int]]:
-        """Return the same with a record per schema violation, up to `MAX_VIOLATION_EVENTS` per request."""
+        """Return export requests with a record per schema violation, up to `MAX_VIOLATION_EVENTS` per request."""
         return self._violation_request.split(self._violations(requests), max_bytes)
 
     def access(self, requests: Iterable[RequestRecord], max_bytes: int = MAX_REQUEST_BYTES) -> list[tuple[bytes, int]]:
-        """Return the same with a record per request that got a response."""
+        """Return export requests with a record per request that got a response."""
         return self._access_request.split(self._access_records(requests), max_bytes)
 
     def _predictions(self, requests: Iterable[RequestRecord]) -> Iterator[bytes]:
@@ -103,7 +103,7 @@ class LogEncoder:
                     yield delimited(ITEM, b"".join((times, context, *fields)))
 
     def _prediction(self, request: RequestRecord, row: PredictedRow, inputs: "_InputsEncoder") -> Iterator[bytes]:
-        # The values of a regressor rarely repeat.
+        # Values of a regressor rarely repeat, so they are not cached.
         yield (self._body if row.value is None else _encode_body)(prediction_message(row))
         for name, value in prediction_attributes(request, row).items():
             if name == ML_PREDICTION_INPUTS:

@@ -5,9 +5,9 @@ https://github.com/open-telemetry/opentelemetry-proto, opentelemetry/proto/{comm
 sequence of fields. A field is a tag (number and wire type) followed by a value; a nested message is preceded by its
 length. A field with a fixed value is therefore a constant.
 
-The reference encoder drops an attribute whose text contains a lone surrogate or whose integer exceeds 64 bits, and all
-inputs of a prediction with one such value. This encoder replaces a surrogate by U+FFFD and writes a large integer as
-decimal text: https://opentelemetry.io/docs/specs/otel/common/attribute-type-mapping.
+The SDK's encoder drops an attribute whose text contains a lone surrogate or whose integer exceeds 64 bits. If an input
+has such a value, it drops all inputs of the prediction. This encoder replaces a surrogate by U+FFFD and writes a large
+integer as decimal text: https://opentelemetry.io/docs/specs/otel/common/attribute-type-mapping.
 """
 
 import struct
@@ -19,8 +19,8 @@ from modeltrace.telemetry.records.prediction import Value
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # wire types
 INT64: Final = range(-(1 << 63), 1 << 63)
-# Caches hold this number of encoded values. Longer texts of clients, IDs and the like are not cached, so that memory
-# stays bounded whatever clients send.
+# Maximum number of encoded values in a cache. Texts of clients that are longer than the limits below are not cached, so
+# that memory is bounded.
 CACHE_SIZE: Final = 1024
 MAX_CACHED_TEXT: Final = 31
 MAX_CACHED_REQUEST_TEXT: Final = 1024

@@ -1,4 +1,4 @@
-"""Encode spans from records, like those of the SDK and opentelemetry-instrumentation-fastapi for the same request.
+"""Encode spans from records. The SDK and opentelemetry-instrumentation-fastapi create equal spans.
 
     POST /predict ─┬─ validate                              batch ─ links to the SERVER span of each request
                    ├─ queue        if the request waited for a batch
@@ -6,9 +6,10 @@
                    ├─ inference ─ link to the batch
                    └─ shadow       if a challenger received the request; it has the same stages
 
-The ID of a stage's span derives from that of its SERVER span: when a request is encoded again, by a sidecar that
-replaces one that died, its spans are the same. All spans have the scope of Modeltrace; the instrumentation would use
-its own scope for the SERVER span. The SDK's limits on the number of links and the length of attributes are not applied.
+The span ID of a stage is derived from the ID of its SERVER span. If a sidecar dies and the next sidecar encodes the
+request again, the spans therefore have the same IDs. All spans have the scope of Modeltrace; the instrumentation would
+use its own scope for the SERVER span. The SDK's limits on the number of links and the length of attributes are not
+applied.
 """
 
 import struct
@@ -168,7 +169,7 @@ class SpanEncoder:
         yield self._response(request.status) if failure is None else _encode_response(request.status, failure)
 
     def _shadow(self, request: RequestRecord, failure: Failure | None) -> Iterator[bytes]:
-        """Yield the fields of the span of a challenger's prediction."""
+        """Yield the fields of the span of a shadow request."""
         yield from (_TRACE_ID, request.trace_id, _SPAN_ID, request.span_id, _PARENT, request.parent_span_id, _LOCAL)
         yield self._names[SPAN_SHADOW] if request.remote_call is None else _REMOTE_SHADOW
         yield _times(_START, request.start, _END, request.end)
@@ -197,7 +198,7 @@ class SpanEncoder:
 
 
 def stage_bits(name: str) -> int:
-    """Return the bits in which the span ID of a stage differs from that of its SERVER span."""
+    """Return the bits to XOR with the ID of the SERVER span; the result is the span ID of a stage."""
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest())
 
 

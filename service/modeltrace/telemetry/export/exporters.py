@@ -1,6 +1,7 @@
-"""Exporters of the OpenTelemetry SDK that hand encoded requests to the sidecar.
+"""Exporters of the OpenTelemetry SDK that pass encoded requests to the sidecar.
 
-They carry what is not a prediction: a few records a minute. Network, retries and spool are the sidecar's.
+They export all telemetry that is not about predictions: a few records per minute. The sidecar sends, retries and spools
+the requests.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from modeltrace.telemetry.export.queue import ExportQueue
 
 
 class SidecarSpanExporter(SpanExporter):
-    """Hands spans to the sidecar."""
+    """Passes spans to the sidecar."""
 
     def __init__(self, queue: ExportQueue) -> None:
         self._queue = queue
@@ -32,7 +33,7 @@ class SidecarSpanExporter(SpanExporter):
 
 
 class SidecarLogExporter(LogRecordExporter):
-    """Hands log records to the sidecar."""
+    """Passes log records to the sidecar."""
 
     def __init__(self, queue: ExportQueue) -> None:
         self._queue = queue
@@ -51,9 +52,9 @@ class SidecarLogExporter(LogRecordExporter):
 
 
 class SidecarMetricExporter(OTLPMetricExporterMixin, MetricExporter):
-    """Hands metrics to the sidecar, with the temporality and aggregation that OpenTelemetry's variables ask for.
+    """Passes metrics to the sidecar, with the temporality and aggregation of OpenTelemetry's variables.
 
-    The mixin is what the SDK's exporters for HTTP and gRPC share; it reads these variables, and has no client.
+    The SDK's exporters for HTTP and gRPC share the mixin. It reads these variables and has no client.
     """
 
     def __init__(self, queue: ExportQueue) -> None:

@@ -1,9 +1,11 @@
 """Metrics of the export queue and the sidecar, for records that no processor of the OpenTelemetry SDK has seen.
 
-`otel.sdk.exporter.*` counts items that were delivered or given up, and times attempts; a failed attempt is repeated and
-loses nothing by itself. `otel.sdk.processor.*` counts items that wait here, and those that exceeded a limit here or in
-the sidecar. `modeltrace.sidecar.*` is what has no standard name: items on disk, and restarts. Source: OpenTelemetry
-semantic conventions, "SDK metrics" (in development).
+- `otel.sdk.exporter.*`: items that were delivered or lost, and the duration of attempts. A failed attempt is retried,
+  so it loses no items.
+- `otel.sdk.processor.*`: items in the queue, and items that exceeded a limit of the queue or of the sidecar.
+- `modeltrace.sidecar.*`: items on disk, and restarts. They have no standard name.
+
+Source: OpenTelemetry semantic conventions, "SDK metrics" (in development).
 """
 
 from collections import Counter
@@ -67,12 +69,12 @@ class ExportHealth:
                 self._lost[event.signal] += event.items
             elif event.kind in ("spooled", "unspooled"):
                 self._spooled[event.signal] += event.items if event.kind == "spooled" else -event.items
-            elif event.kind == "adopted":  # by a sidecar that has just started, so these are all items on disk
+            elif event.kind == "adopted":  # reported when a sidecar starts: the number of all items on disk
                 self._spooled[event.signal] = event.items
         self._record(event)
 
     def lost_items(self, queue: ExportQueue) -> dict[str, int]:
-        """Return what is lost for good since the start, by kind; only kinds that lost any."""
+        """Return the number of items lost since the start, by kind; kinds without losses are omitted."""
         with self._lock:
             lost = {ITEM_NAMES[signal]: n for signal, n in (self._lost + Counter(queue.dropped_items)).items()}
         lost["requests"] = queue.dropped_requests
@@ -83,12 +85,12 @@ class ExportHealth:
         return {name: number for name, number in lost.items() if number > 0}
 
     def spooled_items(self) -> dict[str, int]:
-        """Return what is on disk, by kind."""
+        """Return the number of items on disk, by kind."""
         with self._lock:
             return {ITEM_NAMES[signal]: number for signal, number in self._spooled.items() if number > 0}
 
     def create_instruments(self, meter: Meter, queue: ExportQueue, *, exporters: Mapping[Signal, str]) -> None:
-        """Report everything as metrics. `exporters` names the SDK's exporter of each: `otlp_http` or `otlp_grpc`."""
+        """Create the metrics. `exporters` has the type of each signal's exporter: `otlp_http` or `otlp_grpc`."""
         queue_attributes = {OTEL_COMPONENT_TYPE: COMPONENT_TYPE, OTEL_COMPONENT_NAME: f"{COMPONENT_TYPE}/0"}
         types = {
             signal: f"{exporters[signal]}_{'metric' if signal == 'metrics' else unit}_exporter"

@@ -23,7 +23,7 @@ class SidecarProcess:
     """One run of `python -m modeltrace.sidecar`."""
 
     def __init__(self, origin: Origin, config: SidecarConfig, on_event: Callable[[SidecarEvent], None]) -> None:
-        """Start the process. `on_event` is called, on a thread of its own, with each event.
+        """Start the process. A separate thread calls `on_event` with each event.
 
         Raises:
             OSError: the process cannot be started.
@@ -57,7 +57,7 @@ class SidecarProcess:
         """Close the pipe and wait for the end of the process and for its last event.
 
         Returns:
-            Whether both came by the monotonic `deadline`. If not, the process ends by itself, at its own deadline.
+            Whether both happened before the monotonic `deadline`. If not, the process ends at its own deadline.
         """
         assert self._process.stdin is not None  # noqa: S101  a pipe, by the constructor
         self._process.stdin.close()

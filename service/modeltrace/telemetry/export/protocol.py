@@ -9,8 +9,8 @@ The worker writes:
 |---|---|
 | first | `SCHEMA`, the `Origin`, the `SidecarConfig` |
 | `(number, RECORDS, chunk)` | a chunk of records, as `modeltrace.telemetry.records.wire` encodes it |
-| `(number, RECORDS_WITHOUT_LINES, chunk)` | the same after a restart, when its log lines are written already |
-| `(number, LINES_ONLY, chunk)` | the same after a restart, when only its log lines are missing |
+| `(number, RECORDS_WITHOUT_LINES, chunk)` | the same after a restart, if its log lines are already written |
+| `(number, LINES_ONLY, chunk)` | the same after a restart, if only its log lines are missing |
 | `(number, OTLP, signal, request, items)` | an OTLP export request that the SDK's encoders made |
 
 The sidecar answers:
@@ -20,7 +20,7 @@ The sidecar answers:
 | `(EVENT, …)` | the fields of a `DeliveryEvent`; the first ones, of kind `adopted`, count spooled items |
 | `(READY,)` | it accepts frames, and has opened the prediction store if there is one |
 | `(LINES_WRITTEN, number)` | the log lines of all frames up to this number are written |
-| `(DONE, number)` | all items up to this frame are delivered, on disk, stored or lost: the worker may release it |
+| `(DONE, number)` | all items up to this frame are delivered, on disk, stored or lost: the worker may release them |
 | `(END,)` | it has finished |
 """
 
@@ -44,7 +44,7 @@ READY: Final = "ready"
 LINES_WRITTEN: Final = "lines_written"
 DONE: Final = "done"
 END: Final = "end"
-# Kinds of `SidecarEvent` that the worker makes itself: the sidecar ended; items never reached it.
+# Kinds of `SidecarEvent` that the worker creates: the sidecar ended; items were dropped before they reached it.
 GONE: Final = "gone"
 DROPPED: Final = "dropped"
 
@@ -56,9 +56,9 @@ _LENGTH: Final = struct.Struct("<I")
 
 
 class SidecarConfig(NamedTuple):
-    """How the sidecar delivers. Plain values."""
+    """Configuration of the sidecar, as plain values."""
 
-    signals: Mapping[str, tuple[str, float]]  # those that are exported: protocol, and seconds of one attempt
+    signals: Mapping[str, tuple[str, float]]  # the exported signals: protocol, and timeout of one attempt in seconds
     schedule_delay: float  # seconds that records are batched
     flush_timeout: float  # seconds for the last requests, once the pipe has ended
     spool_dir: str  # "": no spool
@@ -72,7 +72,7 @@ class SidecarConfig(NamedTuple):
 
 
 class DeliveryEvent(NamedTuple):
-    """Something that happened to items of a signal, or to rows of the prediction store. Plain values."""
+    """An outcome of items of a signal, or of rows of the prediction store, as plain values."""
 
     kind: Literal["adopted", "exported", "failed", "lost", "spooled", "unspooled", "stored"]
     signal: Signal | Literal["store"]
@@ -85,7 +85,7 @@ EventListener = Callable[[DeliveryEvent], object]
 
 
 class SidecarEvent(NamedTuple):
-    """What the sidecar reports: the kind of the frame, and its other fields."""
+    """A frame of the sidecar: its kind and its other fields."""
 
     kind: str
     fields: tuple[Any, ...] = ()

@@ -46,7 +46,7 @@ from modeltrace.telemetry.records.prediction import Origin
 from modeltrace.telemetry.records.trace import RequestTracer
 from modeltrace.telemetry.sdk.exporters import CountingLogProcessor, CountingSpanProcessor, ExportCounter
 
-# Milliseconds that records are batched. The specification's default for spans, 5 s, is long for a person who waits.
+# Milliseconds for which records are batched. The specification's default for spans is 5 s; users wait for traces.
 DEFAULT_SCHEDULE_DELAY: Final = 500
 # Share of the flush timeout that is reserved for the end of the sidecar.
 SIDECAR_EXIT_SHARE: Final = 0.125
@@ -94,7 +94,7 @@ def build_sidecar_provider(
         resource: describes this process.
         model_catalog: the models whose inputs are counted, and their privacy rules.
         store: the `StoreConfig` of the prediction store, which the sidecar writes to; `None`: no prediction is stored.
-        registry: what `/metrics` shows; `None`: there is no such page.
+        registry: the metrics of `/metrics`; `None` if the Prometheus exporter is disabled.
     """
     otel = settings.otel
     origin = Origin(_encode_resource(resource).SerializeToString(), SCOPE_NAME)
@@ -113,7 +113,7 @@ def build_sidecar_provider(
     if otel.sdk_disabled:
         tracer = RequestTracer(None, synthetic_token=token)
         return Telemetry(pipeline=SidecarPipeline(tracer, new_queue(), health, active))
-    # The constructors of the SDK and the instrumentation read these; they have no parameters for them.
+    # The SDK and the instrumentation read these variables; their constructors have no parameters for them.
     os.environ.setdefault("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
     os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
 

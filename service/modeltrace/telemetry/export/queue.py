@@ -1,4 +1,4 @@
-"""The export queue: hands telemetry to a sidecar that encodes, delivers and spools it.
+"""The export queue: passes telemetry to a sidecar that encodes, delivers and spools it.
 
     request ─► enqueue() ─► deque ─► thread ─┬─► metrics
                                              └─► redaction ─► marshal ─► pipe ─► sidecar ─► OTLP, log lines
@@ -26,17 +26,17 @@ from modeltrace.telemetry.records.wire import RecordChunk, encode
 logger = logging.getLogger("modeltrace.telemetry")
 R_contra = TypeVar("R_contra", contravariant=True)
 
-# Seconds that records gather before they are sent; a chunk holds the interpreter's lock for half a millisecond.
+# Seconds between two sends. A chunk of `CHUNK_ROWS` rows holds the interpreter's lock for half a millisecond.
 SEND_INTERVAL: Final = 0.05
 CHUNK_ROWS: Final = 64
 SPANS_PER_REQUEST: Final = 4
 
 
 class QueueLimits(NamedTuple):
-    """Limits of the export queue. By default, a batch of the largest size and other requests fit in."""
+    """Limits of the export queue. By default, the largest batch and other requests fit into it."""
 
-    spans: int = 131_072  # OTEL_BSP_MAX_QUEUE_SIZE; four of each request; labels, a span each, have as many again
-    log_records: int = 32_768  # OTEL_BLRP_MAX_QUEUE_SIZE; one of each predicted row
+    spans: int = 131_072  # OTEL_BSP_MAX_QUEUE_SIZE; four per request; the same limit again for labels
+    log_records: int = 32_768  # OTEL_BLRP_MAX_QUEUE_SIZE; one per predicted row
     max_bytes: int = 64 * 2**20  # MODELTRACE_EXPORT_QUEUE_MAX_BYTES; of encoded requests, and of unacknowledged frames
 
 
@@ -80,7 +80,7 @@ class ExportQueue:
             start_sidecar: starts a process that calls its argument with each event.
             request_metrics: count requests with all inputs, before redaction.
             feedback_metrics: count labels.
-            limits: what may wait; what exceeds them is dropped and counted.
+            limits: items beyond these limits are dropped and counted.
             on_event: is called with each event of the sidecar, and when items are dropped.
             model_catalog: redacts records by the privacy rules of their models before they leave the process.
         """
@@ -108,7 +108,7 @@ class ExportQueue:
         return self._supervisor.restarts
 
     def enqueue(self, request: RequestTrace) -> None:
-        """Enqueue a finished request, or a challenger's. Never blocks: beyond the limits it is dropped and counted."""
+        """Enqueue a finished request or shadow request. Never blocks; beyond the limits it is dropped and counted."""
         rows = len(request.predictions)
         with self._lock:
             fits = (
@@ -123,12 +123,12 @@ class ExportQueue:
             self._drop(FrameItems(requests=1, rows=rows))
 
     def enqueue_batch(self, batch: BatchRecord) -> None:
-        """Enqueue the span of a call that several requests shared, if a request would fit."""
+        """Enqueue the span of a model call that several requests shared; drop it if the queue of spans is full."""
         if self.queued_spans < self.limits.spans:
             self._items.append(batch)
 
     def enqueue_feedback(self, feedback: FeedbackRecord) -> None:
-        """Enqueue labels. Never blocks: beyond the limit they are dropped and counted."""
+        """Enqueue labels. Never blocks; beyond the limit they are dropped and counted."""
         labels = len(feedback.labels)
         with self._lock:
             if fits := self._queued_labels + labels <= self.limits.spans:
@@ -138,7 +138,7 @@ class ExportQueue:
             self._drop(FrameItems(labels=labels))
 
     def enqueue_encoded(self, signal: str, request: bytes, items: int) -> None:
-        """Enqueue an encoded OTLP request. Never blocks: beyond the limit it is dropped and counted."""
+        """Enqueue an encoded OTLP request. Never blocks; beyond the limit it is dropped and counted."""
         with self._lock:
             if fits := self._queued_bytes + len(request) <= self.limits.max_bytes:
                 self._queued_bytes += len(request)
@@ -147,16 +147,16 @@ class ExportQueue:
             self._drop(FrameItems(signal, items))
 
     def wait_ready(self, timeout: float) -> bool:
-        """Wait until a sidecar reads frames; whether one did within `timeout` seconds. Until then, items wait here."""
+        """Wait up to `timeout` seconds until the sidecar is ready, and return whether it is."""
         return self._supervisor.ready.wait(timeout)
 
     def drain(self, deadline: float) -> None:
-        """Wait until all items are counted and sent, or until the deadline, so that the last metrics hold them."""
+        """Wait until all items are counted and sent, or until the deadline. The last metrics then include them."""
         while (self._items or self._sending) and time.monotonic() < deadline:
             time.sleep(SEND_INTERVAL / 10)
 
     def close(self, deadline: float) -> bool:
-        """Send what waits, and let the sidecar deliver it. What could not be sent is counted as dropped.
+        """Send all items and stop the sidecar, which delivers them. Items that cannot be sent count as dropped.
 
         Returns:
             Whether the sidecar ended by the monotonic `deadline`.
@@ -214,7 +214,7 @@ class ExportQueue:
     def _send_records(
         self, requests: Sequence[RequestTrace], batches: Sequence[BatchRecord], feedback: Sequence[FeedbackRecord]
     ) -> None:
-        """Count and send records. One that raises must neither end the thread nor affect the others."""
+        """Count and send records. A record that causes an error is dropped, without effect on other records."""
         if not requests and not batches and not feedback:
             return
         try:

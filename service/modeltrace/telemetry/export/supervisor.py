@@ -1,7 +1,7 @@
-"""Keeps a sidecar running, and sends it frames until they are acknowledged.
+"""Keeps a sidecar running, and sends frames again if the sidecar dies before it acknowledges them.
 
-A sidecar that dies is replaced, and its successor receives every unacknowledged frame again. So nothing is lost; what
-was on its way may arrive twice, as the same bytes.
+A new sidecar receives the unacknowledged frames of the previous one. If a sidecar dies, frames beyond the memory limit
+are lost and counted. Items that the previous sidecar has sent may be delivered twice.
 """
 
 import logging
@@ -16,7 +16,8 @@ from modeltrace.telemetry.export.unacknowledged import FrameItems, Unacknowledge
 
 logger = logging.getLogger("modeltrace.telemetry")
 
-# Seconds: a sidecar that dies sooner is replaced after a pause, during a shutdown after a short one.
+# Seconds. A sidecar that dies before MIN_SIDECAR_LIFETIME is replaced after a pause of the same length; during a
+# shutdown, after MIN_RESTART_PAUSE.
 MIN_SIDECAR_LIFETIME: Final = 1.0
 MIN_RESTART_PAUSE: Final = 0.1
 
@@ -39,7 +40,7 @@ StartSidecar = Callable[[Callable[[SidecarEvent], None]], Sidecar]
 
 
 class SidecarSupervisor:
-    """Starts sidecars, one after the other. One thread calls its methods; events arrive on another."""
+    """Runs one sidecar at a time. One thread calls all methods except `begin_stop`; events arrive on another thread."""
 
     def __init__(
         self,
@@ -49,13 +50,13 @@ class SidecarSupervisor:
         on_event: Callable[[SidecarEvent], None],
         on_lost: Callable[[FrameItems], None],
     ) -> None:
-        """Nothing starts until `start`.
+        """Create a supervisor without a sidecar.
 
         Args:
             start_sidecar: starts a process that calls its argument with each event.
-            max_bytes: bytes of unacknowledged frames that are kept for a successor.
-            on_event: is called with each event, on the thread that reads it.
-            on_lost: is called with the items that are lost for good.
+            max_bytes: limit of the bytes of unacknowledged frames in memory.
+            on_event: called with each event, on the thread that reads events.
+            on_lost: called with lost items.
         """
         self._start_sidecar = start_sidecar
         self._on_event = on_event
@@ -71,7 +72,7 @@ class SidecarSupervisor:
         self.restarts = 0
 
     def begin_stop(self, deadline: float) -> None:
-        """End pauses between restarts, and give up replacing sidecars at the monotonic `deadline`."""
+        """Shorten pauses between restarts, and stop replacing sidecars at the monotonic `deadline`."""
         self._deadline = deadline
         self.stopping.set()
 
@@ -96,9 +97,9 @@ class SidecarSupervisor:
             self._replace()
 
     def stop(self) -> bool:
-        """Let the sidecar deliver what it has. Return whether it ended by the deadline of `begin_stop`."""
+        """Stop the sidecar after it has delivered its items. Return whether it ended by the deadline."""
         ended = self._stop_sidecar()
-        if ended and self._unacknowledged.has_undelivered() and self._replace():  # it died meanwhile
+        if ended and self._unacknowledged.has_undelivered() and self._replace():  # the sidecar died
             ended = self._stop_sidecar()
         if ended:
             self._report_lost(self._unacknowledged.pop_undelivered())

@@ -1,7 +1,7 @@
 """Frames that the sidecar has received but not yet delivered, stored or written to disk.
 
-A sidecar that replaces a dead one receives them again. Memory is limited: of frames beyond the limit only the counts
-are kept, so that what dies with the sidecar is at least counted.
+A sidecar that replaces a dead one receives them again. Memory is limited: if the limit is exceeded, the oldest frames
+are discarded, and only their numbers of items are stored. If the sidecar dies, these items are counted as lost.
 """
 
 import threading
@@ -18,7 +18,7 @@ from modeltrace.telemetry.export.protocol import (
 
 
 class FrameItems(NamedTuple):
-    """What a frame holds: items of a signal, or requests with their predicted rows, and labels."""
+    """The numbers of items in a frame: items of a signal, or requests with their predicted rows, and labels."""
 
     signal: str = ""
     items: int = 0
@@ -45,7 +45,7 @@ class UnacknowledgedFrames:
         self._max_bytes: Final = max_bytes
         self._lock = threading.Lock()
         self._last_number = 0
-        # Numbers of the last frame that is done, and of the last whose log lines are written.
+        # The number of the last `DONE` frame, and of the last frame whose log lines are written.
         self._done = self._lines_written = 0
         self._pending: deque[_Pending] = deque()
         self._bytes = 0
@@ -59,13 +59,13 @@ class UnacknowledgedFrames:
             self._pending.append(_Pending(frame, size, items))
             self._bytes += size
             while self._bytes > self._max_bytes and len(self._pending) > 1:
-                # The sidecar still has it: it is lost only if the sidecar dies before it is delivered.
+                # The sidecar still has this frame. It is lost only if the sidecar dies before the frame is delivered.
                 evicted = self._pop_oldest()
                 self._evicted.append((evicted.number, evicted.items))
         return frame
 
     def acknowledge(self, kind: str, number: int) -> None:
-        """All frames up to `number` are `DONE`, or `LINES_WRITTEN`."""
+        """Record that all frames up to `number` are `DONE` or `LINES_WRITTEN`."""
         with self._lock:
             if kind == LINES_WRITTEN:
                 self._lines_written = max(self._lines_written, number)
@@ -77,24 +77,24 @@ class UnacknowledgedFrames:
                 self._evicted.popleft()
 
     def frames_to_resend(self) -> list[Frame]:
-        """Return what a new sidecar needs of each frame: telemetry, log lines, or both."""
+        """Return the frames for a new sidecar, each with the part to process: telemetry, log lines, or both."""
         with self._lock:
             return [self._missing_part(pending.frame) for pending in self._pending]
 
     def has_undelivered(self) -> bool:
-        """Whether any telemetry is not delivered. Log lines do not count: nobody may be reading them."""
+        """Whether any telemetry is not delivered. Log lines do not count, since standard output may have no reader."""
         with self._lock:
             return any(pending.number > self._done for pending in self._pending)
 
     def pop_evicted(self) -> list[FrameItems]:
-        """Return, once, the items that died with the sidecar because they exceeded the limit here."""
+        """Remove and return the items that died with the sidecar because their frames exceeded the limit here."""
         with self._lock:
             lost = [items for number, items in self._evicted if number > self._done]
             self._evicted.clear()
         return lost
 
     def pop_undelivered(self) -> list[FrameItems]:
-        """Return, once, the items that nobody has after the last sidecar has ended."""
+        """Remove and return the items that are not delivered after the last sidecar has ended."""
         with self._lock:
             lost = [pending.items for pending in self._pending if pending.number > self._done]
             self._pending.clear()

@@ -1,7 +1,8 @@
-"""Choice of exemplars.
+"""An exemplar reservoir that prefers pinned and failed requests.
 
-A data point carries one exemplar a bucket and export interval. The SDK's reservoirs keep the latest or a random one.
-This one prefers, in each bucket, a pinned request to a failed or wrong one, and that to the latest.
+A data point has one exemplar per bucket and export interval. The SDK's reservoirs select the latest measurement or a
+random one. This reservoir selects by rank: first a pinned request, then a failed request or a wrong prediction, then
+any other request. Of several measurements with the same rank, it selects the latest.
 """
 
 from bisect import bisect_left
@@ -19,12 +20,12 @@ from opentelemetry.util.types import Attributes
 from modeltrace.telemetry.names import BAGGAGE_PIN
 
 LATEST, FAILED, PINNED = range(3)
-# Key in the context of a measurement: whether it is about a wrong prediction.
+# Key in the context of a measurement: whether the prediction is wrong.
 WRONG_PREDICTION: Final = "modeltrace.wrong"
 
 
 class PriorityReservoir(ExemplarReservoir):
-    """One exemplar a bucket: pinned before failed before latest.
+    """Selects one exemplar per bucket, in the order pinned, failed, latest.
 
     Source: OpenTelemetry specification, metrics SDK, "ExemplarReservoir"; the bucket rule is that of its
     AlignedHistogramBucketExemplarReservoir. Without boundaries (sums) there is one bucket.
@@ -36,7 +37,7 @@ class PriorityReservoir(ExemplarReservoir):
         self._lock = Lock()
 
     def offer(self, value: float, time_unix_nano: int, attributes: Attributes, context: Context) -> None:
-        """Keep the measurement unless its bucket has one of a higher rank."""
+        """Store the measurement unless its bucket has one of a higher rank."""
         rank = _rank(attributes, context)
         span = trace.get_current_span(context).get_span_context()
         bucket = bisect_left(self._boundaries, value)
@@ -47,7 +48,7 @@ class PriorityReservoir(ExemplarReservoir):
                 self._candidates[bucket] = (rank, exemplar, attributes)
 
     def collect(self, point_attributes: Attributes) -> list[Exemplar]:
-        """Return the exemplars since the last collection, lowest bucket first, and forget them."""
+        """Return the exemplars since the last collection, lowest bucket first, and remove them."""
         with self._lock:
             candidates, self._candidates = self._candidates, {}
         return [
@@ -70,5 +71,5 @@ def _rank(attributes: Attributes, context: Context) -> int:
 
 
 def reservoir_factory(_aggregation: type) -> type[PriorityReservoir]:
-    """Return the reservoir for any aggregation, as a View asks for it."""
+    """Return the reservoir for any aggregation, as the parameter of a View."""
     return PriorityReservoir

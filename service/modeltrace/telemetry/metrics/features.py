@@ -4,8 +4,8 @@
                                   ▲
     bundle ─► shares and means of the training data ─► ml.feature.reference, ml.feature.reference.mean
 
-Thirty counters of the SDK would cost a prediction 273 µs; counting a chunk of records costs 2. The sum of a feature may
-decrease, which a counter must not: positive and negative values are summed separately.
+Thirty counters of the SDK would take 273 µs per prediction; counting a chunk of records takes 2 µs per prediction. A
+counter must not decrease, so positive and negative values are summed separately.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -31,12 +31,12 @@ from modeltrace.telemetry.names import ML_FEATURE_BIN, ML_FEATURE_NAME, ML_FEATU
 from modeltrace.telemetry.records.prediction import ModelInfo, RequestRecord, Value
 from modeltrace.telemetry.records.trace import RequestTrace
 
-# Rows that are binned at a time, which limits the memory for a large batch.
+# Rows that are binned at a time. The limit bounds the memory for a large batch.
 CHUNK_ROWS: Final = 1024
-# Replaced versions that are still reported: 300 features of each are 4,000 points an export.
+# Replaced versions that are still reported. A version with 300 features has about 4,000 points per export.
 MAX_RETIRED_MODELS: Final = 8
 SIGNS: Final = ("positive", "negative")
-# A row is compared with at least so many of the last distinct ones, and with twice as many at most.
+# A row is compared with the last distinct rows: at least this number, and at most twice this number.
 REMEMBERED_ROWS: Final = 4096
 COUNTERS: Final = (FEATURE_OBSERVATIONS, FEATURE_SUM, REPEATED_PREDICTIONS)
 
@@ -76,7 +76,7 @@ class FeatureMetrics:
         with self._lock:
             if model not in self._counts and (bins := self._model_catalog.bins(model)):
                 series = model.name, model.version
-                # A version in two roles is counted together. If it is packed again with other bins, counts start anew.
+                # A version in two roles has one count. If it is packed again with other bins, the count restarts.
                 counts = self._reported.get(series)
                 if counts is None or counts.schema_hash != model.schema_hash:
                     counts = self._reported[series] = _FeatureCounts(bins, model, self._filter)
@@ -92,7 +92,7 @@ class FeatureMetrics:
         """Return the SDK's metrics. Each exemplar is returned once, to a reader that asks for exemplars."""
         served = [model for model, _ in self._model_catalog.served_models()]
         for model in served:
-            self._counts_of(model)  # report all bins from the start, so that no rate misses the first increase
+            self._counts_of(model)  # report all bins from the start, so that a rate includes the first increase
         with self._lock:
             reported = list(self._reported.values())
             names = {(model.name, model.version) for model in served}
@@ -178,7 +178,7 @@ class _FeatureCounts:
             self._choose_exemplars([request for _, request in rows], indices[:, self._bins.exemplar_columns])
 
     def _choose_exemplars(self, requests: Sequence[RequestRecord], indices: NDArray[np.intp]) -> None:
-        """For each bin, keep the latest pinned request, or else the latest request."""
+        """For each bin, store the latest pinned request; if none is pinned, store the latest request."""
         sampled = np.array([self._always or bool(self._sampled and r.trace_flags & 1) for r in requests], dtype=bool)
         pinned = np.array([request.pinned for request in requests], dtype=bool)
         candidates = np.fromiter(requests, dtype=object, count=len(requests))
@@ -187,12 +187,12 @@ class _FeatureCounts:
                 bins = indices[chosen]
                 sources = np.broadcast_to(candidates[chosen][:, np.newaxis], bins.shape)
                 replaceable = np.ones_like(bins, dtype=bool) if are_pinned else ~self._pinned[bins]
-                self._requests[bins[replaceable]] = sources[replaceable]  # of several for one bin, the last stays
+                self._requests[bins[replaceable]] = sources[replaceable]  # the last request wins
                 if are_pinned:
                     self._pinned[bins] = True
 
     def collect(self, *, exemplars: bool, delta: bool) -> tuple[list[NumberDataPoint], ...]:
-        """Return the points of each of `COUNTERS`; with `delta`, start counting anew."""
+        """Return the points of each of `COUNTERS`; with `delta`, reset the counts."""
         with self._lock:
             start, now = self._start, time_ns()
             counts, sums = self._counts.tolist(), self._sums.ravel().tolist()
@@ -223,7 +223,7 @@ def _exemplar(request: RequestRecord) -> Exemplar:
 
 
 def observe_reference(meter: Meter, model_catalog: ModelCatalog) -> None:
-    """Report the reference data of all served models with every export, so that a comparison needs nothing else."""
+    """Report the reference data of all served models, so that drift can be computed from metrics alone."""
 
     def callback(gauge: Instrument) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def observe(_: CallbackOptions) -> Iterable[Observation]:
@@ -238,7 +238,7 @@ def observe_reference(meter: Meter, model_catalog: ModelCatalog) -> None:
 
 
 def observe_features(meter: Meter, metrics: FeatureMetrics) -> None:
-    """Report the counts as instruments of the SDK, which have no exemplars."""
+    """Report the counts as observable instruments of the SDK, without exemplars."""
 
     def callback(name: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def observe(_: CallbackOptions) -> Iterable[Observation]:

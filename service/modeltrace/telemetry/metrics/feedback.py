@@ -1,8 +1,8 @@
 """Metrics of true labels, counted from their records.
 
-`ml.feedback` is a confusion matrix: labels by their class and the predicted class, per version and age. Exemplars are
-the predictions, not the requests that brought the labels: those of a wrong class lead to traces of wrong predictions.
-Whether such a trace was sampled is not known.
+`ml.feedback` is a confusion matrix: the number of labels by true class, predicted class, version and age. Exemplars
+refer to the spans of the predictions, not to the requests that sent the labels. A user can therefore open the trace of
+a wrong prediction, unless it was not sampled; this is not known here.
 """
 
 from collections.abc import Iterable

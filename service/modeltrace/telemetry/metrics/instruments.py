@@ -9,12 +9,12 @@ from modeltrace.telemetry import names
 from modeltrace.telemetry.metrics.exemplars import reservoir_factory
 from modeltrace.telemetry.names import CONFIDENCE_BOUNDS, DELAY_BOUNDS, DURATION_BOUNDS, ERROR_BOUNDS
 
-# Series that one bundle may need: 300 features in 12 bins are 3,600.
+# Limit of the series of one bundle. 300 features with 12 bins need 3,600.
 MAX_BUNDLE_SERIES: Final = 50_000
 
 
 class Instrument(NamedTuple):
-    """Definition of an instrument: a histogram with bounds, a counter or a gauge without."""
+    """Definition of an instrument: a histogram if it has bounds, otherwise a counter or a gauge."""
 
     name: str
     unit: str
@@ -42,7 +42,7 @@ LOW_CONFIDENCE: Final = Instrument(
 VIOLATIONS: Final = Instrument(
     names.METRIC_VIOLATIONS, "{violation}", "Number of values that violate the feature schema.", 2000
 )
-# Pairs of classes, five ages, versions: a hundred classes reach the limit. The bundle defines them, not a client.
+# One series per pair of classes, age (five) and version: 100 classes reach the limit. Clients cannot add classes.
 FEEDBACK: Final = Instrument(names.METRIC_FEEDBACK, "{label}", "Number of true labels that arrived.", MAX_BUNDLE_SERIES)
 FEEDBACK_DELAY: Final = Instrument(
     names.METRIC_FEEDBACK_DELAY, "s", "Time from a prediction to the arrival of its label.", 100, DELAY_BOUNDS
@@ -51,7 +51,7 @@ FEEDBACK_ERROR: Final = Instrument(
     names.METRIC_FEEDBACK_ERROR, "1", "Absolute error of a predicted value.", 100, ERROR_BOUNDS
 )
 FEEDBACK_REJECTED: Final = Instrument(names.METRIC_FEEDBACK_REJECTED, "{label}", "Number of rejected labels.", 100)
-# The bundle defines the number of features and bins, not a client.
+# The bundle defines the number of features and bins; clients cannot add any.
 FEATURE_OBSERVATIONS: Final = Instrument(
     names.METRIC_FEATURE_OBSERVATIONS, "{observation}", "Number of values of a feature in a bin.", MAX_BUNDLE_SERIES
 )
@@ -97,7 +97,7 @@ REFERENCE_GAUGES: Final = (
     CONFIDENCE_THRESHOLD, REPEATED_LIMIT, DRIFT_MIN_EFFECT, DRIFT_CRITICAL_VALUE,
 )  # fmt: skip
 
-# Of labelled predictions, by version; precision, recall and F1 also by class.
+# Metrics of labelled predictions, by version; precision, recall and F1 also by class.
 ACCURACY: Final = Instrument(
     names.METRIC_EVALUATION_ACCURACY, "1", "Share of labelled predictions that are correct.", 1000
 )
@@ -175,6 +175,6 @@ def build_views() -> list[View]:
     # The default bounds are for milliseconds.
     durations = ExplicitBucketHistogramAggregation(boundaries=DURATION_BOUNDS)
     views.append(View(instrument_name="otel.sdk.*.duration", aggregation=durations))
-    # The instrumentation stores the size of the response in a shared object: it is wrong with concurrent requests.
+    # The instrumentation stores the response size in a shared object, so the size is wrong with concurrent requests.
     views.append(View(instrument_name="http.server.*.body.size", aggregation=DropAggregation()))
     return views

@@ -42,7 +42,7 @@ class Bins(Protocol):
 
 
 class ReferenceData(NamedTuple):
-    """What is known of the data that a model was trained on, and of the model."""
+    """The reference data of a model: bins, gauges, privacy rules and classes."""
 
     bins: Bins
     # For each gauge of `REFERENCE_GAUGES`, its values with their attributes.
@@ -106,7 +106,7 @@ class ModelCatalog:
         return error if self._private is None else self._private.redact_exception(error)
 
     def served_models(self) -> list[tuple[ModelInfo, ReferenceData]]:
-        """Return the models that serve; of a version in two roles only one."""
+        """Return the models that serve; a version in two roles appears once."""
         with self._lock:
             served = {(model.name, model.version): (model, reference) for model, reference in self._served.items()}
         return list(served.values())

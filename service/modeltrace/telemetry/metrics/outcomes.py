@@ -10,13 +10,13 @@ OUTCOME: Final = "modeltrace.outcome"
 
 
 class OutcomeCounter:
-    """Counts by outcome and, where something failed, by `error.type`."""
+    """Counts events by outcome and, for failures, by `error.type`."""
 
     def __init__(self, meter: Meter, name: str, unit: str, description: str) -> None:
         self._counter = meter.create_counter(name, unit, description)
 
     def add(self, outcome: str, count: int, error_type: str = "") -> None:
-        """Count an outcome; `error_type` is empty where nothing failed."""
+        """Count an outcome; `error_type` is empty if there is no failure."""
         self._counter.add(count, {OUTCOME: outcome, **({ERROR_TYPE: error_type} if error_type else {})})
 
 

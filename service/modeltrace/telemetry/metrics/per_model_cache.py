@@ -1,4 +1,4 @@
-"""A cache of what is derived from a model once and needed for every record."""
+"""A cache of values that are computed once per model and needed for every record."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -8,13 +8,13 @@ from modeltrace.telemetry.records.prediction import ModelInfo
 
 T = TypeVar("T")
 
-MAX_MODELS: Final = 64  # the models that one process serves, one after the other
+MAX_MODELS: Final = 64  # models that one process serves during its life
 
 
 class PerModelCache(Generic[T]):
     """Calls a function once for each model. Not thread-safe.
 
-    Nearly every record has the model of the record before, and the same object, so the look-up is an identity check.
+    Nearly every record has the same model object as the previous record, so the look-up is an identity check.
     """
 
     __slots__ = ("_cached", "_latest", "_value")

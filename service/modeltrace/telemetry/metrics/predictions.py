@@ -1,7 +1,7 @@
 """Metrics of prediction requests, counted from their records.
 
-An instrument of the SDK costs a request 3 to 5 µs a call. Counting a chunk of records costs a tenth of that, on a
-thread that no request waits for.
+A call of an SDK instrument takes 3 to 5 µs while the request waits. Counting a record in a chunk takes a tenth of that,
+on a separate thread.
 """
 
 from collections.abc import Hashable, Iterable
@@ -27,7 +27,7 @@ from modeltrace.telemetry.metrics.series import Attributes, InstrumentSeries, Re
 from modeltrace.telemetry.names import SPAN_INFERENCE
 from modeltrace.telemetry.records.prediction import ModelInfo, RequestRecord
 
-SERVER_ERROR: Final = 500  # the lowest status of one
+SERVER_ERROR: Final = 500  # the lowest status of a server error
 
 
 class PredictionMetrics(RecordMetrics):
@@ -100,7 +100,7 @@ class PredictionMetrics(RecordMetrics):
 
 
 class _ModelSeries:
-    """The series of one model, by what distinguishes them otherwise."""
+    """The series of one model, by their other attributes."""
 
     __slots__ = ("_model", "confidences", "inferences", "low_confidences", "predictions", "synthetic", "violations")
 
@@ -116,7 +116,7 @@ class _ModelSeries:
     def create(
         self, instrument: InstrumentSeries, cache: dict[Hashable, Series], key: Hashable, attributes: dict[str, str]
     ) -> Series:
-        """Return the series of a key that is not in the cache yet. Models with equal attributes share it."""
+        """Return the series of a key that is not in the cache yet. Models with equal attributes share a series."""
         merged: Attributes = {**self._model.metric_attributes(), **attributes}
         items = tuple(merged.items())
         cache[key] = instrument.series.get(items) or instrument.create(items, merged)

@@ -1,4 +1,4 @@
-"""Metric readers that collect the SDK's instruments and what is counted from records."""
+"""Metric readers that collect the SDK's instruments and the metrics that are counted from records."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -60,7 +60,7 @@ class PrometheusReader(RecordMetricsReader, PrometheusMetricReader):
 
 
 def _with_equal_labels(data: MetricsData) -> MetricsData:
-    """Give all points of a metric the same attributes. Missing ones are empty, which is the same to Prometheus.
+    """Give all points of a metric the same attributes. Missing attributes become empty, which Prometheus treats alike.
 
     The exporter takes the label names of a metric from the first scope that has it. If another scope has other
     attributes, it writes values under the wrong names.
@@ -85,7 +85,7 @@ def _with_equal_labels(data: MetricsData) -> MetricsData:
 def _merge(
     data: MetricsData | None, metrics: list[Metric], resource: Resource, scope: InstrumentationScope
 ) -> MetricsData:
-    """Add metrics to their scope. The SDK's encoder needs each resource and each scope only once."""
+    """Add metrics to their scope. The SDK's encoder expects each resource and each scope once."""
     scopes = [*data.resource_metrics[0].scope_metrics] if data and data.resource_metrics else []
     others = [existing for existing in scopes if existing.scope != scope]
     same = [metric for existing in scopes if existing.scope == scope for metric in existing.metrics]

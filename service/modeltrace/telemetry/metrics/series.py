@@ -1,4 +1,4 @@
-"""Metrics that are counted from records: series of counts, and the SDK's data points of them.
+"""Metrics that are counted from records: counts per attribute set, and their conversion to the SDK's data points.
 
 As in the SDK, beyond an instrument's cardinality limit all other attribute sets share one series.
 """
@@ -43,7 +43,7 @@ class ExemplarSource(Protocol):
 
 
 class Series:
-    """Counts of one attribute set. A counter has one bucket, which counts ones."""
+    """Counts of one attribute set. A counter has one bucket; its value is the count of that bucket."""
 
     __slots__ = ("attributes", "bounds", "buckets", "exemplars", "maximum", "minimum", "total")
 
@@ -57,7 +57,7 @@ class Series:
         self.exemplars: dict[int, tuple[int, float, ExemplarSource]] = {}  # by bucket
 
     def add(self, value: float, rank: int, source: ExemplarSource | None, *, count: int = 1) -> None:
-        """Count a value; with a source it may become an exemplar, if no other in its bucket has a higher rank."""
+        """Count a value. With a source, it becomes the exemplar of its bucket unless that has one of a higher rank."""
         bucket = bisect_left(self.bounds, value)
         self.buckets[bucket] += count
         self.total += value
@@ -79,7 +79,7 @@ class InstrumentSeries:
         self.series: dict[Hashable, Series] = {}
 
     def create(self, key: Hashable, attributes: Attributes) -> Series:
-        """Return a new series for a key; beyond the cardinality limit, the series of all other keys."""
+        """Return a new series for a key; beyond the cardinality limit, return the shared overflow series."""
         if len(self.series) >= self.instrument.cardinality_limit:
             key, attributes = _OVERFLOW, {"otel.metric.overflow": True}
         return self.series.setdefault(key, Series(attributes, self.instrument.bounds))
@@ -119,7 +119,7 @@ class InstrumentSeries:
 
 
 class RecordMetrics:
-    """Base of metrics that are counted from records. Thread-safe.
+    """Base class of metrics that are counted from records. Thread-safe.
 
     Subclasses register their instruments in `_reset`, and count with `_lock` held.
     """
@@ -129,7 +129,7 @@ class RecordMetrics:
 
         Args:
             exemplar_filter: value of `OTEL_METRICS_EXEMPLAR_FILTER`.
-            delta: whether each collection returns what is new (for one reader), or totals (for any number).
+            delta: whether a collection returns the increase since the previous one, for a single reader, or totals.
         """
         self._always, self._sampled = exemplar_filter == "always_on", exemplar_filter == "trace_based"
         self._delta = delta

@@ -1,4 +1,4 @@
-"""Counts predictions that the prediction store holds, and those that it will never hold."""
+"""Counts predictions that were stored in the prediction store, and those that were lost."""
 
 from collections import Counter
 from threading import Lock
@@ -17,7 +17,7 @@ class StoreHealth:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._before: Counter[tuple[str, str]] = Counter()  # outcomes that came before the counter
+        self._before: Counter[tuple[str, str]] = Counter()  # outcomes before `create_instruments`
         self._lost = 0
         self._counter: OutcomeCounter | None = None
 
@@ -32,12 +32,12 @@ class StoreHealth:
         self._counter.add(outcome, rows, error_type)
 
     def lost_items(self) -> dict[str, int]:
-        """Return what is lost for good since the start; empty if nothing is."""
+        """Return the number of rows lost since the start; empty if none is lost."""
         with self._lock:
             return {ITEM_NAME: self._lost} if self._lost else {}
 
     def create_instruments(self, meter: Meter) -> None:
-        """Report all outcomes, past ones included, as a metric."""
+        """Create the metric, and add the outcomes so far."""
         counter = OutcomeCounter(
             meter,
             METRIC_STORE_ROWS,

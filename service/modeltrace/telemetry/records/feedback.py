@@ -1,7 +1,7 @@
-"""Records of true labels, in addition to the record of the request that brought them.
+"""Records of true labels, in addition to the record of the request that sent them.
 
-Plain values that cross a pipe, as in `modeltrace.telemetry.records.prediction`. A large request makes several records,
-one for each part that is stored in one transaction.
+Plain values that cross a pipe, as in `modeltrace.telemetry.records.prediction`. A large request creates several
+records, one for each transaction.
 """
 
 from typing import Final, NamedTuple
@@ -21,7 +21,7 @@ from modeltrace.telemetry.names import (
     SYNTHETIC,
 )
 
-# The logger whose log records are made of these; in OTLP it is an instrumentation scope.
+# The logger of log records about labels. In OTLP it is the instrumentation scope.
 FEEDBACK_LOGGER: Final = "modeltrace.feedback"
 # Buckets of the age of a prediction when its label arrives, in seconds; `OLDER` is any other age.
 AGE_BUCKETS: Final = (("1h", 3600), ("1d", 86_400), ("7d", 604_800), ("30d", 2_592_000))
@@ -36,10 +36,10 @@ class TrueLabel(NamedTuple):
     """A new label, and the prediction that it belongs to."""
 
     prediction_id: str
-    trace_id: bytes  # the prediction's; zeros if that was made without telemetry
+    trace_id: bytes  # of the prediction; zeros if it was made without telemetry
     span_id: bytes
-    prediction_time: int  # to the millisecond
-    model_version: str  # the one that predicted
+    prediction_time: int  # nanoseconds since the epoch, with a resolution of 1 ms
+    model_version: str  # of the model that made the prediction
     label: LabelValue
     predicted: LabelValue
 
@@ -68,21 +68,21 @@ class TrueLabel(NamedTuple):
 class FeedbackRecord(NamedTuple):
     """Labels that were stored in one transaction, and how many were rejected with them."""
 
-    trace_id: bytes  # of the SERVER span of their request, as in `RequestRecord`
+    trace_id: bytes  # of the SERVER span of the request that sent the labels, as in `RequestRecord`
     span_id: bytes
     trace_state: str
     trace_flags: int
     pinned: bool
     start: int
-    end: int  # when they were stored, which is the time of their arrival
+    end: int  # when the labels were stored; used as their time of arrival
     model_name: str
-    model_version: str  # the one that serves; rejected labels are counted for it
+    model_version: str  # of the primary model; rejected labels are counted for it
     labels: tuple[TrueLabel, ...]
     rejected: tuple[tuple[str, int], ...]  # by `error.type`
     synthetic: bool = False  # labels of generated traffic, which metrics leave out
 
     def label_delay(self, label: TrueLabel) -> float:
-        """Return the seconds from a prediction to its label; 0 if the clocks of replicas differ by more."""
+        """Return the seconds from a prediction to its label; 0 if clock skew between replicas makes it negative."""
         return max(self.end - label.prediction_time, 0) / 1e9
 
     def age_bucket(self, label: TrueLabel) -> str:
@@ -111,5 +111,5 @@ class FeedbackRecord(NamedTuple):
         return {**attributes, SYNTHETIC: True} if self.synthetic else attributes
 
     def rejection_attributes(self, reason: str) -> dict[str, str]:
-        """Return the attributes of the point that counts rejected labels. They count for the model that serves."""
+        """Return the attributes of the point that counts rejected labels. They count for the primary model."""
         return {ML_MODEL_NAME: self.model_name, ML_MODEL_VERSION: self.model_version, ERROR_TYPE: reason}

@@ -1,8 +1,8 @@
 """Records of one request: named tuples of plain values that cross a pipe.
 
-Spans, log records, metric points and log lines are all made from them. So the service only fills in a record while the
-request waits; the sidecar and the export thread do the rest. Times are nanoseconds since the Unix epoch. IDs are bytes,
-as in OTLP.
+Spans, log records, metric points and log lines are created from these records. While a request waits, the service only
+fills in its record; the export thread and the sidecar do the rest later. Times are nanoseconds since the Unix epoch.
+IDs are bytes, as in OTLP.
 """
 
 from bisect import bisect_left
@@ -29,13 +29,13 @@ from modeltrace.telemetry.names import (
 
 Value = str | float | int | bool | None
 
-# Loggers whose log records are made of these; in OTLP they are instrumentation scopes.
+# Loggers of the log records that are created from these records. In OTLP they are instrumentation scopes.
 PREDICTION_LOGGER = "modeltrace.prediction"
 ACCESS_LOGGER = "uvicorn.access"
 DATA_LOGGER = "modeltrace.data"
 MODEL_LOGGER = "modeltrace.model"
 
-# Schema violations of one request that become events and log records. Metrics count all of them.
+# Maximum number of schema violations of one request that become events and log records. Metrics count all.
 MAX_VIOLATION_EVENTS: Final = 32
 
 
@@ -47,16 +47,16 @@ class ModelInfo(NamedTuple):
     hash: str
     features: tuple[str, ...]  # names of `PredictedRow.inputs` after redaction, in their order
     schema_hash: str = ""  # of its feature schema; "": unknown
-    role: str = ""  # `primary` or `challenger`; "": it serves alone
+    role: str = ""  # `primary` or `challenger`; "": no other version is served
     value_edges: tuple[float, ...] = ()  # between the bins of a regressor's predictions
-    low_confidence: float | None = None  # predictions with less confidence are counted apart
+    low_confidence: float | None = None  # predictions with less confidence are counted separately
 
     def __hash__(self) -> int:
-        """Hash what distinguishes models. A hash of all fields would be computed for every record."""
+        """Hash the fields that distinguish models. Each record needs a hash, and hashing all fields takes longer."""
         return hash((self.version, self.hash, self.role))
 
     def outcome(self, row: "PredictedRow") -> Value:
-        """Return what a prediction is counted as: its label, or the bin of its value."""
+        """Return the outcome that metrics count: the label, or the bin of the value; `None` without bins."""
         if row.value is None:
             return row.label
         return f"{bisect_left(self.value_edges, row.value):02d}" if self.value_edges else None
@@ -74,15 +74,15 @@ class ModelInfo(NamedTuple):
         return threshold is not None and confidence is not None and confidence < threshold
 
     def metric_attributes(self) -> dict[str, str]:
-        """Return the attributes of its metric points."""
+        """Return the attributes of metric points of the model."""
         return {ML_MODEL_NAME: self.name, ML_MODEL_VERSION: self.version}
 
     def span_attributes(self) -> dict[str, str]:
-        """Return the attributes of spans of its requests."""
+        """Return the attributes of spans of the model's requests."""
         return {**self.metric_attributes(), **({ML_MODEL_ROLE: self.role} if self.role else {})}
 
     def log_attributes(self) -> dict[str, str]:
-        """Return the attributes of log records of its predictions."""
+        """Return the attributes of log records of the model's predictions."""
         return {**self.span_attributes(), ML_MODEL_HASH: self.hash}
 
 
@@ -100,7 +100,7 @@ class Failure(NamedTuple):
 class SchemaViolation(NamedTuple):
     """One way in which rows of a request violate the feature schema."""
 
-    feature: str  # "": no feature of the model, whose name is up to the client, or not a row at all
+    feature: str  # "": a name that the model does not have, or a row that is not an object
     reason: str  # as in `modeltrace.errors.Violation`
     allowed: bool  # whether the schema allows it, so that it is only counted
     rows: int
@@ -132,7 +132,7 @@ class PredictedRow(NamedTuple):
     label: Value
     confidence: float | None
     value: float | None
-    inputs: tuple[Value, ...]  # in the order of the schema, None where missing; after redaction, those of `features`
+    inputs: tuple[Value, ...]  # in the order of the schema, None if missing; after redaction, of `ModelInfo.features`
     time: int
 
 
@@ -163,7 +163,7 @@ class BatchRecord(NamedTuple):
 
 
 class RemoteCall(NamedTuple):
-    """A call of another service that predicted."""
+    """A request to a challenger that is another service."""
 
     url: str
     address: str
@@ -182,7 +182,7 @@ class RemoteCall(NamedTuple):
 
 
 class RequestRecord(NamedTuple):
-    """One HTTP request to a prediction route."""
+    """One request to a prediction or feedback route, or one shadow request."""
 
     trace_id: bytes  # 16 bytes
     span_id: bytes  # 8 bytes
@@ -217,16 +217,14 @@ class RequestRecord(NamedTuple):
     rows: int
     rejected_rows: int
     batch_span: tuple[bytes, bytes] | None  # trace and span ID of the `BatchRecord` that it shared
-    # Of a challenger that shadows a request: by row, the ID of the served prediction; None: the row was rejected.
+    # In a shadow request: for each row, the ID of the primary prediction, or None for a rejected row.
     shadow_of: tuple[str | None, ...] | None
-    remote_call: (
-        RemoteCall | None
-    )  # of a challenger that is another service; that service counts its predictions itself
-    model: ModelInfo | None  # None: the body held no rows, so no model was called
+    remote_call: RemoteCall | None  # in a shadow request to another service; that service counts its own predictions
+    model: ModelInfo | None  # None: the request has no valid body, or is a feedback request
     violations: tuple[SchemaViolation, ...]
     failure: Failure | None
     predictions: tuple[PredictedRow, ...]
-    synthetic: bool = False  # generated traffic, which metrics of predictions leave out
+    synthetic: bool = False  # generated traffic; metrics of predictions exclude it
 
 
 class Origin(NamedTuple):

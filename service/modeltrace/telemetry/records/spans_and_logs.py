@@ -58,11 +58,11 @@ EVENT_EXCEPTION: Final = "exception"
 
 
 def stages(request: "RequestRecord | RequestTrace", violations: Sequence[SchemaViolation]) -> list[Stage]:
-    """Return the spans of the stages that a request has completed, or that an exception has ended.
+    """Return the spans of the stages that have ended, successfully or with an exception.
 
     Args:
         request: The request.
-        violations: All its violations; a limited number become events.
+        violations: All violations of the request; only the first `MAX_VIOLATION_EVENTS` become events.
     """
     rejected: Attributes = {}
     if request.rejected_rows:
@@ -90,7 +90,7 @@ def _fail(span: Stage, failure: Failure) -> Stage:
 
 
 def server_failure(request: RequestRecord) -> Failure | None:
-    """Return the exception that the SERVER span reports: one that has ended no stage."""
+    """Return the exception that the SERVER span reports; `None` if the span of a stage reports it."""
     if request.failure is None:
         return None
     starts = {
@@ -124,7 +124,7 @@ def request_attributes(request: "RequestRecord | RequestTrace") -> Attributes:
 
 
 def response_status(status: int, failure: Failure | None) -> tuple[Attributes, str | None]:
-    """Return attributes and status of a SERVER span; a client error (4xx) is no error of the server.
+    """Return attributes and status of a SERVER span. A client error (4xx) does not set the status `ERROR`.
 
     Args:
         status: The HTTP status, 0 without a response.
@@ -173,7 +173,7 @@ def prediction_message(row: PredictedRow) -> str:
 def prediction_attributes(request: "RequestRecord | RequestTrace", row: PredictedRow) -> dict[str, object]:
     """Return the attributes of a prediction log record.
 
-    The inputs are values in the order of the features: each encoder writes them as a map in its own way.
+    The inputs are a tuple in the order of the features; each encoder converts them to a map.
     """
     attributes: dict[str, object] = {
         ML_PREDICTION_ID: row.prediction_id,

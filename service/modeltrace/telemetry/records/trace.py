@@ -1,7 +1,7 @@
 """The trace of one request, collected while the request is answered.
 
-`RequestTrace` collects the fields of a `RequestRecord`. `RequestTracer` starts one from an ASGI scope as
-opentelemetry-instrumentation-asgi does: it continues the caller's context, asks the sampler and follows the HTTP
+`RequestTrace` collects the fields of a `RequestRecord`. `RequestTracer` starts a trace from an ASGI scope like
+opentelemetry-instrumentation-asgi: it continues the caller's context, calls the sampler and follows the HTTP
 conventions.
 """
 
@@ -38,7 +38,7 @@ SAMPLED: Final = TraceFlags.SAMPLED | TraceFlags.RANDOM_TRACE_ID
 
 
 class HTTPRequest(NamedTuple):
-    """What telemetry needs of an HTTP request. Values are those of the ASGI scope."""
+    """The parts of an HTTP request that telemetry records. Values are those of the ASGI scope."""
 
     method: str = ""
     path: str = ""
@@ -64,7 +64,7 @@ NO_REQUEST: Final = HTTPRequest()
 
 
 class RequestTrace:
-    """What is recorded of one request. Times are nanoseconds since the epoch, by a clock that never steps back."""
+    """The recorded data of one request. Times are nanoseconds since the epoch, from a clock that never steps back."""
 
     __slots__ = (
         "_ticks", "batch_span", "end", "failure", "features_start", "http", "inference_end", "inference_start",
@@ -80,7 +80,7 @@ class RequestTrace:
         span_id: bytes = EMPTY_ID,
         trace_flags: int = 0,
     ) -> None:
-        """Without arguments, the trace stands for no request: it can be written to, but is not exported."""
+        """Without arguments, the trace belongs to no request. It can be filled in, but it is not exported."""
         self.http = http
         self.trace_id = trace_id
         self.span_id = span_id
@@ -89,7 +89,7 @@ class RequestTrace:
         self.parent_remote = False
         self.trace_state = ""
         self.pinned = False
-        self.synthetic_token = ""  # the token that its caller marked it with, if that is the right one
+        self.synthetic_token = ""  # the valid token in the baggage of the request; "": the request is not synthetic
         self.start = time_ns()
         self._ticks = self.start - perf_counter_ns()
         self.end = 0
@@ -100,7 +100,7 @@ class RequestTrace:
         self.batch_span: tuple[bytes, bytes] | None = None
         self.shadow_of: tuple[str | None, ...] | None = None
         self.remote_call: RemoteCall | None = None
-        self.model: ModelInfo | None = None  # the one that answers
+        self.model: ModelInfo | None = None  # of the version that answers
         self.violations: dict[ViolationKey, int] = {}  # number of rows
         self.failure: Failure | None = None
         self.predictions: list[PredictedRow] = []
@@ -125,7 +125,7 @@ class RequestTrace:
         return tuple(SchemaViolation(*key, rows) for key, rows in self.violations.items())
 
     def start_shadow(self, span_id: bytes) -> "RequestTrace":
-        """Start the trace of a challenger that sees the same rows: a child of this request's SERVER span."""
+        """Start the trace of a shadow request. Its span is a child of this request's SERVER span."""
         shadow = RequestTrace(self.http, self.trace_id, span_id, self.trace_flags)
         shadow.parent_span_id, shadow.trace_state, shadow.pinned = self.span_id, self.trace_state, self.pinned
         shadow.synthetic_token = self.synthetic_token
@@ -154,7 +154,7 @@ class RequestTrace:
 
 
 def propagation_headers(request: RequestTrace) -> dict[str, str]:
-    """Return the headers of a call below the request's span, which pin and mark it as the request itself is."""
+    """Return the headers that propagate the request's span, pin and synthetic mark to another service."""
     members = [*([f"{BAGGAGE_PIN}=1"] if request.pinned else []), *synthetic_baggage(request.synthetic_token)]
     headers = {"baggage": ",".join(members)} if members else {}
     if request.trace_id == INVALID_TRACE_ID:
@@ -171,7 +171,7 @@ def synthetic_baggage(token: str) -> list[str]:
 
 
 def verified_synthetic_token(context: Context | None, token: str) -> str:
-    """Return `token` if the baggage of a context holds it, else an empty string."""
+    """Return `token` if the baggage of a context contains it, else an empty string."""
     value = get_baggage(SYNTHETIC, context)
     return token if value is not None and token and compare_digest(str(value).encode(), token.encode()) else ""
 
@@ -205,18 +205,18 @@ class RequestTracer:
         trust_context: bool = True,
         synthetic_token: str = "",
     ) -> None:
-        """Choose who decides on sampling.
+        """Create a tracer.
 
         Args:
-            sampler: `None` where telemetry is off: then there are no traces.
-            random_bits: makes the random IDs.
-            trust_context: whether callers decide on sampling and pinning. Their trace is continued in any case.
-            synthetic_token: marks requests as synthetic; without one no mark counts.
+            sampler: decides which traces are sampled; `None` if telemetry is disabled, so that there are no traces.
+            random_bits: generates the IDs.
+            trust_context: whether callers decide on sampling and pinning. Their traces are always continued.
+            synthetic_token: marks requests as synthetic; if it is empty, no request is synthetic.
         """
         self._synthetic_token = synthetic_token
         self._sampler = sampler if trust_context or sampler is None else IgnoreRemoteParent(sampler)
         self._trust_context = trust_context
-        # These two samplers need not be asked unless there is a parent: they sample everything.
+        # These two samplers sample every request without a parent, so they are not called for it.
         self._always = sampler in (ALWAYS_ON, DEFAULT_ON)
         self._bits = random_bits
         self._fields = frozenset(field.lower().encode() for field in propagate.get_global_textmap().fields)
@@ -239,11 +239,11 @@ class RequestTracer:
         return request, trace.set_span_in_context(_RequestSpan(request), Context())
 
     def start_shadow(self, request: RequestTrace) -> RequestTrace:
-        """Start the trace of a challenger that sees the rows of a finished request."""
+        """Start the trace of a shadow request with the rows of a finished request."""
         return request.start_shadow(self._new_id(64))
 
     def _continue(self, sampler: Sampler, scope: Scope, http: HTTPRequest) -> tuple[RequestTrace, Context]:
-        """Continue the caller's trace if the headers hold a valid one."""
+        """Continue the caller's trace if the headers contain a valid trace context."""
         context = propagate.extract(scope, Context(), getter=asgi_getter)
         parent = trace.get_current_span(context).get_span_context()
         request = RequestTrace(http, EMPTY_ID, self._new_id(64), SAMPLED)

@@ -1,6 +1,6 @@
 """Codec of records for the pipe between a worker and its sidecar.
 
-`marshal` writes tuples but no subclass of them, so nested records become plain tuples. Values keep the order of the
+`marshal` supports tuples but not their subclasses, so nested records become plain tuples. Values keep the order of the
 fields of their classes. `SCHEMA` names all classes and fields; both ends compare it when they connect, so two versions
 of the code never misread each other.
 """
@@ -26,7 +26,7 @@ _CLASSES: Final[tuple[Any, ...]] = (
     TrueLabel,
 )  # fmt: skip
 SCHEMA: Final = ";".join(f"{record.__name__}({','.join(record._fields)})" for record in _CLASSES)
-# Version 2 of marshal has no references: to look for them costs more than to repeat a short string.
+# Version 2 of marshal has no references. Finding repeated objects takes longer than writing short strings again.
 MARSHAL_VERSION: Final = 2
 
 _MODEL, _VIOLATIONS, _FAILURE, _PREDICTIONS, _REMOTE_CALL = map(
@@ -45,10 +45,10 @@ class RecordChunk(NamedTuple):
 
 
 def encode(chunk: RecordChunk) -> bytes:
-    """Encode a chunk. It holds each model once; records refer to a model by a number that means nothing elsewhere.
+    """Encode a chunk. It contains each model once; records refer to it by a number that is valid in this chunk only.
 
     Raises:
-        ValueError: a record holds a value that `marshal` cannot write.
+        ValueError: a record contains a value that `marshal` cannot write.
     """
     models: dict[int, ModelInfo] = {}
     requests = [_request_values(record, models) for record in chunk.requests]
@@ -59,7 +59,7 @@ def encode(chunk: RecordChunk) -> bytes:
 
 
 class RecordDecoder:
-    """Decodes chunks. Equal models become one object, by which caches find what they derived from it."""
+    """Decodes chunks. Equal models become the same object, so that caches can compare models by identity."""
 
     def __init__(self) -> None:
         self._models: dict[ModelInfo, ModelInfo] = {}

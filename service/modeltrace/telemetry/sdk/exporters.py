@@ -1,7 +1,7 @@
 """Exporters and processors of the OpenTelemetry SDK that count what they accept and deliver.
 
-The SDK does not report what it lost. Accepted less delivered items are lost, for whatever reason: a full queue, a
-failed export, a shutdown without time left.
+The SDK does not report lost items. Their number is the number of accepted items minus the number of delivered items.
+Reasons are a full queue, a failed export, or a shutdown without enough time.
 """
 
 import logging
@@ -22,7 +22,7 @@ from modeltrace.otlp.check import check_delivery
 from modeltrace.otlp.exporters import Protocol, sdk_exporter
 from modeltrace.settings import OtelSettings
 
-# A batch of the largest size allowed by default fits in; at about 5 kB a record that is 150 MB.
+# The largest batch that the default settings allow fits in. At about 5 kB per record, a full queue has 150 MB.
 PREDICTION_QUEUE_SIZE = 32_768
 
 logger = logging.getLogger("modeltrace.exporter")
@@ -51,7 +51,7 @@ class ExportCounter:
 
 
 class CountingSpanProcessor(BatchSpanProcessor):
-    """The SDK's batch processor, counting sampled spans."""
+    """The SDK's batch processor. It also counts sampled spans."""
 
     def __init__(self, exporter: SpanExporter, counter: ExportCounter, meter_provider: MeterProvider) -> None:
         super().__init__(counter.watch(exporter), meter_provider=meter_provider)
@@ -65,7 +65,7 @@ class CountingSpanProcessor(BatchSpanProcessor):
 
 
 class CountingLogProcessor(BatchLogRecordProcessor):
-    """The SDK's batch processor, counting log records."""
+    """The SDK's batch processor. It also counts log records."""
 
     def __init__(
         self,
@@ -84,9 +84,9 @@ class CountingLogProcessor(BatchLogRecordProcessor):
 
 
 class ExportFailureLogger:
-    """Logs why exports of one signal fail, and that they succeed again, each once.
+    """Logs once why exports of one signal fail, and once that they succeed again.
 
-    The SDK does not return the reason of a failure, so an empty request is sent to learn it.
+    The SDK does not return the reason of a failure. An empty request is sent to find it.
     """
 
     def __init__(self, signal: Signal, *, protocol: Protocol, timeout: float) -> None:

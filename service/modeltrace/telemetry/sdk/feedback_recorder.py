@@ -1,6 +1,7 @@
-"""Records true labels through the OpenTelemetry SDK while their request waits.
+"""Records true labels with the OpenTelemetry SDK before the request is answered.
 
-An exemplar is taken from the context of a measurement, so a label is measured in the context of its prediction.
+The SDK creates an exemplar from the context of a measurement, so each label is measured in the context of its
+prediction.
 """
 
 import logging
@@ -53,7 +54,7 @@ class SDKFeedbackRecorder:
 
 
 def _prediction_span(label: TrueLabel) -> SpanContext:
-    """Return the context of the prediction's span. Whether it was sampled is not known; it is assumed."""
+    """Return the context of the prediction's span. It is unknown whether it was sampled; assume so."""
     flags = TraceFlags(TraceFlags.SAMPLED if label.has_trace else TraceFlags.DEFAULT)
     return SpanContext(int.from_bytes(label.trace_id), int.from_bytes(label.span_id), is_remote=True, trace_flags=flags)
 

@@ -33,14 +33,14 @@ def build_sdk_provider(
     """Build the providers. Call it once, in the process that serves: their threads do not survive a fork.
 
     Args:
-        settings: which exporters are built.
+        settings: select the exporters.
         resource: describes this process.
-        registry: what `/metrics` shows; `None`: there is no such page.
+        registry: the metrics of `/metrics`; `None` if the Prometheus exporter is disabled.
         trust_context: whether callers decide on sampling.
     """
     if settings.sdk_disabled:
         return Telemetry()
-    # The constructors of the SDK and the instrumentation read these; they have no parameters for them.
+    # The SDK and the instrumentation read these variables; their constructors have no parameters for them.
     os.environ.setdefault("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
     os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
 

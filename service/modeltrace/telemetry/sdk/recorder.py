@@ -1,7 +1,8 @@
-"""Records requests through the OpenTelemetry SDK while they wait.
+"""Records requests with the OpenTelemetry SDK before they are answered.
 
-The SERVER span is that of opentelemetry-instrumentation-fastapi. Everything else is made by the SDK's own spans,
-instruments and log handlers. A setting selects this path, and tests compare the sidecar's telemetry with it.
+opentelemetry-instrumentation-fastapi creates the SERVER span. The recorder creates all other spans, log records and
+measurements with the SDK. `MODELTRACE_INSTRUMENTATION=sdk` selects this path; tests compare the sidecar's telemetry
+with it.
 """
 
 import logging
@@ -77,11 +78,11 @@ class SDKRecorder:
         Args:
             tracer: starts the spans.
             meter: creates the instruments.
-            listeners: receive each finished request after redaction. Further ones may be appended later.
+            listeners: receive each finished request after redaction. More may be appended later.
             raw_listeners: receive each finished request before redaction.
             model_catalog: redacts requests by the privacy rules of their models.
             trust_context: whether callers may pin traces.
-            synthetic_token: marks requests as synthetic; without one no mark counts.
+            synthetic_token: marks requests as synthetic; if it is empty, no request is synthetic.
         """
         self._raw_listeners, self._listeners, self._model_catalog = tuple(raw_listeners), listeners, model_catalog
         self._synthetic_token = synthetic_token
@@ -116,7 +117,7 @@ class SDKRecorder:
 
     @contextmanager
     def record_shadow(self, parent: RequestTrace, kind: SpanKind = SpanKind.INTERNAL) -> Iterator[RequestTrace]:
-        """Yield the trace of a challenger for a finished request: a span below the SERVER span of that request."""
+        """Yield the trace of a shadow request. Its span is a child of the SERVER span of the finished request."""
         flags = TraceFlags(parent.trace_flags)
         server_span = SpanContext(
             int.from_bytes(parent.trace_id), int.from_bytes(parent.span_id), is_remote=False, trace_flags=flags
@@ -145,7 +146,7 @@ class SDKRecorder:
     def record_batch(self, batch: BatchRecord) -> None:
         """Record the span of one call of the model for several requests.
 
-        The SDK generates its IDs, so the links of the requests do not lead to it.
+        The SDK generates the span ID, so spans of the requests have no link to this span. It has links to them.
         """
         attributes: Attributes = {**batch.model.span_attributes(), **batch_attributes(batch)}
         links = [_link(*request_span) for request_span in batch.request_spans]
