@@ -29,7 +29,7 @@ class RelativeRedirectMiddleware:
     """ASGI middleware: makes redirects relative.
 
     Starlette builds absolute URLs from the Host header and the scheme of the connection to the server. Behind a proxy,
-    both may differ from those of the client.
+    the client may use another host and scheme.
     """
 
     def __init__(self, app: ASGIApp) -> None:

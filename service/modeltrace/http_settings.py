@@ -10,14 +10,14 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 
 from modeltrace_http.limits import HttpLimitSettings
 
-# Characters of the API key, and of the key that signs prediction IDs.
+# Minimum number of characters of the API key, and of the key that signs prediction IDs.
 MIN_KEY_LENGTH = 16
 _HOST = re.compile(r"[A-Za-z0-9._-]+")
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 
 def split_list(value: object) -> object:
-    """Split a comma-separated list, as OpenTelemetry's variables have it."""
+    """Split a comma-separated list, in the format of OpenTelemetry's variables."""
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 

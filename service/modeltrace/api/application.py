@@ -21,7 +21,7 @@ from modeltrace.telemetry.provider import Telemetry
 from modeltrace.telemetry.sdk.recorder import SDKRecorder
 from modeltrace_http.responses import RelativeRedirectMiddleware, add_head_routes
 
-# FastAPI's own telemetry would add a second SERVER span to that of the instrumentation.
+# FastAPI's own telemetry would create a second SERVER span, in addition to the span of the instrumentation.
 FASTAPI_TELEMETRY_OFF: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 

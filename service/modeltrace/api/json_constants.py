@@ -54,7 +54,7 @@ def _find_path(document: str) -> str | None:
 
 
 def _search(value: Any, path: str) -> str | None:  # noqa: ANN401  any JSON
-    """Return the path of the constant in a value. Deeper nesting than that of valid bodies is not searched."""
+    """Return the path of the constant in a value. Values nested deeper than in valid bodies are not searched."""
     if isinstance(value, _Constant):
         return path.removeprefix(".")
     if path.count(".") + path.count("[") > 8:

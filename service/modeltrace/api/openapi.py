@@ -127,7 +127,7 @@ def refresh(
 
 
 def feedback_operation(classes: Sequence[str | float | bool] | None) -> dict[str, Any]:
-    """Describe `POST /feedback`; `classes` are those of a classifier, `None` for a regressor."""
+    """Describe `POST /feedback`; `classes` are the classes of a classifier, `None` for a regressor."""
     label: dict[str, Any] = {"type": "number", "minimum": -MAX_FLOAT, "maximum": MAX_FLOAT}
     if classes is not None:
         label = {"enum": list(classes)}

@@ -1,7 +1,7 @@
 """The levels of a categorical feature: their JSON type, and the names of their bins.
 
-The levels of a text column are strings. Those of a pandas `category` column may also be integers, booleans or floats;
-a client sends them as the corresponding JSON type.
+The levels of a text column are strings. The levels of a pandas `category` column may also be integers, booleans or
+floats; a client sends them as the corresponding JSON type.
 """
 
 import math

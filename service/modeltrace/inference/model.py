@@ -25,7 +25,7 @@ NON_ARGMAX_CLASSIFIERS = (
     "SVC",
     "TunedThresholdClassifierCV",
 )
-# The attributes in which a meta-estimator holds the estimator that it delegates to.
+# The attributes in which a meta-estimator stores the estimator that it delegates to.
 DELEGATE_ATTRIBUTES = ("best_estimator_", "final_estimator_", "estimator_", "estimator")
 # The difference of two closer probabilities may be a rounding error; then predict() decides between the classes.
 TIE_TOLERANCE = 1e-9
@@ -179,8 +179,8 @@ def _predict_both(
 ) -> list[ModelOutput]:
     """Take the label from predict() and its confidence from predict_proba().
 
-    The confidence is `None` for a label that is none of the classes (RadiusNeighborsClassifier has one for outliers)
-    and for a probability that is not finite.
+    The confidence is `None` if the probability is not finite, or if the label is not a class: RadiusNeighborsClassifier
+    has a label for outliers.
     """
     known = estimator.predict_proba(matrix) if probabilities is None else probabilities
     columns = {label: index for index, label in enumerate(labels)}

@@ -15,7 +15,7 @@ FeatureType = Literal["number", "integer", "boolean", "category"]
 Dtype = Literal["float64", "int64", "bool", "boolean", "object", "str", "string", "category"]
 Value = float | int | bool | str | None
 Reason = Literal["missing", "type", "range", "category"]
-# What happens to a row that violates the schema: it is rejected, or only counted and then predicted.
+# The action for a row that violates the schema: reject it, or count the violation and predict the row.
 ViolationAction = Literal["reject", "count"]
 # How telemetry and the prediction store record a value; see `modeltrace.inference.privacy`.
 PrivacyRule = Literal["plain", "hash", "bucket", "drop"]

@@ -11,7 +11,7 @@ from modeltrace.inference.schema import Feature, Reason, Schema
 
 # The values of a row in the order of the schema, as they were sent; None for a missing value.
 Values = tuple[object, ...]
-# The number of rows by violation: feature ("" for one that the model does not have), reason, whether it is allowed.
+# The number of rows by violation: feature ("" for an unknown feature), reason, whether it is allowed.
 ViolationCounts = MutableMapping[tuple[str, str, bool], int]
 
 MAX_NAME_LENGTH = 64

@@ -40,7 +40,7 @@ class Variable:
         default: the value if it is not set.
         parse: parses a value.
         meaning: its effect, for docs/settings.md.
-        on_invalid: what happens to a value that `parse` does not accept.
+        on_invalid: whether an invalid value is ignored or causes an error.
         per_signal: whether it has a variant for each signal.
     """
 
@@ -52,7 +52,7 @@ class Variable:
     per_signal: bool = False
 
     def names(self) -> Iterator[str]:
-        """Yield the name of the variable, then those of its variants."""
+        """Yield the name of the variable, then the names of its variants."""
         yield self.name
         if self.per_signal:
             for signal in SIGNALS:

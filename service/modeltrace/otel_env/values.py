@@ -92,7 +92,7 @@ def choice(*allowed: str) -> Parse:
 
 
 def choices(*allowed: str) -> Parse:
-    """Return a parser of a comma-separated list of words of a set, or `none` alone, in any case."""
+    """Return a parser of a comma-separated list of allowed words in any case. `none` must be the only word."""
 
     def parse(value: str) -> str:
         names = split(value.lower())

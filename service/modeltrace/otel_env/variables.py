@@ -21,7 +21,7 @@ class Variables:
     warnings: tuple[str, ...]
 
     def option(self, signal: Signal, option: str) -> str | None:
-        """Return an option of the OTLP exporter: of the signal's own variable, or of the one for all signals."""
+        """Return an option of the OTLP exporter: from the variable of the signal, or else of all signals."""
         return self.values.get(f"{OTLP_PREFIX}{signal.upper()}_{option}") or self.values.get(OTLP_PREFIX + option)
 
 
@@ -59,7 +59,7 @@ def read_variables(environ: Mapping[str, str]) -> Variables:
 
 
 def write_environment(variables: Variables, environ: MutableMapping[str, str]) -> None:
-    """Write the values as they were read to the environment, and remove empty and ignored ones."""
+    """Write the valid values to the environment, and remove empty and invalid variables."""
     for name in [name for name, value in environ.items() if name.startswith("OTEL_") and not value.strip()]:
         del environ[name]
     for variable in VARIABLES:

@@ -248,7 +248,7 @@ def _success(service: _CollectorService, response: Any) -> Success:  # noqa: ANN
 
 
 def _retry_delay(metadata: dict[str, Any]) -> float | None:
-    """Return the RetryInfo delay of a gRPC error in seconds, from the status details or, for some servers, alone."""
+    """Return the RetryInfo delay of a gRPC error in seconds. Some servers send it outside of the status details."""
     info = RetryInfo()
     try:
         if retry_info := metadata.get("google.rpc.retryinfo-bin"):

@@ -130,7 +130,7 @@ def _is_insecure(signal: Signal, endpoint: str) -> bool:
 
 
 def _read_variable(signal: Signal, name: str) -> str:
-    """Read the variable of a signal or else that of all signals; an empty variable counts as unset."""
+    """Read the variable of a signal, or else the variable of all signals; an empty variable counts as unset."""
     return os.environ.get(f"{OTLP_PREFIX}{signal.upper()}_{name}") or os.environ.get(OTLP_PREFIX + name) or ""
 
 

@@ -31,7 +31,7 @@ class BundleLoader:
         self._catalog.close()
 
     def locate(self) -> LocalBundle:
-        """Return the bundle that the source refers to now; equal to the previous one if nothing has changed.
+        """Return the bundle that the source refers to now; equal to the previous bundle if nothing has changed.
 
         Raises:
             ModeltraceError: there is no bundle.

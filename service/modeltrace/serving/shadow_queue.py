@@ -186,7 +186,7 @@ class ShadowQueue:
     def _process(self, requests: Sequence[RequestTrace]) -> None:
         try:
             self._challenger(requests, self._on_outcome)
-        except Exception as error:  # the thread goes on with the next requests
+        except Exception as error:  # the thread continues with the next requests
             logger.error(  # noqa: TRY400  the logged exception may be a redacted copy
                 "shadow requests failed", exc_info=redact_exception(error) if self._router.private else error
             )

@@ -3,7 +3,7 @@
     every `interval`, or on SIGHUP ─► locate the bundle ─► unchanged: nothing to do
                                             │ another bundle
                                    load it ─► smoke test ─► replace the version
-                                            └ failed: log, count; the current version goes on
+                                            └ failed: log, count; the current version stays
 
 A bundle is rejected if this process serves, or has served, a different model with the same name and version. Metrics
 could not distinguish the two models.

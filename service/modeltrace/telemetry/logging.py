@@ -4,8 +4,8 @@
                     └─ line handler ─► queue ─► thread ─► stdout, file
     modeltrace.prediction ─ OTLP handler ─► batch processor of its own ─► (propagates to root's line handler)
 
-A separate thread formats and writes lines, so a slow reader of stdout does not delay requests. Trace and span ID are
-added before, on the thread of the request.
+A separate thread formats and writes lines, so a slow reader of stdout does not delay requests. The thread of the
+request adds the trace ID and the span ID before.
 """
 
 import logging
@@ -47,7 +47,7 @@ class AccessLogAttributes(logging.Filter):
     """Adds the attributes of the semantic conventions to uvicorn's access records, and removes terminal colours."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Add attributes. Keep every record."""
+        """Add attributes, and accept every record."""
         record.__dict__.pop("color_message", None)
         if record.name == ACCESS_LOGGER and isinstance(record.args, tuple) and len(record.args) == 5:
             client, method, path, _, status = record.args
@@ -59,19 +59,19 @@ class AccessLogAttributes(logging.Filter):
 
 
 def exclude_opentelemetry(record: logging.LogRecord) -> bool:
-    """Keep records that are not OpenTelemetry's own. Exported, a failed export would cause further exports."""
+    """Reject OpenTelemetry's own records: if they were exported, a failed export would cause further exports."""
     return not record.name.startswith("opentelemetry.")
 
 
 def exclude_predictions(record: logging.LogRecord) -> bool:
-    """Keep records that are not predictions. Those have an OTLP handler of their own."""
+    """Reject prediction log records, which have a separate OTLP handler."""
     return record.name != PREDICTION_LOGGER
 
 
 def redact_warnings() -> None:
-    """Remove the messages of Python's warnings from the log: those of a model may repeat private values.
+    """Remove the messages of Python's warnings from the log: warnings of a model may contain private values.
 
-    Location and category stay. Further calls have no effect.
+    Location and category remain. Further calls have no effect.
     """
     logging.getLogger("py.warnings").addFilter(_redact_warning)
 
@@ -90,7 +90,7 @@ class LineQueueHandler(logging.handlers.QueueHandler):
         self.dropped = 0
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        """Add the IDs. The base method would also format the record on the request's thread."""
+        """Add the IDs. Do not call the base method, which would format the record on the request's thread."""
         span = trace.get_current_span().get_span_context()
         if span.is_valid:
             record.trace_id = trace.format_trace_id(span.trace_id)
@@ -121,9 +121,9 @@ class LogWriter:
     listener: logging.handlers.QueueListener
 
     def close(self) -> None:
-        """Write the queued lines. Later records are written at once, on the thread that logs them.
+        """Write the queued lines, and end the thread. Later records are written by the thread that logs them.
 
-        If nobody reads stdout, the remaining lines are not written.
+        If stdout has no reader, the remaining lines are lost.
         """
         root = logging.getLogger()
         thread = self.listener._thread  # noqa: SLF001  `stop` has no timeout
@@ -155,7 +155,7 @@ def configure_logging(
         level: lowest level that is logged.
         log_file: path of the file; `None`: only stdout.
         max_file_bytes: size at which the file rotates.
-        max_backups: rotated files that are kept.
+        max_backups: maximum number of rotated files.
         sdk_level: `OTEL_LOG_LEVEL`, the lowest level of the OpenTelemetry SDK's own records.
 
     Raises:
@@ -164,7 +164,7 @@ def configure_logging(
     stream_handler = TerminalHandler if sys.stdout.isatty() else logging.StreamHandler
     sinks: list[logging.Handler] = [stream_handler(sys.stdout)]
     if log_file is not None:
-        log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # it holds inputs of predictions
+        log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # the file contains inputs of predictions
         sinks.append(open_log_file(str(log_file), max_file_bytes, max_backups))
     for sink in sinks:
         sink.setFormatter(json_formatter())
@@ -183,10 +183,10 @@ def configure_logging(
 
 
 def export_logs(provider: LoggerProvider, prediction_provider: LoggerProvider) -> Callable[[], None]:
-    """Export log records over OTLP. Prediction log records have a provider, and so a queue, of their own.
+    """Export log records over OTLP. Prediction log records have a separate provider with its own queue.
 
     Returns:
-        A function that stops the export. A provider warns about each record after its shutdown.
+        A function that stops the export. Call it, since a provider warns about each record after its shutdown.
     """
     handler = LoggingHandler(logger_provider=provider)
     handler.addFilter(AccessLogAttributes())

@@ -1,7 +1,8 @@
 """Names of telemetry that Modeltrace adds to the semantic conventions, and the bounds of its histograms.
 
-Where a stable semantic convention exists, it is used, from `opentelemetry.semconv`. There is none for classic machine
-learning, hence `ml.*`. docs/telemetry.md explains each name; a test compares the two.
+Names with a stable semantic convention come from `opentelemetry.semconv`. There is no convention for classic machine
+learning, so this module defines names with the prefix `ml.`. docs/telemetry.md explains each name; a test compares the
+two.
 """
 
 from typing import Final
@@ -13,7 +14,7 @@ SPAN_FEATURES: Final = "features"
 SPAN_INFERENCE: Final = "inference"
 # One call of the model for several requests: a root span, linked to each of them.
 SPAN_BATCH: Final = "batch"
-# Predictions of a challenger for the same rows, which are only recorded: a child of the SERVER span.
+# Predictions of a challenger for a shadow request: a child of the SERVER span.
 SPAN_SHADOW: Final = "shadow"
 # One true label: a child of the SERVER span of its request, linked to the SERVER span of its prediction.
 SPAN_FEEDBACK: Final = "feedback"
@@ -95,13 +96,13 @@ METRIC_FEATURE_REFERENCE_SIZE: Final = "ml.feature.reference.size"
 METRIC_DRIFT_MIN_EFFECT: Final = "ml.drift.min_effect"
 METRIC_DRIFT_CRITICAL_VALUE: Final = "ml.drift.critical_value"
 
-# Baggage: a pinned request is preferred as exemplar. It is also an attribute of its span, for tail samplers.
+# Baggage: pins a request, so that it is a preferred exemplar. It is also an attribute of its span, for tail samplers.
 BAGGAGE_PIN: Final = "modeltrace.pin"
 # Baggage: marks a request as synthetic traffic, with a token that is derived from the service's key
 # (`modeltrace.keys.derive_synthetic_token`). It is also an attribute of its span and of its prediction log records.
 SYNTHETIC: Final = "modeltrace.synthetic"
 
-# Seconds. Alerts need 0.3 and 0.5: a percentile is not more precise than the bounds.
+# Bounds in seconds. Alerts use 0.3 and 0.5, because a percentile between two bounds is only an estimate.
 DURATION_BOUNDS: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0,
 )  # fmt: skip
@@ -110,7 +111,7 @@ CONFIDENCE_BOUNDS: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0
 DELAY_BOUNDS: Final = (
     1.0, 10.0, 60.0, 600.0, 3600.0, 21_600.0, 86_400.0, 259_200.0, 604_800.0, 2_592_000.0, 7_776_000.0,
 )  # fmt: skip
-# Absolute errors of a regressor, in any unit: two bounds a decade.
+# Absolute errors of a regressor, in any unit: two bounds per decade.
 ERROR_BOUNDS: Final = (
     0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5, 3e5, 1e6,
 )  # fmt: skip

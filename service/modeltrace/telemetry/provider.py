@@ -37,7 +37,7 @@ PROCESS_METRICS = {
 
 
 class ShutdownReport(NamedTuple):
-    """Items that were not delivered since the start, by kind: lost for good, or on disk for the next start."""
+    """Items that were not delivered since the start, by kind: lost, or on disk for the next start."""
 
     lost: dict[str, int]
     spooled: dict[str, int]
@@ -54,7 +54,7 @@ class SidecarPipeline:
 
     @contextmanager
     def record_shadow(self, parent: RequestTrace) -> Iterator[RequestTrace]:
-        """Yield the trace of a challenger for a finished request. It is exported when the block ends."""
+        """Yield the trace of a shadow request for a finished request. It is exported when the block ends."""
         request = self.tracer.start_shadow(parent)
         try:
             yield request
@@ -73,12 +73,12 @@ class SidecarPipeline:
 
 @dataclass(frozen=True)
 class Telemetry:
-    """The providers of one process. With telemetry off they are no-ops, so that no code needs to check.
+    """The providers of one process. If telemetry is disabled, they are no-ops, so callers need no check.
 
     Attributes:
         prediction_logger_provider: of prediction log records, if the SDK exports them.
         export_counters: count what the SDK's processors accept and deliver.
-        enabled: whether there is any telemetry.
+        enabled: whether the providers export telemetry. A pipeline may exist without them.
         pipeline: exports predictions through the sidecar; `None` if the SDK does.
     """
 
@@ -93,8 +93,8 @@ class Telemetry:
     def shutdown(self, seconds: float) -> ShutdownReport:
         """Flush all signals and stop, within `seconds`.
 
-        The providers stop at the same time: one after the other, an endpoint that does not answer would cost the
-        timeout of each signal. What the SDK still does after the deadline runs on daemon threads.
+        The providers stop at the same time. Otherwise, if the endpoint does not respond, the timeouts of all signals
+        would add up. Work of the SDK after the deadline runs on daemon threads.
         """
         deadline = time.monotonic() + seconds
         if self.pipeline:  # the meter provider collects the last metrics when it stops
@@ -127,7 +127,7 @@ def instrument_process(meters: MeterProvider) -> None:
 
 
 def log_shutdown_report(report: ShutdownReport) -> None:
-    """Log what was not delivered."""
+    """Log the numbers of items that were not delivered."""
     logger = logging.getLogger(SCOPE_NAME)
     if report.lost:
         logger.error("telemetry not delivered since the start: %s", _format_counts(report.lost))

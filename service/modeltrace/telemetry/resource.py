@@ -15,7 +15,7 @@ from opentelemetry.semconv._incubating.attributes.process_attributes import (
 from opentelemetry.semconv.attributes.service_attributes import SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_VERSION
 
 DEFAULT_SERVICE_NAME: Final = "modeltrace"
-# Prefix of the name that the SDK gives to a service without one.
+# Prefix of the name that the SDK gives to a service without a name.
 UNKNOWN_SERVICE: Final = "unknown_service"
 
 
@@ -24,8 +24,8 @@ def build_resource(
 ) -> Resource:
     """Describe this process. `OTEL_RESOURCE_ATTRIBUTES` takes precedence.
 
-    Two processes must never share a series, but the SDK uses a `service.instance.id` from the environment unchanged. So
-    each of several workers appends its process ID to it.
+    Two processes must never share a series, but the SDK uses a `service.instance.id` from the environment unchanged. If
+    there are several workers, each worker therefore appends its process ID.
 
     Args:
         service_name: `OTEL_SERVICE_NAME`; `None` if it is not set.

@@ -10,7 +10,7 @@ from opentelemetry.util.types import Attributes
 
 
 class IgnoreRemoteParent(Sampler):
-    """Samples a span with a remote parent as if it had none. The trace ID stays the caller's."""
+    """Samples a span with a remote parent as a root span. The trace ID does not change."""
 
     def __init__(self, sampler: Sampler) -> None:
         self._sampler = sampler
@@ -25,7 +25,7 @@ class IgnoreRemoteParent(Sampler):
         links: Sequence[Link] | None = None,
         trace_state: TraceState | None = None,  # noqa: ARG002  the caller's
     ) -> SamplingResult:
-        """Ask the wrapped sampler, without a remote parent."""
+        """Call the wrapped sampler without a remote parent."""
         if trace.get_current_span(parent_context).get_span_context().is_remote:
             parent_context = Context()
         return self._sampler.should_sample(parent_context, trace_id, name, kind, attributes, links)

@@ -102,14 +102,14 @@ def _access_line(request: RequestRecord, ids: dict[str, str]) -> dict[str, objec
 
 
 def trace_ids(trace_id: bytes, span_id: bytes) -> dict[str, str]:
-    """Return the fields of a line that identify its span; none without a trace."""
+    """Return the fields of a line that identify its span; empty if there is no trace."""
     if trace_id == _NO_TRACE:
         return {}
     return {"trace_id": trace_id.hex(), "span_id": span_id.hex()}
 
 
 def to_datetime(nanoseconds: int) -> datetime:
-    """Convert nanoseconds since the Unix epoch to a time with microseconds, like that of a log record."""
+    """Convert nanoseconds since the Unix epoch to a `datetime`, with microseconds as in a log record."""
     return datetime.fromtimestamp(nanoseconds / 1e9, UTC)
 
 

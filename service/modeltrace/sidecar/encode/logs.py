@@ -78,7 +78,7 @@ class LogEncoder:
     ) -> list[tuple[bytes, int]]:
         """Return export requests of at most `max_bytes` with a record per predicted row, and its number of records.
 
-        A larger record is alone in its request.
+        A larger record gets its own request.
         """
         return self._prediction_request.split(self._predictions(requests), max_bytes)
 
@@ -191,7 +191,7 @@ def _encode_violation(violation: SchemaViolation) -> Iterator[bytes]:
 
 
 def _encode_context(request: RequestRecord) -> bytes:
-    """Encode trace ID, span ID and flags; nothing without a trace."""
+    """Encode trace ID, span ID and flags; empty if there is no trace."""
     if request.trace_id == _NO_TRACE:
         return b""
     flags = _flags(_FLAGS, request.trace_flags)

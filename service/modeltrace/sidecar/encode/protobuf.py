@@ -145,7 +145,7 @@ class ExportRequest:
     def split(self, items: Iterable[bytes], max_bytes: int) -> list[tuple[bytes, int]]:
         """Encode requests of at most `max_bytes`, each with its number of items.
 
-        A larger item is alone in its request.
+        A larger item gets its own request.
         """
         available = max_bytes - len(self._resource) - len(self._scope) - 3 * 6  # three tags and lengths
         requests: list[tuple[bytes, int]] = []

@@ -17,7 +17,7 @@ The sidecar answers:
 
 | frame | content |
 |---|---|
-| `(EVENT, …)` | the fields of a `DeliveryEvent`; the first ones, of kind `adopted`, count spooled items |
+| `(EVENT, …)` | the fields of a `DeliveryEvent`; the first events have the kind `adopted` and count spooled items |
 | `(READY,)` | it accepts frames, and has opened the prediction store if there is one |
 | `(LINES_WRITTEN, number)` | the log lines of all frames up to this number are written |
 | `(DONE, number)` | all items up to this frame are delivered, on disk, stored or lost: the worker may release them |

@@ -241,7 +241,7 @@ class ExportQueue:
             self._drop(_total(requests, feedback))
 
     def _drop(self, items: FrameItems) -> None:
-        """Count items that are lost for good."""
+        """Count lost items."""
         with self._lock:
             if items.items:
                 self.dropped_items[items.signal] += items.items

@@ -27,8 +27,8 @@ WRONG_PREDICTION: Final = "modeltrace.wrong"
 class PriorityReservoir(ExemplarReservoir):
     """Selects one exemplar per bucket, in the order pinned, failed, latest.
 
-    Source: OpenTelemetry specification, metrics SDK, "ExemplarReservoir"; the bucket rule is that of its
-    AlignedHistogramBucketExemplarReservoir. Without boundaries (sums) there is one bucket.
+    Source: OpenTelemetry specification, metrics SDK, "ExemplarReservoir"; the buckets are
+    defined as in AlignedHistogramBucketExemplarReservoir. Without boundaries (sums) there is one bucket.
     """
 
     def __init__(self, boundaries: Sequence[float] = (), **_: Any) -> None:  # noqa: ANN401  set by the aggregation

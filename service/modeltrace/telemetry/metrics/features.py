@@ -47,7 +47,7 @@ class FeatureMetrics:
     """Counts the inputs of predicted rows. Thread-safe."""
 
     def __init__(self, model_catalog: ModelCatalog, *, exemplar_filter: str, delta: bool = False) -> None:
-        """Count from now on; `exemplar_filter` and `delta` are those of `RecordMetrics`."""
+        """Count from now on; for `exemplar_filter` and `delta`, see `RecordMetrics`."""
         self._model_catalog = model_catalog
         self._filter = exemplar_filter
         self._delta = delta

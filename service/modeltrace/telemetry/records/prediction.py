@@ -40,7 +40,7 @@ MAX_VIOLATION_EVENTS: Final = 32
 
 
 class ModelInfo(NamedTuple):
-    """Identity of a model, and what is needed to describe its predictions."""
+    """Identity of a model, and metadata that describes its predictions."""
 
     name: str
     version: str
@@ -220,7 +220,7 @@ class RequestRecord(NamedTuple):
     # In a shadow request: for each row, the ID of the primary prediction, or None for a rejected row.
     shadow_of: tuple[str | None, ...] | None
     remote_call: RemoteCall | None  # in a shadow request to another service; that service counts its own predictions
-    model: ModelInfo | None  # None: the request has no valid body, or is a feedback request
+    model: ModelInfo | None  # None: no row was validated; the body is invalid, or contains labels
     violations: tuple[SchemaViolation, ...]
     failure: Failure | None
     predictions: tuple[PredictedRow, ...]

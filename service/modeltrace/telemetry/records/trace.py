@@ -136,7 +136,7 @@ class RequestTrace:
     def to_record(self) -> RequestRecord:
         """Return the record of a finished request."""
         http = self.http
-        # The address that opentelemetry-instrumentation-asgi reports where the server has none.
+        # opentelemetry-instrumentation-asgi reports this address if the server has none.
         host, port = http.server or ("0.0.0.0", 80)  # noqa: S104  a value to report, not an address to bind
         client_address, client_port = http.client or ("", 0)
         user_agent = dict(http.headers).get(b"user-agent")

@@ -1,4 +1,4 @@
-"""Builds telemetry with the OpenTelemetry SDK alone: its processors and exporters run in this process."""
+"""Builds telemetry without a sidecar: processors and exporters of the OpenTelemetry SDK run in this process."""
 
 import os
 
