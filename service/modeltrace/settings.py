@@ -103,7 +103,7 @@ class Settings(HttpSettings):
         5.0,
         ge=0,
         description="Seconds between two checks for a new version in the source, which then replaces the current one "
-        "while the service runs; 0: check at SIGHUP only.",
+        "while the service runs; 0: check at the start and at SIGHUP only.",
     )
     challenger: str | None = Field(
         None,
