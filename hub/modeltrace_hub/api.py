@@ -30,7 +30,7 @@ from modeltrace_hub.writer import Writer
 
 logger = logging.getLogger(__name__)
 
-# The hub creates no telemetry of its own, because it would send it to itself.
+# The hub creates no telemetry about itself, because it would have to receive this telemetry, too.
 NATIVE_TELEMETRY_OFF: Final[Any] = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 TraceIdPath = Annotated[str, Path(pattern="^[0-9a-fA-F]{32}$", description="32 hex digits.")]
@@ -47,7 +47,7 @@ def create_app(store: Store, writer: Writer, settings: HubSettings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url="/api/openapi.json",
-        # Relative to the document, so it is right below any path of a proxy.
+        # The URL is relative to the document, so it is correct behind a proxy that adds a path prefix.
         servers=[{"url": ".."}],
         telemetry=NATIVE_TELEMETRY_OFF,
     )
@@ -184,7 +184,7 @@ def _add_error_handlers(app: FastAPI, renderer: Renderer) -> None:
 
 
 def encode_non_finite(value: Any) -> Any:  # noqa: ANN401  any record
-    """Replace the numbers that JSON lacks by "NaN", "Infinity" and "-Infinity", as attributes have them."""
+    """Replace non-finite numbers, which JSON does not support, by "NaN", "Infinity" and "-Infinity"."""
     match value:
         case float():
             return json_double(value)

@@ -32,11 +32,11 @@ HTTP_SERVER_COUNT: Final = 2
 async def run_hub(settings: HubSettings, *, stop: asyncio.Event, on_ready: Callable[[Store, Writer], None]) -> None:
     """Run the hub until `stop` is set.
 
-    On shutdown, requests in progress are answered and the write queue is written.
+    On shutdown, the hub answers the requests in progress and writes the queued rows.
 
     Args:
         settings: the settings.
-        stop: stops the hub.
+        stop: set it to stop the hub.
         on_ready: called when all ports accept requests.
 
     Raises:
@@ -72,7 +72,7 @@ async def run_hub(settings: HubSettings, *, stop: asyncio.Event, on_ready: Calla
         server_tasks = [asyncio.create_task(server.serve_until_stopped()) for server in http_servers]
         for server in http_servers:
             await server.listening.wait()
-        # The objects that exist now live until the end: exclude them from garbage collection.
+        # Exclude the objects that exist now from garbage collection, because they live until the hub stops.
         gc.collect()
         gc.freeze()
         stack.callback(gc.unfreeze)
@@ -154,7 +154,7 @@ def _bind_grpc(server: grpc.aio.Server, settings: HubSettings) -> None:
         PortInUseError: the port is in use.
     """
     host, port = settings.host, settings.grpc_port
-    # gRPC writes its own message to stderr on failure, so check first with a socket that is closed again.
+    # gRPC writes its own message to stderr if the port is in use. Bind and close a socket first, to detect that case.
     _bind_socket(host, port, "grpc_port").close()
     try:
         server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")

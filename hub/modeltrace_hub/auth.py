@@ -1,9 +1,11 @@
 """Control access to the hub.
 
-On loopback there is no key, so web pages of other sites must not reach the hub through a browser. A request is rejected
-if its Host is not a name of this machine (DNS rebinding) or its Origin is another site. No CORS header is sent, except
-on the OTLP/HTTP port to the origins in the settings. If a key is set, every request must present it, as
-`Authorization: Bearer KEY` or with the cookie that a browser gets by opening a page once with `?key=KEY`.
+On loopback the hub needs no key. Without a key, a page of another site could use the user's browser to reach the hub.
+The hub therefore rejects a request whose Origin is another site and, on loopback, a request whose Host is not a name of
+this machine (DNS rebinding). It sends CORS headers only on the OTLP/HTTP port, to the origins in the settings.
+
+If a key is set, every request must present it: in the header `Authorization: Bearer KEY`, or with a cookie. A browser
+gets the cookie when it opens a page once with `?key=KEY`.
 """
 
 import hashlib
@@ -42,7 +44,7 @@ class AccessPolicy:
             allowed: origins that may send requests, in addition to the hub's own.
 
         Raises:
-            ForbiddenOriginError: one of the headers is not the hub's.
+            ForbiddenOriginError: the Host or the Origin is not allowed.
         """
         host = headers.get("host", "")
         name = _hostname(f"//{host}")
@@ -71,11 +73,11 @@ class AccessPolicy:
             )
 
     def verify_key(self, value: str) -> bool:
-        """Compare a value with the key in constant time."""
+        """Return whether a value is the key. The comparison takes constant time."""
         return self._key is not None and hmac.compare_digest(value.encode(), self._key)
 
     def verify_cookie(self, value: str) -> bool:
-        """Whether a value is the cookie that proves knowledge of the key."""
+        """Return whether a value is the cookie that browsers get after presenting the key."""
         return self._key is not None and hmac.compare_digest(value.encode(), self.cookie.encode())
 
 
@@ -95,7 +97,7 @@ class AuthMiddleware:
         await (self._app if response is None else response)(scope, receive, send)
 
     def _check(self, request: HTTPConnection) -> Response | None:
-        """Return the response to a request that must not pass; None for others."""
+        """Return the response to a request that must not reach the application; None if it may."""
         try:
             self._policy.check_origin(request.headers)
             if request.url.path in self._open_paths or self._policy.verify_cookie(request.cookies.get(COOKIE_NAME, "")):
@@ -110,7 +112,7 @@ class AuthMiddleware:
         return None
 
     def _set_cookie(self, request: HTTPConnection) -> Response:
-        """Set the cookie and redirect to the address without the key, which must not end up in histories and logs."""
+        """Set the cookie and redirect to the address without the key: histories and logs must not contain the key."""
         query = urlencode([pair for pair in parse_qsl(request.url.query) if pair[0] != "key"])
         # A relative address, because a proxy may have removed a prefix of the path.
         page = request.url.path.rpartition("/")[2] or "."

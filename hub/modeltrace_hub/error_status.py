@@ -10,7 +10,7 @@ from modeltrace_hub import errors
 
 @dataclass(frozen=True, slots=True)
 class ErrorStatus:
-    """How a response reports an exception. `type` is the error type in JSON and in counts of failed requests."""
+    """The status of a response to a failed request. `type` is the error type in JSON and in counts of failures."""
 
     http: int
     grpc: grpc.StatusCode

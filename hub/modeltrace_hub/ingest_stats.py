@@ -23,7 +23,8 @@ class SignalCounts:
         rejected: records that break the protocol, by reason (`modeltrace_hub.decode.batch.REJECTION_REASONS`).
         refused: records that were not written, by error type. The sender sends them again, so they may be counted
             twice, except for `unstorable` ones.
-        failed_requests: requests that could not be decoded, by error type. Their records are not known.
+        failed_requests: requests that failed before their records were counted, by error type, for example requests
+            without a valid key and requests that cannot be decoded.
         last_ns: time of the last commit; 0 for never.
     """
 
@@ -66,7 +67,7 @@ class IngestStats:
             self._refused[batch.signal, reason] += batch.accepted
 
     def record_failed_request(self, signal: SignalName, reason: str) -> None:
-        """Count a request that could not be decoded."""
+        """Count a request that failed before its records were counted."""
         with self._lock:
             self._failed[signal, reason] += 1
 

@@ -1,8 +1,8 @@
 """Delete the oldest rows of all tables when the age or size limit is exceeded.
 
-Age is counted from the arrival at the hub, not from the sender's clock, so a sender with a wrong clock loses no data.
-Rows are stored in the order of arrival, so whole row groups become empty, and DuckDB can use their blocks again. The
-file itself does not shrink.
+The age of a row is the time since its arrival at the hub. The sender's clock is not used, so a sender with a wrong
+clock loses no data. Rows are stored in the order of arrival. Deleting the oldest rows therefore empties whole row
+groups, and DuckDB can reuse their blocks. The file itself does not shrink.
 """
 
 import logging
@@ -21,18 +21,18 @@ from modeltrace_hub.store import Store
 
 TABLES: Final = ("spans", "logs", "metric_points", "exemplars")
 
-# When the size limit is exceeded, rows are deleted until this share of the limit is left, so that deletions are rare.
+# When the size limit is exceeded, rows are deleted until the size is this share of the limit. Deletions are then rare.
 SIZE_TARGET_SHARE: Final = 0.9
 
-# DuckDB frees only whole row groups of 122,880 rows. In a table with fewer remaining rows, these are written again.
+# DuckDB frees only whole row groups of 122,880 rows. If at most this many rows of a table remain, they are rewritten.
 MAX_REWRITE_ROWS: Final = 2 * 122_880
 
-# Maximum rate of deletions by age, relative to the rate at which evenly arriving rows reach the age limit. Rows that
-# arrived in a burst, or expired while the hub did not run, are deleted within a tenth of the age limit.
+# Maximum rate of deletions by age, as a multiple of (all rows / age limit). The hub needs a tenth of the age limit to
+# delete all rows at this rate, for example after a long time in which it did not run.
 MAX_AGE_RATE: Final = 10
 # Maximum share of all rows that is deleted by age at once.
 MAX_DELETE_SHARE: Final = 0.1
-# A smaller share is not worth a transaction.
+# Deletions by age wait until this share of all rows may be deleted, because each transaction has a fixed cost.
 MIN_DELETE_SHARE: Final = 0.01
 
 _MAX_SIZE_PASSES: Final = 10
@@ -44,19 +44,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RetentionState:
-    """What has been deleted."""
+    """The deletions so far."""
 
-    deleted_before_ns: int | None = None  # rows that arrived earlier are deleted; None if no row ever was
+    deleted_before_ns: int | None = None  # rows that arrived earlier are deleted; None if no row was ever deleted
     deleted_rows: Mapping[str, int] = field(default_factory=dict)  # number of rows deleted since the start, by table
 
 
 class Retention:
     """Enforce the age and size limits. The writer thread calls `enforce`; any thread may read `state`.
 
-    The age limit does not trust the clock alone, because a clock that is set forward must not delete all rows. Age is
-    counted from the clock, or from the arrival of the newest row plus the time that has passed since, whichever is
-    earlier. Rows are deleted at most `MAX_AGE_RATE` times as fast as they reach the limit, after an initial
-    `MAX_DELETE_SHARE` of all rows.
+    The age limit does not trust the clock alone, because setting the clock forward must not delete all rows. Ages are
+    computed relative to the earlier of two times: the clock, and the arrival of the newest row plus the time that has
+    passed since then. At first, at most `MAX_DELETE_SHARE` of all rows are deleted by age; `MAX_AGE_RATE` limits the
+    rate of later deletions.
     """
 
     def __init__(
@@ -71,20 +71,20 @@ class Retention:
         self._state = RetentionState(None if pruned is None else int(pruned))
         self._newest_ns = 0
         self._newest_seen = self._enforced = clock()
-        # The number of rows that may be deleted by age now. The first time, only `MAX_DELETE_SHARE` limits it.
+        # The number of rows that may be deleted by age now. The first call limits it to `MAX_DELETE_SHARE` of all rows.
         self._deletable_rows = math.inf
-        # The number of rows that the rate of deletions refers to.
+        # The number of rows from which the rate of deletions is computed.
         self._base_rows = 0
         self._limited = self._clock_ahead = False
 
     @property
     def state(self) -> RetentionState:
-        """What has been deleted."""
+        """The deletions so far."""
         with self._lock:
             return self._state
 
     def enforce(self, now_ns: int) -> int:
-        """Delete the rows over the limits; return their number."""
+        """Delete the rows that exceed the limits; return their number."""
         deleted = self._enforce_age(now_ns)
         for _ in range(_MAX_SIZE_PASSES):
             live = self._store.size().live
@@ -97,7 +97,7 @@ class Retention:
         return deleted
 
     def _enforce_age(self, now_ns: int) -> int:
-        """Delete the rows over the age limit, or a share of them if there are many; return their number."""
+        """Delete the rows that exceed the age limit, or a part of them if there are many; return the number deleted."""
         clock = self._clock()
         elapsed, self._enforced = clock - self._enforced, clock
         with self._store.read(timeout=60) as cursor:
@@ -130,7 +130,7 @@ class Retention:
         return deleted
 
     def _reference_time(self, now_ns: int, newest_ns: int, clock: float, elapsed: float) -> int:
-        """Return the time from which ages are counted.
+        """Return the time that ages are computed relative to.
 
         Args:
             now_ns: wall-clock time.
@@ -140,7 +140,7 @@ class Retention:
         """
         if newest_ns != self._newest_ns:
             age = (now_ns - newest_ns) / 1e9
-            # The row arrived since the last time, so its age is right if it is not longer than that.
+            # The row arrived after the previous call. Trust its age only if it is not longer than the time since then.
             self._newest_ns, self._newest_seen = newest_ns, clock - (age if 0 <= age <= elapsed else 0.0)
         earliest = newest_ns + int((clock - self._newest_seen) * 1e9)
         clock_ahead = now_ns - earliest > max(self._max_age_ns, _HOUR_NS)

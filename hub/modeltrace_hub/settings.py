@@ -54,7 +54,7 @@ def _validate_key(value: SecretStr) -> SecretStr:
 
 
 def _validate_proxies(value: str) -> str:
-    """Check that each item is an IP address or network: a proxy's address never equals anything else."""
+    """Check that each item is an IP address, a network or `*`. Other texts would never match the address of a proxy."""
     for item in value.split(","):
         try:
             _ = item.strip() == "*" or ipaddress.ip_network(item.strip())

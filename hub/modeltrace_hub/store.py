@@ -1,7 +1,8 @@
 """Open the DuckDB database, in a file or in memory, for many readers and one writer.
 
-`Store.read` yields a cursor in a read-only transaction, so its queries see one snapshot, and interrupts slow queries.
-`Store.write` is for the writer thread (`modeltrace_hub.writer`). DuckDB may access no other file and load no extension.
+`Store.read` yields a cursor in a read-only transaction: all queries of the cursor see the same snapshot, and slow
+queries are interrupted. `Store.write` is for the writer thread (`modeltrace_hub.writer`). The configuration forbids
+DuckDB to access other files and to load extensions.
 """
 
 import threading
@@ -17,7 +18,7 @@ import duckdb
 
 from modeltrace_hub.errors import QueryTimeoutError, ReadersBusyError, StoreError, StoreFormatError, StoreLockedError
 
-# Must change with any change of hub/modeltrace_hub/sql/schema; a test compares the two.
+# Increase this with every change of hub/modeltrace_hub/sql/schema. A test compares the two.
 SCHEMA_VERSION: Final = "1"
 
 FILE_NAME: Final = "hub.duckdb"
@@ -32,7 +33,7 @@ _CONFIG: Final[Config] = {
     "autoinstall_known_extensions": False,
     "lock_configuration": True,
     "threads": 2,
-    # No automatic checkpoints: one would run inside a commit, and its failure would look like a failed commit.
+    # Disable automatic checkpoints. They run inside a commit, so a failed checkpoint would look like a failed commit.
     "checkpoint_threshold": "1TB",
 }
 
@@ -41,7 +42,7 @@ _CONFIG: Final[Config] = {
 class StoreSize:
     """The size of the database in bytes.
 
-    `file` is the size on disk. It does not shrink: the blocks of deleted rows are used again.
+    `file` is the size on disk. It does not shrink, because DuckDB reuses the blocks of deleted rows.
     """
 
     live: int  # blocks in use plus the write-ahead log; the size limit applies to it
@@ -56,7 +57,7 @@ class Store:
 
         Args:
             path: the file; its folder is created if needed. None stores everything in memory.
-            max_bytes: maximum size of the data; a store in memory may use this much more memory.
+            max_bytes: maximum size of the data in bytes. A store in memory adds it to the memory limit of DuckDB.
 
         Raises:
             StoreLockedError: another process has opened the file.
@@ -86,10 +87,12 @@ class Store:
     def read(self, timeout: float = 10.0) -> Iterator[duckdb.DuckDBPyConnection]:
         """Yield a cursor in a read-only transaction; all its queries see the same snapshot.
 
-        Do not use the cursor after the block. The writer does not wait for readers, and readers do not wait for it.
+        Do not use the cursor after the block. Readers and the writer do not wait for each other, except during a
+        checkpoint.
 
         Args:
-            timeout: maximum seconds to wait for a cursor, and then for the block; a slower query is interrupted.
+            timeout: maximum seconds to wait for a cursor. The block may then take as many seconds again; a query that
+                is still running is interrupted.
 
         Raises:
             QueryTimeoutError: the block took too long.
@@ -134,7 +137,7 @@ class Store:
     def exclude_readers(self) -> Iterator[list[duckdb.DuckDBPyConnection]]:
         """Wait for running readers and block new ones. Only the writer thread may call this.
 
-        Yields the cursors as a list. Those that are still in the list at the end become available again.
+        Yields the cursors as a list. Readers can use the cursors again that are still in the list after the block.
         """
         cursors = [self._cursors.get() for _ in range(self._cursors.qsize() if self._failure else MAX_READERS)]
         try:
@@ -179,7 +182,7 @@ class Store:
         return None if row is None else str(row[0])
 
     def size(self) -> StoreSize:
-        """Return the size of the database; this is cheap."""
+        """Return the size of the database. This does not scan any table."""
         with self.read() as cursor:
             if self.path is None:
                 row = cursor.execute(
@@ -191,7 +194,7 @@ class Store:
         return StoreSize(live=(row[0] if row else 0) + log, file=self.path.stat().st_size + log)
 
     def wal_bytes(self) -> int:
-        """Return the size of the write-ahead log, which holds commits since the last checkpoint."""
+        """Return the size of the write-ahead log in bytes. The log contains the commits since the last checkpoint."""
         if self.path is None:
             return 0
         try:
@@ -210,7 +213,7 @@ class Store:
 
 
 class _QueryDeadline:
-    """Interrupt a cursor after some seconds, unless `cancel` has returned before."""
+    """Interrupt a cursor after some seconds. After `cancel` has returned, the cursor is not interrupted any more."""
 
     def __init__(self, cursor: duckdb.DuckDBPyConnection, seconds: float) -> None:
         self._cursor = cursor
@@ -232,7 +235,7 @@ class _QueryDeadline:
 
 
 def _rollback(connection: duckdb.DuckDBPyConnection) -> None:
-    """Roll back the transaction, if any. Ignore errors, which a failed database raises."""
+    """Roll back the transaction, if there is one. Ignore the errors of a database that has failed."""
     with suppress(duckdb.Error):
         connection.rollback()
 

@@ -1,7 +1,7 @@
-"""Write batches in one thread, many per commit.
+"""Write batches in one thread. One commit can contain many batches.
 
-Batches wait in a bounded queue. A batch that arrives while the writer is idle is committed at once; batches that arrive
-during a commit share the next one. The sender is answered when the rows are committed.
+Batches wait in a bounded queue. If the writer is idle, it commits a new batch at once. Batches that arrive during a
+commit are written together by the next commit. The hub answers the sender after the rows are committed.
 """
 
 import logging
@@ -40,7 +40,7 @@ MAX_ROWS_PER_COMMIT: Final = 50_000
 # DuckDB keeps committed rows in memory until the next checkpoint.
 MAX_BYTES_PER_COMMIT: Final = 128 * 2**20
 
-# After these errors of DuckDB, and `StoreError`, the database must be opened again.
+# After these errors, the database must be opened again.
 _FATAL_ERRORS: Final = (duckdb.FatalException, duckdb.ConnectionException, duckdb.InternalException, StoreError)
 
 # DuckDB raises these errors for a value that a column cannot store.
@@ -58,7 +58,7 @@ class _QueuedBatch:
 class Writer:
     """Write to the store from `start` to `close`.
 
-    `generation` increases with every commit, so a page can check cheaply whether it is up to date.
+    `generation` increases when rows are written or deleted. A page compares it to check whether it is up to date.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Writer:
             ShuttingDownError: `close` has been called.
         """
         future: Future[None] = Future()
-        future.set_running_or_notify_cancel()  # rows are written even if the sender disconnects
+        future.set_running_or_notify_cancel()  # forbid to cancel: the rows are written even if the sender disconnects
         self.stats.record_received(batch)
         error: RetryableError
         with self._changed:
@@ -143,7 +143,7 @@ class Writer:
         self._checkpoint()
 
     def _next_group(self) -> list[_QueuedBatch]:
-        """Take the batches of the next commit from the queue. They count as queued until the commit is over."""
+        """Remove the batches of the next commit from the queue. Their size counts as queued until `_release`."""
         group: list[_QueuedBatch] = []
         rows = expanded = 0
         while self._queue:
@@ -209,7 +209,7 @@ class Writer:
             logger.info("%d rows over the age or size limit were deleted", deleted)
 
     def _checkpoint(self) -> None:
-        """Merge the write-ahead log into the file. After a failure, the rows are still in the log."""
+        """Merge the write-ahead log into the file. If that fails, the rows are still in the log."""
         try:
             self._store.checkpoint()
         except (duckdb.Error, StoreError) as error:
@@ -217,7 +217,7 @@ class Writer:
             self._reopen_if_fatal(error)
 
     def _reopen_if_fatal(self, error: Exception) -> None:
-        """Open the file again after a fatal error of DuckDB. If that fails, the next error tries again."""
+        """Open the file again after a fatal error of DuckDB. If that fails, the next fatal error tries again."""
         if isinstance(error, QueryTimeoutError | ReadersBusyError) or not isinstance(error, _FATAL_ERRORS):
             return
         try:

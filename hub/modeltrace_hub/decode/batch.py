@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 SignalName = Literal["traces", "metrics", "logs"]
 Row = tuple[Any, ...]
 
-# Why a record is rejected, with the text for the sender. The keys are the reasons in counts.
+# Reasons why a record is rejected, and the text for the sender. `Problems` counts records by the keys.
 REJECTION_REASONS: Final[Mapping[str, str]] = {
     "trace_id": "trace_id is not 16 bytes (in JSON 32 hex digits), or all zero",
     "span_id": "span_id is not 8 bytes (in JSON 16 hex digits), or all zero",
@@ -20,7 +20,7 @@ REJECTION_REASONS: Final[Mapping[str, str]] = {
     "wire": "the bytes are not a valid protobuf message",
 }
 
-# Why a record is stored with a change.
+# Reasons why a record is stored with a change, and the text for the sender.
 WARNING_REASONS: Final[Mapping[str, str]] = {
     "ids": "stored without trace or span ID: it was not 16 or 8 bytes (in JSON 32 or 16 hex digits), or all zero",
     "links": "links stored without trace or span ID: it was not 16 or 8 bytes (in JSON 32 or 16 hex digits)",
@@ -33,11 +33,11 @@ MAX_FIELDS: Final = 5
 
 
 class RecordRejectedError(Exception):
-    """One record cannot be stored. The decoder catches this and counts the record.
+    """One record cannot be stored. The decoder catches this error and counts the record.
 
     Args:
         reason: a key of `REJECTION_REASONS`.
-        field: the invalid field, as `Message.field`; empty if the reason names it.
+        field: the invalid field, as `Message.field`; empty if the text of the reason names the field.
     """
 
     def __init__(self, reason: str, field: str = "") -> None:
@@ -92,7 +92,7 @@ class Problems:
 class Batch:
     """Rows of one request, in the column order of hub/modeltrace_hub/sql/schema."""
 
-    signal: SignalName  # the name of the signal
+    signal: SignalName
     tables: Mapping[str, list[Row]]  # rows by table
     accepted: int  # number of spans, data points or log records, without exemplars
     request_bytes: int = 0  # length of the decompressed request in bytes

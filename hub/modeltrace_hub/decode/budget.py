@@ -1,7 +1,8 @@
 """Limit the size to which one request may expand.
 
-A small body can expand to much data: an empty message takes two bytes, and a resource is stored with each of its
-records. The decoders count while they read and stop at the first exceeded limit, so the cost of a request is bounded.
+A small body can expand to much data: an empty message takes two bytes, and the columns of a resource are stored in the
+row of each of its records. The decoders count while they read. They stop at the first exceeded limit, which bounds the
+cost of a request.
 """
 
 import sys
@@ -9,9 +10,11 @@ from typing import Final
 
 from modeltrace_hub.errors import TooLargeError
 
-# Real requests have larger messages: an attribute with a name of five letters and a small number takes 16 bytes.
+# The minimum average size of a message. Real messages are larger: an attribute with a name of five letters and a small
+# number takes 16 bytes.
 BYTES_PER_MESSAGE: Final = 16
-# Enough for a resource of 16 KiB with 8,192 records, the default batch of a Collector.
+# Maximum size of the rows, as a multiple of the maximum size of a request. It suffices for a resource of 16 KiB with
+# 8,192 records, the default batch of a Collector.
 MAX_EXPANSION: Final = 8
 
 

@@ -1,7 +1,7 @@
 """Decode log records into rows of the table `logs`.
 
-An invalid trace or span ID does not reject a log record: by the specification it is treated as written outside a
-trace. The response has a warning.
+A log record with an invalid trace or span ID is not rejected. By the specification, it is treated as if it was written
+outside a trace. The response has a warning.
 """
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest

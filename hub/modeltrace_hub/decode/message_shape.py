@@ -40,7 +40,7 @@ _KINDS: Final[Mapping[int, Kind]] = {
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of a message. Messages to the sender use `qualified_name`. `oneof` is '' if the field is in none."""
+    """One field of a message. Texts for the sender use `qualified_name`. `oneof` is '' if the field is in no oneof."""
 
     name: str
     qualified_name: str
@@ -56,7 +56,7 @@ class Field:
 class MessageShape:
     """One message type."""
 
-    descriptor: Descriptor  # its descriptor
+    descriptor: Descriptor
     is_record: bool  # whether it is a span, log record or data point
     is_any_value: bool  # whether it is an AnyValue
     cache: dict[str, "MessageShape"] = field(repr=False, compare=False)  # all shapes of the request
@@ -77,7 +77,7 @@ class MessageShape:
     @cached_property
     def contains_records(self) -> bool:
         """Whether the message contains records, directly or in nested messages."""
-        # All recursive messages are inside records.
+        # Do not descend into recursive messages. They contain no records.
         below = [entry.message for entry in self.fields_by_name.values() if entry.message is not None]
         return not self.is_record and any(
             shape.is_record or (shape.descriptor.name not in _RECURSIVE_MESSAGES and shape.contains_records)

@@ -27,7 +27,8 @@ from modeltrace_hub.durations import MAX_NS
 
 Point = NumberDataPoint | HistogramDataPoint | ExponentialHistogramDataPoint | SummaryDataPoint
 
-# Memory of a number in a list until it is stored: a Python object and two list slots. In protobuf it takes one byte.
+# Memory that one number of a list uses until it is stored: a Python object and two list slots. In protobuf, a number
+# can take a single byte.
 BYTES_PER_LIST_ITEM: Final = 64
 
 _TEMPORALITIES: Final = {
@@ -105,9 +106,9 @@ class _Decoder:
         Args:
             point: the point.
             metric_columns: columns of its metric.
-            series_hash: hash of the scope and the metric; the attributes of the point are added to it.
+            series_hash: hash of the scope and the metric. This method adds the attributes of the point to it.
             scope_columns: columns of its resource and scope.
-            shared_bytes: bytes of the texts in both kinds of columns.
+            shared_bytes: bytes of the texts in `metric_columns` and `scope_columns`.
 
         Raises:
             RecordRejectedError: a time is out of range, or the buckets do not match their bounds.

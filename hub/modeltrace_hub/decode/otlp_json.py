@@ -41,14 +41,7 @@ _ROOT_FIELDS: Final = frozenset({"resourceSpans", "resourceMetrics", "resourceLo
 
 
 def parse(body: bytes, message: type[M], shape: MessageShape, budget: Budget, problems: Problems) -> M:
-    """Parse a request.
-
-    Args:
-        body: the bytes of the request.
-        message: message class of the request.
-        shape: description of the message.
-        budget: limits of the request.
-        problems: collects rejected and changed records.
+    """Parse a request. `problems` collects the rejected and changed records.
 
     Raises:
         MalformedError: the body is not JSON, or not an OTLP request of this signal.
@@ -89,7 +82,7 @@ def _load(body: bytes) -> Any:  # noqa: ANN401  any JSON
 
 
 class _MessageFiller:
-    """Fill messages from JSON. `in_record` means that an invalid value rejects the record around it."""
+    """Fill messages from JSON. With `in_record`, an invalid value rejects the record that contains it."""
 
     def __init__(self, budget: Budget, problems: Problems) -> None:
         self._budget = budget
@@ -178,10 +171,10 @@ class _MessageFiller:
         return _SURROGATES.sub("\ufffd", value)
 
     def _reject_value(self, field: Field, *, in_record: bool) -> None:
-        """Handle an invalid value: count a rejected record, reject the record around the value, or warn.
+        """Handle an invalid value: count a rejected record, reject the record that contains the value, or warn.
 
         Raises:
-            RecordRejectedError: the record around the value is rejected.
+            RecordRejectedError: the record that contains the value is rejected.
         """
         if field.message is not None and (field.message.is_record or field.message.contains_records):
             self._problems.reject(RecordRejectedError("shape", field.qualified_name))

@@ -7,7 +7,7 @@
 | double | a number with a fraction or exponent; non-finite ones are "NaN", "Infinity", "-Infinity" |
 | bytes | {"bytes": "<base64>"} |
 | array | an array |
-| key-value list | an object; of duplicate keys, which OTLP forbids, the last one |
+| key-value list | an object; OTLP forbids duplicate keys, and the last one wins |
 | not set | null |
 
 `string_value_strindex` and `key_strindex` belong to the profiles signal. By the specification, receivers of other
@@ -33,7 +33,7 @@ EMPTY_LIST: Final = "[]"
 
 
 def to_json(value: AnyValue, budget: Budget) -> Json:
-    """Convert an AnyValue to JSON. The recursion is bounded, because the parsers accept at most 100 nested messages."""
+    """Convert an AnyValue to JSON. The parsers accept at most 100 nested messages, which bounds the recursion."""
     match value.WhichOneof("value"):
         case "string_value":
             return value.string_value

@@ -1,7 +1,8 @@
 """Read protobuf's wire format without message classes.
 
-protobuf's parser rejects a whole request for one text that is not UTF-8, and it creates all messages before they can be
-counted. `repair` rewrites a request that did not parse. `count_records` counts the records of a request before parsing.
+This module works around two properties of protobuf's parser. The parser rejects a whole request if one text is not
+UTF-8: `repair` rewrites a request that did not parse. The parser creates all messages before they can be counted:
+`count_records` counts the records of a request before it is parsed.
 
 The format is described in "Encoding" of the Protocol Buffers documentation. A message is a list of fields. Each field
 begins with a varint: the field number times 8, plus the wire type.
@@ -72,7 +73,7 @@ def repair(raw: bytes, shape: MessageShape, budget: Budget, problems: Problems) 
 
 
 class _Repairer:
-    """Rewrite one request. A `path` is the field numbers from the request down to a message."""
+    """Rewrite one request. A `path` contains the field numbers that lead from the request to a message."""
 
     def __init__(self, raw: bytes, shape: MessageShape, budget: Budget, problems: Problems) -> None:
         self._raw = raw

@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from modeltrace_hub.durations import MAX_NS, parse_duration_ns
 
-# Largest row number of a request, span offset of a trace, and page number.
+# Maximum of three parameters: the row of a request, the span offset of a trace, and the page number.
 MAX_ROW_INDEX: Final = 10**6
 ATTRIBUTE_PREFIX: Final = "attr."
 MAX_ATTRIBUTE_FILTERS: Final = 8
@@ -117,7 +117,7 @@ class RecordFilter(Parameters):
 
 
 class TraceFilter(RecordFilter):
-    """Filter traces. `service`, `name` and attributes must match on one span; the rest applies to the whole trace."""
+    """Filter traces. One span must match `service`, `name` and attributes. Other filters apply to the whole trace."""
 
     limit: int = Field(100, ge=1, le=1000, description="The maximum number of traces.")
     name: LimitedText = Field(None, description="Part of a span's name; case is ignored.")

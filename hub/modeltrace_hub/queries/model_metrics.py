@@ -17,9 +17,9 @@ from modeltrace_hub.queries.windows import Window
 _NUMERIC_FIELDS: Final = ("value", "n", "min_effect", "threshold")
 # Larger critical values are ignored; drift_statistics.sql has the same bound.
 _MAX_CRITICAL_VALUE: Final = 1e6
-# With fewer predictions, no drift state is computed.
+# The number of predictions below which no drift state is computed.
 MIN_ROWS: Final = 200
-# State of a statistic whose rows are not independent.
+# State of a statistic whose rows are not independent, because too many of them repeat.
 ROWS_REPEAT: Final = "rows repeat"
 
 
@@ -55,9 +55,9 @@ def version_metrics(window: Window, counts: list[Record], gauges: list[Record], 
 
 
 def _repeated_rows(rows: Sequence[Record], gauges: Iterable[Record], predictions: float) -> Record | None:
-    """Count the rows that equal a recent row; None if the service does not count them.
+    """Count the rows that equal a recent row; None if the service does not count such rows.
 
-    Drift thresholds assume independent rows, so no drift state is valid if too many rows repeat.
+    Drift thresholds assume independent rows. If too many rows repeat, no drift state is valid.
     """
     limit = next((gauge["value"] for gauge in gauges if gauge["name"] == names.REPEATED_LIMIT), None)
     if limit is None:
@@ -126,7 +126,7 @@ def _confidence(
 def low_confidence_limit(min_effect: float | None, critical_value: float | None, n: float) -> float | None:
     """Return the share of low-confidence predictions above which n predictions count as drift.
 
-    The limit is the minimum effect plus what a sample of n predictions reaches by chance.
+    The limit is the minimum effect plus the random variation of the share in a sample of n predictions.
     """
     if min_effect is None or critical_value is None or not n:
         return None
@@ -151,7 +151,7 @@ def _low_confidence_gauge(gauges: Iterable[Record], name: str) -> float | None:
 
 
 def merge_histograms(rows: Sequence[Record]) -> tuple[list[float], list[float]]:
-    """Return bounds and counts, summed over series and steps. Rows with other bounds than the first are left out."""
+    """Return bounds and counts, summed over series and steps. Rows whose bounds differ from the first are ignored."""
     bounds = next((row["bounds"] for row in rows if row["bounds"]), None)
     if bounds is None:
         return [], []
@@ -187,9 +187,9 @@ def _violations(rows: Iterable[Record]) -> list[Record]:
 
 
 def _missing_values(features: Iterable[Record]) -> list[Record]:
-    """Return features with missing values in the window or in training, the largest increase first.
+    """Return features with missing values in the window or in the training data, the largest increase first.
 
-    Rows that were rejected because of a missing value count, too.
+    The counts include rows that the service rejected because of a missing value.
     """
     result = []
     for feature in features:
@@ -266,7 +266,7 @@ def _feedback(rows_by_name: Mapping[str, list[Record]]) -> Record:
 
 
 def _evaluation(gauges: Iterable[Record]) -> Record | None:
-    """Return the scores that the service computed by time of prediction; None if it has sent none."""
+    """Return the scores of the service's evaluation, which selects by time of prediction; None if it sent no scores."""
     scores: Record = {"classes": {}, "time_ns": 0, "label_delay": {}}
     for gauge in gauges:
         if not gauge["name"].startswith(names.EVALUATION):
@@ -283,7 +283,7 @@ def _evaluation(gauges: Iterable[Record]) -> Record | None:
 
 
 def _concept_drift(gauges: Iterable[Record]) -> Record | None:
-    """Return the concept drift level, which tests the error rate; None if the service has sent none."""
+    """Return the level of concept drift (an increase of the error rate); None if the service sent no level."""
     by_name = {gauge["name"]: gauge for gauge in gauges}
     level = by_name.get(names.LEVEL)
     if level is None:

@@ -1,4 +1,4 @@
-"""Read the feature schema that a service logs when it loads a model: the bins of the training data, and privacy."""
+"""Read the feature schema that a service logs when it loads a model: bins of the training data, privacy rules."""
 
 import math
 import re
@@ -31,7 +31,7 @@ BUCKET: Final = "bucket"
 class Feature:
     """One feature."""
 
-    name: str  # its name
+    name: str
     edges: tuple[float, ...] | None  # inner bounds of the bins of a numeric feature; None for others
     bins: tuple[str, ...]  # names of the bins
     low: float | None  # smallest value of the training data, if the event says so
@@ -58,7 +58,7 @@ class Feature:
 
 
 def read_schema(reader: Reader, model: str, version: str | None) -> dict[str, Feature]:
-    """Return the features of a model by name, and its output as `OUTPUT`; empty if no `ml.model` event is stored."""
+    """Return the features of a model by name, and its output by the key `OUTPUT`; empty if no event is stored."""
     schema = {}
     for record in reader.fetch_all("get_model_event", model=model, version=version):
         for description in _parse_event(record["body"]):
@@ -68,7 +68,7 @@ def read_schema(reader: Reader, model: str, version: str | None) -> dict[str, Fe
 
 
 def _parse_event(body: str | None) -> list[Mapping[str, Any]]:
-    """Return the feature descriptions of an `ml.model` event. Any sender may write one: ignore wrong types."""
+    """Return the feature descriptions of an `ml.model` event. Ignore wrong types: any sender can send an event."""
     try:
         event = orjson.loads(body or "")
     except orjson.JSONDecodeError:

@@ -15,7 +15,7 @@ from modeltrace_hub.queries.values import text_attributes
 from modeltrace_hub.queries.windows import LOOKBACK_NS, Window
 
 MAX_MODELS: Final = 200
-# Each model that shares its version with another takes three queries; all queries of a request share 10 s.
+# Each model that shares name and version with another one needs three queries. All queries of a request share 10 s.
 MAX_CONFLICTING_MODELS: Final = 24
 
 Key = tuple[str, str]
@@ -40,7 +40,7 @@ def list_models(reader: Reader, window: Window, name: str | None = None) -> list
     models: dict[str, list[Record]] = defaultdict(list)
     for row in rows:
         models[row.pop("name")].append({**row, "version": row["version"] or ""})
-    # The order does not depend on traffic, so versions keep their place on the page.
+    # The order does not depend on traffic, so the position of a version on the page does not change.
     return [
         {"name": name, "versions": sorted(versions, key=lambda row: _version_key(row["version"]), reverse=True)}
         for name, versions in models.items()
@@ -59,9 +59,9 @@ def _version_key(version: str) -> list[tuple[bool, int, str]]:
 def read_models(reader: Reader, window: Window, name: str | None = None) -> list[Record]:
     """Return the models with all their metrics.
 
-    If several models have the same name and version, each has its own metrics, by `hash`; they are never added up. At
-    most `MAX_CONFLICTING_MODELS` of them are returned, the last loaded ones; `omitted_models` counts the others of the
-    version.
+    If several models have the same name and version, each has its own metrics, distinguished by `hash`; they are never
+    summed. At most `MAX_CONFLICTING_MODELS` of these models are returned, those that were loaded last.
+    `omitted_models` is the number of the other models of a version.
 
     Args:
         reader: an open reader.
@@ -98,7 +98,7 @@ def read_models(reader: Reader, window: Window, name: str | None = None) -> list
 
 
 def _newest_conflicting(conflicts: dict[Key, list[Record]]) -> defaultdict[Key, list[Record]]:
-    """Select the newest model of each version, then the second newest of each, … up to the maximum; order by hash."""
+    """Select the newest model of each version, then the second newest, and so on, up to the maximum; order by hash."""
     ranked = sorted(
         ((rank, key, model) for key, models in conflicts.items() for rank, model in enumerate(models)),
         key=lambda item: (item[0], -item[2]["loaded_ns"]),
@@ -112,7 +112,7 @@ def _newest_conflicting(conflicts: dict[Key, list[Record]]) -> defaultdict[Key, 
 
 
 class _MetricsReader:
-    """Read the metrics of all versions, as counted by all service instances or by some of them."""
+    """Read the metrics of all versions, from all service instances or from some of them."""
 
     def __init__(self, reader: Reader, window: Window, instances: list[str] | None = None) -> None:
         values: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Find the predictions, labels and violations that a number on a page counts, each with its trace ID."""
+"""Find the predictions, labels or schema violations behind a number on a page, each with its trace ID."""
 
 import math
 from typing import Any, Final
@@ -40,10 +40,14 @@ def read_predictions(reader: Reader, filters: PredictionFilter) -> Record:
     """Return the newest predictions, labels or violations that match.
 
     Returns:
-        `kind`: predictions, labels or violations; `items`: the matching ones, newest first; `complete`: false if
-        `limit` cut the list; `bin`: the requested bin with its bounds, or None; `exemplars`: if the values of
-        predictions cannot be compared with the bin, the traces that metric points of the bin name as exemplars, and
-        `items` is empty.
+        A record with these keys:
+
+        - `kind`: predictions, labels or violations.
+        - `items`: the matching ones, newest first.
+        - `complete`: false if `limit` cut the list.
+        - `bin`: the requested bin with its bounds, or None.
+        - `exemplars`: exemplars of the metric points of the bin. They replace `items`, which is then empty, if the
+          values of predictions cannot be compared with the bin.
     """
     has_feature = filters.feature or filters.bin
     schema = read_schema(reader, filters.model, filters.version) if filters.model and has_feature else {}
@@ -63,7 +67,7 @@ def read_predictions(reader: Reader, filters: PredictionFilter) -> Record:
         )
         return result
     items = _find_newest(reader, filters, feature)
-    # A sender that gets no response sends the same record again.
+    # Remove duplicates: a sender that gets no response sends the same record again.
     unique = {tuple(item.values()): item for item in items[: filters.limit]}
     return {**result, "items": [*unique.values()], "complete": len(items) <= filters.limit}
 

@@ -1,8 +1,8 @@
 """Run the SQL queries of the pages and the API.
 
-Each query is a file in hub/modeltrace_hub/sql/queries. Text that several queries share is a file in
+Each query is a file in hub/modeltrace_hub/sql/queries. SQL that several queries share is a file in
 hub/modeltrace_hub/sql/fragments; a query includes it by its name in braces. Values are always bound as parameters.
-Where a query takes conditions, their SQL text is fixed.
+Conditions are added to a query as fixed SQL texts, never as user input.
 """
 
 import re
@@ -22,8 +22,8 @@ Record = dict[str, Any]
 
 # `search_traces` looks for the newest traces in windows of these lengths, until it has enough.
 SEARCH_WINDOWS_NS: Final = (2 * 10**9, 60 * 10**9, 30 * 60 * 10**9, 12 * 3600 * 10**9)
-# The spans of a trace are searched this long before and after the window in which the trace was found. A record whose
-# time is further ahead of its arrival is listed by its arrival.
+# After a trace is found in a window, its spans are searched from this long before the window until this long after it.
+# If the time of a record is ahead of its arrival by more than this, the record is listed by its arrival.
 MAX_CLOCK_SKEW_NS: Final = 3600 * 10**9
 MAX_SERVICES: Final = 200
 MAX_METRICS: Final = 2000

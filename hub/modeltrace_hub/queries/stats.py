@@ -60,7 +60,7 @@ class HubStats:
         return self._writer.generation
 
     def endpoints(self, request_host: str | None) -> Endpoints:
-        """Return the OTLP endpoints. A hub that is not on loopback uses the host name of the page's request."""
+        """Return the OTLP endpoints. If the hub is not on loopback, they have the host name of the page request."""
         host = self._settings.host if self._settings.is_loopback else request_host or self._settings.host
         host = f"[{host}]" if ":" in host else host
         return Endpoints(

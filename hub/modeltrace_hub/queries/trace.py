@@ -62,7 +62,7 @@ def empty_reasons(
     logs: list[Record],
     metrics: list[Record],
 ) -> dict[str, str | None]:
-    """Explain why a part of a trace is empty. The value is None for a part that is not."""
+    """Explain why parts of a trace are empty. The value of a part that is not empty is None."""
     return {
         "spans": None if counts.span_count else _no_spans_reason(retention, logs),
         "logs": None if counts.log_count else "No log records have arrived. Senders export them about once a second.",

@@ -1,10 +1,10 @@
 """Find the metric points that a trace contributed to.
 
-Few requests leave an exemplar: the SDK keeps one per bucket and export interval. Points are therefore found by matching
-attributes. A series matches a span or a log record of the same service instance if each attribute of the series has
-the same value on the span or record, on a span above it, or on the resource. The matching point is the first one that
-the series exported after the span or record. Where exemplars exist, they are exact and take precedence. Some metrics
-are found by exemplars only.
+Few requests leave an exemplar, because the SDK records one exemplar per bucket and export interval. This module
+therefore matches attributes. A series matches a span or a log record of the same service instance if each attribute of
+the series has the same value on the span or record, on one of its ancestor spans, or on the resource. The matching
+point is the first point that the series exported after the span or record. Exemplars of the trace are exact, so they
+take precedence. Some metrics are found by exemplars only.
 """
 
 from bisect import bisect_left
@@ -18,7 +18,7 @@ from modeltrace_hub.durations import MAX_NS
 from modeltrace_hub.queries.reader import Reader, Record, json_pointer
 from modeltrace_hub.queries.values import counter_increase, finite_number
 
-# Senders export every minute or more often. A later point belongs to another request.
+# Maximum time from a span or record to its point. Senders usually export once a minute or more often.
 MAX_EXPORT_DELAY_NS: Final = 5 * 60 * 10**9
 POINT_LOOKBACK_NS: Final = 10 * 60 * 10**9
 
@@ -29,8 +29,8 @@ MAX_SPANS: Final = 1000
 
 # The event of a true label. The names of metrics about labels begin with it.
 FEEDBACK_EVENT: Final = "ml.feedback"
-# The series of these metrics have the same attributes for every prediction of a version, but only few predictions are
-# counted: those with low confidence, or with a label. Only an exemplar shows which.
+# These metrics count only some predictions of a version: those with low confidence, or with a label. Their series have
+# the same attributes for all predictions, so only an exemplar shows which ones were counted.
 EXEMPLAR_ONLY_METRICS: Final = frozenset(("ml.predictions.low_confidence", "ml.feedback.delay", "ml.feedback.error"))
 
 _UNIT_SECONDS: Final = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
@@ -41,19 +41,19 @@ class Candidate:
     """A span, or a group of log records with equal attributes, that a metric may have measured."""
 
     instance: tuple[str, str]  # name and instance ID of the service
-    attributes: Mapping[str, Any]  # its own attributes and those of the spans above it and of the resource
+    attributes: Mapping[str, Any]  # its attributes, and those of its ancestor spans and of the resource
     first_ns: int  # when the span ended, or the first record of the group was written
     last_ns: int  # when the span ended, or the last record of the group was written
-    depth: int  # 1 for an outermost span, one more for each span above it
+    depth: int  # the number of ancestor spans in the same service, plus 1
     span: Record | None  # the span; None for log records
     is_feedback: bool = False  # whether it records a true label
 
 
 @dataclass(frozen=True, slots=True)
 class _Match:
-    """The first and last time a series measured the trace, and the measured value if it is known.
+    """The first and last time at which a series measured the trace, and the measured value if it is known.
 
-    The times differ for a batch, which is measured row by row.
+    For a batch the two times differ, because each row is measured separately.
     """
 
     first_ns: int
@@ -66,8 +66,8 @@ def find_contributions(
 ) -> list[Record]:
     """Return the metric points of a trace, ordered by metric.
 
-    Each point has `interval` (what its export interval added), `request_value` (the value of this trace, if known),
-    `bucket` (the histogram bucket of that value) and `exemplars` (those of the trace).
+    Each point has `interval` (the increase in its export interval), `request_value` (the value of this trace, if
+    known), `bucket` (the histogram bucket of that value) and `exemplars` (the exemplars of the trace).
     """
     spans = spans[:MAX_SPANS]
     all_series = _candidate_series(reader, spans)
@@ -84,7 +84,7 @@ def find_contributions(
     points = reader.fetch_all(
         "find_points",
         series_ids=list(matches),
-        # The query adds the export delay; the sum must fit into 64 bits.
+        # The query adds the export delay to these times. The sum must fit into 64 bits.
         firsts=[min(match.first_ns, MAX_NS - MAX_EXPORT_DELAY_NS) for match in matches.values()],
         lasts=[min(match.last_ns, MAX_NS - MAX_EXPORT_DELAY_NS) for match in matches.values()],
         lookback_ns=POINT_LOOKBACK_NS,
@@ -94,7 +94,7 @@ def find_contributions(
 
 
 def _exemplar_matches(matches: Mapping[str, _Match], exemplars: Iterable[Record]) -> dict[str, _Match]:
-    """Return the matches of exemplars: the time of their point, and the value if the trace has only one."""
+    """Return a match for each series with exemplars; it has a value only if the value is unambiguous."""
     exact: dict[str, _Match] = {}
     for exemplar in exemplars:
         series_id, time_ns, value = exemplar["series_id"], exemplar["point_time_ns"], finite_number(exemplar["value"])
@@ -122,11 +122,11 @@ def _candidate_series(reader: Reader, spans: Sequence[Record]) -> list[Record]:
 
 
 def _span_candidates(spans: Sequence[Record], keys: set[str]) -> list[Candidate]:
-    """Return a candidate per span. It inherits attributes from the spans of the same service above it."""
+    """Return a candidate per span. A span inherits the attributes of its ancestor spans in the same service."""
     by_id = {span["span_id"]: span for span in spans}
     done: dict[int, Candidate] = {}
     for span in spans:
-        # Walk up to a span that is done, to the outermost span of this service, or once around a cycle of parents.
+        # Walk from span to parent. Stop at a span that is done, at the outermost span of this service, or at a cycle.
         path: dict[int, Record] = {}
         current: Record | None = span
         while current is not None and id(current) not in done and id(current) not in path:
@@ -151,7 +151,7 @@ def _select_keys(keys: set[str], attributes: Mapping[str, Any]) -> dict[str, Any
 def _log_candidates(
     reader: Reader, trace_id: str, span_candidates: Iterable[Candidate], keys: set[str]
 ) -> list[Candidate]:
-    """Return a candidate per group of log records with equal attributes. It inherits from the span of the records."""
+    """Return a candidate per group of log records with equal attributes. The group inherits from its span."""
     if not keys:
         return []
     names = sorted(keys)
@@ -183,7 +183,7 @@ def _log_candidates(
 
 
 def _best_match(series: Record, candidates: Iterable[Candidate]) -> _Match | None:
-    """Return the match of a series: with a span that the metric's name mentions, else with the outermost candidate."""
+    """Return the best match of a series: a span that the metric name refers to, otherwise the outermost candidate."""
     instance, wanted, name_parts = _instance(series), series["attributes"], set(series["name"].lower().split("."))
     fitting = [
         candidate
@@ -197,7 +197,8 @@ def _best_match(series: Record, candidates: Iterable[Candidate]) -> _Match | Non
     named = [
         candidate for candidate in fitting if candidate.span is not None and _names_span(candidate.span, name_parts)
     ]
-    # A duration measures a span. A request that was rejected before a stage has no span of it and was not measured.
+    # A duration measures a span. If a request was rejected before a stage, it has no span of that stage, and the stage
+    # was not measured.
     if "duration" in name_parts and not named:
         return None
     depth = min(candidate.depth for candidate in named or fitting)
@@ -213,12 +214,15 @@ def _best_match(series: Record, candidates: Iterable[Candidate]) -> _Match | Non
 
 
 def _names_span(span: Record, name_parts: set[str]) -> bool:
-    """Whether a metric is about a span: `http.server.…` about a SERVER span, `ml.inference.…` about `inference`."""
+    """Whether a metric name contains the name or the kind of a span.
+
+    `ml.inference.…` contains the name of the span `inference`; `http.server.…` contains the kind SERVER.
+    """
     return span["name"].lower() in name_parts or span["kind"].lower() in name_parts
 
 
 def _describe_point(point: Record, match: _Match, exemplars: Iterable[Record]) -> Record:
-    """Add to a point what its interval added, and the contribution of this trace."""
+    """Add to a point the increase in its export interval, and the contribution of this trace."""
     previous = point.pop("previous")
     if previous is not None and (previous["start_ns"] != point["start_ns"] or point["temporality"] != "CUMULATIVE"):
         previous = None
@@ -245,7 +249,7 @@ def _difference(value: float | None, previous: float | None) -> float | None:
 
 
 def _bucket_increases(counts: list[int] | None, previous: list[int] | None) -> list[int] | None:
-    """Return what each bucket added. Other bucket bounds or a smaller count mean a reset: all counts are new."""
+    """Return the increase of each bucket. A change of the bounds or a smaller count is a reset: all counts are new."""
     if not counts or not previous or len(counts) != len(previous):
         return counts
     increases = [count - before for count, before in zip(counts, previous, strict=True)]
@@ -253,7 +257,7 @@ def _bucket_increases(counts: list[int] | None, previous: list[int] | None) -> l
 
 
 def _end_time(span: Record) -> int:
-    """Return the best known end time. A span that was sent before it ended has no valid one."""
+    """Return the best known end time. A span that was sent before its end has no valid end time."""
     ns: int = span["end_ns"] if span["duration_ns"] is not None else max(span["start_ns"], span["end_ns"])
     return ns or int(span["received_ns"])
 

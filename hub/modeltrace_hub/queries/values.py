@@ -1,8 +1,7 @@
 """Read stored attributes as values of known types.
 
-The store accepts whatever the protocol allows: an attribute may have any type, and a number may be infinite or NaN.
-Pages and API calls read attributes only through these functions, so the values that they compute with and render
-always have the expected type.
+The store accepts everything that the protocol allows: an attribute may have any type, and a number may be infinite or
+NaN. Pages and API calls read attributes only through these functions, so all values have the expected type.
 """
 
 import math
@@ -56,5 +55,5 @@ def object_attribute(attributes: Mapping[str, Any], name: str) -> dict[str, Any]
 
 
 def counter_increase(value: float | None, previous: float | None) -> float | None:
-    """Return what a counter added since its previous value. A smaller value means a reset: all of it is new."""
+    """Return the increase of a counter since its previous value. A smaller value is a reset: the whole value is new."""
     return value if value is None or previous is None or value < previous else value - previous

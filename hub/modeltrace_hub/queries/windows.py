@@ -22,7 +22,7 @@ DEFAULT_WINDOW: Final = "1h"
 MAX_STEPS: Final = 60
 _STEP_LENGTHS_NS: Final = tuple(count * MINUTE_NS for count in (1, 2, 5, 6, 10, 15, 30, 60, 120, 180, 360, 720, 1440))
 
-# The last value of a counter before the window is searched this far back.
+# The query searches for the last value of a counter before the window, at most this long before its start.
 LOOKBACK_NS: Final = 60 * MINUTE_NS
 
 
@@ -37,7 +37,7 @@ class Window:
 
     @property
     def seconds(self) -> float:
-        """The part of the window that has passed, in seconds; at least 1."""
+        """The length of the part of the window before now, in seconds; at least 1."""
         return max((min(self.now_ns, self.until_ns) - self.since_ns) / 1e9, 1.0)
 
     @property
@@ -48,7 +48,10 @@ class Window:
 
 
 def window_ending_at(length_ns: int, now_ns: int) -> Window:
-    """Return the window of a length that ends with the current step, so that bars of a chart do not move."""
+    """Return the window of a length that ends with the current step.
+
+    Steps start at multiples of their length, so the bars of a chart do not move with every request.
+    """
     step = next((length for length in _STEP_LENGTHS_NS if length * MAX_STEPS >= length_ns), DAY_NS)
     until = -(-now_ns // step) * step
     return Window(until - length_ns, until, step, now_ns)
@@ -115,7 +118,7 @@ class PredictionFilter(Parameters):
 
     @property
     def kind(self) -> Literal["violations", "labels", "predictions"]:
-        """What is listed."""
+        """The kind of the listed items."""
         if self.violation is not None:
             return "violations"
         return "labels" if self.true_label is not None or self.outcome is not None else "predictions"

@@ -6,12 +6,7 @@ from modeltrace_hub.errors import MalformedError, TooLargeError, UnsupportedEnco
 
 
 def decompress(body: bytes, content_encoding: str, limit: int) -> bytes:
-    """Decompress a body.
-
-    Args:
-        body: the compressed body.
-        content_encoding: value of the `Content-Encoding` header.
-        limit: maximum size of the result, in bytes.
+    """Decompress a body to at most `limit` bytes.
 
     Raises:
         UnsupportedEncodingError: the hub does not support this coding.

@@ -1,9 +1,13 @@
 """Receive OTLP over gRPC (OTLP specification 1.x, "OTLP/gRPC").
 
-The three `Export` methods take raw bytes and decode them like an HTTP body, so a request that cannot be decoded gets
-INVALID_ARGUMENT, and senders drop it. UNAVAILABLE with RetryInfo tells a sender to send the request again ("Failures",
-"OTLP/gRPC Throttling"). RESOURCE_EXHAUSTED without RetryInfo, for a request that is too large, is permanent. gRPC
-itself decompresses gzip and deflate, within the limit on the message length.
+The three `Export` methods receive raw bytes and decode them like an HTTP body. The status tells the sender what to do
+("Failures", "OTLP/gRPC Throttling"):
+
+- INVALID_ARGUMENT: the request cannot be decoded. Senders drop it.
+- RESOURCE_EXHAUSTED without RetryInfo: the request is too large. Senders drop it.
+- UNAVAILABLE with RetryInfo: senders send the request again.
+
+gRPC itself decompresses gzip and deflate, up to the maximum message length.
 
 The health service (`grpc.health.v1.Health`) needs no key, because probes have none.
 """
@@ -34,7 +38,7 @@ def create_grpc_server(ingester: Ingester, policy: AccessPolicy, limits: HttpLim
         options=[
             ("grpc.max_receive_message_length", ingester.max_request_bytes),
             ("grpc.max_concurrent_streams", MAX_STREAMS_PER_CONNECTION),
-            # gRPC does not limit the number of connections, so close unused ones: each takes a file descriptor.
+            # Close idle connections: gRPC does not limit their number, and each one uses a file descriptor.
             ("grpc.server_handshake_timeout_ms", _milliseconds(limits.header_timeout)),
             ("grpc.max_connection_idle_ms", _milliseconds(limits.keep_alive_timeout)),
             # Otherwise a second hub could bind the same port, and each would get some of the calls.
@@ -58,7 +62,7 @@ async def add_health_service(server: grpc.aio.Server) -> health.aio.HealthServic
 
 
 def _milliseconds(seconds: float) -> int:
-    """Return milliseconds, bounded to the 32 bits of gRPC's options."""
+    """Convert seconds to milliseconds, limited to the 32-bit maximum of gRPC's options."""
     return int(min(1000 * seconds, 2**31 - 1))
 
 

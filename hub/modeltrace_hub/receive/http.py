@@ -1,11 +1,11 @@
 """Receive OTLP over HTTP (OTLP specification 1.x, "OTLP/HTTP").
 
-- `POST /v1/traces`, `/v1/metrics`, `/v1/logs`: protobuf or JSON by Content-Type; plain, gzip, deflate or zstd by
-  Content-Encoding.
-- "OTLP/HTTP Response": 200 after the data is committed, with a partial success if some records were rejected. The
-  response has the encoding of the request.
-- "Failures": a `google.rpc.Status` in the encoding of the request. Senders drop a request after 400 (it cannot be
-  decoded) and 413 (it is too large), and send it again after 503 with Retry-After.
+- `POST /v1/traces`, `/v1/metrics`, `/v1/logs`: the Content-Type selects protobuf or JSON. The Content-Encoding may be
+  gzip, deflate or zstd, or absent.
+- "OTLP/HTTP Response": the hub answers 200 after the data is committed. If some records were rejected, the response is
+  a partial success. It has the encoding of the request.
+- "Failures": the hub answers with a `google.rpc.Status` in the encoding of the request. Senders drop a request after
+  400 (it cannot be decoded) or 413 (it is too large). They send it again after 503 with Retry-After.
 """
 
 import asyncio
@@ -55,11 +55,12 @@ def create_http_receiver(
 
     Args:
         ingester: decodes and writes requests.
-        policy: decides who may send.
-        cors_origins: web pages of these origins may send, too.
-        body_timeout: seconds until the body of a request must be complete.
+        policy: checks the origin and the key of each request.
+        cors_origins: origins whose web pages may send requests, too.
+        body_timeout: maximum seconds until the body of a request is complete.
     """
-    # `navigator.sendBeacon`, which browser SDKs use, always sends credentials. This port reads no cookie.
+    # Allow credentials, because browser SDKs use `navigator.sendBeacon`, which always sends them. This is safe: this
+    # port does not read cookies.
     cors = Middleware(
         CORSMiddleware,
         allow_origins=cors_origins,
@@ -141,7 +142,7 @@ def _error_response(error: HubError, encoding: Encoding) -> Response:
     """Return the response for an error. Its status tells the sender whether to send the request again."""
     status = error_status(error)
     body = _encode_message(rpc_status(status.grpc, str(error)), encoding)
-    # RFC 7694: the header tells an unsupported content coding from an unsupported content type.
+    # RFC 7694: with this header, a client can distinguish an unsupported content coding from an unsupported media type.
     accepted = {"Accept-Encoding": SUPPORTED_ENCODINGS} if isinstance(error, UnsupportedEncodingError) else {}
     headers = _HEADERS.get(status.http, {}) | accepted
     return Response(body, status.http, headers=headers, media_type=_CONTENT_TYPES[encoding])

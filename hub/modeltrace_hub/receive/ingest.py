@@ -1,8 +1,10 @@
-"""Decode requests and commit their rows: the part that HTTP and gRPC share.
+"""Decode requests and commit their rows. HTTP and gRPC share this module.
 
-Two threads decode requests, one small and one large ones. A large request therefore blocks neither the event loop nor
-small requests, and two large requests are never decoded at the same time. The bytes of requests that are received but
-not yet in the write queue are limited, as are those in the queue.
+One thread decodes small requests, and another thread decodes large ones. Decoding a large request therefore blocks
+neither the event loop nor small requests, and two large requests are never decoded at the same time. The thread for
+small requests also decompresses all HTTP bodies.
+
+The bytes of all requests in progress are limited. The write queue has a separate limit.
 """
 
 import asyncio
@@ -53,7 +55,7 @@ class Ingester:
 
     @contextmanager
     def track_request(self, signal: Signal) -> Iterator["Reservation"]:
-        """Reserve the bytes of a request until it is answered, and count it if it could not be decoded."""
+        """Reserve the bytes of a request until it is answered. Count it as failed if the writer did not count it."""
         reservation = Reservation(self)
         try:
             yield reservation
@@ -68,7 +70,7 @@ class Ingester:
         """Reserve bytes.
 
         Raises:
-            BusyError: not so many bytes are available.
+            BusyError: fewer bytes are available.
         """
         if size > self._available_bytes:
             raise BusyError("The hub is receiving too many bytes at the moment. Send the request again in a moment.")
@@ -111,7 +113,7 @@ class Ingester:
 
     def _parse_protobuf(self, signal: Signal, body: bytes, problems: Problems) -> Message:
         if len(body) > SMALL_REQUEST_BYTES:
-            # The parser creates all messages before they can be counted, so count records on the wire first.
+            # The parser creates all messages before they can be counted. Count the records in the raw bytes first.
             wire.count_records(body, signal.shape, self._new_budget())
         try:
             request = signal.request_type.FromString(body)
@@ -151,7 +153,7 @@ class Reservation:
         self.size += size
 
     def resize(self, size: int) -> None:
-        """Replace the reservation by the size of the decompressed request.
+        """Change the reservation to the size of the decompressed request.
 
         Raises:
             BusyError: all requests together are larger than allowed.

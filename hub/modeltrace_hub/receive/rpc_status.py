@@ -12,7 +12,7 @@ RETRY_AFTER_SECONDS: Final = 1
 
 
 def rpc_status(code: grpc.StatusCode, message: str, *, retry: bool = False) -> Message:
-    """Return a `google.rpc.Status`; with `retry`, it has a RetryInfo, so the sender sends the request again."""
+    """Return a `google.rpc.Status`. With `retry`, it has a RetryInfo: the sender sends the request again."""
     details = []
     if retry:
         info = RetryInfo()

@@ -19,20 +19,20 @@ from modeltrace_hub.decode.message_shape import MessageShape, build_shape
 class Signal:
     """One signal."""
 
-    name: SignalName  # its name
-    http_path: str  # path of OTLP/HTTP
-    grpc_service: str  # service of OTLP/gRPC
-    request_type: type[Message]  # message class of the request
-    response_type: type[Message]  # message class of the response
+    name: SignalName
+    http_path: str
+    grpc_service: str
+    request_type: type[Message]
+    response_type: type[Message]
     rejected_field: str  # field of the partial success that counts rejected records
-    decode: Callable[[Any, int, int, Budget, Problems], Batch]  # decodes a request
+    decode: Callable[[Any, int, int, Budget, Problems], Batch]
     shape: MessageShape  # description of the request message
 
     def build_response(self, batch: Batch) -> Message:
         """Return the response: empty if all records were stored unchanged, else a partial success.
 
-        OTLP specification 1.x, "Partial Success": rejected records are counted and must not be sent again; a message
-        with a count of zero is a warning.
+        OTLP specification 1.x, "Partial Success": the response counts the rejected records, which senders must not send
+        again. If the count is zero, the message is a warning.
         """
         response: Any = self.response_type()
         if batch.message:

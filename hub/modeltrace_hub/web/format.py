@@ -1,4 +1,4 @@
-"""Format numbers, durations and times for the pages: always with a unit, with three significant digits."""
+"""Format numbers, durations and times for the pages, with their units."""
 
 import math
 import re
@@ -57,9 +57,9 @@ def bar_percent(ns: float | None) -> float:
 
 
 def number(value: float) -> str:
-    """Format a number with three significant digits, or all digits of an integer, with thousands separators.
+    """Format a number with three significant digits, or an integer with all digits and thousands separators.
 
-    A number below 1 gets as many digits as needed to stay below 1: a confidence of 0.9998 is not 1.00.
+    A number below 1 has as many digits as needed to be shown below 1: a confidence of 0.9998 is not shown as 1.00.
     """
     if not math.isfinite(value):
         return str(value)
@@ -92,7 +92,7 @@ def metric_value(value: float | None, unit: str) -> str:
 
 
 def percent(part: float | None) -> str:
-    """Format a share: `12.3 %`, `0.4 %`. Only exactly 0 and 1 give 0 and 100 %."""
+    """Format a share: `12.3 %`, `0.4 %`. Only the exact values 0 and 1 are shown as 0 % and 100 %."""
     if part is None or not math.isfinite(part):
         return "\N{EN DASH}"
     hundreds = 100 * part
@@ -157,7 +157,7 @@ def line_breaks(key: str) -> Markup:
 
 
 def assign_hues(services: Iterable[str]) -> dict[str, int]:
-    """Assign a hue to each service: by its name, so it is the same on all pages, unless two on a page would collide."""
+    """Assign a hue to each service. The name determines it, except if two services of a page have the same hue."""
     assigned: dict[str, int] = {}
     for service in sorted(set(services)):
         preferred = crc32(service.encode()) % HUE_COUNT

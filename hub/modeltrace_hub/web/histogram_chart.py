@@ -10,13 +10,13 @@ BAR_STEP: Final = 12.0
 BAR_GAP: Final = 2.0
 HEIGHT: Final = 30.0
 MIN_BAR_HEIGHT: Final = 1.5
-# A chart of more buckets would take megabytes and be unreadable.
+# The maximum number of bars. A larger chart has megabytes and cannot be read.
 MAX_BARS: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bucket. `has_request`: it contains the value of the request. `has_exemplar`: it contains its exemplar."""
+    """One bucket; whether it contains the value of the request, and whether it contains an exemplar of the request."""
 
     x: float
     y: float
@@ -37,7 +37,10 @@ class Chart:
 
 
 def draw_histogram(point: Record) -> Chart | None:
-    """Draw what an export interval added, without empty buckets at both ends; None if the chart is not possible."""
+    """Draw the increases of one export interval; None if there are none, or too many buckets.
+
+    At most one empty bucket is drawn at each end.
+    """
     counts, bounds = point["interval"]["bucket_counts"], point["explicit_bounds"]
     if not counts or not bounds or not any(counts):
         return None

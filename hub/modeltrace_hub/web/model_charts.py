@@ -113,7 +113,7 @@ def draw_confidence(confidence: Record, link: Link) -> Chart:
 
 
 def draw_bins(feature_drift: Record, feature: Feature | None, link: Link) -> Chart:
-    """Draw the bins of a feature in the window and in the training data, without empty bins that have no order."""
+    """Draw the bins of a feature in the window and in the training data. Omit unordered bins that are empty in both."""
     bins = [bin_ for bin_ in feature_drift["bins"] if bin_["ordered"] or bin_["observed"] or bin_["share"]]
     n = feature_drift["n"] or 0
     shares = [bin_["observed"] / n if n else 0.0 for bin_ in bins]
@@ -159,7 +159,10 @@ class Strip:
 
 
 def draw_strip(value: Any, feature: Feature) -> Strip:  # noqa: ANN401  any JSON
-    """Locate a value. All bins have the same width, because each has about the same share of the training data."""
+    """Locate a value in the bins of its feature.
+
+    All bins are drawn with the same width, because each has about the same share of the training data.
+    """
     name = feature.bin_of(value)
     if feature.edges is None:
         return Strip([], None, name)

@@ -1,4 +1,4 @@
-"""Serve the pages about models: the metrics of each, and the predictions that a number counts."""
+"""Serve the pages about models: the metrics of each model, and the predictions behind a number."""
 
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -17,7 +17,7 @@ from modeltrace_hub.web import format as fmt
 from modeltrace_hub.web.model_charts import Link, bin_label, draw_bins, draw_confidence, draw_traffic
 from modeltrace_hub.web.rendering import Renderer, validation_message
 
-# Unless all features are requested, the page shows the drifting ones, and others up to this number.
+# Unless all features are requested, the page shows the drifting features, and fills up with others to this number.
 MAX_FEATURES: Final = 12
 # The page shows this many versions side by side; the table compares all.
 MAX_VERSIONS: Final = 4

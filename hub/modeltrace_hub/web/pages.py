@@ -1,7 +1,7 @@
 """Serve the pages of traces and the overview.
 
-A page updates itself by requesting its own address again and replacing what differs, so each part is rendered in one
-place only.
+To update itself, a page requests its own address again and replaces the parts that differ. Each part is therefore
+rendered in one place only, the server.
 """
 
 import re

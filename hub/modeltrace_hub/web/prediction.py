@@ -13,7 +13,7 @@ from modeltrace_hub.queries.values import int_attribute, number_attribute, objec
 class Prediction:
     """One predicted row. A field is None or empty if its attribute is absent or has an unexpected type.
 
-    `output` is the label of a classifier or the value of a regressor; `is_label` tells the two apart.
+    `output` is the label of a classifier or the value of a regressor; `is_label` is true for a label.
     """
 
     row: int | None

@@ -1,4 +1,4 @@
-"""Render pages from templates, with an ETag that shows whether the stored data has changed."""
+"""Render pages from templates. Their ETag changes when the stored data changes."""
 
 import secrets
 import time
@@ -25,7 +25,7 @@ _FILTERS: Final = (
 
 
 class Renderer:
-    """Render pages, and answer browsers that already have the current one."""
+    """Render pages, or answer 304 if the browser already has the current page."""
 
     def __init__(self, stats: HubStats) -> None:
         self._stats = stats
@@ -33,7 +33,7 @@ class Renderer:
         self._templates = _create_environment()
 
     def etag(self) -> str:
-        """Return the ETag of the stored data. Call this before the queries, so that it is never newer than the data."""
+        """Return the ETag of the stored data. Call this before the queries, so that no ETag is newer than its data."""
         return f'W/"{self._run_id}-{self._stats.generation}"'
 
     def not_modified(self, request: Request) -> Response | None:

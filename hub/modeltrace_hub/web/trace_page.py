@@ -1,4 +1,4 @@
-"""Collect what the page of one trace shows. Long lists are cut; the API has the rest."""
+"""Collect the content of the page of one trace. Long lists are cut; the API returns all items."""
 
 import time
 from collections import defaultdict
@@ -20,13 +20,13 @@ SPANS_PER_PAGE: Final = 500
 MAX_SPANS: Final = 20_000
 MAX_SPANS_PER_ID: Final = 20
 MAX_LOGS: Final = 500
-# With more predictions, their log records are not in the list of log records.
+# If a trace has more predictions, the list of log records omits the prediction log records.
 MAX_PREDICTIONS_IN_LOGS: Final = 20
 PREDICTIONS_PER_PAGE: Final = 50
 MAX_EXEMPLARS: Final = 1000
 MAX_LABELS: Final = 500
 
-# A trace with newer records may still grow, so its page updates itself.
+# If the newest record is younger than this, the trace may still grow, so its page updates itself.
 RECENT_NS: Final = 180 * 10**9
 
 
@@ -120,7 +120,7 @@ def _inputs(reader: Reader, prediction: Prediction) -> list[Input]:
 
 
 def _default_span(rows: list[WaterfallRow]) -> str | None:
-    """Return the span that is selected at first: where an error began, else the first SERVER span, else the first."""
+    """Return the span that is selected by default: the origin of an error, a SERVER span, or the first span."""
     failed = [row.span for row in rows if row.span["status_code"] == "ERROR"]
     parents_of_failed = {span["parent_span_id"] for span in failed}
     origins = [span for span in failed if span["span_id"] not in parents_of_failed]

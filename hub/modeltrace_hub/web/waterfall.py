@@ -15,14 +15,14 @@ MAX_LOG_MARKS: Final = 20
 class WaterfallRow:
     """One span."""
 
-    span: Record  # the span
-    depth: int  # number of spans above it
+    span: Record
+    depth: int  # number of its ancestors
     left: float  # start of the bar, in percent of the axis
     width: float  # length of the bar, in percent of the axis
-    children: int  # number of spans directly below it
-    parent_missing: bool  # its parent is not stored, for example because the caller sends elsewhere
-    enters_service: bool  # its parent is of another service, or not stored
-    duplicate_index: int  # number of spans before it with the same ID
+    children: int  # number of its direct children
+    parent_missing: bool  # whether its parent is not stored, for example because the caller sends to another backend
+    enters_service: bool  # whether its parent belongs to another service, or is not stored
+    duplicate_index: int  # number of earlier spans with the same ID
     log_marks: list[float] = field(default_factory=list)  # positions of its log records, in percent of the axis
 
 
@@ -52,7 +52,7 @@ def build_waterfall(spans: Sequence[Record], log_times: Mapping[str, Sequence[in
         return Waterfall([], 0, 0)
     timed = [span for span in spans if span["duration_ns"] is not None]
     started = [span for span in spans if span["start_ns"] > 0]
-    # A span with a start far after its arrival, from a wrong clock, does not stretch the axis.
+    # Ignore spans that start long after their arrival (a wrong clock), so that they do not stretch the axis.
     plausible = [span for span in started if span["start_ns"] <= span["received_ns"] + MAX_CLOCK_SKEW_NS] or started
     start: int = min((span["start_ns"] for span in plausible), default=0)
     end: int = max((max(span["end_ns"], span["start_ns"]) for span in plausible), default=0)
@@ -72,7 +72,7 @@ def build_waterfall(spans: Sequence[Record], log_times: Mapping[str, Sequence[in
     rows: list[WaterfallRow] = []
     visited: set[int] = set()
     same_id: dict[str, int] = defaultdict(int)
-    # Spans in a cycle of parents are below no root; they follow after all others.
+    # No root has spans of a parent cycle as descendants. Add these spans after all others.
     for root in (*children[None], *spans):
         stack = [(root, 0)]
         while stack:
