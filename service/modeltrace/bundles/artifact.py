@@ -1,6 +1,7 @@
 """Serialize an estimator and load it again, with skops or joblib.
 
-skops checks the types in a file before it builds anything. joblib can run any code, so it is used only if trusted.
+skops checks all types in a file before it builds any object. A joblib file can run any code, so it is loaded only if
+the operator trusts it.
 """
 
 import io
@@ -22,7 +23,7 @@ from modeltrace.errors import BundleError, IncompatibleBundleError, PackError, U
 
 ArtifactFormat = Literal["skops", "joblib"]
 
-# Unpacked size / file size. Compression reduces a model to about a fifth, and a ZIP bomb to a thousandth.
+# Maximum ratio of unpacked size to file size. The ratio is about 5 for a model, and about 1,000 for a ZIP bomb.
 MAX_EXPANSION_RATIO = 50
 
 
@@ -142,10 +143,10 @@ def _check_types(raw: bytes, source: object, trusted_types: Sequence[str]) -> No
 
 
 def _clear_memory(estimator: Any) -> None:  # noqa: ANN401  any estimator
-    """Set every `memory` parameter to None. It is a folder of pickles that `fit` reads and `predict` does not need.
+    """Set every `memory` parameter to None. It names a folder of pickles; only `fit` reads it.
 
-    Estimators call methods by names from their attributes (`response_method`, `stack_method_`). A forged file could
-    name `fit` there, which would unpickle the content of a folder of its choice.
+    Some estimators call a method whose name is in an attribute (`response_method`, `stack_method_`). A forged file
+    could make such an attribute name `fit`, and make `memory` name a folder with malicious pickles.
     """
     for part in walk_objects(estimator):
         if isinstance(part, BaseEstimator) and getattr(part, "memory", None) is not None:
@@ -170,5 +171,5 @@ def _build(load: Callable[[], Any], source: object) -> Any:  # noqa: ANN401  any
 
 
 def minor_version(text: str) -> list[str]:
-    """Return major and minor version, within which scikit-learn can load its fitted estimators."""
+    """Return major and minor version. scikit-learn loads fitted estimators only from the same minor version."""
     return text.split(".")[:2]

@@ -26,19 +26,19 @@ def load_bundle(
 ) -> Model:
     """Verify a bundle, then load its model.
 
-    The model's file is read once, so the bytes that are loaded are the bytes that were hashed.
+    The model's file is read once: the same bytes are hashed and then loaded.
 
     Args:
         bundle: the folder.
-        engine: the library that computes predictions. With `onnx` the artifact is not read, so neither its format nor
-            its types nor its version of scikit-learn matter.
-        expect_sha256: the SHA-256 that `model.json` must have. It pins the model's files too, because `model.json`
-            contains their hashes.
+        engine: the library that computes predictions. With `onnx` the artifact is not read, so its format, its types
+            and its version of scikit-learn do not matter.
+        expect_sha256: the SHA-256 that `model.json` must have. `model.json` contains the hashes of the model's files,
+            so this pins the files, too.
         trust_pickle: allow joblib, which can run any code.
         trusted_types: dotted names of types that skops may build, in addition to the reviewed ones.
 
     Raises:
-        BundleError: the bundle cannot be used; its subclasses tell the reasons apart.
+        BundleError: the bundle cannot be used; each reason has a subclass.
         SettingsError: the engine is not installed.
     """
     manifest, digest = read_manifest(bundle)
@@ -129,7 +129,7 @@ def _check_estimator(bundle: Path, manifest: Manifest, estimator: Any) -> None: 
 
 
 def write_bundle(bundle: Path, manifest: Manifest, files: Mapping[str, bytes], *, force: bool = False) -> Path:
-    """Write a bundle into a temporary folder, then rename the folder: the bundle is complete or does not exist.
+    """Write a bundle into a temporary folder, then rename the folder, so that no incomplete bundle is visible.
 
     Raises:
         PackError: the folder exists and `force` is not set, or it is not a bundle, or it cannot be written.

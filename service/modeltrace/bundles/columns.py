@@ -16,10 +16,10 @@ from modeltrace.inference.reference import categorical_reference, numeric_refere
 from modeltrace.inference.schema import Dtype, Feature, FeatureType, Value
 from modeltrace.inference.validate import MAX_FLOAT, MAX_INTEGER
 
-# The most frequent texts of a column that the schema lists as its categories.
+# Maximum number of categories that the schema lists for a text column: its most frequent texts.
 MAX_LISTED_CATEGORIES = 1000
 NUMERIC_TYPES = ("number", "integer")
-# The smallest `max_length` in characters that is derived from training data.
+# Minimum of a `max_length` that is derived from the training data, in characters.
 MIN_TEXT_LIMIT = 256
 
 
@@ -36,7 +36,7 @@ def describe_column(
         column: the values of the feature in the training data.
         valid_range: the lowest and highest number that a request may send.
         strict_categories: reject categories that the training data does not contain.
-        max_length: the longest text in characters that a request may send; by default it is derived from the data.
+        max_length: the maximum number of characters of a text in a request; by default it is derived from the data.
 
     Raises:
         PackError: the column is neither numeric, boolean nor text, contains a value that a request cannot send, or an
@@ -143,7 +143,11 @@ def _dtype_levels(dtype: pd.CategoricalDtype) -> list[Any]:
 
 
 def _text_limit(levels: Sequence[Level], texts: "pd.Series", wanted: int | None) -> int:
-    """Return four times the longest length, rounded up to a power of two so that it reveals little of private texts."""
+    """Return the maximum length of texts in requests: `wanted`, or by default a multiple of the longest length.
+
+    The default is four times the longest length, rounded up to a power of two. The rounding hides the exact length of
+    private texts.
+    """
     longest = max(int(texts.str.len().max()), *(len(str(level)) for level in levels))
     if wanted is None:
         return max(MIN_TEXT_LIMIT, 1 << (4 * longest - 1).bit_length())
@@ -201,7 +205,7 @@ def _unsupported_column(column: "pd.Series", values: Sequence[object]) -> PackEr
 
 
 def _dtype(column: "pd.Series") -> Dtype:
-    """Return the dtype of the column that the estimator receives: `object` unless pandas has a dtype of its own."""
+    """Return the dtype of the column that the estimator receives: that of the training column, or `object`."""
     names: tuple[Dtype, ...] = ("bool", "boolean", "str", "string", "category")
     return next((name for name in names if column.dtype == name), "object")
 

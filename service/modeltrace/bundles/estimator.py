@@ -15,7 +15,11 @@ from modeltrace.inference.model import Task
 
 
 def unwrap_search(estimator: Any) -> Any:  # noqa: ANN401  any estimator
-    """Return the best estimator of a search, a tuned threshold as a fixed threshold, any other estimator unchanged."""
+    """Return the estimator to pack.
+
+    For a search this is its best estimator, and for a tuned threshold an estimator with that fixed threshold. Any other
+    estimator is returned unchanged.
+    """
     if isinstance(estimator, TunedThresholdClassifierCV) and hasattr(estimator, "best_threshold_"):
         fixed = FixedThresholdClassifier(
             estimator.estimator,
@@ -65,7 +69,7 @@ def select_fitted_columns(estimator: Any, training: pd.DataFrame) -> pd.DataFram
     """
     training = name_columns(training)
     fitted = getattr(estimator, "feature_names_in_", None)
-    # CatBoost's attribute. If the model was fitted without names, it contains column numbers.
+    # CatBoost has another attribute for the names. It contains column numbers if the model was fitted without names.
     catboost_names = getattr(estimator, "feature_names_", None)
     if (fitted is None or not len(fitted)) and catboost_names and set(catboost_names) <= set(training.columns):
         fitted = catboost_names
@@ -84,7 +88,7 @@ def select_fitted_columns(estimator: Any, training: pd.DataFrame) -> pd.DataFram
 
 
 def expects_frame(estimator: Any, sample: pd.DataFrame) -> bool:  # noqa: ANN401  any estimator
-    """Return whether an estimator was fitted with column names, or, if unknown, whether it rejects an array."""
+    """Return whether an estimator needs a DataFrame: it was fitted with column names, or it fails on an array."""
     if hasattr(estimator, "feature_names_in_"):
         return True
     try:

@@ -1,9 +1,8 @@
 """The example model `breast-cancer`, fitted on rows from a generator.
 
-scikit-learn includes 569 real rows (Wisconsin breast cancer). They are too few for an example that runs for hours,
-because repeated rows are a form of drift. So a `GaussianCopula` is fitted on the training part of the real rows.
-Training rows, held-out rows and the rows that `modeltrace traffic` sends are independent samples from it, with
-different seeds.
+scikit-learn includes 569 real rows (Wisconsin breast cancer). An example that runs for hours would repeat them, and
+repeated rows count as drift. Therefore, a `GaussianCopula` is fitted on a part of the real rows. The training rows, the
+held-out rows and the rows that `modeltrace traffic` sends are independent samples from it, with different seeds.
 """
 
 from pathlib import Path
@@ -34,7 +33,7 @@ def build_example(out: Path, *, force: bool = False, onnx: bool = False) -> Path
     train = sample_rows(real, TRAINING_ROWS, seed=0)
     features, labels = train.drop(columns=TARGET), train[TARGET]
     estimator = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    # Fitted without column names, so that a prediction does not need a DataFrame.
+    # Fit without column names, so that predictions do not need a DataFrame.
     estimator.fit(features.to_numpy(), labels)
     bundle = pack(
         estimator,
@@ -52,7 +51,7 @@ def build_example(out: Path, *, force: bool = False, onnx: bool = False) -> Path
 
 
 def load_real_rows() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the real rows with labels: those that the generator is fitted on, and those that nothing is fitted on."""
+    """Return the real rows with labels, in two parts: the rows for fitting the generator, and the remaining rows."""
     data = load_breast_cancer(as_frame=True)
     table = data.data.rename(columns=lambda name: name.replace(" ", "_"))
     table[TARGET] = data.target.map(dict(enumerate(data.target_names)))

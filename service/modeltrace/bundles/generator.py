@@ -1,9 +1,9 @@
 """Sample any number of synthetic rows that resemble a small labelled data set.
 
-The generator is a Gaussian copula per class (Nelsen, "An Introduction to Copulas", 2.3). It samples a class by its
-share, then a row of that class. The columns have the marginal distributions of the data (linear between its values,
-never outside its range) and its rank correlations. The rows are independent, and their distribution does not change.
-A bootstrap would repeat the few rows of the data instead.
+The generator is a Gaussian copula per class (Nelsen, "An Introduction to Copulas", 2.3). It samples a class with the
+probability of its share, then a row of that class. Each column has the marginal distribution of the data, interpolated
+linearly between its values and within its range. The columns have the rank correlations of the data. The rows are
+independent and identically distributed. A bootstrap is not suitable, because it repeats the few rows of the data.
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 Floats = NDArray[np.float64]
-# Significant digits of a value, about the precision of a measurement.
+# Significant digits of the generated values, about the precision of measurements.
 SIGNIFICANT_DIGITS: Final = 4
 
 
 class _ClassDistribution(NamedTuple):
-    """One class: its share, its values sorted by column, shape (rows, columns), and a root of their correlations."""
+    """One class: its share, its values of shape (rows, columns), each column sorted, and a root of the correlations."""
 
     share: float
     sorted_values: Floats
@@ -64,8 +64,8 @@ class GaussianCopula:
 def _fit_class(values: Floats, total: int) -> _ClassDistribution:
     """Fit one class from the normal scores of its ranks, scaled to variance 1.
 
-    The second moments R of the scores are the correlations of the copula. The singular values and right singular
-    vectors of the scores give a root of R, even if R is singular.
+    The correlation matrix R of the copula is the matrix of second moments of the scores. A root of R is computed from
+    the singular values and right singular vectors of the scores. This works even if R is singular.
     """
     scores = ndtri((values.argsort(axis=0).argsort(axis=0) + 0.5) / len(values))
     deviation = np.sqrt((scores**2).mean(axis=0))

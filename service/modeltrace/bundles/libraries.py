@@ -14,7 +14,8 @@ from modeltrace.errors import IncompatibleBundleError
 RECORDED_LIBRARIES: Final = ("scikit-learn", "numpy", "scipy", "pandas", "skops", "skl2onnx", "onnxruntime")
 # Distribution names that differ from the import name; other names are looked up in the installed metadata.
 _DISTRIBUTION_NAMES: Final = {"sklearn": "scikit-learn", "imblearn": "imbalanced-learn"}
-# Only the major version of these has to match: they store arrays and tables, in formats that minor versions keep.
+# Only the major version of these libraries has to match. Their minor versions do not change how arrays and tables are
+# stored.
 _MAJOR_VERSION_ONLY: Final = frozenset({"numpy", "pandas"})
 
 
@@ -30,9 +31,10 @@ def installed_versions(names: Iterable[str] = ()) -> dict[str, str]:
 
 
 def find_libraries(estimator: object) -> tuple[str, ...]:
-    """Return the distributions whose types and functions a fitted estimator contains, from its object graph.
+    """Return the distributions of all types and functions in the object graph of a fitted estimator.
 
-    Code outside of installed distributions (a script, a module on PYTHONPATH) has no version and is not included.
+    Code that does not belong to an installed distribution (a script, a module on PYTHONPATH) has no version and is not
+    included.
     """
     modules: set[str] = set()
     for part in walk_objects(estimator):

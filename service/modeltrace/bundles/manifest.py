@@ -1,4 +1,4 @@
-"""The manifest of a bundle, `model.json`: it describes the model, and lists its files with their hashes."""
+"""The manifest of a bundle, `model.json`. It describes the model and contains the hashes of the model's files."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ from modeltrace.printable import escape_control_characters, has_control_characte
 from modeltrace.regular_files import MAX_MANIFEST_BYTES, NotRegularError, read_regular
 
 MANIFEST_FILE = "model.json"
-# The format that `pack` writes, and the only one that is read.
+# The format that `pack` writes. Bundles of other formats are rejected.
 FORMAT_VERSION = 3
 
 
@@ -58,7 +58,7 @@ class OnnxFile(ModelFile):
     opset: dict[str, int]
     precision: Precision
     verified_rows: int = Field(ge=1)
-    # A difference of confidences, or of values as a share of the largest value.
+    # The largest difference between both engines: of confidences, or of values relative to the largest value.
     max_difference: float = Field(ge=0)
 
 
@@ -95,7 +95,7 @@ class Manifest(BaseModel):
     on_unknown: ViolationAction = "reject"
     traffic: TrafficFile | None = None
     onnx: OnnxFile | None = None
-    # The distribution of the model's own outputs, the reference for drift of its outputs.
+    # The distribution of the model's outputs when it was packed, the reference for output drift.
     output_reference: OutputReference | None = None
     # An output with a lower confidence counts as uncertain. Only classifiers with probabilities have it.
     confidence_threshold: float | None = Field(default=None, ge=0, le=1)

@@ -1,4 +1,4 @@
-"""Compute the distribution of a model's own outputs, the reference that later predictions are compared with."""
+"""Compute the distribution of a model's outputs when it is packed. Later predictions are compared with it."""
 
 import math
 from collections import Counter
@@ -11,25 +11,27 @@ from modeltrace.inference.model import Label, ModelOutput
 from modeltrace.inference.reference import numeric_reference
 from modeltrace.inference.schema import MISSING, OTHER, OutputReference
 
-# Rows that the model predicts at most, to bound the time that `pack` takes.
+# Maximum number of rows that the model predicts, to bound the duration of `pack`.
 MAX_REFERENCE_ROWS: Final = 100_000
-# Held-out rows that are enough to be the reference. Training rows are second choice: a model is overconfident on them.
+# Minimum number of held-out rows for a reference. With fewer rows, training rows are used. They are less suitable,
+# because models are overconfident on them.
 MIN_HELD_OUT_ROWS: Final = 200
-# With three or more classes: a lower confidence means that another class is more probable than the predicted one.
+# The threshold for three or more classes. Below it, the predicted class is less probable than all others together.
 MULTICLASS_THRESHOLD: Final = 0.5
-# With two classes: the quantile of confidences, and its upper bound, for overfitted models with confidences near 1.
+# The threshold for two classes is this quantile of confidences. The upper bound is for overfitted models, whose
+# confidences are all near 1.
 LOW_CONFIDENCE_QUANTILE: Final = 0.02
 MAX_BINARY_THRESHOLD: Final = 0.75
-# Held-out rows that are enough to estimate this quantile.
+# Minimum number of held-out rows for this quantile. With fewer, training rows are used.
 MIN_QUANTILE_ROWS: Final = 100
 
 
 def build_output_reference(
     training_outputs: Sequence[ModelOutput], held_out_outputs: Sequence[ModelOutput], classes: Sequence[Label] | None
 ) -> OutputReference:
-    """Return the distribution of outputs for held-out rows, or for training rows if there are too few of those.
+    """Return the distribution of outputs for held-out rows, or for training rows if there are too few held-out rows.
 
-    `classes` are those of a classifier, in its order. A class that is never predicted has the share 0.
+    `classes` are the classes of a classifier, in its order. A class that is never predicted has the share 0.
     """
     held_out = len(held_out_outputs) >= MIN_HELD_OUT_ROWS
     outputs, source = (held_out_outputs, "held_out") if held_out else (training_outputs, "training")
@@ -50,8 +52,9 @@ def confidence_threshold(
 ) -> float | None:
     """Return the confidence below which a prediction counts as uncertain, or `None` without probabilities.
 
-    With two classes the confidence is never below 0.5, so the threshold is the 2 % quantile of confidences. That is
-    well below the share of 5 % that raises an alert.
+    With three or more classes the threshold is `MULTICLASS_THRESHOLD`. With two classes the confidence is never below
+    0.5, so the threshold is the 2 % quantile of confidences, at most `MAX_BINARY_THRESHOLD`. An alert requires a share
+    of 5 % below the threshold, which is well above 2 %.
     """
     training, held_out = (
         [output.confidence for output in outputs if output.confidence is not None]

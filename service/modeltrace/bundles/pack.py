@@ -32,7 +32,7 @@ from modeltrace.printable import validation_message
 
 TRAFFIC_FILE = "traffic.parquet"
 ONNX_FILE = "model.onnx"
-# Rows with which the input type and the allowed violations are tried.
+# Rows that are predicted to determine the input type and to verify the allowed violations.
 SAMPLE_ROWS = 50
 # Rows on which scikit-learn and ONNX Runtime must agree.
 MAX_ONNX_ROWS = 10_000
@@ -60,8 +60,8 @@ def pack(
 ) -> Path:
     """Pack a fitted estimator into a bundle, and return its folder.
 
-    Of a search (`GridSearchCV` etc.) only the best estimator is packed, and of a tuned threshold only the threshold.
-    The rest is not needed for predictions.
+    For a search (`GridSearchCV` etc.), only its best estimator is packed. A tuned threshold is packed as a fixed
+    threshold. Predictions do not need the other parts.
 
     Args:
         estimator: a fitted scikit-learn classifier, regressor or Pipeline.
@@ -74,15 +74,15 @@ def pack(
         traffic: held-out rows to replay later, with the column of `target` if there is one.
         valid_ranges: by feature, the lowest and highest value that a request may send.
         strict_categories: reject categories that the training data does not contain.
-        max_lengths: by text feature, the longest text in characters that a request may send; by default four times
-            the longest of the training data, and 256 or more.
-        allowed_violations: by feature, the schema violations that are counted and not rejected; an empty collection
-            means all that can occur. `pack` verifies that the model predicts such rows.
-        ignore_unknown: count features that the model does not have, and ignore them, instead of rejecting the row.
-        privacy: by feature, how telemetry and store record its values (`modeltrace.inference.privacy`); by default
-            as they are.
+        max_lengths: by text feature, the maximum number of characters of a text in a request. The default is at least
+            256 and at least four times the longest text of the training data.
+        allowed_violations: by feature, the schema violations that are counted but do not reject the row. An empty
+            collection means all violations that can occur. `pack` verifies that the model predicts such rows.
+        ignore_unknown: count and ignore unknown features in a row, instead of rejecting the row.
+        privacy: by feature, how telemetry and store record its values (`modeltrace.inference.privacy`). By default,
+            values are recorded unchanged.
         trusted_types: dotted names of types that the service will trust, in addition to the reviewed ones.
-        onnx: add the model for ONNX Runtime, verified to predict the same on the training data.
+        onnx: add the model for ONNX Runtime, and verify on training rows that it predicts the same.
         force: replace an existing bundle.
 
     Raises:
@@ -170,7 +170,7 @@ def _check_labels(classes: Sequence[object], target: "pd.Series") -> None:
         labels = [to_json_label(label) for label in target.dropna().unique()]
     except TypeError:
         raise PackError(f"--target: the column {target.name} contains lists or dicts, which cannot be labels") from None
-    # A CSV file has numbers where the classes are texts of digits, and the other way round.
+    # A CSV file does not distinguish numbers from texts of digits, so compare the labels as text, too.
     unknown = sorted(str(label) for label in labels if class_key(label) not in keys and str(label) not in texts)
     if unknown:
         known = ", ".join(str(label) for label in classes)
@@ -238,13 +238,13 @@ def _rows_with_missing(training: pd.DataFrame) -> list[int]:
 
 
 def _verification_rows(training: pd.DataFrame) -> list[int]:
-    """Return the positions of the rows to verify: a sample, then a missing value of each column."""
+    """Return the positions of the rows to verify: a sample, and for each column a row in which its value is missing."""
     sampled = _sample(training, MAX_REFERENCE_ROWS)
     return [*sampled, *sorted(set(_rows_with_missing(training)) - set(sampled))]
 
 
 def _predict_training(model: Model, training: pd.DataFrame) -> list[ModelOutput]:
-    """Predict training rows; an error also says whether dates or a lost dtype may be the cause."""
+    """Predict training rows. The message of an error names possible causes: dates, or a dtype that was lost."""
     try:
         return predict_rows(model, training)
     except PackError as error:
@@ -259,7 +259,7 @@ def _predict_training(model: Model, training: pd.DataFrame) -> list[ModelOutput]
 
 
 def _predict_held_out(model: Model, traffic: pd.DataFrame) -> list[ModelOutput]:
-    """Predict held-out rows; return nothing if a request could not send them."""
+    """Predict held-out rows. Return an empty list if the model fails, or if a request cannot contain such rows."""
     with suppress(PackError):
         return predict_rows(model, convert_columns(traffic[list(model.schema.names)])[:MAX_REFERENCE_ROWS])
     return []

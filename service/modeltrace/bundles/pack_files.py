@@ -54,7 +54,7 @@ def pack_files(
     """Read a model and its training data, pack them and print a summary of the bundle.
 
     Args:
-        model_file: a fitted estimator, by a suffix in `FORMATS`.
+        model_file: the file of a fitted estimator. Its suffix is one of `FORMATS`.
         data: the training data, a CSV or Parquet file.
         target: the column with the labels.
         traffic: held-out rows to replay, a CSV or Parquet file.
@@ -126,7 +126,7 @@ def _print_summary(bundle: Path, training: pd.DataFrame) -> None:
 
 
 def _column_notes(table: pd.DataFrame) -> list[str]:
-    """Return a note for each column whose values the model receives in another form than they seem to have."""
+    """Return a note for each column that the model receives in another form than the file suggests."""
     numbers = [
         f"Note: column {name} contains number objects such as Decimal, which the model receives as floats"
         for name in number_object_columns(table)

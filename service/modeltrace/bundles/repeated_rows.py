@@ -12,8 +12,9 @@ MAX_UNSEEN_PAIRS: Final = 3
 def duplicate_probability(training: pd.DataFrame) -> float:
     """Return an upper bound of the probability that two independent rows are equal.
 
-    It is the share of equal pairs of rows (Simpson's index), plus the pairs that may be unseen by chance. Data with few
-    possible rows repeats by itself. A repeated row of measured numbers is probably the same row, sent again.
+    The bound is the share of equal pairs of rows (Simpson's index), plus an allowance for equal pairs that the sample
+    misses by chance. It is high for data with few possible rows, in which equal rows are normal. For measured numbers
+    it is low: an equal row is probably the same row, sent again.
     """
     rows = len(training)
     if rows < 2:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from modeltrace.errors import PackError
 from modeltrace.inference.schema import MISSING, OTHER, Feature, PrivacyRule, Schema, Value
 
-# The example of a redacted text feature; a category of the training data would be a value.
+# The example of a redacted text feature. A category of the training data would disclose a value.
 PLACEHOLDER_TEXT = "example"
-# A smaller span of bin edges, relative to their size, is due to floating-point rounding.
+# Minimum span of bin edges relative to their size. A smaller span is an effect of floating-point rounding.
 MIN_RELATIVE_SPAN = 1e-9
 
 
@@ -43,7 +43,7 @@ def _redact_feature(feature: Feature, column: "pd.Series", rule: PrivacyRule) ->
 
 
 def _redact_numbers(feature: Feature, column: "pd.Series") -> dict[str, object]:
-    """Remove minimum, maximum and mean, and round the bin edges so that they are not values of the data."""
+    """Remove minimum, maximum and mean. Round the bin edges, which otherwise are values of the data."""
     values = column.dropna().to_numpy(dtype=np.float64)
     rounded = _round_edges(np.array(feature.reference.edges))
     # An edge at or above the largest value would create an empty bin. At least one edge is required.
@@ -63,7 +63,7 @@ def _redact_numbers(feature: Feature, column: "pd.Series") -> dict[str, object]:
 
 
 def _round_edges(edges: "NDArray[np.float64]") -> "NDArray[np.float64]":
-    """Round edges to about a hundredth of their span, which hardly changes the bins, and merge equal ones."""
+    """Round edges to about a hundredth of their span, and merge equal edges. This hardly changes the bins."""
     size = float(np.abs(edges).max()) or 1.0
     span = float(edges[-1] - edges[0])
     if span < size * MIN_RELATIVE_SPAN:

@@ -1,7 +1,8 @@
 """Make the files that skops writes reproducible: the same estimator always gives the same bytes.
 
-A model is identified by the SHA-256 of its file. But skops numbers objects and names files by memory addresses, a ZIP
-archive stores the time of each entry, and the nodes of a tree contain uninitialized padding bytes.
+The SHA-256 of its file identifies a model, so equal estimators must give equal files. Three things prevent this: skops
+uses memory addresses as numbers of objects and names of files, a ZIP archive stores the time of each entry, and the
+nodes of a tree contain uninitialized padding bytes.
 """
 
 import io
@@ -25,7 +26,7 @@ def canonicalize(raw: bytes) -> bytes:
         state = json.loads(archive.read(SCHEMA_FILE))
         files = {*archive.namelist()} - {SCHEMA_FILE}
         for node in _walk_objects(state):
-            # A dict of the estimator may contain these keys too; their values are nodes then.
+            # A dict of the estimator may also contain these keys. Their values are then nodes, not numbers or names.
             if isinstance(number := node.get("__id__"), int):
                 node["__id__"] = numbers.setdefault(number, len(numbers) + 1)
             if isinstance(name := node.get("file"), str) and name in files:
@@ -45,7 +46,7 @@ def _zero_padding(raw: bytes) -> bytes:
     clean = np.zeros(array.shape, array.dtype, order="F" if np.isfortran(array) else "C")
     for name in array.dtype.names:
         clean[name] = array[name]
-    # np.save() would copy the array, and its padding would be uninitialized again.
+    # Do not use np.save(): it copies the array, and the padding of the copy is uninitialized again.
     return raw[: -array.nbytes] + clean.tobytes("A") if array.nbytes else raw
 
 

@@ -1,10 +1,10 @@
 """Import `skops.io` without importing all of scikit-learn. All other modules import it from here.
 
-At import, skops calls scikit-learn's `all_estimators` to find the names of the estimators that it trusts. That imports
-every module of scikit-learn, which delays each start by more than a second. The names depend only on the installed
-versions, so `modeltrace.bundles.estimator_names` lists them and this module passes them to skops. skops still checks
-the types itself, and trusts the same names. If other versions are installed than the list was made for, skops finds
-the names itself.
+At import, skops calls scikit-learn's `all_estimators` to find the names of the estimators that it trusts. This imports
+every module of scikit-learn and delays each start by more than a second. The names depend only on the installed
+versions. `modeltrace.bundles.estimator_names` therefore lists them for certain versions, and this module passes the
+list to skops. skops then trusts the same names as without the list, and still checks the types itself. If other
+versions are installed, the list is not used, and skops finds the names itself.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ from modeltrace.bundles.estimator_names import NAMES, VERSIONS
 
 
 def _listed_estimators() -> Sequence[tuple[str, type]]:
-    """Return the same names as `all_estimators`, with empty classes: skops reads only the names."""
+    """Return the same names as `all_estimators`, each with an empty class, because skops reads only the names."""
     names = [name.rpartition(".") for name in NAMES]
     return [(name, type(name, (), {"__module__": module})) for module, _, name in names]
 

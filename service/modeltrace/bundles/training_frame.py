@@ -15,7 +15,7 @@ from modeltrace.errors import PackError
 from modeltrace.printable import has_control_characters
 
 MAX_NAME_LENGTH: Final = 256
-# Texts that may be dates: 2024-01-31, 31.1.2024, 1/31/24, 31 Jan 2024, Jan 31, 2024. pandas decides then.
+# Texts that may be dates: 2024-01-31, 31.1.2024, 1/31/24, 31 Jan 2024, Jan 31, 2024. pandas then tries to parse them.
 _DATE: Final = re.compile(
     r"\s*(\d{4}[-/.]\d\d?[-/.]\d\d?|\d\d?[-/.]\d\d?[-/.]\d{4}|\d\d?/\d\d?/\d\d"
     r"|\d\d?[- ][A-Za-z]{3,9}[- ,]+\d{2,4}|[A-Za-z]{3,9} \d\d?,? \d{4})([T ,].*)?\s*"
@@ -83,7 +83,7 @@ def date_columns(data: pd.DataFrame) -> list[str]:
 
 
 def find_vectorizer(estimator: Any) -> str | None:  # noqa: ANN401  any estimator
-    """Return the class name of the vectorizer that is the first step, or `None`; it accepts no table."""
+    """Return the class name of the vectorizer that is the first step, or `None`. Vectorizers do not accept a table."""
     first = estimator
     while steps := getattr(first, "steps", None):
         first = steps[0][1]
@@ -135,7 +135,7 @@ def _convert_column(column: "pd.Series") -> "pd.Series":
 
 
 def _are_numbers(column: "pd.Series") -> bool:
-    """Return whether a column contains only numbers, of any types except bool."""
+    """Return whether a column contains only numbers of any type, and no booleans."""
     kinds = {type(value) for value in column.dropna()}
     return bool(kinds) and all(issubclass(kind, Decimal | Real) and not issubclass(kind, bool) for kind in kinds)
 

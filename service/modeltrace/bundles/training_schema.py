@@ -20,7 +20,7 @@ def build_schema(
     allowed_violations: AllowedViolations,
     ignore_unknown: bool,
 ) -> Schema:
-    """Derive the schema of each feature from its training column; `pack` describes the arguments.
+    """Derive the schema of each feature from its training column. See `pack` for the arguments.
 
     Raises:
         PackError: an argument names a column that does not exist or does not fit, or a column cannot be a feature.
@@ -35,7 +35,8 @@ def build_schema(
     features = []
     for name in training.columns:
         allowed = allowed_violations.get(name)
-        # Violations by category can be counted only if the categories are enforced. Numbers ignore the argument.
+        # Unknown categories can be counted as violations only if the schema enforces categories. For numbers, the
+        # argument has no effect.
         strict = strict_categories or (allowed is not None and (not allowed or "category" in allowed))
         try:
             feature = describe_column(

@@ -1,8 +1,9 @@
 """Validate decision trees from a file before they are used.
 
-scikit-learn does not check the node indices of a tree against its bounds, so a forged tree can crash the process or
-read other memory. skops therefore does not trust trees. A valid tree has the structure that training produces: each
-child has a higher index than its parent and is in the tree, and each feature index is below the number of features.
+scikit-learn does not check whether the node indices of a tree are in bounds. A forged tree could therefore crash the
+process or read other memory, and skops does not trust trees. This module accepts only trees with the structure that
+training produces: each child is in the tree and has a higher index than its parent, and each feature index is below the
+number of features.
 
 Other compiled parts (k-d trees, support vectors) are not validated. Pin bundles from others with `--expect-sha256`.
 """
@@ -23,7 +24,7 @@ from sklearn.tree._tree import TREE_LEAF, Tree
 
 from modeltrace.errors import BundleError
 
-# Objects that are not searched: values without parts, and code, from which the whole program can be reached.
+# Types that are not searched: values without parts, and code, because code refers to the whole program.
 _ATOMIC_TYPES = (str, bytes, int, float, NoneType, type, ModuleType)
 
 
@@ -42,7 +43,7 @@ def validate_trees(estimator: object) -> None:
             if part.tree_.n_features != part.n_features_in_:
                 raise _invalid_tree()
         elif isinstance(part, BaseForest | BaseGradientBoosting) and hasattr(part, "estimators_"):
-            # An ensemble checks the number of features of its input once, and its trees do not.
+            # An ensemble checks the number of features of its input; its trees do not check it again.
             if any(tree.tree_.n_features != part.n_features_in_ for tree in np.ravel(part.estimators_)):
                 raise _invalid_tree()
         elif isinstance(part, BaseHistGradientBoosting) and hasattr(part, "_predictors"):

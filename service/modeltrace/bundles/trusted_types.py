@@ -1,12 +1,15 @@
 """The types that a skops artifact may contain.
 
 skops itself trusts scikit-learn's public estimators, NumPy and SciPy ufuncs, containers and arrays. The list adds the
-internal types that fitted scikit-learn estimators contain. While an artifact is loaded, it can call each listed name
-with any arguments, but no method of its choice. The source of each name was reviewed for that: the classes only store
-their arguments, and the functions compute numbers from arrays that they validate. None of them opens a file, imports a
-name from a string, or calls a method whose name comes from the file. scikit-learn's scorers do the latter, so they are
-not listed, and a search or a tuned threshold inside another estimator is not supported. Any other type has to be
-trusted by the operator, never by the bundle.
+internal types that fitted scikit-learn estimators contain.
+
+While an artifact is loaded, it can call each listed name with any arguments, but it cannot choose a method. The source
+of each name was reviewed for this case: the classes only store their arguments, and the functions compute numbers from
+arrays that they validate. None of them opens a file, imports a name from a string, or calls a method whose name comes
+from the file. scikit-learn's scorers call such methods, so they are not listed. Therefore, a search or a tuned
+threshold inside another estimator is not supported.
+
+Only the operator can trust other types; a bundle cannot.
 """
 
 from collections.abc import Sequence
@@ -82,5 +85,5 @@ REVIEWED_TYPES: frozenset[str] = frozenset(
 
 
 def untrusted_types(artifact: bytes, allowed: Sequence[str] = ()) -> list[str]:
-    """Return the types in a skops artifact that neither skops nor the list nor `allowed` trusts; nothing is built."""
+    """Return the types in a skops artifact that are not trusted by skops, the list or `allowed`. Build nothing."""
     return sorted(set(skops_io.get_untrusted_types(data=artifact)) - REVIEWED_TYPES - set(allowed))

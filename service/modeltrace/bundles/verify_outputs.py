@@ -12,14 +12,15 @@ from modeltrace.inference.features import Matrix, to_matrix
 from modeltrace.inference.model import Model, ModelOutput, PredictFn, Task, make_predict_fn, to_json_label
 from modeltrace.inference.validate import MAX_FLOAT, Values
 
-# The allowed difference of a confidence, and the relative difference of a value: 32-bit columns become 64-bit.
+# The allowed difference of a confidence, and the allowed relative difference of a value. Outputs can differ slightly,
+# because columns with 32-bit numbers become 64-bit columns in requests.
 RELATIVE_TOLERANCE = 1e-5
 # The allowed difference of values near 0, as a share of the largest value.
 ABSOLUTE_TOLERANCE = 1e-8
 
 
 def predict_rows(model: Model, table: pd.DataFrame) -> list[ModelOutput]:
-    """Return the packed model's predictions for rows as requests would send them.
+    """Convert rows to the form that requests have, and return the packed model's predictions for them.
 
     Raises:
         PackError: the model fails.
@@ -41,7 +42,7 @@ def verify_outputs(
     model: Model,
     packed: Sequence[ModelOutput],
 ) -> None:
-    """Compare the outputs `packed` of the packed model for a table with the estimator's own outputs.
+    """Compare the packed model's outputs for a table (`packed`) with the outputs of the original estimator.
 
     Raises:
         PackError: the outputs differ; the message names the first such row, and the column that causes the difference.
@@ -86,9 +87,9 @@ def verify_outputs(
 
 
 def verify_example(model: Model) -> None:
-    """Check that the model predicts the example row of its schema, which the API description and smoke tests use.
+    """Check that the model predicts the example row of its schema. The API description and smoke tests use this row.
 
-    The example of a private text feature is not a value of the training data, so the model may fail on it.
+    The model may fail on the example of a private text feature, because it is not a value of the training data.
 
     Raises:
         PackError: the model fails; the message names the feature and says what to do.
@@ -119,7 +120,7 @@ def to_rows(table: pd.DataFrame) -> list[Values]:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an exception's message, at most 300 characters, because it may contain values."""
+    """Return the first line of an exception's message, at most 300 characters. Messages may contain many values."""
     lines = str(error).strip().splitlines()
     return lines[0][:300] if lines else "no message"
 
@@ -145,7 +146,10 @@ def _outputs_differ(packed: ModelOutput, own: ModelOutput, scale: float) -> bool
 def _find_differing_column(
     predict: PredictFn, row: pd.DataFrame, model: Model, own: ModelOutput, scale: float
 ) -> str | None:
-    """Return the first column that changes the estimator's output if only it has the values of a request."""
+    """Return the first column whose conversion to the form of a request changes the estimator's output.
+
+    Each column is tried alone: only its value is converted, and the others stay as they are.
+    """
     sent = to_matrix(to_rows(row), model.schema, as_frame=model.as_frame)
     for index, name in enumerate(model.schema.names):
         if isinstance(sent, pd.DataFrame):

@@ -19,7 +19,7 @@ from modeltrace.inference.validate import Values
 
 # The largest difference of confidences, or of values relative to the largest one.
 TOLERANCE = 1e-6
-# Rows that are also predicted one by one, because the kernels for one row and for many rows differ.
+# Rows that are also predicted one by one, because ONNX Runtime has different kernels for one row and for many rows.
 MAX_SINGLE_ROWS = 100
 OPSETS = {"": 21, "ai.onnx.ml": 3}
 REMEDY = "pack it without --onnx and serve it with scikit-learn"
@@ -45,12 +45,12 @@ def export_onnx(estimator: Any, task: Task, schema: Schema, rows: Sequence[Value
 
     Args:
         estimator: a fitted classifier or regressor.
-        task: which of both it is.
+        task: `classifier` or `regressor`.
         schema: the schema of its features.
-        rows: reference data in the order of the schema. Each row must get the same label, and a confidence or value
-            that differs by no more than `TOLERANCE`. Values that the training data does not have must also get the same
-            output, or fail in both models.
-        as_frame: whether the estimator was fitted on frames.
+        rows: reference rows, with values in the order of the schema. For each row, both models must return the same
+            label, and confidences or values that differ by no more than `TOLERANCE`. For values that the training data
+            does not contain, both models must return the same output, or both must fail.
+        as_frame: whether the estimator was fitted on DataFrames.
 
     Raises:
         PackError: the estimator cannot be exported, or the outputs differ; the message says why, or by how much.
@@ -87,7 +87,7 @@ def _export(estimator: Any, task: Task, schema: Schema, rows: Sequence[Values], 
             continue
         opset = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
         return OnnxExport(raw, opset, precision, len(rows), difference)
-    # Different outputs are more informative than a failed conversion.
+    # Prefer an error about different outputs, because it is more informative than a failed conversion.
     reason = next((error for error in failures if isinstance(error, _DiffersError)), failures[0])
     raise PackError(f"the {kind} cannot be served by ONNX Runtime: {_describe(reason)}; {REMEDY}")
 
@@ -100,9 +100,9 @@ def _describe(error: Exception) -> str:
 
 
 class _ReferenceOutputs:
-    """The outputs of a model for reference rows: as one batch, row by row, and for values the training data lacks.
+    """The outputs of a model for reference rows: as one batch, row by row, and with values not in the training data.
 
-    An output is `None` where the model fails, because a request may see that failure, too.
+    `None` stands for a failure of the model. Failures are compared, too, because a request could cause them.
     """
 
     def __init__(self, predict: PredictFn, schema: Schema, rows: Sequence[Values], *, as_frame: bool) -> None:
@@ -122,7 +122,7 @@ class _ReferenceOutputs:
 
 
 def _unseen_values(feature: Feature) -> list[Value]:
-    """Return values that the schema accepts and the training data does not have."""
+    """Return values that the schema accepts and the training data does not contain."""
     if feature.type == "category":
         rejected = feature.enforce_categories and feature.on_violation.category == "reject"
         unseen = unseen_category(feature)

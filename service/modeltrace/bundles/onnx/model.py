@@ -1,8 +1,8 @@
 """Load a model into ONNX Runtime after checking its graph. scikit-learn's artifact is not read at all.
 
-A graph has one input for numbers and booleans, in the order of the schema, and one for categories, if there are any. A
-regressor's output is the value. A classifier's outputs are the probabilities, the label, or both; both are needed when
-the label is not the class of the highest probability.
+A graph has one input for all numbers and booleans, in the order of the schema, and one input for all categories. It has
+only the inputs that the schema needs. The output of a regressor is the value. The outputs of a classifier are the
+probabilities, the label, or both. Both are needed if the label may differ from the class of the highest probability.
 """
 
 import math
@@ -28,12 +28,12 @@ TEXT_INPUT = "texts"
 # Two float32 probabilities closer than this may differ by rounding only.
 FLOAT32_TIE_TOLERANCE = 1e-6
 
-# The domains of ONNX's own operators. Others need a library, or code from outside of the file.
+# The domains of ONNX's own operators. Operators of other domains need a library or code that is not in the file.
 ALLOWED_DOMAINS = frozenset({b"", b"ai.onnx", b"ai.onnx.ml"})
-# It may never terminate. No converted estimator needs it.
+# A loop may never terminate. No converted estimator needs one.
 FORBIDDEN_OPERATOR = b"Loop"
 
-# The fields of onnx.proto, with their numbers, that lead to all operators and tensors.
+# The fields of onnx.proto that have to be followed to reach all operators and tensors: their numbers and types.
 _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     "ModelProto": {"graph": (7, "GraphProto"), "training_info": (20, "bytes"), "functions": (25, "bytes")},
     "GraphProto": {
@@ -58,8 +58,8 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
 def check_graph(raw: bytes, source: object) -> None:
     """Check an untrusted ONNX model before ONNX Runtime parses it.
 
-    The check rejects tensors whose content is in other files (ONNX Runtime would read a path from the model), operators
-    that are not ONNX's own, functions, and operators that may never terminate.
+    The check rejects tensors whose content is in another file (ONNX Runtime would read any path that the model
+    contains), operators that are not ONNX's own, functions, and operators that may never terminate.
 
     Raises:
         BundleError: the bytes are not an ONNX model, or contain one of these.
@@ -69,7 +69,8 @@ def check_graph(raw: bytes, source: object) -> None:
         model.ParseFromString(raw)
     except DecodeError:
         raise BundleError(f"{source} is not an ONNX model") from None
-    # Protobuf merges repeated occurrences of a single field; declared as lists, all of them are checked.
+    # Protobuf merges repeated occurrences of a singular field. `_MESSAGES` declares all fields as lists, so that each
+    # occurrence is checked.
     if not model.graph or model.functions or model.training_info:
         raise BundleError(f"{source} must be one ONNX graph: it has none, or functions or training information as well")
     for message in _walk(model):
@@ -94,7 +95,7 @@ def _walk(root: Message) -> Iterator[Any]:
 
 
 def _model_type() -> Any:  # noqa: ANN401  a generated class
-    """Return a message class that parses the fields of `_MESSAGES` only; other fields stay unparsed."""
+    """Return a message class that parses only the fields of `_MESSAGES`."""
     types = {"bytes": FieldDescriptorProto.TYPE_BYTES, "int32": FieldDescriptorProto.TYPE_INT32}
     file = FileDescriptorProto(name="checked.proto", package="checked", syntax="proto2")
     for name, fields in _MESSAGES.items():
@@ -130,7 +131,7 @@ def open_session(raw: bytes, source: object) -> Any:  # noqa: ANN401  an onnxrun
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4  # errors are raised
     onnxruntime.disable_telemetry_events()  # the builds for Windows have some
-    # Otherwise ONNX Runtime detects the format, and could parse the bytes as one that was not checked.
+    # Set the format. Otherwise ONNX Runtime detects it, and could parse the bytes in a format that was not checked.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
         return onnxruntime.InferenceSession(raw, options, providers=["CPUExecutionProvider"])

@@ -1,7 +1,8 @@
 """Converters in double precision for estimators that skl2onnx converts in single precision: trees, boosting, imputers.
 
-In single precision, a scaled value can fall on the other side of a threshold, so that the prediction differs. ONNX's
-tree ensemble sums in double precision and rounds the sum to single precision; all other operators here use doubles.
+In single precision, rounding can move a scaled value to the other side of a threshold, and the prediction changes.
+ONNX's tree ensemble sums in double precision and rounds the sum to single precision. All other operators of this module
+use double precision.
 """
 
 from collections.abc import Callable, Iterable
@@ -33,7 +34,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor, ExtraTre
 Converter = Callable[[Any, Any, Any], None]
 
 ML = "ai.onnx.ml"
-ML_VERSION = 3  # the first whose trees have thresholds and weights in double precision
+ML_VERSION = 3  # the first version with tree thresholds and weights in double precision
 
 
 def float64_converters() -> dict[type, Converter]:
@@ -55,7 +56,7 @@ def float64_converters() -> dict[type, Converter]:
 class _Tree:
     """A tree as parallel arrays over its nodes.
 
-    Row i of `weights`, of shape (n_nodes, n_targets), is what the leaf i adds to the columns `targets` of the sum.
+    `weights` has the shape (n_nodes, n_targets). Leaf i adds row i of it to the columns `targets` of the sum.
     """
 
     left: NDArray[Any]
@@ -168,7 +169,7 @@ def _converter(to_ensemble: Callable[[Any], _Ensemble]) -> Converter:
             outputs = add("Concat", [first, outputs], axis=1)
         best = add("ArgMax", [outputs], axis=1, keepdims=0)
         add.output(add("Gather", [add.classes(estimator.classes_), best]), operator.outputs[0])
-        # skl2onnx declares some of them as single precision.
+        # skl2onnx declares the probabilities of some estimators as single precision.
         operator.outputs[1].set_type(DoubleTensorType([None, len(estimator.classes_)]))
         add.output(outputs, operator.outputs[1])
 
@@ -250,7 +251,7 @@ def _attributes(ensemble: _Ensemble) -> dict[str, Any]:
 
 
 def _convert_voting(scope: Any, operator: Any, container: Any) -> None:  # noqa: ANN401  skl2onnx's
-    """Use skl2onnx's converter, which fails for `flatten_transform`, a parameter of transform() only."""
+    """Convert with skl2onnx's converter, which does not support `flatten_transform`. Only transform() needs it."""
     operator.raw_operator = copy(operator.raw_operator)
     operator.raw_operator.flatten_transform = False
     get_converter(operator.type)(scope, operator, container)

@@ -1,4 +1,4 @@
-"""References to bundles: what identifies a bundle that a catalog lists."""
+"""References to the bundles that a catalog lists: name, version, hashes and location."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from modeltrace.errors import VersionConflictError
 
 
 class ModelIdentity(Protocol):
-    """What distinguishes models: of `modeltrace.inference.model.Model`, or of the model that telemetry describes."""
+    """Name, version and hash of a model: of a loaded model, or of the model that telemetry describes."""
 
     @property
     def name(self) -> str:
@@ -51,13 +51,13 @@ class BundleInfo:
 
 @dataclass(frozen=True, slots=True)
 class LocalBundle(BundleInfo):
-    """A bundle in a folder on this machine. Two of them are equal if there is nothing new to load."""
+    """A bundle in a folder on this machine. If it equals the loaded bundle, there is nothing new to load."""
 
     path: Path
 
 
 def bundle_info(file: ManifestFile, location: str) -> BundleInfo:
-    """Return what a manifest says about its bundle."""
+    """Return the `BundleInfo` of the bundle that a manifest describes."""
     manifest = file.manifest
     onnx_hash = None if manifest.onnx is None else manifest.onnx.sha256
     return BundleInfo(manifest.name, manifest.version, manifest.artifact.sha256, onnx_hash, file.sha256, location)
@@ -71,7 +71,7 @@ def check_version_conflict(bundle: BundleInfo, models: Iterable[ModelIdentity]) 
         models: the models that are served, or were served before.
 
     Raises:
-        VersionConflictError: one of them has; metrics by name and version would mix both models.
+        VersionConflictError: another model has this name and version, so metrics would mix both models.
     """
     for model in models:
         same_version = (bundle.name, bundle.version) == (model.name, model.version)

@@ -1,4 +1,4 @@
-"""Find bundles in all kinds of sources: by source, by the hash of the model, by name and version."""
+"""Find bundles in folders and MLflow registries: by source, by the hash of the model, or by name and version."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,11 +16,16 @@ from modeltrace.settings import data_dir
 class Catalog:
     """Find bundles in folders and MLflow registries. Repeated calls are cheap if nothing has changed.
 
-    Not thread-safe, except for `close`. A bundle that is found still has to be verified when it is loaded.
+    Not thread-safe, except for `close`. The caller must still verify a bundle when it loads it.
     """
 
     def __init__(self, on_broken_bundle: Callable[[str], None], cache_dir: Path | None = None) -> None:
-        """`on_broken_bundle` receives a message for each skipped bundle, `cache_dir` is for copies from registries."""
+        """Create a catalog.
+
+        Args:
+            on_broken_bundle: called with a message for each skipped bundle.
+            cache_dir: the folder for copies from registries.
+        """
         self._folders = FolderCatalog(on_broken_bundle)
         self._mlflow = MlflowClient()
         self._registry = MlflowCatalog(self._mlflow, cache_dir or data_dir() / "registry")
@@ -36,11 +41,12 @@ class Catalog:
         self._mlflow.close()
 
     def resolve(self, source: str) -> LocalBundle:
-        """Return the bundle that a source refers to now; equal to the last result if there is nothing new to load.
+        """Return the bundle that a source refers to now. If nothing has changed, it equals the previous result.
 
         Args:
-            source: `FOLDER` or `FOLDER@VERSION`, a bundle or a folder of bundles, by default the highest version;
-                `models:/NAME@ALIAS` or `models:/NAME/NUMBER`, a version in an MLflow registry.
+            source: one of two kinds. `FOLDER` or `FOLDER@VERSION` is a bundle or a folder of bundles; the default
+                version is the highest. `models:/NAME@ALIAS` or `models:/NAME/NUMBER` is a version in an MLflow
+                registry.
 
         Raises:
             SettingsError: the source is malformed, or MLflow is not installed.
@@ -51,7 +57,7 @@ class Catalog:
         return self._folders.resolve(parsed) if isinstance(parsed, FolderSource) else self._registry.resolve(parsed)
 
     def list_bundles(self, source: str) -> Iterator[BundleInfo]:
-        """Yield all versions of a source, whichever version it names.
+        """Yield all versions of a source. A version in the source is ignored.
 
         Raises:
             SettingsError: the source is malformed, or MLflow is not installed.
@@ -61,7 +67,7 @@ class Catalog:
         return (bundle for bundle, _ in self._iter_bundles(source))
 
     def find_by_hash(self, digest: str, sources: Sequence[str], *, version: str | None = None) -> LocalBundle:
-        """Return the bundle whose model has this SHA-256, and preferably this version, from any of the sources.
+        """Return the bundle whose model has this SHA-256. If several match, prefer this version, then the first source.
 
         Raises:
             SettingsError: a source is malformed, or MLflow is not installed.
@@ -85,7 +91,7 @@ class Catalog:
     def _find(
         self, matches: Callable[[BundleInfo], bool], description: str, sources: Sequence[str], version: str | None
     ) -> LocalBundle:
-        """Return the first match with this version, if it is given, otherwise the first match."""
+        """Return the first match with this version. Without a version or such a match, return the first match."""
         searched: list[str] = []
         fallback: tuple[BundleInfo, RegisteredVersion | None] | None = None
         for source in sources:

@@ -1,4 +1,4 @@
-"""Find bundles in a folder: the folder itself, or several versions of one model below it."""
+"""Find bundles in a folder: the folder itself is a bundle, or it contains several versions of one model."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from modeltrace.errors import BundleError, BundleNotFoundError
 
 
 class FolderCatalog:
-    """Find bundles in folders. `on_broken_bundle` receives a message, once, for each broken bundle that is skipped."""
+    """Find bundles in folders. `on_broken_bundle` is called once with each message about a broken bundle."""
 
     def __init__(self, on_broken_bundle: Callable[[str], None]) -> None:
         self._on_broken_bundle = on_broken_bundle
@@ -20,10 +20,10 @@ class FolderCatalog:
         self._manifests = ManifestCache()
 
     def resolve(self, source: FolderSource) -> LocalBundle:
-        """Return the bundle at a path or, of those below it, the version in the source or the best version.
+        """Return the bundle at a path. For a folder of bundles, return the version in the source or the best version.
 
         Raises:
-            BundleNotFoundError: there is no bundle, or not in this version.
+            BundleNotFoundError: there is no bundle, or no bundle of this version.
             BundleError: the bundle cannot be used, or the source is ambiguous.
         """
         if (source.path / MANIFEST_FILE).exists() or not source.path.is_dir():
@@ -80,7 +80,11 @@ class FolderCatalog:
         raise BundleNotFoundError(f"no bundle in {source.path} is intact; the log lines above tell what is wrong")
 
     def _first_intact(self, same_version: list[LocalBundle]) -> LocalBundle | None:
-        """Return a bundle with intact files; all have the same name and version, so they must be identical."""
+        """Return the first bundle with intact files; `None` if there is none.
+
+        Raises:
+            BundleError: two intact bundles differ, although they have the same name and version.
+        """
         intact = []
         for bundle in same_version:
             try:

@@ -39,7 +39,7 @@ class ManifestCache:
         return _cached(self._manifests, folder / MANIFEST_FILE, lambda: read_manifest(folder))
 
     def check_sizes(self, folder: Path, manifest: Manifest) -> None:
-        """Check that the model's files exist and have the sizes in the manifest, without reading them.
+        """Check that the model's files exist and have the sizes in the manifest. This does not read the files.
 
         Raises:
             BundleError: a file is missing or has another size.

@@ -1,7 +1,7 @@
-"""Find bundles in an MLflow registry, and keep verified copies of them on this machine.
+"""Find bundles in an MLflow registry, and store verified copies of them on this machine.
 
-The folder of a copy has the SHA-256 of its `model.json` as its name. `modeltrace pack --register` stores this hash as a
-tag of the version too, so files that are altered in the registry are detected.
+The name of a copy's folder is the SHA-256 of its `model.json`. `modeltrace pack --register` also stores this hash as a
+tag of the version, so that altered files in the registry are detected.
 """
 
 import shutil
@@ -39,7 +39,8 @@ class MlflowCatalog:
         self._client = client
         self._cache_dir = cache_dir
         self._manifests = ManifestCache()
-        # The folder of the copy, by version. Versions do not change; a recreated version has another creation time.
+        # The folder of each copy. A version in a registry does not change, but it can be deleted and created again; the
+        # key therefore contains its creation time.
         self._copies: dict[tuple[str, str, int, str], Path] = {}
 
     def resolve(self, source: MlflowSource) -> LocalBundle:
@@ -82,7 +83,7 @@ class MlflowCatalog:
         """Return a copy of a version that `list_bundles` has listed.
 
         Raises:
-            BundleError: as `resolve`, or the version has changed since it was listed.
+            BundleError: as in `resolve`, or the version has changed since it was listed.
         """
         copy = self._cached_copy(registered)
         if copy.sha256 != bundle.sha256:
@@ -182,5 +183,5 @@ def _integrity_error(registered: RegisteredVersion) -> BundleIntegrityError:
 
 
 def _is_digest(text: str) -> bool:
-    """Return whether a tag is a SHA-256. Anybody can write tags, so it must not be a path to another folder."""
+    """Return whether a tag is a SHA-256. Other texts are unsafe: any user can write a path into a tag."""
     return len(text) == 64 and set(text) <= set("0123456789abcdef")

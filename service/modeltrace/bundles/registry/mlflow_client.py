@@ -79,7 +79,7 @@ class MlflowClient:
         if self._process is None:
             if find_spec("mlflow") is None:
                 raise SettingsError("models:/… needs MLflow. Install it with: pip install 'modeltrace[mlflow]'")
-            # Without the telemetry settings of the service, because MLflow would export traces with them.
+            # Remove the OpenTelemetry settings of the service. Otherwise MLflow would export traces with them.
             environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
             self._stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with the process
             self._process = subprocess.Popen(

@@ -1,7 +1,7 @@
 """Call MLflow in a separate process: one JSON request per line on stdin, one JSON response per line on stdout.
 
-MLflow has its own loggers, threads and OpenTelemetry settings, and importing it blocks a process for seconds. So the
-service starts this process if it needs a `models:/` source.
+MLflow has its own loggers, threads and OpenTelemetry settings, and its import takes seconds. The service therefore
+starts this process when it needs a `models:/` source.
 """
 
 import contextlib
@@ -146,7 +146,7 @@ def _first_line(text: str) -> str:
 def main() -> None:
     """Handle requests until stdin is closed, which happens when the client stops."""
     responses = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # other output must not be read as a response
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the client must not read other output as a response
     client = MlflowClient()
     for line in sys.stdin:
         print(json.dumps(handle(client, line)), file=responses, flush=True)

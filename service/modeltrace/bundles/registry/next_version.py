@@ -1,4 +1,4 @@
-"""Choose the next version of a model that was packed before."""
+"""Choose the next version of a model from its earlier versions."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ _LAST_NUMBER: Final = re.compile(r"[0-9]+(?=[^0-9]*\Z)")
 
 
 def known_versions(name: str, sources: Sequence[str], catalog: Catalog) -> set[str]:
-    """Return the versions of a model in all sources; sources that cannot be read are skipped."""
+    """Return the versions of a model in all sources. Sources that cannot be read are skipped."""
     versions = set()
     for source in sources:
         try:

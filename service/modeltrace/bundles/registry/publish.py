@@ -23,7 +23,7 @@ SUFFIX_BY_FORMAT: Final = {"skops": ".skops", "pickle": ".pkl", "cloudpickle": "
 def register(client: MlflowClient, bundle: Path, name: str, alias: str | None) -> str:
     """Register a bundle as a new version of a model, set an alias, and return the number of the version.
 
-    MLflow itself can load the model too, if its format is skops.
+    MLflow itself can also load the model if the format of the bundle is skops.
 
     Raises:
         SettingsError: MLflow is not installed.

@@ -1,4 +1,4 @@
-"""The sources that are searched for a bundle of which only the hash or the version is known."""
+"""The sources to search for a bundle if only its hash or its version is known."""
 
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -11,12 +11,12 @@ from modeltrace.settings import data_dir
 def search_paths(named: Sequence[str | None], data: Path | None = None) -> list[str]:
     """Return the named sources, the cached copies from registries, and the example of `modeltrace up`.
 
-    Addresses of challengers that are other services are skipped, because their bundles are not accessible.
+    A source may be the address of a remote challenger. It is skipped, because its bundle is not accessible.
     """
     data = data or data_dir()
     folders = [str(folder) for folder in (data / "registry", example_folder(data)) if folder.is_dir()]
     sources = [source for source in named if source and "://" not in source]
-    # Registries come last, after the copies from them, because a registry needs the MLflow process.
+    # Registries are last, because searching them needs the MLflow process. Their copies are in a local folder.
     registered = [source for source in sources if source.startswith(MLFLOW_PREFIX)]
     return [*(source for source in sources if source not in registered), *folders, *registered]
 

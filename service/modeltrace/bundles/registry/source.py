@@ -13,7 +13,7 @@ _MLFLOW_SOURCE: Final = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]
 
 @dataclass(frozen=True, slots=True)
 class FolderSource:
-    """A bundle, or a folder of bundles: of these one version, by default the highest."""
+    """A bundle, or one version in a folder of bundles. The default version is the highest."""
 
     path: Path
     version: str | None = None
@@ -24,7 +24,7 @@ class FolderSource:
 
 @dataclass(frozen=True, slots=True)
 class MlflowSource:
-    """A version of a model in an MLflow registry, by alias or by the registry's number; exactly one is set."""
+    """A version of a model in an MLflow registry. Exactly one of `alias` and `number` is set."""
 
     name: str
     alias: str | None = None
@@ -35,7 +35,7 @@ class MlflowSource:
 
 
 def parse_source(text: str) -> FolderSource | MlflowSource:
-    """Parse a source. If a folder of that name exists, an `@` belongs to its name.
+    """Parse a source. If a folder with the whole text as its name exists, an `@` does not separate a version.
 
     Raises:
         SettingsError: the source starts with `models:` but is malformed.

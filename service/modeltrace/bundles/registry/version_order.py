@@ -6,7 +6,7 @@ from typing import Final, TypeAlias
 
 from packaging.version import InvalidVersion, Version
 
-# Whether the text is a version by PEP 440, that version, and the text split into numbers and words.
+# Whether the text is a PEP 440 version, the parsed version, and the text split into numbers and words.
 SortKey: TypeAlias = tuple[bool, Version, tuple[tuple[bool, int, str], ...]]
 
 _PIECES: Final = re.compile(r"(?P<digits>[0-9]+)|[^0-9]+")
@@ -14,9 +14,9 @@ _ZERO: Final = Version("0")
 
 
 def sort_key(version: str) -> SortKey:
-    """Return the sort key of a version: PEP 440, which includes semantic versions.
+    """Return the sort key of a version. Versions have the order of PEP 440, which includes semantic versions.
 
-    Other texts (`2026-11-27`, `blue`) are lower than all of these, and ordered by their numbers and words.
+    Other texts (`2026-11-27`, `blue`) are lower than all PEP 440 versions, and are ordered by their numbers and words.
     """
     pieces = tuple(
         (True, int(piece["digits"]), piece[0]) if piece["digits"] else (False, 0, piece[0])
