@@ -8,10 +8,10 @@ river's `drift.binary.DDM`. Over labelled predictions in order, where 1 is an er
 
 The first `warm_start` predictions are always stable. After a drift the detector is reset.
 
-With the published limits (30 predictions, 2 and 3 standard deviations) the method reports drift in most streams without
-drift, especially where errors are rare: after 30 correct predictions the first error is a drift. `DEFAULT_LIMITS`
-require 30 errors, from which on their number is approximately normally distributed, and 3 and 4 standard deviations.
-docs/evaluation.md has the false alarm rates.
+The published limits (30 predictions, 2 and 3 standard deviations) cause too many false alarms: the method reports drift
+in most streams without drift, especially if errors are rare. For example, the first error after 30 correct predictions
+is a drift. `DEFAULT_LIMITS` require 30 errors, so that the number of errors is approximately normally distributed, and
+3 and 4 standard deviations. docs/evaluation.md lists the false alarm rates.
 """
 
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 STABLE: Final = 0
 WARNING: Final = 1
 DRIFT: Final = 2
-# Predictions of the first vectorized block after a reset. The size doubles with each further block, so that the cost
-# stays linear even if there are many drifts.
+# Predictions in the first vectorized block after a reset. A block without drift is scanned again with the double size,
+# so the cost stays linear even if there are many drifts.
 FIRST_BLOCK: Final = 1024
 
 
@@ -83,7 +83,7 @@ def detect_drift(errors: NDArray[np.integer], limits: DriftLimits = DEFAULT_LIMI
 
 
 def _scan(errors: NDArray[np.integer], limits: DriftLimits) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
-    """Return levels and error rates from a reset on; results after the first drift are not valid."""
+    """Return the levels and error rates after a reset. Results after the first drift are not valid."""
     n = np.arange(1, len(errors) + 1)
     error_counts = np.cumsum(errors)
     rates = error_counts / n
@@ -95,7 +95,7 @@ def _scan(errors: NDArray[np.integer], limits: DriftLimits) -> tuple[NDArray[np.
     if not len(bounds[active]):
         return levels, rates
     lowest = np.minimum.accumulate(bounds[active])
-    # Among equally low bounds the latest one counts.
+    # If several bounds are equally low, use the latest one.
     lowest_index = np.maximum.accumulate(np.where(bounds[active] <= lowest, np.arange(len(lowest)), 0))
     p_min, s_min = rates[active][lowest_index], deviations[active][lowest_index]
     levels[active][bounds[active] > p_min + limits.warning_threshold * s_min] = WARNING

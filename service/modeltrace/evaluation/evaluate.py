@@ -33,16 +33,17 @@ def evaluate(
     tolerance: float | None = None,
     locate_drifts: bool = False,
 ) -> list[ModelMetrics]:
-    """Return the metrics of each model version in a selection, by name and version.
+    """Return the metrics of each model version in a selection, sorted by name and version.
 
-    Several models packed under one name and version have separate metrics, by hash.
+    If several models have the same name and version, each hash has its own metrics.
 
     Args:
         store: the store with predictions and labels.
         selection: the predictions to evaluate.
-        drift_since: the start of concept drift detection, in nanoseconds since the epoch, if not that of the selection.
-        tolerance: the absolute error from which a regressor's prediction counts as an error for drift detection;
-            `None` for no drift detection of regressors.
+        drift_since: the start of concept drift detection, in nanoseconds since the epoch; `None` for the start of the
+            selection.
+        tolerance: the maximum absolute error of a correct prediction of a regressor, for drift detection; `None` for no
+            drift detection of regressors.
         locate_drifts: whether to return the predictions at which drift was detected.
 
     Raises:
@@ -51,7 +52,7 @@ def evaluate(
     rows: dict[ModelKey, list[Any]] = defaultdict(list)
     for row in store.fetch_all(queries.outcome_counts(selection)):
         rows[row[0], row[1], row[2]].append(row[3:])
-    # A query scans all selected predictions even if it returns nothing, so unnecessary ones are skipped.
+    # Skip unnecessary queries: a query scans all selected predictions even if it returns no rows.
     regressors = any(row[0] is None and row[2] for counts in rows.values() for row in counts)
     labels = any(row[2] for counts in rows.values() for row in counts)
     sums = store.fetch_all(queries.residual_sums(selection)) if regressors else ()
@@ -97,7 +98,7 @@ def _to_count(
 def _to_residual_sums(
     rows: int, absolute: float, squared: float, distance: float, squared_distance: float
 ) -> ResidualSums:
-    """Convert a row of `residual_sums`; subtract the rounding error of the mean from the sum of squares around it."""
+    """Convert a row of `residual_sums`. Correct the sum of squares for the rounding error of the mean."""
     total_squares = max(0.0, float(squared_distance) - float(distance) ** 2 / rows)
     return ResidualSums(rows, float(absolute), float(squared), total_squares)
 

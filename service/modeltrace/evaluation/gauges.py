@@ -1,4 +1,4 @@
-"""Export metrics of models as gauges. The series are bounded by the served versions and the classes of the bundles."""
+"""Export metrics of models as gauges. Served versions and the classes of bundles limit the number of series."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -52,7 +52,7 @@ def register_gauges(
 
 
 def metric_points(metrics: ModelMetrics, known_labels: set[tuple[bool, object]]) -> Iterator[GaugePoint]:
-    """Yield the points of one model version; points of a class only if its `label_key` is among `known_labels`."""
+    """Yield the points of one model version. Omit classes whose `label_key` is not among `known_labels`."""
     yield GaugePoint(instruments.EVALUATED_PREDICTIONS, metrics.predictions, {})
     yield GaugePoint(instruments.LABELS, metrics.labels, {})
     if metrics.label_coverage is not None:
@@ -74,7 +74,7 @@ def metric_points(metrics: ModelMetrics, known_labels: set[tuple[bool, object]])
 def _classification_points(
     metrics: ClassificationMetrics, known_labels: set[tuple[bool, object]]
 ) -> Iterator[GaugePoint]:
-    """Yield points of precision, recall and F1 without a label for the mean over classes, then for each class."""
+    """Yield the points of a classifier. Points without a label attribute are means over classes."""
     yield GaugePoint(instruments.ACCURACY, metrics.accuracy, {})
     averages: list[tuple[dict[str, str], ClassificationMetrics | ClassMetrics]] = [({}, metrics)]
     per_class = [

@@ -1,8 +1,8 @@
 """Compute classification, calibration and regression metrics from counts and sums.
 
 Names, formulas and conventions are those of scikit-learn (`accuracy_score`, `precision_recall_fscore_support`,
-`brier_score_loss`, `mean_absolute_error`, `r2_score`, …): a ratio with a denominator of 0 is 0, and a mean over classes
-includes each class that was predicted or is a true label. This module has no database code.
+`brier_score_loss`, `mean_absolute_error`, `r2_score`, …). A ratio with a denominator of 0 is 0. A mean over classes
+includes each class that occurs as a predicted or true label. This module has no database code.
 """
 
 import math
@@ -72,7 +72,7 @@ class CalibrationBin(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CalibrationMetrics:
-    """How well confidences match accuracies, over predictions with a confidence."""
+    """The calibration of confidences: the agreement of confidence and accuracy, over predictions with a confidence."""
 
     expected_calibration_error: float
     brier_score: float

@@ -1,11 +1,11 @@
-"""Publish metrics of models periodically. Among all workers and replicas, a model's leader computes its metrics.
+"""Publish metrics of models periodically. For each model, one leader among all workers and replicas computes them.
 
     wait ──► leader of the model? ──no──► publish nothing
      ▲              │ yes
      └── publish ◄──┴── metrics of the window, from the store
 
-This happens in the database and on a separate thread, so predictions never wait for it, and a shutdown waits for at
-most `STOP_TIMEOUT`.
+The metrics are computed in the database and in a separate thread, so predictions never wait for them. A shutdown waits
+at most `STOP_TIMEOUT` for a run.
 """
 
 import logging
@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # imported on the publisher's thread, see `_Evaluator`
 logger = logging.getLogger("modeltrace.evaluation")
 
 RUNS_METRIC: Final = "modeltrace.evaluation.runs"
-# The pause after a slow run is at least this multiple of its duration, which limits the load on the database to 10 %.
+# The pause after a run is at least this multiple of its duration, so a leader is active at most 10 % of the time.
 REST_FACTOR: Final = 9
 # Seconds for which a shutdown waits for a run.
 STOP_TIMEOUT: Final = 0.5
@@ -36,7 +36,7 @@ _HOUR_NS: Final = 3600 * 10**9
 
 
 class PublisherConfig(NamedTuple):
-    """What is published, and how often."""
+    """The configuration of a publisher."""
 
     store_url: str  # the value of MODELTRACE_STORE; it may contain a password
     models: Callable[[], Mapping[str, tuple[object, ...]]]  # returns the classes of each served model, by its name
@@ -46,7 +46,7 @@ class PublisherConfig(NamedTuple):
 
 
 class Publisher:
-    """A thread that publishes from the constructor until `stop`. The first run is after one interval."""
+    """A thread that publishes metrics from its construction until `stop`. The first run starts after one interval."""
 
     def __init__(self, config: PublisherConfig, meter: Meter) -> None:
         self._config = config
@@ -138,7 +138,7 @@ class _Evaluator:
         return evaluate(
             self._store,
             Selection(since=now - window, model_name=name, include_synthetic=False),
-            # This start stays the same for a whole window: each new start would be another chance of a false alarm.
+            # Use the same start for the duration of a window, because each new start is a new chance of a false alarm.
             drift_since=now - now % window - window,
             tolerance=self._config.tolerance,
         )
@@ -154,7 +154,7 @@ class _Evaluator:
 def start_publisher(
     settings: Settings, models: Callable[[], Mapping[str, tuple[object, ...]]], meter: Meter
 ) -> Publisher | None:
-    """Start a publisher if there is a store and evaluation is enabled; for `models` see `PublisherConfig`."""
+    """Start a publisher if there is a store and evaluation is enabled. See `PublisherConfig` for `models`."""
     url = settings.store_url()
     if url is None or not settings.evaluation_interval:
         return None

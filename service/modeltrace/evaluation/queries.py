@@ -1,7 +1,8 @@
-"""Aggregate queries on the prediction store, which return a few rows for millions of predictions.
+"""Aggregate queries on the prediction store. They return a few rows for millions of predictions.
 
-Each query computes expressions in a subquery and groups by its columns. SQLAlchemy binds a literal to a new parameter
-at each use, so PostgreSQL would not recognize that an expression in SELECT and GROUP BY is the same.
+Each query computes expressions in a subquery and groups by the columns of the subquery. This is necessary because
+SQLAlchemy binds a literal to a new parameter at each use: PostgreSQL would not recognize that the expressions in SELECT
+and GROUP BY are the same.
 """
 
 from collections.abc import Collection
@@ -34,7 +35,7 @@ MODEL_COLUMNS: Final = (predictions.c.model_name, predictions.c.model_version, p
 PREDICTION_ORDER: Final = (predictions.c.time, predictions.c.prediction_id)
 # Quantiles of the label delay, in percent.
 PERCENTS: Final = (50, 95)
-# Larger numbers overflow when they are squared and summed.
+# Maximum absolute value of a number. Larger numbers overflow when they are squared and summed.
 MAX_MAGNITUDE: Final = 1e150
 # The maximum length of a JSON number; a database cannot convert a longer one.
 MAX_DIGITS: Final = 300
@@ -44,8 +45,8 @@ def outcome_counts(selection: Selection) -> Select[Any]:
     """Count predictions by model, predicted label, true label and confidence bin.
 
     Columns: name, version, hash, label and true label as JSON, whether there is a true label, bin, number of rows, and
-    the sums of the confidence c, of c² and of (1 - c)². A regressor's predictions are grouped only by whether there is
-    a true label.
+    the sums of the confidence c, of c² and of (1 - c)². The predictions of a regressor have only two groups: with and
+    without a true label.
     """
     confidence = predictions.c.confidence
     inner = (
@@ -108,8 +109,8 @@ def residual_sums(selection: Selection) -> Select[Any]:
 def label_delays(selection: Selection) -> Select[Any]:
     """Select the label delay at each of PERCENTS, by model.
 
-    A quantile is the smallest delay that is not exceeded by that percentage of labels (numpy's `inverted_cdf`). A
-    negative delay, which different clocks cause, counts as 0.
+    A quantile is the smallest delay that at least this percentage of labels does not exceed (numpy's `inverted_cdf`).
+    Clock differences can cause a negative delay, which counts as 0.
 
     Columns: name, version, hash, number of labels, rank, and delay in nanoseconds.
     """

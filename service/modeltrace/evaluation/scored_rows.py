@@ -1,4 +1,4 @@
-"""Compute metrics of rows that were just scored, with the same queries as for stored predictions."""
+"""Compute metrics of newly scored rows with the same queries as for stored predictions."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -60,7 +60,7 @@ class ScratchStore:
         )
 
     def evaluate(self, tolerance: float | None) -> list[ModelMetrics]:
-        """Return the metrics of all rows, or an empty list; label delays are omitted, because they are not known."""
+        """Return the metrics of all rows, or an empty list. They have no label delays, because these are unknown."""
         return [replace(metrics, label_delays={}) for metrics in evaluate(self._store, ALL, tolerance=tolerance)]
 
     def _to_row(self, index: int, scored: ScoredRow) -> Row:

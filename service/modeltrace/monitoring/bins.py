@@ -1,7 +1,7 @@
-"""Assign the values of rows to the bins of the training data, from whose counts drift is computed.
+"""Assign the values of rows to the bins of the training data. Drift is computed from the counts in these bins.
 
-The service only counts. Counts of workers and replicas can be added, so the hub and Prometheus compare them with the
-training data over any window, and the service keeps no state.
+The service only counts and stores no window. The hub and Prometheus add the counts of all workers and replicas, and
+compare them with the training data over any window.
 """
 
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ class FeatureBins:
 
     Attributes:
         names: the names of the features.
-        bin_names: feature and bin name of each bin. The index of a bin in this sequence is its number.
-        exemplar_columns: the columns of `digitize` whose counts may carry exemplars.
+        bin_names: feature and bin name of each bin. The index of a bin in this sequence is its bin number.
+        exemplar_columns: the columns of `digitize` whose counts may have exemplars.
         sum_columns: the columns of `numeric_values` whose sums may be recorded.
     """
 
@@ -31,8 +31,8 @@ class FeatureBins:
         self.bin_names = tuple((feature.name, name) for feature in schema.features for name in feature.reference.shares)
         starts = np.cumsum([0, *(len(feature.reference.shares) for feature in schema.features)])[:-1]
         self._starts = starts.astype(np.intp)
-        # The difference of two sums can be a single value, and an exemplar links a bin to a request; both would
-        # disclose private features.
+        # Sums and exemplars can disclose private features: the difference of two sums can be a single value, and an
+        # exemplar links a bin to a request.
         rules = np.array([feature.privacy for feature in schema.features])
         self.exemplar_columns = _column_index(np.isin(rules, ("plain", "bucket")))
         numeric = [index for index, feature in enumerate(schema.features) if feature.reference.edges is not None]
@@ -66,10 +66,9 @@ class FeatureBins:
         return np.array([[row[index] for index in self._numeric] for row in rows], dtype=np.float64)
 
     def digitize(self, rows: Sequence[Row], numbers: NDArray[np.float64]) -> NDArray[np.intp]:
-        """Return the bin number of each value, an index of `bin_names`; shape (n_rows, n_features).
+        """Return the bin number of each value (an index of `bin_names`), shape (n_rows, n_features).
 
-        `numbers` are the `numeric_values` of the rows. A number belongs to the first bin whose upper edge it does not
-        exceed.
+        `numbers` is the result of `numeric_values` for the rows. The upper edge of a bin belongs to the bin.
         """
         bins = np.empty((len(rows), len(self.names)), dtype=np.intp)
         if len(self._numeric):

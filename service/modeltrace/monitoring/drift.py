@@ -1,12 +1,12 @@
-"""Drift statistics: how far a window of traffic is from the training data, and how far sampling alone takes it.
+"""Drift statistics: the distance of a window of traffic from the training data, and its critical value.
 
 All statistics are computed from counts in the bins of the training data, so the counts of several workers can be added.
 Prometheus' rules (deploy/prometheus/rules/drift.yml) and the hub's SQL do the same; docs/monitoring.md explains it.
 
-Drift is reported when a statistic exceeds two limits: a minimum effect, below which nobody would act, and a critical
-value, which windows without drift exceed only rarely. The false alarm rate is 1 % per window over all statistics of all
-features together (Bonferroni correction); `level` is the share of one statistic. `n` is the number of rows of the
-window, `training` that of the training data.
+Drift is reported when a statistic exceeds two limits. The first is a minimum effect: smaller changes need no action.
+The second is a critical value: random sampling without drift rarely exceeds it. The false alarm rate of a window is
+1 % for all statistics of all features together (Bonferroni correction). `level` is the false alarm rate of one
+statistic. `n` is the number of rows of the window, and `training` is the number of rows of the training data.
 """
 
 import math
@@ -25,7 +25,7 @@ MEAN_CHANGE: Final = "mean_change"
 MISSING_VALUES: Final = "missing"
 LOW_CONFIDENCE: Final = "low_confidence"
 
-# The smallest effects that are worth an action.
+# Minimum effects. Smaller changes need no action.
 MIN_EFFECT: Final = {
     PSI: 0.1,
     JENSEN_SHANNON: 0.02,
@@ -37,18 +37,19 @@ MIN_EFFECT: Final = {
 }
 # The share of windows without drift that may raise an alarm.
 FALSE_ALARM_RATE: Final = 0.01
-# The smallest window.
+# Minimum number of rows of a window.
 MIN_ROWS: Final = 200
 # Rows added to the count of each bin, so that the logarithm of an empty bin is finite.
 PSEUDOCOUNT: Final = 0.5
-# A change of mean is relative to the mean, or to the deviation if the mean is less than this share of it.
+# A change of mean is relative to the training mean. If the mean is below this share of the deviation, the change is
+# relative to the deviation.
 SMALL_MEAN_RATIO: Final = 0.1
-# A deviation is unreliable if fewer rows than this, at the farthest value, could account for it.
+# A deviation is unreliable if fewer rows than this at the most distant value could cause all of it.
 MIN_TAIL_ROWS: Final = 5
 
-# Rows repeat if their number of distinct rows is below this share of the one expected of independent rows.
+# Rows repeat if the number of distinct rows is below this share of the number expected for independent rows.
 MIN_DISTINCT_RATIO: Final = 0.5
-# The smallest share of new rows of which a lack can be detected in the smallest window.
+# Minimum probability that an independent row is new. Below it, repetition cannot be detected in the smallest window.
 MIN_NEW_PROBABILITY: Final = 0.1
 
 DriftState = Literal["drift", "ok", "not enough data", "rows repeat"]
@@ -103,27 +104,34 @@ def chi_square_quantile(df: int, level: float) -> float:
 def critical_psi(bins: int, training: int, level: float) -> float:
     """Return the critical value of PSI, to be multiplied by (1/n + 1/training).
 
-    Without drift, PSI is distributed as (1/n + 1/training) times chi-square with one degree of freedom less than there
-    are bins: Yurdakul (2018), "Statistical properties of the population stability index". Bins that are empty in the
-    training data count, too, because smoothing contributes about one degree each. The approximation PSI ≈ r² holds for
-    small relative differences r of p and q; the correction r⁴/3 matters for few rows of training data.
+    Without drift, PSI is distributed as (1/n + 1/training) times chi-square with `bins` - 1 degrees of freedom:
+    Yurdakul (2018), "Statistical properties of the population stability index". Bins that are empty in the training
+    data are counted, too, because smoothing adds about one degree of freedom for each. The approximation PSI ≈ r² holds
+    for small relative differences r of p and q. The correction r⁴/3 matters if the training data has few rows.
     """
     quantile = chi_square_quantile(bins - 1, level)
     return quantile * (1 + quantile / (3 * training))
 
 
 def critical_jensen_shannon(bins: int, level: float) -> float:
-    """Return the critical value of the divergence: PSI / (8 ln 2) for small differences, and less for large ones."""
+    """Return the critical value of the divergence, to be multiplied by (1/n + 1/training).
+
+    The divergence is about PSI / (8 ln 2) for small differences of the shares, and smaller than that for large ones.
+    """
     return chi_square_quantile(bins - 1, level) / (8 * math.log(2))
 
 
 def critical_ks(level: float) -> float:
-    """Return the quantile of Kolmogorov's distribution by its first term, 2 exp(-2 x²); binning only lowers it."""
+    """Return the critical value of the distance, to be multiplied by √(1/n + 1/training).
+
+    It is a quantile of Kolmogorov's distribution, computed from the first term of its series, 2 exp(-2 x²). Binning
+    makes the distance smaller, so the false alarm rate is at most `level`.
+    """
     return math.sqrt(math.log(2 / level) / 2)
 
 
 def has_reliable_deviation(mean: float, deviation: float, low: float, high: float, training: int) -> bool:
-    """Return whether the deviation is reliable: that of a feature that hardly ever varies rests on a few rows."""
+    """Return whether the deviation is reliable. If a feature hardly varies, few rows determine its deviation."""
     farthest = max(high - mean, mean - low) / deviation
     return training >= MIN_TAIL_ROWS * farthest * farthest
 
@@ -131,10 +139,11 @@ def has_reliable_deviation(mean: float, deviation: float, low: float, high: floa
 def critical_mean_change(mean: float, deviation: float, low: float, high: float, training: int, level: float) -> float:
     """Return the critical value of a change of mean relative to `mean_scale`, to be multiplied by √(1/n + 1/training).
 
-    It is the normal quantile z, corrected for skewness at the smallest window, where skewness matters most. The
-    correction applies Chernoff's method to Bennett's bound on the cumulant generating function of a variable with this
-    deviation between `low` and `high` (Boucheron, Lugosi, Massart, "Concentration Inequalities", 2.7). The deviation is
-    enlarged by z²/2 rows at the farthest value, because so many may be missing from the training data by chance.
+    The value is the normal quantile z with a correction for skewness. The correction is computed for the smallest
+    window, where skewness matters most. It applies Chernoff's method to Bennett's bound on the cumulant generating
+    function of a variable with this deviation and values between `low` and `high` (Boucheron, Lugosi, Massart,
+    "Concentration Inequalities", 2.7). The deviation is computed with z²/2 additional rows at the most distant value,
+    because the training data may lack this number of such rows by chance.
     """
     quantile = NormalDist().inv_cdf(1 - level / 2)
     size = math.sqrt(1 / MIN_ROWS + 1 / training)
@@ -176,8 +185,8 @@ def threshold(statistic: str, critical: float, n: Any, training: Any) -> Any:  #
 def increase_threshold(statistic: str, critical: float, n: Any, training: Any, share: Any) -> Any:  # noqa: ANN401  as above
     """Return the threshold of an increase above `share` in the training data, for new categories and missing values.
 
-    It solves the score test of two Poisson rates for the smallest significant increase and adds a correction for
-    skewness in small windows, z²/6n, because a share of zero has no deviation.
+    The threshold is the smallest significant increase by the score test of two Poisson rates, plus a correction for
+    skewness in small windows, z²/6n. The correction is needed because a share of zero has no deviation.
     """
     half = critical**2 / (2 * training)
     critical_value = critical**2 / (6 * n) + half + np.sqrt(half**2 + critical**2 * share * (1 / n + 1 / training))
@@ -185,17 +194,17 @@ def increase_threshold(statistic: str, critical: float, n: Any, training: Any, s
 
 
 def low_confidence_threshold(critical: float, n: Any) -> Any:  # noqa: ANN401  as above
-    """Return the threshold of the share of predictions with low confidence: 5 %, and what chance adds to 5 %."""
+    """Return the threshold of the share of predictions with low confidence: 5 % plus its random variation."""
     share = MIN_EFFECT[LOW_CONFIDENCE]
     return share + critical**2 / (6 * n) + critical * np.sqrt(share * (1 - share) / n)
 
 
 def min_distinct_rows(n: int, duplicate_probability: float) -> float:
-    """Return how many of `n` rows must be distinct, because thresholds assume independent rows.
+    """Return how many of `n` rows must be distinct. Thresholds assume independent rows.
 
-    Among `n` independent rows, two of which are equal with the probability d, about (1 - exp(-n d)) / d are distinct,
-    as when n balls are thrown into 1/d equal boxes; for unequal boxes, more are. Data with few possible rows therefore
-    has a low minimum.
+    Let d be the probability that two independent rows are equal. About (1 - exp(-n d)) / d of `n` independent rows are
+    distinct: the number of occupied boxes if n balls are thrown into 1/d equally likely boxes. If the boxes are not
+    equally likely, more rows are distinct. The minimum is therefore low for data with few possible rows.
     """
     d = duplicate_probability
     expected = n if d <= 0 else -math.expm1(-n * d) / d
@@ -205,15 +214,15 @@ def min_distinct_rows(n: int, duplicate_probability: float) -> float:
 def max_repeated_share(duplicate_probability: float, remembered: int) -> float:
     """Return the largest share of rows that may equal one of the last `remembered` distinct rows.
 
-    An independent row equals none of them with the probability exp(-remembered · duplicate_probability). If that is
-    less than `MIN_NEW_PROBABILITY`, repetition cannot be detected, and the limit is 1.
+    An independent row is new (it equals none of them) with the probability exp(-remembered · duplicate_probability). If
+    this probability is below `MIN_NEW_PROBABILITY`, repetition cannot be detected, and the limit is 1.
     """
     new = math.exp(-remembered * duplicate_probability)
     return 1.0 if new < MIN_NEW_PROBABILITY else 1 - MIN_DISTINCT_RATIO * new
 
 
 def drift_state(value: float, limit: float, n: int, *, rows_repeat: bool = False) -> DriftState:
-    """Compare a statistic with its threshold; `rows_repeat` says that the rows are known not to be independent."""
+    """Compare a statistic with its threshold. If `rows_repeat`, the rows are not independent and the state says so."""
     if n < MIN_ROWS or not math.isfinite(value):
         return "not enough data"
     if rows_repeat:

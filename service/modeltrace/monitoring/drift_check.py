@@ -1,6 +1,6 @@
-"""Check a window of traffic, given as counts in the bins of a bundle, with `modeltrace.monitoring.drift`.
+"""Check a window of traffic for drift. The window is given as counts in the bins of a bundle.
 
-Prometheus' rules and the hub's SQL compute the same from metrics.
+Prometheus' rules and the hub's SQL compute the same statistics from metrics.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ class WindowCounts(NamedTuple):
     counts: Sequence[int]  # in the order of the reference's bins
     total: float = 0.0  # the sum of the numbers
     rejected: int = 0  # rows that were rejected because the value was missing
-    rows_repeat: bool = False  # whether the rows are known to repeat, so that they are not independent
+    rows_repeat: bool = False  # whether too many rows repeat, so that they are not independent
 
 
 def check_drift(reference: Reference, window: WindowCounts, criticals: CriticalValues) -> list[DriftResult]:

@@ -1,7 +1,7 @@
-"""Drill-down for a drift alert: the predictions that fell into the bins whose share has increased.
+"""Drill-down for a drift alert: the predictions in the bins whose share has increased.
 
-It reads the prediction store instead of metrics, because the store has the trace IDs and is complete whatever the
-sampling.
+It reads the prediction store instead of metrics, because the store contains the trace IDs and all predictions,
+independent of trace sampling.
 """
 
 from collections import deque
@@ -23,19 +23,20 @@ from modeltrace.telemetry.records.prediction import ModelInfo, PredictedRow, Val
 
 # The name of the model's outputs, in place of a feature's name.
 PREDICTION: Final = "prediction"
-# A bin is listed if its share has increased by this number of standard errors; half of all bins increase a little.
+# A bin is listed as increased if its share has increased by this number of standard errors. Without drift, half of all
+# bins increase a little.
 STANDARD_ERRORS: Final = 2.0
 
 
 class DrilldownError(ModeltraceError):
-    """A feature has no drill-down."""
+    """There is no drill-down for a feature."""
 
 
 class TracedPrediction(NamedTuple):
     """A prediction in a bin.
 
-    `trace_id` is `None` if telemetry was off; a trace that is not `sampled` was not exported. `row` is the position in
-    the request, because the rows of a batch share a trace. `value` is that of the feature, or the model's output.
+    `trace_id` is `None` if telemetry was off. If `sampled` is false, the trace was not exported. `row` is the position
+    in the request, because the rows of a batch share a trace. `value` is the feature's value, or the model's output.
     """
 
     trace_id: str | None
@@ -48,7 +49,7 @@ class TracedPrediction(NamedTuple):
 
 @dataclass(frozen=True)
 class Bin:
-    """A bin, its share in the training data and in the window, and its newest predictions, the newest first."""
+    """A bin with its shares. If its share has increased, it has its latest predictions, newest first."""
 
     name: str
     bounds: str  # in words
@@ -68,9 +69,9 @@ class Drilldown:
     erased: int  # predictions whose inputs were removed
     other_models: int  # predictions of another model with the same name and version; no other field includes them
     distinct: int  # distinct rows
-    rows_repeat: bool  # whether these are too few for independent rows
+    rows_repeat: bool  # whether the number of distinct rows is too low for independent rows
     results: list[DriftResult]
-    bins: list[Bin]  # those that increased first, by decreasing increase
+    bins: list[Bin]  # bins that increased are first; both groups are sorted by decreasing increase of the share
 
 
 def drill_down(
@@ -89,8 +90,8 @@ def drill_down(
         info: the model's name, version and features.
         feature: the name of the feature.
         predictions: the predictions of this name and version, by time.
-        max_traces: the number of newest predictions to keep for each bin.
-        model_hashes: the hashes of the model's files; predictions of other files are left out. Empty for no filter.
+        max_traces: the maximum number of latest predictions for each bin.
+        model_hashes: the hashes of the model's files. Predictions by other files are excluded. Empty for no filter.
 
     Raises:
         DrilldownError: the model does not have the feature, or its values are private.
@@ -161,7 +162,7 @@ class _BinCounter:
     """Counts predictions by bin, keeps the newest of each bin, and counts distinct rows."""
 
     def __init__(self, model: MonitoredModel, max_traces: int, model_hashes: Collection[str]) -> None:
-        # Redacted values of `bucket` and `drop` features make different rows look equal.
+        # The redacted values of `bucket` and `drop` features can be equal in different rows.
         self._can_compare_rows = all(str(feature.privacy) in ("plain", "hash") for feature in model.features)
         self._duplicate_probability = model.duplicate_probability
         self._model_hashes = frozenset(model_hashes)
@@ -172,13 +173,13 @@ class _BinCounter:
         self._row_hashes: set[int] = set()
 
     def is_same_model(self, stored: StoredPrediction) -> bool:
-        """Return whether the model made the prediction; count those of another model of the same name and version."""
+        """Return whether the model made the prediction. Count other models' predictions of this name and version."""
         same = not self._model_hashes or stored.model_hash in self._model_hashes
         self._other_models += not same
         return same
 
     def add(self, name: str, stored: StoredPrediction, value: Value) -> None:
-        """Count a prediction that is not older than the previous one."""
+        """Count a prediction. Predictions must be added in order of time."""
         self._counts[name] = self._counts.get(name, 0) + 1
         newest = self._newest.setdefault(name, deque(maxlen=self._max_traces))
         newest.append(

@@ -1,8 +1,8 @@
 """Parse true labels, and check that they belong to a prediction of the model.
 
-A prediction ID contains the predicted output, the time, the model version and the trace, so a label is parsed without
-the prediction store, where the prediction may not have arrived yet. The ID does not contain the model's name: an ID of
-another model with the same key is taken for one of an older version if its output is one of this model's classes.
+A prediction ID contains the predicted output, the time, the model version and the trace. A label can therefore be
+parsed without the prediction store, which may not contain the prediction yet. The ID does not contain the name of the
+model. If two models use the same key and have a class in common, the IDs of one model can be accepted for the other.
 """
 
 from typing import Final, NamedTuple
@@ -40,7 +40,7 @@ class LabelParser:
 
         Raises:
             MalformedRequestError: the item does not have this form.
-            UnknownPredictionError: the ID belongs to another service or model.
+            UnknownPredictionError: the ID is of another service or model.
             InvalidLabelError: the model cannot predict this label.
         """
         if not isinstance(item, dict) or item.keys() != KEYS or not isinstance(item["prediction_id"], str):

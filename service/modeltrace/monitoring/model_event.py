@@ -1,4 +1,4 @@
-"""The event `ml.model`, which describes the inputs of a model, and its bins, when the model begins to serve."""
+"""The event `ml.model`: it describes the features of a model and their bins when the model begins to serve."""
 
 import json
 import logging
@@ -18,15 +18,15 @@ from modeltrace.telemetry.names import (
 )
 from modeltrace.telemetry.records.prediction import MODEL_LOGGER
 
-# The size of the body of one record. Loki accepts lines of up to 256 KB, and attributes of 64 KB in total.
+# Maximum size of the features in one record. Loki accepts lines of up to 256 KB, and attributes of 64 KB in total.
 MAX_BODY_BYTES = 100_000
 
-# The privacy rules with which the event contains ranges and bins of a feature.
+# The event contains ranges and bins only of features with one of these privacy rules.
 DISCLOSED_RULES = frozenset({"plain"})
 
 
 def log_model_event(model: Model) -> None:
-    """Log the event with the features and outputs as JSON in its body; for many features, as several records."""
+    """Log the event. Its body describes features and outputs as JSON. Many features are split into several records."""
     parts = list(_split([_describe(feature) for feature in model.schema.features]))
     for number, features in enumerate(parts, 1):
         reference = model.output_reference
@@ -55,7 +55,7 @@ def log_model_event(model: Model) -> None:
 
 
 def _describe(feature: Feature) -> dict[str, object]:
-    """Describe a feature; for a private one without ranges, bins or values."""
+    """Describe a feature. The description of a private feature has no ranges, bins or values."""
     common: dict[str, object] = {"name": feature.name, "type": feature.type, "nullable": feature.nullable}
     if feature.privacy not in DISCLOSED_RULES:
         return {**common, "privacy": feature.privacy}

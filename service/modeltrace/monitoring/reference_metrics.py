@@ -29,14 +29,14 @@ from modeltrace.telemetry.names import (
     ML_PREDICTION_LABEL,
 )
 
-# Stands for the model's outputs in place of a feature's name; no feature has an empty name.
+# The key of the model's outputs in place of a feature's name. No feature has an empty name.
 OUTPUTS = ""
 # A change of mean relative to a smaller scale could overflow, so it is not computed.
 MIN_SCALE = 2.0**-800
 
 
 def reference_metrics(model: Model) -> ReferenceData:
-    """Return the bins of all features and, by gauge, the data points of the training data and of drift limits."""
+    """Return the bins of all features, and the data points of each gauge: training data and drift limits."""
     bins = FeatureBins(model.schema)
     references = {feature.name: feature.reference for feature in model.schema.features}
     outputs = model.output_reference
@@ -136,16 +136,16 @@ def _statistics(feature: Feature) -> Iterator[str]:
         yield drift.NEW_CATEGORIES
         return
     yield drift.KS
-    # Sums, and so means, of private features are not recorded. A feature that hardly varies has no scale for a change
-    # of mean; its bins show a change.
+    # The sums of private features are not recorded, so their means are unknown. For a feature that hardly varies, a
+    # change of mean has no reliable scale; its bins still show a change.
     if str(feature.privacy) == "plain" and (moments := _moments(feature)) and drift.has_reliable_deviation(*moments):
         yield drift.MEAN_CHANGE
 
 
 def _moments(feature: Feature) -> tuple[float, float, float, float, int] | None:
-    """Return mean, deviation, lowest and highest value, and number of values; `None` if unknown or constant.
+    """Return mean, deviation, minimum, maximum and number of values; `None` if unknown, or if all values are equal.
 
-    The range decides whether the feature is constant, because the deviation of equal values may be a rounding error.
+    The range determines whether all values are equal: their computed deviation may be a rounding error instead of 0.
     """
     reference = feature.reference
     if not reference.deviation or reference.mean is None or not feature.training_range:

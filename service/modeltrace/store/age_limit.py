@@ -1,7 +1,7 @@
 """Limit how many expired predictions are deleted at a time, so that a wrong clock does not delete the whole store.
 
-The system clock alone does not decide a prediction's age. Age counts from the earlier of two times: the system clock,
-and the time of the newest prediction plus the time that has passed since that prediction was first seen.
+The age of a prediction is relative to the earlier of two times. The first is the system clock. The second is the time
+of the newest prediction, plus the time that has passed since this process first saw that prediction.
 
 Deletions take their budget from a token bucket. It starts with `BURST_SHARE` of all rows and refills `REFILL_FACTOR`
 times as fast as rows expire when predictions are written at a constant rate.
@@ -66,7 +66,7 @@ class AgeLimit:
             more: whether further rows are expired.
 
         Returns:
-            Whether further rows are expired and the budget allows to delete some of them now.
+            Whether further rows are expired and the budget allows deleting some of them now.
         """
         self._budget -= rows
         limited = more and self._budget < 1

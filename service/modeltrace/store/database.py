@@ -1,8 +1,8 @@
 """Open SQLite or PostgreSQL, run transactions, and classify errors as temporary or permanent.
 
-SQLite runs in WAL mode, so that readers and the writer do not block each other, and syncs at every commit: committed
-rows survive a power failure. Write transactions take the write lock at their start, because SQLite fails at once if a
-read transaction asks for it later.
+SQLite runs in WAL mode, so that readers and the writer do not block each other. It syncs at every commit, so that
+committed rows survive a power failure. A write transaction acquires the write lock at its start: if a read transaction
+asked for the lock later, SQLite could fail at once instead of waiting.
 """
 
 import os
@@ -18,7 +18,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyErro
 from modeltrace.errors import StoreError, StoreUnavailableError
 from modeltrace.store.store_url import StoreLocation
 
-# Seconds for which a writer waits for the transaction of another one.
+# Seconds for which a writer waits for another writer's transaction.
 BUSY_TIMEOUT: Final = 5.0
 # SQLite truncates its write-ahead log to this size after a large transaction.
 MAX_WAL_BYTES: Final = 64 * 2**20
@@ -35,7 +35,7 @@ _READ_ONLY: Final = "modeltrace_read_only"
 _SQLITE_PRAGMAS: Final = (
     "PRAGMA synchronous=FULL",
     f"PRAGMA journal_size_limit={MAX_WAL_BYTES}",
-    "PRAGMA secure_delete=ON",  # overwrite erased inputs instead of only unlinking their pages
+    "PRAGMA secure_delete=ON",  # overwrite erased inputs with zeros
 )
 
 
@@ -85,7 +85,7 @@ class Database:
 
 
 def _create_engine(location: StoreLocation) -> Engine:
-    """Create an engine whose error messages contain no parameters, because these contain inputs of predictions."""
+    """Create an engine. Its error messages contain no parameters, because parameters contain inputs of predictions."""
     if location.file is None:
         arguments = {name: value for name, value in _LIBPQ_OPTIONS.items() if name not in location.url.query}
         return create_engine(location.url, connect_args=arguments, hide_parameters=True)
@@ -100,7 +100,7 @@ def _configure_connection(connection: sqlite3.Connection, _: object) -> None:
     connection.isolation_level = None  # `_begin_transaction` starts transactions, not the driver
     deadline = time.monotonic() + BUSY_TIMEOUT
     while connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-        try:  # changing the mode needs an exclusive lock, and SQLite does not wait for it
+        try:  # changing the mode needs an exclusive lock, for which SQLite does not wait
             connection.execute("PRAGMA journal_mode=WAL")
         except sqlite3.OperationalError:
             if time.monotonic() > deadline:
@@ -118,7 +118,7 @@ def _begin_transaction(connection: Connection) -> None:
 def translate_error(error: SQLAlchemyError, location: StoreLocation) -> StoreError:
     """Convert a SQLAlchemy error to a store error.
 
-    The message has only the first line of the database's message, because further lines may contain values.
+    The message contains only the first line of the database's message, because the other lines may contain values.
     """
     cause: Any = error.orig if isinstance(error, DBAPIError) else None
     reason = str(cause or error).strip().partition("\n")[0]
@@ -130,7 +130,7 @@ def translate_error(error: SQLAlchemyError, location: StoreLocation) -> StoreErr
 
 
 def create_file(location: StoreLocation) -> None:
-    """Create the file of a SQLite store and its folder, readable by the user only: they contain inputs of predictions.
+    """Create the file of a SQLite store and its folder. Only the user can read them, because inputs may be private.
 
     Raises:
         StoreUnavailableError: the file cannot be created.

@@ -1,7 +1,8 @@
 """Export predictions to JSON Lines, CSV or Parquet, with one Parquet row group per chunk.
 
-Columns of any type (`inputs`, `label`, `true_label`) are JSON text in Parquet and CSV, because a column has one type
-there. CSV has an empty field for a missing value, and times in RFC 3339 format with nanoseconds.
+The values of `inputs`, `label` and `true_label` have different types. Parquet and CSV contain them as JSON text,
+because a column has a single type there. In CSV, a missing value is an empty field, and times have RFC 3339 format with
+nanoseconds.
 """
 
 import os
@@ -86,7 +87,7 @@ def replace_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def open_private(path: Path) -> IO[bytes]:
-    """Open a file for writing that only the user can read: it contains inputs of predictions."""
+    """Open a file for writing. Only the user can read it, because it contains inputs of predictions."""
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
 
 

@@ -1,4 +1,4 @@
-"""Log when an operation starts to fail and when it succeeds again, without repeating the same message in between."""
+"""Log when an operation starts to fail and when it succeeds again. Repeated equal failures are not logged."""
 
 import logging
 import threading
@@ -8,8 +8,8 @@ class FailureLog:
     """The last outcome of a repeated operation. Thread-safe.
 
     Args:
-        logger: where changes are logged.
-        failing: the message for a failure; the error follows after a colon.
+        logger: the logger.
+        failing: the message for a failure. A colon and the error follow it.
         recovered: the message for the first success after a failure.
     """
 
@@ -21,7 +21,7 @@ class FailureLog:
         self._error = ""
 
     def update(self, error: str = "") -> None:
-        """Record an outcome, and log it if it differs from the previous one; an empty `error` is a success."""
+        """Record an outcome. An empty `error` is a success. Log the outcome if it differs from the previous one."""
         with self._lock:
             previous, self._error = self._error, error
         if error and error != previous:

@@ -1,4 +1,4 @@
-"""Write true labels to the store before the request that brought them is answered."""
+"""Write true labels to the store before the service answers the request that contains them."""
 
 import logging
 import threading

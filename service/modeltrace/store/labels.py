@@ -19,12 +19,12 @@ def insert_labels(connection: Connection, items: Sequence[StoredLabel]) -> list[
 
     Returns:
         An outcome per label, in order: `new` if it was inserted, `same` if the prediction already has an equal label,
-        `conflict` if it already has another label, which stays.
+        `conflict` if the prediction already has another label. The existing label is not changed.
     """
     if not items:
         return []
     first = {item.prediction_id: item for item in reversed(items)}
-    # The same order in every process avoids a deadlock of two transactions that insert the same labels.
+    # Insert in the same order in every process. Otherwise two transactions with the same labels could deadlock.
     rows = [{**first[key]._asdict(), "label": to_json(first[key].label)} for key in sorted(first)]
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     statement = dialect.insert(labels).on_conflict_do_nothing().returning(labels.c.prediction_id)

@@ -1,7 +1,8 @@
-"""Elect a leader among all workers and replicas for a task that must run only once. The lock ends with its process.
+"""Elect a leader among all workers and replicas, for a task that only one of them may run.
 
-SQLite: a file lock (`flock`) next to the database. PostgreSQL: a session-level advisory lock on a dedicated connection,
-which requires a direct connection or a pooler in session mode.
+When a process ends, its lock is released. For SQLite, the lock is a file next to the database (`flock`). For
+PostgreSQL, it is a session-level advisory lock on a dedicated connection. This requires a direct connection, or a
+pooler in session mode.
 """
 
 import fcntl
@@ -18,7 +19,7 @@ from modeltrace.errors import StoreUnavailableError
 from modeltrace.store.database import Database, translate_error
 from modeltrace.store.store_url import StoreLocation
 
-# With these the server detects within 25 s that the client's machine is gone; its default is two hours.
+# With these settings, the server detects within 25 s that the client's machine is gone. The default is two hours.
 _KEEPALIVES: Final = ("tcp_keepalives_idle = 10", "tcp_keepalives_interval = 5", "tcp_keepalives_count = 3")
 
 
@@ -100,7 +101,7 @@ class _AdvisoryLock:
     def release(self) -> None:
         if self._connection is not None:
             with suppress(SQLAlchemyError):
-                self._connection.invalidate()  # close it instead of returning it to the pool: the session has the lock
+                self._connection.invalidate()  # close the session, which holds the lock, instead of pooling it
                 self._connection.close()
             self._connection = None
         self._database.close()

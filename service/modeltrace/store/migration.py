@@ -1,7 +1,7 @@
 """Migrate the tables of an older version in place, in one transaction.
 
-Services of the previous version can keep writing afterwards: they name the columns that they fill, and new columns may
-be NULL. Replicas can therefore be upgraded one after the other.
+After a migration, services of the previous version can still write: they name the columns that they fill, and new
+columns may be NULL. Replicas can therefore be upgraded one after the other.
 """
 
 from typing import Final
@@ -22,7 +22,7 @@ MIGRATIONS: Final = {
 
 
 def migrate(connection: Connection) -> None:
-    """Run all outstanding migrations. Does nothing if another process has run them."""
+    """Run all outstanding migrations. Do nothing if another process has already run them."""
     current = connection.execute(select(schema_version.c.version)).scalar_one()
     for version in range(current, SCHEMA_VERSION):
         for statement in MIGRATIONS[version]:

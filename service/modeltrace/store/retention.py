@@ -7,9 +7,9 @@ from sqlalchemy import Connection, delete, func, select
 from modeltrace.store.age_limit import AgeLimit
 from modeltrace.store.schema import labels, predictions
 
-# A transaction deletes a few more rows if many predictions have the same time.
+# Maximum number of predictions that a transaction deletes. It deletes more if several predictions have the same time.
 MAX_ROWS_PER_TRANSACTION: Final = 2000
-# Rows after which the size of the store is measured again.
+# Number of rows to delete before the size of the store is measured again.
 SIZE_CHECK_ROWS: Final = 100
 _MILLISECOND: Final = 1_000_000
 
@@ -21,7 +21,7 @@ def delete_oldest(
 
     Args:
         connection: a connection within a write transaction.
-        cutoff: only predictions before this time, in nanoseconds since the epoch; `None` for no limit.
+        cutoff: delete only predictions before this time, in nanoseconds since the epoch; `None` for no limit.
         max_rows: the maximum number of predictions.
 
     Returns:
@@ -36,7 +36,7 @@ def delete_oldest(
     if end is None:  # the table is empty
         return 0, False
     deleted = connection.execute(delete(predictions).where(predictions.c.time < end)).rowcount
-    # A label has the time of its prediction in milliseconds only.
+    # A label contains the time of its prediction only with a precision of one millisecond.
     connection.execute(delete(labels).where(labels.c.prediction_time < end - end % _MILLISECOND))
     return deleted, end != cutoff
 

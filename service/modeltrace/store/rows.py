@@ -37,7 +37,7 @@ class Row(NamedTuple):
 class StoredPrediction(NamedTuple):
     """A prediction read from the store: a `Row` with values instead of JSON, and its true label if one has arrived.
 
-    A true label may be null. Check `received` to see whether there is one.
+    A true label may be null. If `received` is `None`, no label has arrived.
     """
 
     prediction_id: str
@@ -132,7 +132,7 @@ class RowBuilder:
 
 
 def _without_negative_zero(value: float | None) -> float | None:
-    """Replace -0.0 by 0.0, because SQLite would store the sign and PostgreSQL would not."""
+    """Replace -0.0 by 0.0. SQLite stores the sign of zero and PostgreSQL does not."""
     return None if value is None else value + 0.0
 
 
@@ -145,7 +145,7 @@ def to_json(value: object) -> str:
 
 
 def from_json(text: str | None) -> object:
-    """Decode JSON; `None` stays `None`. orjson is not used, because it converts large integers to floats."""
+    """Decode JSON; `None` stays `None`. This does not use orjson, which converts large integers to floats."""
     return None if text is None else json.loads(text)
 
 

@@ -41,7 +41,7 @@ predictions: Final = Table(
     Index("predictions_time", "time", "prediction_id"),
     Index("predictions_trace_id", "trace_id"),
 )
-# A partial index, because most rows are not of shadows.
+# A partial index, because most predictions are not shadow predictions.
 Index(
     "predictions_shadow_of",
     predictions.c.shadow_of,

@@ -16,7 +16,7 @@ class Selection(NamedTuple):
     model_name: str | None = None
     model_version: str | None = None
     model_hash: str | None = None  # the SHA-256 of the model's file
-    # metrics exclude predictions for the traffic generator by default
+    # whether to include predictions for generated traffic; metrics exclude them
     include_synthetic: bool = True
 
     def conditions(self) -> list[ColumnElement[bool]]:
@@ -68,7 +68,7 @@ def models() -> Select[Any, Any, Any]:
 
 
 def label_join() -> ColumnElement[bool]:
-    """Return the join condition of `predictions` and `labels`: a shadow has the label of the primary prediction."""
+    """Return the join condition of `predictions` and `labels`. A shadow has the label of the primary prediction."""
     return func.coalesce(predictions.c.shadow_of, predictions.c.prediction_id) == labels.c.prediction_id
 
 

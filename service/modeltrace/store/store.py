@@ -1,6 +1,6 @@
 """The prediction store: opened by path or URL, written by many processes, read by time or by trace.
 
-Each write can be retried: rows that exist stay unchanged.
+Each write can be retried, because existing rows are not inserted again.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,16 +20,17 @@ from modeltrace.store.schema import SCHEMA_VERSION, labels, metadata, prediction
 from modeltrace.store.selection import ALL, Selection, predictions_with_labels
 from modeltrace.store.store_url import StoreLocation, parse_store_url
 
-# Rows per INSERT statement. A driver releases the GIL during a statement and has to acquire it again afterwards, which
-# takes long in a busy process; so there are few large statements. Few sizes let the driver cache prepared statements.
+# Rows per INSERT statement. A driver releases the GIL during a statement and acquires it again afterwards, which takes
+# long in a busy process. Large statements reduce this cost. With few different sizes, the driver can cache prepared
+# statements.
 STATEMENT_SIZES: Final = (512, 64, 8, 1)
 # Rows per page of `Store.read`, and IDs per statement.
 PAGE_SIZE: Final = 1000
 # Key of the PostgreSQL advisory lock for creating and migrating tables; an arbitrary number.
 _CREATE_LOCK_KEY: Final = 0x6D6F64656C
 
-# An existing row stays unchanged, with one exception: a remote challenger that shares the store writes its predictions
-# without `shadow_of`; the service that called it writes the same rows with it.
+# An existing row stays unchanged, except that `shadow_of` is added. A remote challenger that shares the store writes
+# its predictions without `shadow_of`, and the service that called it writes the same rows with `shadow_of`.
 _ON_CONFLICT: Final = (
     "ON CONFLICT (prediction_id) DO UPDATE SET shadow_of = excluded.shadow_of "
     "WHERE predictions.shadow_of IS NULL AND excluded.shadow_of IS NOT NULL"
@@ -74,7 +75,7 @@ class Store:
     # Write.
 
     def add_predictions(self, rows: Sequence[Row]) -> None:
-        """Insert rows in one transaction; existing rows stay unchanged.
+        """Insert rows in one transaction. Existing rows stay unchanged, except that a missing `shadow_of` is added.
 
         Raises:
             StoreUnavailableError: the store is unavailable; a retry may succeed.
@@ -92,8 +93,8 @@ class Store:
         """Insert true labels in one transaction, whether or not the rows of their predictions exist yet.
 
         Returns:
-            An outcome per label, in order: `new`, `same`, or `conflict` if the prediction has another label, which
-            stays.
+            An outcome per label, in order: `new`, `same`, or `conflict` if the prediction has another label. The
+            existing label is not changed.
         """
         with self._database.transaction() as connection:
             return insert_labels(connection, items)
@@ -125,7 +126,7 @@ class Store:
             return retention.delete_oldest(connection, cutoff)
 
     def delete_expired(self, limit: AgeLimit, now_ns: int) -> tuple[int, bool]:
-        """Delete a chunk of the expired predictions, unless another process is responsible for that.
+        """Delete a chunk of the expired predictions. Do nothing if another process has the retention lock.
 
         Returns:
             The number of deleted predictions, and whether more may be deleted now.
@@ -150,7 +151,7 @@ class Store:
     def read(self, selection: Selection = ALL) -> Iterator[list[StoredPrediction]]:
         """Yield pages of predictions in order of time.
 
-        Each page has its own transaction, so a slow reader does not keep one open.
+        Each page has its own transaction, so a slow reader does not hold a transaction open.
         """
         after = None
         while True:
@@ -219,7 +220,7 @@ def open_store(url: str, *, create: bool = True) -> Store:
 
 
 def _lock_schema(connection: Connection, location: StoreLocation) -> None:
-    """Wait for other processes that create or migrate tables. A write transaction of SQLite is exclusive anyway."""
+    """Wait for other processes that create or migrate tables. In SQLite, the write transaction is the lock."""
     if location.file is None:
         connection.execute(text(f"SELECT pg_advisory_xact_lock({_CREATE_LOCK_KEY})"))
 

@@ -4,8 +4,8 @@
                   │ full               │ locked, full, unavailable: retry with backoff
                   └──► lost            └ row rejected ──► lost
 
-An enqueued row is committed within COMMIT_INTERVAL plus the duration of a transaction. `on_outcome` receives each row
-exactly once.
+If the store is available, an enqueued row is committed within COMMIT_INTERVAL plus the duration of a transaction.
+`on_outcome` counts each row exactly once.
 """
 
 import logging
@@ -29,7 +29,7 @@ logger = logging.getLogger("modeltrace.store")
 
 # Times are in seconds.
 COMMIT_INTERVAL: Final = 0.1
-# Rows of a minute at 1,000 rows per second, or of three batches of the default maximum size.
+# Sufficient for one minute at 1,000 rows per second, or for three batches of the default maximum size.
 MAX_QUEUE_ROWS: Final = 65_536
 MAX_TRANSACTION_ROWS: Final = 2048
 MIN_BACKOFF: Final = 0.1
@@ -51,7 +51,7 @@ class PredictionWriter:
 
     Args:
         config: the store.
-        on_outcome: called for each outcome, by this thread or by the caller of `enqueue`. It must not block or raise.
+        on_outcome: called for each outcome, in the writer's thread or in a caller's. It must not block or raise.
         on_open_attempted: called after the first attempt to open the store, whether or not it succeeded.
         open_store: opens the store; for tests.
         max_rows: the capacity of the queue.
@@ -87,7 +87,10 @@ class PredictionWriter:
         self._thread.start()
 
     def enqueue(self, requests: Sequence[PredictionSource]) -> None:
-        """Enqueue the predictions of requests without blocking; a request that does not fit is lost as a whole."""
+        """Enqueue the predictions of requests without blocking.
+
+        If the queue is not empty and a request does not fit, all predictions of the request are lost.
+        """
         lost = 0
         with self._changed:
             for request in requests:
@@ -164,7 +167,7 @@ class PredictionWriter:
             return []
 
     def _write(self, rows: Sequence[Row]) -> None:
-        """Write rows, with retries until the store accepts or rejects them, or `join` gives up."""
+        """Write rows. Retry until the store accepts or rejects them, or until the deadline of `join`."""
         backoff = MIN_BACKOFF
         while not self._abandoned:
             try:
@@ -204,7 +207,7 @@ class PredictionWriter:
         self._on_outcome(WriteOutcome(outcome, rows, error_type))
 
     def _enforce_retention(self) -> None:
-        """Delete a chunk of expired or surplus predictions if it is time; run again at once if there are more."""
+        """Delete a chunk of expired or surplus predictions if this is due. If more are left, it stays due."""
         if self._store is None or time.monotonic() < self._retention_at + self._retention_interval:
             return
         more = False
@@ -219,7 +222,7 @@ class PredictionWriter:
 
 
 def _import_and_open(url: str) -> "Store":
-    # SQLAlchemy takes a third of a second to import. Importing it on the writer's thread lets telemetry start before.
+    # The import of SQLAlchemy takes a third of a second. In the writer's thread, it does not delay telemetry.
     from modeltrace.store.store import open_store  # noqa: PLC0415  see above
 
     return open_store(url)
@@ -230,7 +233,7 @@ def start_writer(
     on_outcome: Callable[[WriteOutcome], object],
     on_open_attempted: Callable[[], object] = lambda: None,
 ) -> PredictionWriter | None:
-    """Start a writer; without a store call `on_open_attempted` at once and return `None`."""
+    """Start a writer. Without a store, call `on_open_attempted` at once and return `None`."""
     if config is None:
         on_open_attempted()
         return None
