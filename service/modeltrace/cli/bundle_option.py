@@ -18,15 +18,15 @@ BUNDLE_HINT: Final = (
 
 
 def resolve_bundle(settings: Settings, store: Store, version: str | None = None) -> Path:
-    """Return the folder of the configured bundle; without one, of the model of the newest prediction.
+    """Return the folder of the configured bundle, or the bundle of the model that made the newest prediction.
 
     Args:
         settings: the settings, which may name a bundle.
-        store: the store whose newest prediction determines the model otherwise.
-        version: the version of the model; by default, that of the bundle or of the newest prediction.
+        store: the prediction store. If no bundle is configured, its newest prediction determines the model.
+        version: the version of the model. The default is the version of the bundle or of the newest prediction.
 
     Raises:
-        SettingsError: no bundle is configured, and the store does not lead to one.
+        SettingsError: no bundle is configured, and none is found from the predictions in the store.
         BundleError: there is no such bundle, or it cannot be used.
     """
     with Catalog(lambda warning: echo(warning, err=True)) as catalog:

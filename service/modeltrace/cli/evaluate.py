@@ -140,7 +140,7 @@ def _evaluate_file(
 def _open_scorer(
     bundle: Path | None, url: str | None, *, feedback: bool
 ) -> Iterator[tuple[str, str, Sequence[Feature], ScoreFn]]:
-    """Yield name, version and features of the model, and a function that scores samples with it."""
+    """Yield name, version and features of the model, and a function that scores samples with the model."""
     if bundle is not None:
         # Imported here: only --bundle needs scikit-learn, whose import takes a second.
         from modeltrace.inference.scoring import Scorer  # noqa: PLC0415  see above

@@ -12,7 +12,7 @@ from typer.main import get_command
 from modeltrace.errors import ModeltraceError
 from modeltrace.imports import import_object
 
-# Import path and first line of the docstring of each command. Help of a group imports no command.
+# Import path of each command, and the first line of its docstring. The help of a group therefore imports no command.
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "up": ("modeltrace.cli.up:up", "Start service, hub and traffic on this machine, and stop them together."),
     "serve": ("modeltrace.cli.serve:serve", "Serve a bundle over HTTP and send its telemetry over OTLP."),
@@ -97,7 +97,7 @@ def _loader(target: str) -> Callable[..., Any]:
     def import_command(*, for_help: bool) -> Any:  # noqa: ANN401  any function
         from modeltrace.otel_env.variables import read_variables, write_environment  # noqa: PLC0415  help needs no imports
 
-        # Before the import: OpenTelemetry's packages read variables during it, and fail on unknown values.
+        # Check the variables before the import: OpenTelemetry's packages read them and fail on unknown values.
         environ = {name: value for name, value in os.environ.items() if not (for_help and name.startswith("OTEL_"))}
         variables = read_variables(environ)
         write_environment(variables, os.environ)

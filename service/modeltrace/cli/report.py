@@ -27,7 +27,7 @@ from modeltrace.report.venvs import ALIBI, EVIDENTLY, WHYLOGS
 from modeltrace.store.export import format_from_suffix
 from modeltrace.store.selection import Selection
 
-# Rows of each side that a library receives. More rows take minutes without changing the result.
+# Maximum number of rows of the window and of the reference. More rows take minutes and do not change the result.
 MAX_ROWS: Final = 100_000
 
 # Names of Evidently's quality metrics in the output.

@@ -1,4 +1,4 @@
-"""Shared parts of the `modeltrace report` commands: both sides of a comparison, the library's program, its output."""
+"""Shared parts of the `modeltrace report` commands: the data of a comparison, the library's program, its output."""
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator

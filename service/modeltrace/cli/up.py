@@ -150,7 +150,7 @@ def up(
 
 
 def _resolve_bundle(source: str, screen: Screen) -> Path:
-    """Return the folder of the bundle that a source names now, for the rows of traffic. The bundle is not verified."""
+    """Return the folder of the bundle that a source refers to now. Traffic reads its rows. This does not verify it."""
     if (Path(source) / "model.json").exists():
         return Path(source)
     screen.show_waiting(f"the bundle {source}")
@@ -162,7 +162,7 @@ def _resolve_bundle(source: str, screen: Screen) -> Path:
 
 
 async def _resolve_stack(otel: OtelSettings, jaeger_url: str, grafana_url: str | None) -> StackTarget:
-    """Return the stack's endpoint and pages. A Jaeger that was built without web pages has only JSON."""
+    """Return the stack's endpoint and pages. If Jaeger was built without web pages, it has only JSON."""
     async with httpx.AsyncClient(timeout=JAEGER_TIMEOUT) as client:
         jaeger = Jaeger(jaeger_url, client)
         page, trace_url_prefix, note = jaeger_url, jaeger.trace_page_url(), ""

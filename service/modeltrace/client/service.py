@@ -105,13 +105,13 @@ def error_message(response: httpx.Response) -> str:
 
 
 def describe_error(error: httpx.HTTPError) -> str:
-    """Return why a request failed, in words; for an unknown error, its class and message."""
+    """Describe why a request failed; for an unknown error, return its class and message."""
     try:
         requested = error.request.url
         url = f"{requested.scheme}://{requested.netloc.decode()}"
     except RuntimeError:  # the error has no request
         url = ""
-    # Without the probe, which would delay the caller by another request.
+    # Do not probe the server, because the additional request would delay the caller.
     reason = classify(error, Target(url), probe=lambda _: None).reason
     if not reason.startswith(UNKNOWN_PREFIX):
         return reason

@@ -10,7 +10,7 @@ def check_otlp_delivery(otel: OtelSettings) -> list[str]:
     for signal in otel.otlp_signals():
         failure = check_delivery(signal, protocol=otel.protocol_for(signal), timeout_seconds=otel.timeout_for(signal))
         if failure:
-            # Without the path of the signal, to group signals with the same reason.
+            # Remove the path of the signal from the reason, so that signals with the same reason are grouped.
             reason = f"{failure.address}: {failure}".replace(f"/v1/{signal}", "")
             failures.setdefault(reason, []).append(signal)
     return [

@@ -23,7 +23,7 @@ _SIGNALS: tuple[Signal, ...] = ("span", "log record", "exemplar")
 
 # Seconds between two polls of the backend.
 POLL_INTERVAL = 0.1
-# Difference in seconds between the clocks of service and client that is reported.
+# Seconds between the clocks of service and client above which the difference is reported.
 MAX_CLOCK_OFFSET = 30.0
 
 
@@ -33,7 +33,7 @@ class PredictionRejectedError(ModeltraceError):
 
 @dataclass(frozen=True, slots=True)
 class SentPrediction:
-    """An answered prediction: when it was answered (monotonic), and the service's clock minus ours, in seconds."""
+    """An answered prediction: the monotonic time of the answer, and the service's clock minus ours, in seconds."""
 
     model: ServedModel
     trace_id: str
@@ -43,7 +43,7 @@ class SentPrediction:
 
 @dataclass(slots=True)
 class ExpectedItem:
-    """A telemetry item that must arrive, and after how many milliseconds it was found (`None`: not yet)."""
+    """A telemetry item that must arrive, and the milliseconds until it was found; `None` if it was not found yet."""
 
     signal: Signal
     name: str
@@ -53,7 +53,7 @@ class ExpectedItem:
 async def send_prediction(client: httpx.AsyncClient) -> SentPrediction:
     """Send one prediction request made of the examples in the model's schema.
 
-    The request is pinned: its exemplars are kept in preference to others.
+    The request is pinned: its exemplars take precedence over others.
 
     Raises:
         UnreachableError: no service answers.
@@ -127,8 +127,8 @@ def diagnose(
     Args:
         items: the items of the prediction.
         prediction: the prediction.
-        timeout: seconds that were waited.
-        receiver: what should receive OTLP from the service.
+        timeout: seconds that `wait_for_telemetry` waited.
+        receiver: the name of the receiver of the service's OTLP.
     """
     missing = {
         signal: [item.name for item in items if item.signal == signal and item.arrived_ms is None]
@@ -168,7 +168,7 @@ def diagnose(
 
 
 def partly_missing_signals(items: Sequence[ExpectedItem]) -> list[Signal]:
-    """Return the signals with missing items; an empty list if all items arrived, or none."""
+    """Return the signals with missing items. The list is empty if all items or no items arrived."""
     missing = [item for item in items if item.arrived_ms is None]
     return [] if len(missing) == len(items) else [s for s in _SIGNALS if s in {item.signal for item in missing}]
 

@@ -25,7 +25,7 @@ class ChildProcess:
 
     @property
     def running(self) -> bool:
-        """Whether the process has not ended."""
+        """Whether the process runs."""
         return self.process.returncode is None
 
     async def stop(self, seconds: float) -> None:
@@ -69,7 +69,7 @@ async def start_child(
     """
     log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with os.fdopen(os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as sink:
-        os.fchmod(sink.fileno(), 0o600)  # an existing file keeps its mode otherwise
+        os.fchmod(sink.fileno(), 0o600)  # an existing file may have another mode
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",

@@ -22,7 +22,7 @@ HUB_HOST = "127.0.0.1"
 COLLECTOR_ENDPOINTS = {"http/protobuf": "http://127.0.0.1:4318", "grpc": "http://127.0.0.1:4317"}
 # Seconds that a connection to the Collector may take.
 CONNECT_TIMEOUT = 2.0
-# Share of predictions for which a true label is sent. Not all of them, as in practice.
+# Share of predictions for which a true label is sent. In practice, some labels never arrive.
 FEEDBACK_SHARE = "0.8"
 
 
@@ -60,10 +60,11 @@ class UpConfig:
         grpc_port: the hub's port for OTLP over gRPC.
         http_port: the hub's port for OTLP over HTTP.
         rate: requests per second of traffic; `None`: no traffic.
-        external_telemetry: describes where telemetry goes if not to a hub or a stack; then no hub is started.
+        external_telemetry: description of the destination of telemetry, if the user has configured one; then no hub is
+            started.
         hub_has_key: whether the hub requires a key.
         log_dir: the folder for log files.
-        stack: the stack to which telemetry goes; then no hub is started.
+        stack: the stack that receives telemetry; then no hub is started.
         is_example: whether the built-in example is served. Its traffic counts like real requests; traffic for any
             other bundle is marked as synthetic.
         shifts: the `--shift` options of traffic.
@@ -104,7 +105,7 @@ class UpConfig:
 
 
 def describe_external_telemetry(otel: OtelSettings) -> str | None:
-    """Describe where telemetry goes if the user's settings determine it; otherwise return `None`."""
+    """Describe the destination of telemetry in the user's settings; `None` if they have none."""
     if otel.sdk_disabled:
         return "off (OTEL_SDK_DISABLED)"
     if otel.endpoint is not None:
@@ -159,7 +160,7 @@ def check_collector_reachable(stack: StackTarget) -> None:
 
 
 def service_environment(environ: Mapping[str, str], config: UpConfig, otel: OtelSettings) -> dict[str, str]:
-    """Return the environment of the service: the user's environment, completed by defaults.
+    """Return the environment of the service: the user's environment, and defaults for variables that are not set.
 
     By default, telemetry is exported with little delay for interactive use, and log lines go to a rotating file.
     """
@@ -196,7 +197,7 @@ def _endpoints(otel: OtelSettings, endpoints: Mapping[str, str]) -> dict[str, st
 
 
 def traffic_environment(service: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of traffic: the service's, without its identity and its log file."""
+    """Return the environment of traffic: that of the service, without the variables for its identity and log file."""
     excluded = (SERVICE_NAME, LOG_FILE, "OTEL_RESOURCE_ATTRIBUTES")
     return {name: value for name, value in service.items() if name not in excluded}
 

@@ -1,4 +1,4 @@
-"""Start hub, service and traffic, watch them, and stop them in the order in which no telemetry is lost."""
+"""Start hub, service and traffic, watch them, and stop them in an order that loses no telemetry."""
 
 import asyncio
 import signal
@@ -129,7 +129,7 @@ class Supervisor:
                 self._screen.show_traffic(Snapshot(**orjson.loads(line)))
 
     async def _stop_children(self) -> None:
-        """Stop the children in reverse order, so that the receiver of a child's last telemetry still runs."""
+        """Stop the children in reverse order. The receiver of a child's telemetry therefore ends after the child."""
         deadline = asyncio.get_running_loop().time() + TOTAL_STOP_TIMEOUT
         for child in reversed(self._children):
             remaining = max(0.1, deadline - asyncio.get_running_loop().time())

@@ -7,8 +7,8 @@ from typing import Final, Literal
 from modeltrace.inference.model import ModelOutput
 from modeltrace.store.rows import label_key
 
-# The tolerance for rounding errors of confidences and values, absolute below 1 and relative above. In double precision
-# the order of summation depends on the batch size; in single precision ONNX Runtime's depends on the processor, too.
+# The tolerance for rounding errors of confidences and values: absolute below 1, relative above. Rounding depends on the
+# order of summation. This order depends on the batch size and, for ONNX Runtime in single precision, on the processor.
 TOLERANCE: Final = {"float64": 1e-9, "float32": 1e-6}
 
 Outcome = Literal["equal", "different", "rejected", "failed", "not_replayable"]
@@ -18,9 +18,9 @@ Outcome = Literal["equal", "different", "rejected", "failed", "not_replayable"]
 class ReplayedRow:
     """The result of replaying one stored prediction.
 
-    `difference` is the replayed minus the recorded value, or confidence if the label is the same; `None` if there is
-    none. `reason` says why there is no replayed output: the schema has `rejected` the row, the model `failed`, or the
-    row is `not_replayable`.
+    `difference` is the replayed minus the recorded value. For a classifier it is the difference of the confidences. It
+    is `None` if the labels differ or a number is missing. `reason` says why there is no replayed output: the schema
+    `rejected` the row, the model `failed`, or the row is `not_replayable`.
     """
 
     row: int

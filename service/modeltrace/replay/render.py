@@ -12,7 +12,7 @@ from modeltrace.inference.model import ModelOutput
 from modeltrace.replay.compare import ReplayedRow
 from modeltrace.replay.run import ModelReplay, Verdict
 
-# Rows of a table: those with another label come first, then other rows that are not equal.
+# Maximum number of rows in a table. Rows with another label are first, then other rows that are not equal.
 MAX_ROWS_SHOWN = 20
 
 

@@ -15,18 +15,18 @@ from modeltrace.store.rows import StoredPrediction
 
 @dataclass(frozen=True, slots=True)
 class ReplayInput:
-    """A stored prediction, and the reason why it cannot be replayed or `None`."""
+    """A stored prediction, and the reason why it cannot be replayed; `None` if it can be replayed."""
 
     prediction: StoredPrediction
     obstacle: str | None
 
 
 def check_inputs(predictions: Sequence[StoredPrediction], schema: Schema | None) -> list[ReplayInput]:
-    """Check for each prediction whether its inputs are stored as they were sent.
+    """Check for each prediction whether the stored inputs are the unchanged inputs of the request.
 
     Args:
         predictions: predictions of one model.
-        schema: the schema of that model, which has the privacy rules; `None` if it is unknown.
+        schema: the schema of that model with its privacy rules; `None` if it is unknown.
     """
     return [ReplayInput(prediction, _find_obstacle(prediction, schema)) for prediction in predictions]
 
@@ -68,8 +68,8 @@ def tolerance_of(manifest: Manifest, model: Model) -> float:
 def _read_values(validator: RowValidator, schema: Schema, prediction: StoredPrediction) -> Values | str:
     """Return the values of a row, or the reason why the schema rejects it.
 
-    The store has the inputs of the model: a value that was absent, null, or invalid but allowed is null there. A
-    missing value is therefore valid if the schema allows any of these.
+    The store contains the inputs of the model. It has null for a value that was absent or null, and for a value with an
+    allowed violation. A missing value is therefore valid if the schema allows any of these cases.
     """
     inputs = prediction.inputs or {}
     try:

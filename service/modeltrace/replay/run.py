@@ -32,7 +32,7 @@ class ModelReplay:
     privacy_rules_known: bool  # whether the feature schema of the recorded predictions is known
     bundle: LocalBundle  # the bundle that the predictions were replayed with
     engine: Engine  # the engine that the predictions were replayed with
-    # for each library its version in the recorded bundle (else in `bundle`), and the installed version
+    # for each library, its version in the recorded bundle (in `bundle` if that is unknown), and the installed version
     libraries: Mapping[str, tuple[str | None, str | None]]
     rows: Sequence[ReplayedRow]
 
@@ -43,7 +43,10 @@ class ModelReplay:
 
     @property
     def verdict(self) -> Verdict:
-        """`equal` if all rows are; `incomplete` if the other rows cannot be replayed; else `different`."""
+        """The verdict about all rows.
+
+        `equal`: all rows are equal. `incomplete`: each other row is `not_replayable`. `different`: all other cases.
+        """
         counts = self.counts
         if counts["equal"] == len(self.rows):
             return "equal"
@@ -70,7 +73,7 @@ class Replayer:
         self._trusted_types = trusted_types
 
     def replay(self, predictions: Sequence[StoredPrediction], against: str | None) -> ModelReplay:
-        """Replay predictions of one model with that model, or with another version or source.
+        """Replay the predictions of one model with the same model or, if `against` is set, with another one.
 
         Raises:
             SettingsError: a source is invalid.
@@ -110,7 +113,7 @@ class Replayer:
         )
 
     def _find_other(self, name: str, against: str) -> LocalBundle:
-        """Return the bundle of a source, or another version of the model among the sources."""
+        """Return the bundle that `against` names: a source, or another version of the model."""
         source = parse_source(against)
         if against.startswith(MLFLOW_PREFIX) or (isinstance(source, FolderSource) and source.path.exists()):
             return self._catalog.resolve(against)

@@ -1,1 +1,1 @@
-"""Reports of stored predictions against a reference, by third-party libraries, each in its own virtual environment."""
+"""Compare stored predictions with a reference. Third-party libraries do this, each in its own virtual environment."""

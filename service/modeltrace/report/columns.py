@@ -1,4 +1,4 @@
-"""Convert rows to columns that every library reads the same way: floats and text, null for missing values."""
+"""Convert rows to columns of floats and text, with null for missing values. All libraries read these the same way."""
 
 import json
 import math
@@ -15,7 +15,7 @@ from modeltrace.inference.schema import Feature
 ColumnKind = Literal["number", "category"]
 
 NUMERIC: Final = ("number", "integer")
-# Rarer categories are merged into one, because tests and charts are meaningless for more categories.
+# Maximum number of categories of a column. The rarest ones are merged, because tests and charts need few categories.
 MAX_CATEGORIES: Final = 100
 OTHER_CATEGORIES: Final = "(all others)"
 
@@ -126,7 +126,7 @@ def build_table(rows: Sequence[ComparedRow], layout: ColumnLayout, names: Iterab
 
 
 def positive_probability(prediction: object, confidence: float | None, positive: object) -> float | None:
-    """Return the probability of the positive one of two classes, from the confidence in the predicted one."""
+    """Return the probability of the positive one of two classes, from the confidence in the predicted class."""
     if confidence is None:
         return None
     return confidence if prediction == positive else 1 - confidence
@@ -139,10 +139,10 @@ def _to_array(values: Sequence[object], kind: ColumnKind) -> pa.Array:
 
 
 def merge_rare(tables: Sequence[pa.Table], names: Iterable[str]) -> tuple[list[pa.Table], dict[str, int]]:
-    """Merge the rarest categories of the named columns, the same ones in all tables.
+    """Merge the rarest categories of the named columns. The same categories are merged in all tables.
 
     Returns:
-        The tables, and the number of categories of each column with merged categories.
+        The tables, and for each changed column its number of categories before.
     """
     merged: dict[str, int] = {}
     results = list(tables)

@@ -1,4 +1,4 @@
-"""Write a window and a reference as two Parquet files, with the description that a library's program reads."""
+"""Write a window and a reference as two Parquet files, and describe them for the program of a library."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ MAX_NAMES: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Both sides as tables, their description for a program, and notes for people as pairs of term and text."""
+    """The tables of window and reference, their description for a program, and notes for the user (term and text)."""
 
     window: pa.Table
     reference: pa.Table
@@ -38,8 +38,8 @@ def build_comparison(window: Window, reference: Reference, layout: ColumnLayout,
 
     Args:
         window: the predictions to report on.
-        reference: the rows to compare them with.
-        layout: the columns, without features that privacy rules keep out of the store.
+        reference: the rows to compare the predictions with.
+        layout: the columns, without features that are not stored because of their privacy rules.
         name: the name of the model.
     """
     if not reference.stored:
@@ -90,7 +90,7 @@ def _has_values(table: pa.Table, column: str) -> bool:
 
 
 def selection_notes(source: ModelPredictions, name: str, compared: int) -> list[tuple[str, str]]:
-    """Return notes on the selected predictions, of which `compared` are compared."""
+    """Return notes on the selected predictions. `compared` is the number of predictions in the comparison."""
     selected = f"{pluralize(source.selected, 'prediction')} of {name} {', '.join(source.versions)}"
     if compared < source.selected:
         selected += f", {compared:,} of them drawn at random"
@@ -114,7 +114,7 @@ def pluralize(number: int, noun: str) -> str:
 
 
 def exclusion_notes(layout: ColumnLayout) -> Iterable[tuple[str, str]]:
-    """Yield a note per reason for which features are excluded."""
+    """Yield a note for each reason why features are excluded."""
     for reason in dict.fromkeys(layout.excluded.values()):
         names = [name for name, of_feature in layout.excluded.items() if of_feature == reason]
         more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""

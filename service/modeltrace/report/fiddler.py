@@ -1,7 +1,7 @@
 """Convert predictions to events for Fiddler, and describe their model.
 
-An event has a column for each input, output and target, an ID and a time. The model is described as by Fiddler's client
-(`ModelSchema`, `ModelSpec`, `ModelTaskParams`); neither needs code of Fiddler.
+An event has a column for each input, output and target, an ID and a time. The description of the model has the form
+that Fiddler's client uses (`ModelSchema`, `ModelSpec`, `ModelTaskParams`). This module does not use Fiddler's code.
 """
 
 import json
@@ -97,8 +97,8 @@ class EventSchema:
     def model_description(self) -> dict[str, Any]:
         """Return the model as arguments of `fiddler.Model`.
 
-        The task is `not_set` for more than two classes, because Fiddler requires the probability of each class and the
-        store has that of the predicted class only; and for a model without probabilities.
+        The task is `not_set` for a model without probabilities and for more than two classes. For more than two
+        classes, Fiddler requires the probability of each class, but the store contains only that of the predicted one.
         """
         layout = self.layout
         features = {feature.name: feature for feature in self.manifest.features}

@@ -44,7 +44,7 @@ def _row(column: str, title: str, test: dict[str, Any]) -> str:
 
 
 def format_p_value(test: dict[str, Any]) -> str:
-    """Format the p-value of a test; a permutation test cannot resolve p-values below 1 / permutations."""
+    """Format the p-value of a test. The resolution of a permutation test is 1 / permutations."""
     if test["p_value"] == 0 and "permutations" in test:
         return f"< {1 / test['permutations']:.3g}"
     return format_number(test["p_value"])

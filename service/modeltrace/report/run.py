@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from modeltrace.errors import ModeltraceError
 
-# Disable usage analytics, downloads from model hubs and GPUs.
+# Disable usage analytics, downloads from model hubs, and the use of GPUs.
 LIBRARY_ENV: Final = {
     "DO_NOT_TRACK": "1",
     "WHYLOGS_NO_ANALYTICS": "True",
@@ -21,7 +21,7 @@ LIBRARY_ENV: Final = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "MPLBACKEND": "Agg",
 }
-# Variables that the program does not inherit: settings may contain secrets, and PYTHON* change what it imports.
+# Variables that the program does not inherit. Settings may contain secrets, and PYTHON* variables change its imports.
 _REMOVED_PREFIXES: Final = ("MODELTRACE_", "OTEL_", "PYTHON")
 _MAX_MESSAGE: Final = 400
 

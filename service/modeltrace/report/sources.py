@@ -1,4 +1,7 @@
-"""Read the rows to compare: a window of the prediction store, and a file, held-out rows or an earlier window."""
+"""Read the rows to compare. The window is from the prediction store.
+
+The reference is a file, the held-out rows of a bundle, or an earlier window.
+"""
 
 import random
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -33,9 +36,9 @@ class Reference:
     """The rows that a window is compared with."""
 
     rows: list[ComparedRow]
-    description: str  # the source of the rows, for people
+    description: str  # the source of the rows, for the user
     time: int  # the time of the rows, in nanoseconds since the epoch
-    stored: bool = False  # whether the rows are from the store, so that privacy rules were applied to their inputs
+    stored: bool = False  # whether the rows are from the store, which has applied privacy rules to their inputs
 
     @property
     def has_predictions(self) -> bool:
@@ -49,9 +52,9 @@ class Reference:
 
 
 class ModelPredictions:
-    """Iterates over one model's predictions with inputs in a selection, and counts the other ones.
+    """Iterates over the predictions of one model that have inputs, and counts the predictions that it skips.
 
-    Predictions of shadows are skipped unless `version` names their version.
+    Shadow predictions are skipped unless `version` is set.
 
     Args:
         store: the prediction store.
@@ -59,8 +62,8 @@ class ModelPredictions:
         model: the name of the model.
         version: the version of the model; `None` for all versions.
         on_progress: called with the number of predictions read so far.
-        bundle_identity: the version of the bundle and the hashes of its model files. Predictions of that version by a
-            model with another hash are skipped.
+        bundle_identity: the version of the bundle and the hashes of its model files. Predictions of this version are
+            skipped if their model has another hash.
     """
 
     def __init__(
@@ -118,7 +121,7 @@ class ModelPredictions:
         """Raise an error if no prediction was selected.
 
         Raises:
-            ReportError: the message says what the store has instead.
+            ReportError: no prediction was selected. The message says which other predictions the store contains.
         """
         if self.selected:
             return
@@ -259,7 +262,7 @@ def _from_samples(
 
 
 def apply_privacy(rows: list[ComparedRow], schema: Schema) -> list[ComparedRow]:
-    """Apply privacy rules to the inputs of rows, as in the store; hashes differ, because the key is the service's."""
+    """Apply privacy rules to the inputs of rows. Hashes differ from stored ones: only the service has the key."""
     if not schema.has_private_features:
         return rows
     redactor = Redactor(schema, b"")

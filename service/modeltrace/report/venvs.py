@@ -44,16 +44,16 @@ WHYLOGS: Final = Library("whylogs", "whylogs", "300 MB", max_python_minor=12)
 
 
 def lock_file(library: Library) -> Path:
-    """Return the lock file of a library: next to this module if installed, in `locks` in a checkout."""
+    """Return the lock file of a library. It is next to an installed module, or in the folder `locks` of a checkout."""
     installed = Path(str(files("modeltrace.report"))) / "locks" / f"{library.name}.lock"
     return installed if installed.exists() else REPOSITORY / "locks" / installed.name
 
 
 def ensure_venv(library: Library, on_message: Callable[[str], None]) -> Path:
-    """Return the Python of the library's virtual environment, which is created if necessary.
+    """Return the Python of the library's virtual environment. Create the environment if necessary.
 
-    Several processes may create it at the same time: each one creates its own folder, and the first one to finish
-    renames its folder.
+    Several processes may create it at the same time. Each process creates a temporary folder, and the first one that
+    finishes renames its folder.
 
     Raises:
         VenvError: there is no suitable Python, or the installer failed.
@@ -106,7 +106,7 @@ def _find_python(library: Library) -> tuple[str, str]:
 
 
 def _install_commands(folder: Path, python: str, lock: Path) -> Sequence[Sequence[str]]:
-    """Return the commands that create an environment: with uv if there is one, else with venv and pip."""
+    """Return the commands that create an environment: with uv if it is installed, otherwise with venv and pip."""
     venv_python = str(folder / "bin" / "python")
     bundled_uv = REPOSITORY / ".tools" / "uv" / "bin" / "uv"
     uv = os.environ.get("UV") or shutil.which("uv") or (str(bundled_uv) if bundled_uv.exists() else None)

@@ -3,7 +3,7 @@
 from collections import deque
 from dataclasses import dataclass, field
 
-# Latencies of the latest responses, from which percentiles are computed.
+# Maximum number of stored latencies. Percentiles are computed from the latest ones.
 MAX_LATENCIES = 10_000
 
 

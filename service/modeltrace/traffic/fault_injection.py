@@ -32,7 +32,7 @@ def make_rng(seed: int | None) -> random.Random:
 
 
 class EvenSelector:
-    """Select a given share of calls, evenly spread (Bresenham's line), starting at `phase` in 0..1."""
+    """Select a given share of calls at even intervals (Bresenham's line). `phase` in 0..1 determines the first one."""
 
     def __init__(self, share: float, phase: float) -> None:
         self._share = share
@@ -124,7 +124,7 @@ class FaultConfig:
 
 @dataclass(frozen=True, slots=True)
 class RequestFault:
-    """Faults of one request: it is invalid (`error`), its body is not JSON (`malformed`), it is sent slowly."""
+    """Faults of one request. A request with `error` is invalid; if it is also `malformed`, its body is not JSON."""
 
     error: bool
     malformed: bool
@@ -164,7 +164,7 @@ class FaultInjector:
         missing, wrong_type = self._missing.select(), self._wrong_type.select()
         if not missing and not wrong_type:
             return bool(shifts)
-        # Two different features if there are two, so that one fault does not replace the other.
+        # Choose two different features if possible, so that one fault does not replace the other.
         targets = self._rng.sample(self._features, k=min(2, len(self._features)))
         if missing:
             row[targets[0].name] = None
@@ -173,7 +173,7 @@ class FaultInjector:
         return True
 
     def inject_into_request(self, rows: Sequence[Row]) -> RequestFault:
-        """Choose the faults of a request. An unknown feature is added to its first row in place."""
+        """Choose the faults of a request. If one is an unknown feature, add it to the first row in place."""
         error, slow = self._errors.select(), self._slow.select()
         malformed = error and self._rng.random() < 0.5
         if error and not malformed:

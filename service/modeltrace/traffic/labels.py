@@ -1,4 +1,4 @@
-"""Send true labels some time after their predictions, in batches, and only for a share of them."""
+"""Send true labels for a share of the predictions, in batches, some time after the predictions."""
 
 import asyncio
 import random
@@ -55,12 +55,12 @@ class LabelSender:
         self._pending: deque[tuple[float, dict[str, object]]] = deque()
 
     def schedule(self, prediction_id: object, label: object) -> None:
-        """Queue the true label of a prediction, if there is one and it is selected."""
+        """Queue the true label of a prediction, if it has one and the prediction is selected."""
         if label is not None and self._rng.random() < self._feedback.share:
             self._pending.append((monotonic() + self._feedback.delay, {"prediction_id": prediction_id, "label": label}))
 
     async def run(self, no_more_labels: asyncio.Event) -> None:
-        """Send labels when they are due. When the event is set, send the rest at once and return."""
+        """Send labels when they are due. When `no_more_labels` is set, send all remaining labels at once and return."""
         while not no_more_labels.is_set():
             try:
                 async with asyncio.timeout(SEND_INTERVAL):

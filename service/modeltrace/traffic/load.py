@@ -1,8 +1,8 @@
 """Send requests at a fixed rate and count the responses.
 
-The load is open: request *n* is due *n* / rate seconds after the start, and a slow service does not postpone it. The
-number of requests in flight is bounded. A request that is due while this bound is reached is not sent; it is counted as
-dropped. Latency is measured from the time when a request was due.
+The load is open: request *n* is due *n* / rate seconds after the start, even if the service is slow. The number of
+requests in flight is limited. If the limit is reached when a request is due, the request is not sent and counts as
+dropped. Latency is measured from the time at which a request was due.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Show the progress of a traffic run: one live line in a terminal, or a line of text or JSON at intervals."""
+"""Show the progress of a traffic run: a live line in a terminal, or a new line of text or JSON at each interval."""
 
 import asyncio
 import time

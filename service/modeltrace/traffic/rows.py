@@ -102,8 +102,8 @@ def load_held_out_samples(bundle: Path, features: Sequence[Feature]) -> list[Sam
 class ReferenceSampler:
     """Sample rows from the reference bins of each feature.
 
-    Each feature has the distribution of the training data, so the inputs show no drift. Dependence between features is
-    lost, so the predictions are not realistic.
+    Each feature has the distribution of the training data, so the inputs show no drift. The features are independent of
+    each other, so the predictions are not realistic.
     """
 
     def __init__(self, features: Sequence[Feature], rng: random.Random) -> None:
@@ -116,7 +116,7 @@ class ReferenceSampler:
 
 
 def value_sampler(feature: Feature, rng: random.Random) -> Callable[[], object]:
-    """Return a function that samples a valid value from the reference bins, or returns the example without bins."""
+    """Return a function that samples a valid value from the reference bins. Without bins, it returns the example."""
     bins = _numeric_samplers(feature, rng) if feature.type in NUMERIC_TYPES else _category_samplers(feature, rng)
     if feature.nullable:
         bins[MISSING] = lambda: None
@@ -160,7 +160,7 @@ def _numeric_samplers(feature: Feature, rng: random.Random) -> dict[str, Callabl
 
 
 def _category_samplers(feature: Feature, rng: random.Random) -> dict[str, Callable[[], object]]:
-    """Return a sampler per bin: a bin is one value, and `other` is any category without a bin."""
+    """Return a sampler per bin. A bin is one value; the bin `other` is any category that has no bin."""
     if feature.type == "boolean":
         return {"true": lambda: True, "false": lambda: False}
     kind = feature.level_kind or "text"
@@ -186,7 +186,7 @@ _Batch = tuple[Collection[str], Sequence[Mapping[str, object]]]
 
 def _csv_batches(path: Path, features: Sequence[Feature]) -> Iterator[_Batch]:
     texts = {feature.name: pa.string() for feature in features if feature.is_text}
-    # An empty field is a missing value, also in text columns.
+    # Read an empty field as a missing value, also in text columns.
     options = pyarrow.csv.ConvertOptions(column_types=texts, strings_can_be_null=True)
     with pyarrow.csv.open_csv(path, convert_options=options) as reader:
         for batch in reader:

@@ -33,7 +33,7 @@ from modeltrace.traffic.rows import (
 )
 from modeltrace.traffic.telemetry import build_traced_client
 
-# Seconds that requests in flight may take after the end of the run. Long enough for slow requests.
+# Maximum seconds for requests in flight after the end of the run. This is sufficient for slow requests.
 DRAIN_TIMEOUT = SLOW_BODY_SECONDS + 1.0
 READY_POLL_INTERVAL = 0.05
 
@@ -101,7 +101,7 @@ async def run_traffic(
             no_more_labels = asyncio.Event()
             labels = None
             if config.feedback:
-                # A separate generator: rows and faults of a seed must not depend on when responses arrive.
+                # Use a separate generator of random numbers. Otherwise rows and faults would depend on response times.
                 labels = LabelSender(
                     client,
                     config.feedback,
@@ -131,7 +131,7 @@ async def run_traffic(
 
 
 class _KeyCheck:
-    """Warn once if the first prediction ID is signed with another key than ours."""
+    """Warn if the first prediction ID is not signed with the key of this client."""
 
     def __init__(self, key: bytes, on_warning: Callable[[str], object]) -> None:
         self._signer = PredictionIdSigner(key)
@@ -160,8 +160,9 @@ async def _wait_until_ready(url: str, seconds: float, stop: asyncio.Event) -> No
 def select_row_source(config: TrafficConfig, model: ServedModel, rng: random.Random) -> Iterator[Sample]:
     """Return an endless iterator over rows.
 
-    The rows come from the file `data`, or from `bundle`: fresh rows if the bundle has a generator, otherwise its
-    held-out rows, again and again. Without both, rows are sampled from the reference bins of the model.
+    The rows are from the file `data`, or from `bundle`. A bundle with a generator yields new rows without end; for
+    other bundles the held-out rows are repeated. Without `data` and `bundle`, rows are sampled from the reference bins
+    of the model.
 
     Raises:
         RowSourceError: there are no rows, or `feedback` is set and they have no true labels.

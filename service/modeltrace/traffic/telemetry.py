@@ -19,7 +19,8 @@ SERVICE_NAME = "modeltrace-traffic"
 # Seconds.
 REQUEST_TIMEOUT = 30.0
 FLUSH_TIMEOUT = 2.0
-# Seconds that a connection may be idle. Less than servers allow, so that no request uses a connection being closed.
+# Seconds that a connection may be idle. This is less than servers allow: otherwise a request could be sent on a
+# connection that the server is closing.
 KEEP_ALIVE_SECONDS = 2.0
 
 

@@ -17,7 +17,7 @@ class LogRecordRef:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A page that shows a trace. `query` is what to paste there if the URL alone does not show the trace."""
+    """A page that shows a trace. If the URL alone is not sufficient, `query` is the text to paste into the page."""
 
     name: str
     url: str
@@ -26,7 +26,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class UnresolvedExemplars:
-    """How many traces of the latest exemplars were looked up, and how many of them do not exist."""
+    """The number of traces of the latest exemplars that were looked up, and the number of those that do not exist."""
 
     traces_checked: int
     traces_missing: int
@@ -36,7 +36,7 @@ class Backend(Protocol):
     """A store of traces, log records and metrics.
 
     Trace IDs have 32 hexadecimal digits. The methods return an empty list for an unknown trace, and raise
-    `UnreachableError` if the backend cannot be queried. `receiver` names what receives OTLP for the backend.
+    `UnreachableError` if the backend cannot be queried. `receiver` is the name of the backend's OTLP receiver.
     """
 
     receiver: str
@@ -57,7 +57,7 @@ class Backend(Protocol):
         """Return the pages that show a trace, the most useful one first."""
 
     async def explain_missing(self, missing: Collection[Signal]) -> list[str]:
-        """Return known reasons why these signals are missing while others arrived, each with what to do."""
+        """Return known reasons why only these signals are missing, each with its solution."""
 
     async def unresolved_exemplars(self) -> UnresolvedExemplars | None:
         """Count the latest exemplars whose trace does not exist; `None` if the backend does not support this."""

@@ -43,7 +43,7 @@ class HubBackend:
         return [Link("trace", f"{self._url}/t/{trace_id}")]
 
     async def explain_missing(self, missing: Collection[Signal]) -> list[str]:  # noqa: ARG002  the stack uses it
-        """Return nothing: telemetry that the hub has received can be queried."""
+        """Return an empty list: telemetry that the hub has received can be queried at once."""
         return []
 
     async def unresolved_exemplars(self) -> UnresolvedExemplars | None:

@@ -34,7 +34,7 @@ class LogFile:
         self._path = path
 
     async def check(self) -> None:
-        """Check that the folder exists. The Collector creates it at its start, the file with the first record."""
+        """Check that the folder exists. The Collector creates it at start, and the file with the first record."""
         if not self._path.parent.is_dir():
             raise UnreachableError(f"no Collector writes log records to {self._path} (--log-file)")
 
@@ -67,8 +67,8 @@ class LogFile:
 def _read_requests(path: Path, needle: bytes) -> Iterator[dict[str, Any]]:
     """Yield the OTLP requests whose line contains `needle`.
 
-    A Collector that was killed may leave an incomplete line, to which the next request is appended. The sender repeats
-    the incomplete request, so it is skipped. The last line may be incomplete, too.
+    A killed Collector may leave an incomplete request, and the next request is then appended to the same line. Skip the
+    incomplete request, because the sender repeats it. Also skip a last line that is not complete yet.
     """
     with path.open("rb") as file:
         for line in file:

@@ -22,7 +22,7 @@ LOKI_URL = "http://127.0.0.1:3100"
 PROMETHEUS_URL = "http://127.0.0.1:9090"
 
 START_COMMAND = "./dev stack up"
-# Traces of exemplars that are looked up, and how many of them at the same time.
+# Maximum number of traces of exemplars to look up, and maximum number of concurrent look-ups.
 MAX_TRACES_CHECKED = 50
 MAX_CONCURRENT_CHECKS = 8
 # Seconds until a trace is sampled and stored. Younger exemplars are not checked.
@@ -41,7 +41,7 @@ class StackAddresses:
 
 
 class LogStore(Protocol):
-    """Destination of log records. `exporter_name` is part of the name of its Collector exporter; `""`: no queue."""
+    """Destination of log records. `exporter_name` is part of its Collector exporter's name; `""` without a queue."""
 
     title: str
     exporter_name: str
@@ -57,7 +57,10 @@ class LogStore(Protocol):
 
 
 async def find_log_store(client: httpx.AsyncClient, addresses: StackAddresses) -> StackAddresses:
-    """Use the log file of `./dev stack up` if it exists, none is set, and no Loki answers at its default port."""
+    """Add the log file of `./dev stack up` to the addresses if it is needed and its folder exists.
+
+    It is needed if the addresses name neither a log file nor a Loki, and no Loki answers at the default address.
+    """
     file = default_log_file()
     if addresses.log_file or addresses.loki != LOKI_URL or not file.parent.is_dir():
         return addresses
@@ -107,7 +110,7 @@ class StackBackend:
         return sorted({exemplar.metric for exemplar in exemplars if exemplar.trace_id == trace_id})
 
     async def links(self, trace_id: str) -> list[Link]:
-        """Return the page of each component; if it has none, Grafana's page, or without Grafana the JSON."""
+        """Return the page of each component. Without such a page, return a page of Grafana or the JSON."""
         now = time.time()
         grafana = self._grafana
         if await self._jaeger.has_web_ui():

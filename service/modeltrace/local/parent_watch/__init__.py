@@ -1,7 +1,8 @@
 """Run a module and stop it when the parent process ends: `python -m modeltrace.local.parent_watch MODULE …`.
 
-The parent holds the other end of standard input and never writes to it. When the parent ends in any way, standard input
-ends, and the module gets SIGTERM. This needs only pipes, neither the kernel's nor the module's cooperation.
+The standard input of this process is a pipe from the parent. The parent never writes to it. When the parent ends for
+any reason, standard input ends, and this process sends SIGTERM to itself. The method needs no support of the module and
+no other feature of the operating system.
 """
 
 import os
@@ -9,7 +10,7 @@ import signal
 import threading
 import time
 
-# Seconds between SIGTERM and the end of the process.
+# Seconds after SIGTERM until the process is ended by force.
 STOP_TIMEOUT = 8.0
 STDIN = 0
 
@@ -20,7 +21,7 @@ def stop_with_parent() -> None:
 
 
 def _wait_and_stop() -> None:
-    # os.read instead of sys.stdin: a thread waiting inside a buffered reader would block the interpreter's shutdown.
+    # Use os.read instead of sys.stdin: a thread that waits in a buffered reader blocks the interpreter's shutdown.
     while os.read(STDIN, 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)

@@ -30,7 +30,7 @@ BACKEND = "tensorflow" if has_tensorflow else "pytorch" if has_pytorch else None
 
 
 def test_column(kind, reference, window):
-    """Test a column: numbers without missing values, categories with missing values as a category."""
+    """Test a column. Missing numbers are omitted; missing categories count as a category."""
     if kind == "number":
         x_ref, x = (side.dropna().to_numpy(dtype=np.float64) for side in (reference, window))
         if not len(x_ref) or not len(x):
@@ -54,7 +54,7 @@ def to_json_number(value):
 
 
 def test_columns(columns, reference, window):
-    """Test each column; drift is a p-value below the level divided by the number of tests (Bonferroni)."""
+    """Test each column. Drift is a p-value below the level divided by the number of tests (Bonferroni)."""
     results = []
     for name, kind in columns.items():
         result = test_column(kind, reference[name], window[name])
@@ -72,7 +72,7 @@ def test_columns(columns, reference, window):
 
 
 def test_mmd(names, reference, window):
-    """Test all numeric columns together by their maximum mean discrepancy (permutation test)."""
+    """Test all numeric columns together with a permutation test of the maximum mean discrepancy."""
     x_ref, x = (side[names].dropna() for side in (reference, window))
     if min(len(x_ref), len(x)) < 2:
         return None

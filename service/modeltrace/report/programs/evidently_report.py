@@ -21,7 +21,7 @@ STYLE = "font:15px/1.5 system-ui,sans-serif;margin:2rem auto 0;max-width:1200px;
 
 
 def neutralize(value):
-    """Replace `<` in text, which Evidently writes into a script element without escaping; clients control the text."""
+    """Replace `<` in text. Clients control the text, and Evidently writes it unescaped into a script element."""
     return value.replace("<", "\u2039") if isinstance(value, str) else value
 
 
@@ -34,7 +34,7 @@ def read_table(path, columns):
 
 
 def data_definition(description, columns, roles):
-    """Define the numeric and categorical columns, and with `roles` those of predictions and true labels."""
+    """Define numeric and categorical columns. With `roles`, also define the columns of predictions and true labels."""
     kinds = {
         kind: [neutralize(name) for name, of_column in columns.items() if of_column == kind]
         for kind in ("number", "category")
@@ -60,7 +60,7 @@ def data_definition(description, columns, roles):
 
 
 def drift_report(description):
-    """Report drift and statistics of each column that has values on both sides; return the other columns, too."""
+    """Report drift and statistics of each column with values in both tables. Also return the other columns."""
     columns = description["columns"]
     window, reference = (read_table(description[side], columns) for side in ("window", "reference"))
     empty = [name for name in window.columns if window[name].isna().all() or reference[name].isna().all()]
@@ -73,10 +73,10 @@ def drift_report(description):
 
 
 def can_use_scores(description, side):
-    """Whether predictions equal those at the default threshold, and both classes occur.
+    """Return whether Evidently can use the probabilities.
 
-    Evidently derives predictions from probabilities with that threshold, but a model may use another one; and an ROC
-    curve needs both classes.
+    Evidently applies the default threshold to the probabilities, so all predictions must agree with this threshold. An
+    ROC curve also needs labels of both classes.
     """
     above = side[neutralize(description["score"])] >= DEFAULT_THRESHOLD
     predicted = side[neutralize(description["prediction"])] == neutralize(description["positive"])
@@ -84,7 +84,7 @@ def can_use_scores(description, side):
 
 
 def quality_report(description):
-    """Report the quality of labelled predictions, against those of the reference if it has some."""
+    """Report the quality of labelled predictions. Compare them with those of the reference, if there are any."""
     kind = "number" if description["task"] == "regressor" else "category"
     columns = {description["target"]: kind, description["prediction"]: kind}
     if description["score"]:
