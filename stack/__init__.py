@@ -1,1 +1,1 @@
-"""The real stack on one machine, without Docker: built once from pinned sources, run as plain processes."""
+"""The Collector and its backends on one machine, without Docker: built once from pinned sources, run as processes."""

@@ -45,7 +45,10 @@ def _state(folder: Path | None) -> Path:
 def _stack(
     state: Path | None, components: ComponentTable | None = None, collector_configs: list[Path] | None = None
 ) -> Stack:
-    """Return a stack of these components, or of those it was last started with."""
+    """Return a stack of these components.
+
+    The default is the components of the last start, or all components without the optional ones that are absent.
+    """
     table, folder, cache = read_components(), _state(state), _cache()
     if components is None:
         configured = configured_components(folder)
@@ -172,7 +175,7 @@ def status(state: StateOption = None) -> None:
 
 
 def _version(stack: Stack, name: str) -> str:
-    """Return the version of a component that is built here; that of a program on PATH is not known."""
+    """Return the version of a component. The version of a program on PATH is not known."""
     component = stack.layout.table.components[name]
     on_path = component.optional and not stack.layout.cache.is_built(name, component)
     return "from PATH" if on_path else component.version

@@ -1,9 +1,9 @@
 """Build the components from their pinned Go modules into the cache, each once.
 
-A component is built inside its own downloaded module, with the versions of its own `go.mod`. There are two exceptions:
-a `replace` with a folder outside the module is removed, because a downloaded module does not contain that folder; and
-the Collector's builder first generates the Collector's sources from a manifest. Binaries are static, so that an image
-needs nothing else.
+A component is built in its downloaded module, with the versions of its own `go.mod`. There are two exceptions. A
+`replace` with a folder outside the module is removed, because a downloaded module does not contain that folder. The
+sources of the Collector are first generated from a manifest by the Collector's builder. Binaries are static, so that an
+image needs no other files.
 """
 
 import json
@@ -26,7 +26,7 @@ from stack.errors import BuildError
 
 # Peak memory of one linker, in bytes. A linker uses one thread, so one build per core is useful.
 LINKER_BYTES = 2_500_000_000
-# Free bytes that a build requires: what modules and intermediate results take at most.
+# Free bytes that a build requires: the maximum size of modules and intermediate results.
 MIN_FREE_BYTES = 14 * 10**9
 
 # Reports progress: component, current step, compiled packages, total packages (0: not known).
@@ -103,8 +103,9 @@ class Build:
     def _generate_source(self, work: Path) -> Path:
         """Generate the Collector's sources with its builder.
 
-        The builder's last step downloads the dependencies for all systems, some of which may not be available. The
-        sources are complete by then, and the compiler downloads the dependencies for this system.
+        The last step of the builder downloads the dependencies for all systems. It may fail, because some of them may
+        not be available. The sources are complete before this step, and the compiler downloads the dependencies that
+        this system needs.
         """
         self._run(self.go, "install", self.component.module, environment={"GOBIN": str(work)})
         source = work / "source"

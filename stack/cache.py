@@ -1,7 +1,8 @@
 """The cache of built binaries, verified by SHA-256.
 
-Each folder holds binaries and a file `SHA256SUMS` in the format of `sha256sum --check`. It detects accidental damage or
-replacement. It does not protect from a user who can write to the folder, who can change both.
+Each folder contains binaries and a file `SHA256SUMS` in the format of `sha256sum --check`. The file detects accidental
+damage or replacement. It does not protect from users who can write to the folder, because they can also change the
+file.
 """
 
 import hashlib
@@ -23,7 +24,7 @@ class Cache:
     root: Path
 
     def folder(self, name: str, component: Component) -> Path:
-        """Return the folder of a component's binaries. Its name depends on everything that determines the build."""
+        """Return the folder of a component's binaries. Its name has a hash of module, binaries and manifest."""
         recipe = [component.module, component.version_variable, json.dumps(component.binaries, sort_keys=True)]
         if component.manifest:
             recipe.append((HERE / component.manifest).read_text())
@@ -42,7 +43,7 @@ class Cache:
         return all((self.folder(name, component) / binary).exists() for binary in component.binaries)
 
     def missing(self, components: Mapping[str, Component]) -> dict[str, Component]:
-        """Return the components with a binary that is not in the cache nor, if optional, on PATH."""
+        """Return the components with a missing binary. Those of optional components may be on PATH instead."""
         return {
             name: component
             for name, component in components.items()

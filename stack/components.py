@@ -13,7 +13,7 @@ HOST = "127.0.0.1"
 
 
 class Substitute(BaseModel):
-    """Additional arguments and variables for another component when an optional component is absent."""
+    """Arguments and variables that another component gets in addition if an optional component is absent."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -72,7 +72,7 @@ class ComponentTable(BaseModel):
         return [name for name, component in self.components.items() if component.optional]
 
     def without(self, names: Collection[str]) -> "ComponentTable":
-        """Return the table without some components, with their `when_absent` applied to the others."""
+        """Return the table without some components. Their `when_absent` is applied to the remaining components."""
         removed_components = [component for name, component in self.components.items() if name in names]
         components = {}
         for name, component in self.components.items():
@@ -95,7 +95,7 @@ def read_components(path: Path = HERE / "components.toml") -> ComponentTable:
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """The port of every listener, by component and name: those of `components.toml`, or others for a second stack."""
+    """The port of every listener, by component and name. A second stack has other ports than `components.toml`."""
 
     by_component: Mapping[str, Mapping[str, int]]
 

@@ -13,7 +13,7 @@ from stack.errors import BuildError
 
 
 def find_go(go: Go, cache: Path) -> Path:
-    """Return the `go` on PATH if it is new enough, else the one of the lock file, installed below `cache` once.
+    """Return the `go` on PATH if it is new enough. Otherwise install the one of the lock file below `cache`, once.
 
     Raises:
         BuildError: Go could not be installed, or does not match the hashes of the lock file.

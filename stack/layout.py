@@ -15,7 +15,7 @@ from stack.errors import RunError
 
 ROOT = HERE.parent
 SUPERVISOR_CONFIG = "supervisord.conf"
-# Longest path of a Unix socket that every kernel accepts, and free bytes that the databases need to start.
+# Maximum length of a Unix socket's path that all kernels accept, and free bytes that the databases need to start.
 MAX_SOCKET_PATH = 100
 MIN_FREE_BYTES = 500 * 10**6
 
@@ -24,8 +24,9 @@ MIN_FREE_BYTES = 500 * 10**6
 class Layout:
     """One stack: its components, ports, binaries and state folder.
 
-    `state` holds `config/` (a copy of otel/ and deploy/ with this run's addresses), `data/NAME/`, `logs/NAME.log` and
-    the supervisor's files. `collector_configs` are merged with otel/collector.yaml, in this order.
+    `state` contains `config/` (a copy of otel/ and deploy/ with the addresses of this run), `data/NAME/`,
+    `logs/NAME.log` and the files of the supervisor. `collector_configs` are merged with otel/collector.yaml, in the
+    given order.
     """
 
     table: ComponentTable
@@ -77,7 +78,7 @@ class Layout:
         return f"{HOST}:{self.ports.by_component[component][port]}"
 
     def start_order(self) -> list[str]:
-        """Return the components, each after those that it waits for."""
+        """Return the components in start order: each one follows the components that it waits for."""
         order: list[str] = []
 
         def add(name: str) -> None:
@@ -132,7 +133,7 @@ class Layout:
         (targets / "alertmanager.yml").write_text(yaml.safe_dump([{"targets": [self.address("alertmanager", "http")]}]))
 
     def supervisor_text(self) -> str:
-        """Return the supervisor's configuration. Equal texts mean equal components, ports and options."""
+        """Return the supervisor's configuration. Stacks with equal texts have equal components, ports and options."""
         config = configparser.RawConfigParser()
         config.optionxform = str  # type: ignore[assignment,method-assign]  # names of variables keep their case
         config["unix_http_server"] = {"file": str(self.socket), "chmod": "0700"}
@@ -155,7 +156,7 @@ class Layout:
         self.supervisor_config.write_text(self.supervisor_text())
 
     def _program(self, name: str, priority: int) -> dict[str, str]:
-        """Return the supervisor's section of a component. The highest priority number is stopped first."""
+        """Return the supervisor's section of a component. The supervisor stops the highest priority number first."""
         return {
             "command": " ".join(_quoted(argument) for argument in self.command(name)),
             "environment": ",".join(f"{k}={_quoted(v)}" for k, v in self.component_environment(name).items()),

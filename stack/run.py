@@ -34,7 +34,7 @@ OnProgress = Callable[[str, str], None]
 
 @dataclass(frozen=True, slots=True)
 class ComponentStatus:
-    """The supervisor's state name, whether the health check answers 200, seconds since the start."""
+    """The supervisor's name of the state, whether the health check answers 200, and seconds since the start."""
 
     name: str
     state: str
@@ -62,8 +62,8 @@ class Stack:
 
         Raises:
             StackError: a component is not built or was altered in the cache, a port is in use, the disk is full, the
-                stack already runs with other options, or a component does not start. In the last case all components
-                that this call started are stopped again.
+                stack already runs with other options, or a component does not start. In the last case, all components
+                are stopped again if the stack did not run before this call.
         """
         if self.running:
             self._check_same()
@@ -80,7 +80,7 @@ class Stack:
             raise
 
     def down(self) -> None:
-        """Stop all components, the Collector first, so that its queues can still be delivered.
+        """Stop all components. The Collector is first, so that it can still deliver its queues to the backends.
 
         Raises:
             RunError: the supervisor does not end.
@@ -165,7 +165,7 @@ class Stack:
             time.sleep(POLL_INTERVAL)
 
     def _start_components(self, on_progress: OnProgress) -> None:
-        """Start each component when those that it waits for are healthy; the others start at the same time."""
+        """Start each component as soon as the components that it waits for are healthy; start others concurrently."""
         waiting, starting, healthy = self.layout.start_order(), set[str](), set[str]()
         deadline = time.monotonic() + HEALTHY_TIMEOUT
         while waiting or starting:
