@@ -7,7 +7,7 @@ from modeltrace_hub.queries.model_schema import BUCKET, MISSING, OTHER, OUTPUT, 
 from modeltrace_hub.queries.reader import Reader, Record, json_pointer
 from modeltrace_hub.queries.windows import LOOKBACK_NS, MINUTE_NS, PredictionFilter
 
-# The newest items are searched in windows of these lengths, until there are enough.
+# Lengths of the search windows, which end at the newest item. A longer window is searched if there are too few items.
 SEARCH_WINDOWS_NS: Final = (MINUTE_NS, 10 * MINUTE_NS, 60 * MINUTE_NS, 6 * 60 * MINUTE_NS, 48 * 60 * MINUTE_NS)
 
 _QUERIES: Final = {"predictions": "list_predictions", "labels": "list_labels", "violations": "list_violations"}

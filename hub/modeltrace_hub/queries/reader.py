@@ -20,7 +20,7 @@ from modeltrace_hub.store import Store
 
 Record = dict[str, Any]
 
-# `search_traces` looks for the newest traces in windows of these lengths, until it has enough.
+# Lengths of the search windows of `search_traces`. A longer window is searched if there are too few traces.
 SEARCH_WINDOWS_NS: Final = (2 * 10**9, 60 * 10**9, 30 * 60 * 10**9, 12 * 3600 * 10**9)
 # After a trace is found in a window, its spans are searched from this long before the window until this long after it.
 # If the time of a record is ahead of its arrival by more than this, the record is listed by its arrival.

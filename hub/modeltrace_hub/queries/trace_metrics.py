@@ -41,7 +41,7 @@ class Candidate:
     """A span, or a group of log records with equal attributes, that a metric may have measured."""
 
     instance: tuple[str, str]  # name and instance ID of the service
-    attributes: Mapping[str, Any]  # its attributes, and those of its ancestor spans and of the resource
+    attributes: Mapping[str, Any]  # the attributes of itself, its ancestor spans and its resource
     first_ns: int  # when the span ended, or the first record of the group was written
     last_ns: int  # when the span ended, or the last record of the group was written
     depth: int  # the number of ancestor spans in the same service, plus 1

@@ -7,7 +7,7 @@ from typing import Any, Final
 from modeltrace_hub.queries.model_schema import OTHER, UNCHANGED, Feature
 from modeltrace_hub.web.model_charts import Strip, draw_strip
 
-# The note beside an input whose value is not sent unchanged, by privacy rule.
+# The note beside a private input, by its privacy rule.
 _PRIVACY_NOTES: Final = {"hash": "hashed", "bucket": "bin only", "drop": "not recorded"}
 _PRIVACY_TITLE: Final = "The feature schema of the bundle excludes the value from telemetry."
 
@@ -24,7 +24,7 @@ class Input:
 
 
 def describe_inputs(inputs: Mapping[str, Any], schema: Mapping[str, Feature]) -> list[Input]:
-    """Return the inputs in their order, then the features whose values are not recorded."""
+    """Return the inputs in their order, followed by the private features that are not among them."""
     recorded = [_describe_input(name, value, schema.get(name)) for name, value in inputs.items()]
     private = [
         feature.name for feature in schema.values() if feature.name not in inputs and feature.privacy != UNCHANGED

@@ -133,7 +133,7 @@ class Pages:
 
 
 class SecurityHeaders:
-    """Add security headers to every response: run only the hub's own scripts, no framing, no referrer."""
+    """Add security headers to every response. They forbid other scripts than the hub's, framing, and the referrer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -205,7 +205,7 @@ def _unsupported_column(column: "pd.Series", values: Sequence[object]) -> PackEr
 
 
 def _dtype(column: "pd.Series") -> Dtype:
-    """Return the dtype of the column that the estimator receives: that of the training column, or `object`."""
+    """Return the dtype of the column that the estimator receives: the training column's dtype, or `object`."""
     names: tuple[Dtype, ...] = ("bool", "boolean", "str", "string", "category")
     return next((name for name in names if column.dtype == name), "object")
 

@@ -1,4 +1,4 @@
-"""Determine what an estimator predicts, what it was fitted on, and which part of it is packed."""
+"""Determine the task of an estimator, the columns that it was fitted on, and the part of it to pack."""
 
 from typing import Any
 

@@ -142,7 +142,7 @@ def _open_scorer(
 ) -> Iterator[tuple[str, str, Sequence[Feature], ScoreFn]]:
     """Yield name, version and features of the model, and a function that scores samples with the model."""
     if bundle is not None:
-        # Imported here: only --bundle needs scikit-learn, whose import takes a second.
+        # Imported here: only --bundle needs scikit-learn, and its import takes a second.
         from modeltrace.inference.scoring import Scorer  # noqa: PLC0415  see above
         from modeltrace.serving.bundle_loader import load_model  # noqa: PLC0415  see above
 

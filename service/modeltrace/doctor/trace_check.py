@@ -110,7 +110,7 @@ async def wait_for_telemetry(backend: Backend, prediction: SentPrediction, *, se
 
 
 def expected_items() -> list[ExpectedItem]:
-    """Return the items that one prediction emits, in the order in which they are made."""
+    """Return the items that one prediction emits, in the order of their creation."""
     return [
         *(ExpectedItem("span", name) for name in (SERVER_SPAN, SPAN_VALIDATE, SPAN_FEATURES, SPAN_INFERENCE)),
         ExpectedItem("log record", EVENT_PREDICTION),

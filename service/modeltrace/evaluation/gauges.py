@@ -13,7 +13,7 @@ from modeltrace.telemetry.names import ML_EVALUATION_LABEL, ML_MODEL_HASH, ML_MO
 
 
 class GaugePoint(NamedTuple):
-    """A value of a gauge, with its attributes except those of the model."""
+    """A value of a gauge and its attributes, without the attributes of the model."""
 
     instrument: Instrument
     value: float

@@ -179,7 +179,7 @@ def nth_labelled(selection: Selection, index: int, *, tolerance: float | None) -
 
 
 def _labelled_in_order(selection: Selection, *columns: ColumnElement[Any], tolerance: float | None) -> Select[Any]:
-    """Select labelled predictions by time: those of a classifier, or with a tolerance those of a regressor."""
+    """Select labelled predictions by time: predictions of a classifier, or of a regressor if there is a tolerance."""
     if tolerance is None:
         of_task: ColumnElement[bool] = predictions.c.value.is_(None)
     else:

@@ -2,7 +2,8 @@
 
 A prediction ID contains the predicted output, the time, the model version and the trace. A label can therefore be
 parsed without the prediction store, which may not contain the prediction yet. The ID does not contain the name of the
-model. If two models use the same key and have a class in common, the IDs of one model can be accepted for the other.
+model. If two services use the same key, one can therefore accept an ID of the other. It rejects the ID if only one of
+the models is a classifier, or if the ID has the version of its own model and an unknown class.
 """
 
 from typing import Final, NamedTuple

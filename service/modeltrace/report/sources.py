@@ -192,7 +192,7 @@ class Reservoir:
 
 
 def format_period(since: int | None, until: int | None) -> str:
-    """Format a time range, either end of which may be open."""
+    """Format a time range. Its start and its end may be open."""
     ends = [*([f"since {format_time(since)}"] if since is not None else [])]
     ends += [f"until {format_time(until)}"] if until else []
     return " ".join(ends) or "at any time"

@@ -24,7 +24,7 @@ class AgeLimit:
     """The age limit and the deletion budget of one store.
 
     Args:
-        max_age_ns: the age from which a prediction is expired, in nanoseconds.
+        max_age_ns: the age in nanoseconds above which a prediction is expired.
         clock: a monotonic clock, in seconds.
     """
 

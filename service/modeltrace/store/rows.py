@@ -137,7 +137,7 @@ def _without_negative_zero(value: float | None) -> float | None:
 
 
 def to_json(value: object) -> str:
-    """Encode a value as JSON; the standard library encodes what orjson rejects (large integers, lone surrogates)."""
+    """Encode a value as JSON. Use the standard library if orjson rejects it (large integers, lone surrogates)."""
     try:
         return orjson.dumps(value).decode()
     except TypeError:

@@ -16,7 +16,7 @@ class Selection(NamedTuple):
     model_name: str | None = None
     model_version: str | None = None
     model_hash: str | None = None  # the SHA-256 of the model's file
-    # whether to include predictions for generated traffic; metrics exclude them
+    # whether to include predictions for generated traffic; metrics exclude them by default
     include_synthetic: bool = True
 
     def conditions(self) -> list[ColumnElement[bool]]:

@@ -18,7 +18,7 @@ class TrafficCounts:
         failed: requests and label submissions that failed unexpectedly.
         dropped: requests not sent because too many were in flight when they were due.
         rows: rows answered with a prediction.
-        labelled: rows answered with a label whose true label is known.
+        labelled: rows answered with a predicted label for which the true label is known.
         correct: labelled rows whose label equals the true label.
         labels: true labels that the service accepted.
         last_trace_id: trace ID of the latest response.

@@ -27,8 +27,8 @@ KEEP_ALIVE_SECONDS = 2.0
 def build_traffic_telemetry(settings: OtelSettings) -> Telemetry:
     """Build the providers of the client. Its service name is `SERVICE_NAME` unless the environment sets one.
 
-    A failed export is logged to stderr once. The SDK's own messages are turned off because it logs every failed export;
-    the total loss is reported at the end of the run.
+    A failed export is logged to stderr once. The SDK would log every failed export, so its messages are turned off. The
+    total loss is reported at the end of the run.
     """
     logged = count()
     handler = logging.StreamHandler()

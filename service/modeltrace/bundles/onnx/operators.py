@@ -163,7 +163,7 @@ def _converter(to_ensemble: Callable[[Any], _Ensemble]) -> Converter:
         if not hasattr(estimator, "classes_"):
             add.output(outputs, operator.outputs[0])
             return
-        # For two classes there is one probability, that of the second.
+        # For two classes, the ensemble computes only the probability of the second class.
         if ensemble.width == 1 and len(estimator.classes_) == 2:
             first = add("Sub", [add.constant([1.0]), outputs])
             outputs = add("Concat", [first, outputs], axis=1)

@@ -29,7 +29,7 @@ class ModelIdentity(Protocol):
 class BundleInfo:
     """A bundle that a catalog lists.
 
-    `hash` and `onnx_hash` are the SHA-256 of the model's files, `sha256` that of `model.json`. `location` is for
+    `hash` and `onnx_hash` are the SHA-256 of the model's files; `sha256` is that of `model.json`. `location` is for
     messages: a folder, or a version in a registry.
     """
 

@@ -109,7 +109,7 @@ class Catalog:
         raise BundleNotFoundError(f"no bundle {description} in {', '.join(searched)}")
 
     def _iter_bundles(self, source: str) -> Iterator[tuple[BundleInfo, RegisteredVersion | None]]:
-        """Yield the bundles of a source, those of a registry with their registered version."""
+        """Yield the bundles of a source. Bundles of a registry have a registered version."""
         parsed = parse_source(source)
         if isinstance(parsed, FolderSource):
             yield from ((bundle, None) for bundle in self._folders.list_bundles(parsed.path))

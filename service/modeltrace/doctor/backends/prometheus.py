@@ -11,7 +11,7 @@ from modeltrace.doctor.backends.api import JsonApi
 EXEMPLARS_PATH = "/api/v1/query_exemplars"
 # Metrics that have an exemplar of a prediction request.
 REQUEST_METRICS = '{__name__=~"http_server_.+|ml_.+"}'
-# Metrics whose exemplars all belong to predictions. The components of the stack emit http_server_* metrics, too.
+# Metrics that have exemplars of predictions only. http_server_* is missing: components of the stack emit it, too.
 PREDICTION_METRICS = '{__name__=~"ml_.+|traces_span_metrics_.+"}'
 LINKED_METRIC = "http_server_request_duration_seconds_bucket"
 # Seconds before now, and after now because clocks differ.
