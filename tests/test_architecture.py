@@ -113,6 +113,14 @@ def test_imports_lead_downward() -> None:
     assert upward == []
 
 
+def test_modules_are_short() -> None:
+    """No module of the product has more than 300 lines."""
+    folders = ("service", "hub", "modeltrace_http", "stack", "bench", "deploy")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+
+    assert [str(path.relative_to(ROOT)) for path in files if len(path.read_text().splitlines()) > 300] == []
+
+
 def test_mlflow_has_a_process_of_its_own() -> None:
     """Nothing that the service imports imports it."""
     users = {str(path) for path, module in imports("service") if within(module, ("mlflow",))}

@@ -1,8 +1,7 @@
 """Open the DuckDB database, in a file or in memory, for many readers and one writer.
 
-`Store.read` yields a cursor in a read-only transaction: all queries of the cursor see the same snapshot, and slow
-queries are interrupted. `Store.write` is for the writer thread (`modeltrace_hub.writer`). The configuration forbids
-DuckDB to access other files and to load extensions.
+`Store.read` yields a cursor in a read-only transaction: its queries see one snapshot, and slow ones are interrupted.
+`Store.write` is for the writer thread. The configuration forbids DuckDB to access other files and to load extensions.
 """
 
 import threading
@@ -40,13 +39,10 @@ _CONFIG: Final[Config] = {
 
 @dataclass(frozen=True, slots=True)
 class StoreSize:
-    """The size of the database in bytes.
-
-    `file` is the size on disk. It does not shrink, because DuckDB reuses the blocks of deleted rows.
-    """
+    """The size of the database in bytes."""
 
     live: int  # blocks in use plus the write-ahead log; the size limit applies to it
-    file: int  # 0 in memory
+    file: int  # on disk; does not shrink, because DuckDB reuses the blocks of deleted rows; 0 in memory
 
 
 class Store:

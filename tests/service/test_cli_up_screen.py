@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from modeltrace.cli.up import PlainScreen, TerminalScreen, header_lines
+from modeltrace.cli.up_screen import PlainScreen, TerminalScreen, header_lines
 from modeltrace.client.service import ServedModel
 from modeltrace.inference.schema import Feature, Reference
 from modeltrace.local.plan import StackTarget, UpConfig

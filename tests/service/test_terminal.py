@@ -17,7 +17,7 @@ from rich.text import Text
 import modeltrace
 from modeltrace.bundles.manifest import read_manifest
 from modeltrace.cli import main
-from modeltrace.cli.up import TerminalScreen
+from modeltrace.cli.up_screen import TerminalScreen
 from modeltrace.client.service import parse_model
 from modeltrace.errors import BundleError
 from modeltrace.printable import escape_control_characters, has_control_characters, truncate

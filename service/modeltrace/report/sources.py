@@ -1,7 +1,4 @@
-"""Read the rows to compare. The window is from the prediction store.
-
-The reference is a file, the held-out rows of a bundle, or an earlier window.
-"""
+"""Read the rows to compare: a window of the store, and a file, held-out rows or an earlier window as the reference."""
 
 import random
 from collections.abc import Callable, Collection, Iterator, Sequence

@@ -1,0 +1,142 @@
+"""What `modeltrace up` prints: fixed lines, then a line about traffic."""
+
+import time
+from dataclasses import replace
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from modeltrace.client.service import ServedModel
+from modeltrace.local.plan import HUB_KEY, UpConfig
+from modeltrace.traffic.progress import Snapshot
+
+# Seconds between two lines of traffic if stdout is not a terminal.
+PLAIN_INTERVAL = 10.0
+
+HINT_LINE = "Ctrl-C stops everything. Serve your own model: modeltrace pack --help"
+
+
+def make_screen(console: Console) -> "TerminalScreen | PlainScreen":
+    """Return the screen for a terminal, or for a file or pipe."""
+    return TerminalScreen(console) if console.is_terminal else PlainScreen(console)
+
+
+def header_lines(config: UpConfig, model: ServedModel) -> list[Text]:
+    """Return the lines that do not change: the model, and the URLs of the service and the telemetry."""
+    if config.stack is not None:
+        telemetry = Text("  ").join(_link(url) for url in config.stack.page_urls)
+        if config.stack.note:
+            telemetry.append(f"  ({config.stack.note})")
+    else:
+        telemetry = Text(config.external_telemetry) if config.external_telemetry else _link(config.hub_url)
+    if config.hub_has_key and config.starts_hub:
+        telemetry.append(f"  (append ?key= and the value of {HUB_KEY} the first time)")
+    return [
+        Text(f"Modeltrace · {model.name} {model.version} · {len(model.features)} features", style="bold"),
+        Text("  predict    ").append(_link(f"{config.service_url}/docs")),
+        Text("  telemetry  ").append(telemetry),
+    ]
+
+
+def _link(url: str) -> Text:
+    return Text(url, style=f"link {url}")
+
+
+def traffic_line(snapshot: Snapshot | None, config: UpConfig, *, full_trace_id: bool) -> Text:
+    """Return the line about traffic; without a snapshot, traffic is starting or off."""
+    line = Text("  traffic    ")
+    if config.rate is None:
+        return line.append(f"none; start it with: modeltrace traffic {config.service_url}")
+    if snapshot is None:
+        return line.append("starting")
+    if config.stack is None:
+        hub_url = config.hub_url if config.starts_hub else None
+        return line.append(snapshot.to_text(latency=False, full_trace_id=full_trace_id, hub_url=hub_url))
+    line.append(replace(snapshot, last_trace_id=None).to_text(latency=False))
+    if trace_id := snapshot.last_trace_id:
+        shown = trace_id if full_trace_id else f"{trace_id[:8]}…"
+        line.append(" · last trace ").append(shown, style=f"link {config.stack.trace_url_prefix}{trace_id}")
+    return line
+
+
+class TerminalScreen:
+    """Fixed lines, and a line about traffic that is rewritten in place."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, auto_refresh=False)
+        self._config: UpConfig | None = None
+        self._status = console.status("")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._status.stop()
+        self._live.stop()
+
+    def show_waiting(self, target: str) -> None:
+        """Show a spinner."""
+        self._live.stop()
+        self._status.update(Text(f"waiting for {target}"))
+        self._status.start()
+
+    def show_started(self, config: UpConfig, model: ServedModel) -> None:
+        """Print the fixed lines."""
+        self._status.stop()
+        self._config = config
+        for line in header_lines(config, model):
+            self._console.print(line, soft_wrap=True)
+        self._live.start()
+        self._rewrite(None)
+
+    def show_traffic(self, snapshot: Snapshot) -> None:
+        """Rewrite the line about traffic."""
+        self._rewrite(snapshot)
+
+    def _rewrite(self, snapshot: Snapshot | None) -> None:
+        if self._config is not None:
+            line = traffic_line(snapshot, self._config, full_trace_id=False)
+            self._live.update(Group(line, Text(HINT_LINE, style="dim")), refresh=True)
+
+
+class PlainScreen:
+    """The same lines for a file or a pipe, with a line about traffic at intervals."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._config: UpConfig | None = None
+        self._next_line_at = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def show_waiting(self, target: str) -> None:
+        """Print a line."""
+        self._print(Text(f"waiting for {target}"))
+
+    def show_started(self, config: UpConfig, model: ServedModel) -> None:
+        """Print the fixed lines."""
+        self._config = config
+        for line in header_lines(config, model):
+            self._print(line)
+        if config.rate is None:
+            self._print(traffic_line(None, config, full_trace_id=True))
+        self._print(Text(HINT_LINE))
+
+    def show_traffic(self, snapshot: Snapshot) -> None:
+        """Print the line about traffic if the interval has passed."""
+        if self._config is not None and time.monotonic() >= self._next_line_at:
+            self._next_line_at = time.monotonic() + PLAIN_INTERVAL
+            self._print(traffic_line(snapshot, self._config, full_trace_id=True))
+
+    def _print(self, line: Text) -> None:
+        self._console.print(line, soft_wrap=True)
