@@ -26,7 +26,7 @@ from modeltrace.sidecar.delivery import Delivery
 from modeltrace.sidecar.delivery_group import DeliveryGroup, open_spool
 from modeltrace.sidecar.encode.feedback import FeedbackEncoder
 from modeltrace.sidecar.encode.json_lines import LineEncoder
-from modeltrace.sidecar.encode.logs import LogEncoder
+from modeltrace.sidecar.encode.logs import MAX_REQUEST_BYTES, LogEncoder
 from modeltrace.sidecar.encode.spans import SpanEncoder
 from modeltrace.sidecar.log_writer import LineWriter
 from modeltrace.sidecar.spool import Spool
@@ -53,7 +53,6 @@ from modeltrace.telemetry.records.feedback import FeedbackRecord
 from modeltrace.telemetry.records.prediction import BatchRecord, Origin, RequestRecord
 from modeltrace.telemetry.records.wire import RecordDecoder
 
-MAX_REQUEST_BYTES: Final = 4 * 2**20 - 64 * 1024  # gRPC servers reject messages of more than 4 MiB by default
 MAX_BATCH_ROWS: Final = 512
 
 logger = logging.getLogger("modeltrace.exporter")

@@ -45,7 +45,7 @@ from modeltrace.telemetry.records.prediction import (
 )
 from modeltrace.telemetry.records.spans_and_logs import prediction_attributes, prediction_message
 
-MAX_REQUEST_BYTES = 4_000_000  # a gRPC server rejects more than 4 MiB by default
+MAX_REQUEST_BYTES = 4 * 2**20 - 64 * 1024  # gRPC servers reject messages of more than 4 MiB by default
 MAX_CACHED_INPUT_TEXT = 64
 
 # Fields of LogRecord.
