@@ -190,6 +190,7 @@ def test_all_attribute_filters_must_match(hub: InProcessHub) -> None:
     assert ids(hub, **{"service": service, "attr.a": "1", "attr.b": "2"}) == [both.trace_id.hex()]
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     key=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=8),
@@ -295,6 +296,7 @@ def test_an_invalid_parameter_is_422(hub: InProcessHub, name: str, value: str) -
     assert name in response.json()["error"]["message"]
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(
     name=st.sampled_from(

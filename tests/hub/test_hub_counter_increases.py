@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.metrics.v1.metrics_pb2 import (
@@ -102,6 +103,7 @@ def fill(store: Store, several: Sequence[Run], *, times: int = 1) -> None:
             store_metrics(store, instance, counter(list(run.points()), DELTA if run.kind == "delta" else CUMULATIVE))
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(runs(), max_size=4))
 def test_increases_of_all_processes_add_up(store: Store, several: list[Run]) -> None:

@@ -110,6 +110,7 @@ def test_a_call_over_the_limit_is_resource_exhausted(start_hub: StartHub) -> Non
         assert not _details(error).details
 
 
+@pytest.mark.slow
 def test_a_compressed_call_over_the_limit_is_rejected(start_hub: StartHub) -> None:
     """A small call that decompresses to more than the limit is rejected; the next call succeeds."""
     with start_hub(max_request_bytes=2**20) as hub, grpc.insecure_channel(hub.grpc_target) as channel:
@@ -146,6 +147,7 @@ def test_calls_need_the_key(start_hub: StartHub) -> None:
         assert len(hub.rows("FROM spans")) == 1
 
 
+@pytest.mark.slow
 def test_idle_connections_are_closed(start_hub: StartHub) -> None:
     """Connections without HTTP/2 or without calls are closed; a sender reconnects automatically."""
     body = trace_request().SerializeToString()

@@ -106,6 +106,7 @@ def _texts(message: Message) -> Iterator[tuple[Message, str]]:
                 yield from _texts(child)
 
 
+@pytest.mark.slow
 @given(request=_requests, value=_values, data=st.data())
 @_quiet
 def test_an_invalid_json_value_affects_no_other_record(request: Message, value: object, data: st.DataObject) -> None:
@@ -137,6 +138,7 @@ def test_an_invalid_json_value_affects_no_other_record(request: Message, value: 
         assert batch.rejected.total()
 
 
+@pytest.mark.slow
 @given(request=_requests, data=st.data())
 @_quiet
 def test_invalid_utf_8_is_repaired(request: Message, data: st.DataObject) -> None:

@@ -159,6 +159,7 @@ def test_over_the_size_limit_the_oldest_are_deleted(kept_store: Store) -> None:
     assert set(_times(kept_store, "logs")) == set(times)
 
 
+@pytest.mark.slow
 def test_freed_space_is_used_again(tmp_path: Path) -> None:
     """The file of a store with repeated deletions stops growing."""
     store = Store(tmp_path / FILE_NAME)

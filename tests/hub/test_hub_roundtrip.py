@@ -76,6 +76,7 @@ def test_every_value_has_an_inverse(value: AnyValue) -> None:
     assert _canonical(from_json(written)) == _canonical(value)
 
 
+@pytest.mark.slow
 @given(request=st.one_of(trace_requests, log_requests, metric_requests))
 @_quiet
 def test_json_and_protobuf_give_the_same_message(request: Message) -> None:
@@ -87,6 +88,7 @@ def test_json_and_protobuf_give_the_same_message(request: Message) -> None:
     assert not problems.message
 
 
+@pytest.mark.slow
 @given(request=trace_requests)
 @_quiet
 def test_spans_are_read_back_equal(memory: Store, request: Message) -> None:
@@ -125,6 +127,7 @@ def test_log_records_are_read_back_equal(memory: Store, request: Message) -> Non
         assert _canonical(otlp_rows.record(row)) == _canonical(record)
 
 
+@pytest.mark.slow
 @given(request=metric_requests)
 @_quiet
 def test_data_points_are_read_back_equal(memory: Store, request: Message) -> None:

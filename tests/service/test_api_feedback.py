@@ -140,6 +140,7 @@ def fresh(
     return start
 
 
+@pytest.mark.slow
 @hypothesis_settings(deadline=None, max_examples=15, database=None, suppress_health_check=list(HealthCheck))
 @given(
     posts=st.lists(
@@ -169,6 +170,7 @@ def test_any_order_and_repetition_counts_exactly(
         assert store.counts().labels == len(first)
 
 
+@pytest.mark.slow
 def test_a_long_list_is_stored_in_chunks(post: Post, served: SdkService) -> None:
     """Thousands of labels in one request have one result each, in the same order."""
     items = [label(number, CLASSES[number % 2]) for number in range(3000)]

@@ -1,5 +1,6 @@
 """Records cross the pipe between worker and sidecar unchanged."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,6 +10,7 @@ from tests.helpers.factories import request_record
 from tests.helpers.strategies import batches, traffic
 
 
+@pytest.mark.slow
 @given(traffic(), st.lists(batches(), max_size=2))
 def test_records_are_decoded_as_they_were_encoded(
     requests: tuple[Origin, list[RequestRecord]], shared_calls: list[BatchRecord]

@@ -238,6 +238,7 @@ def test_a_forged_tree_is_refused(field: str, value: int) -> None:
         load_artifact(tamper(forest(), field, value), "skops", source="forged")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("field", "value"), [("left", 10**6), ("right", 10**6), ("feature_idx", 99), ("left", 0)])
 def test_a_forged_boosting_tree_is_refused(field: str, value: int) -> None:
     """Histogram boosting has another tree structure, which is validated too."""

@@ -234,6 +234,7 @@ def test_a_failed_write_leaves_nothing(bundle: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [bundle.name]
 
 
+@pytest.mark.slow
 def test_the_example_is_reproducible(tmp_path: Path) -> None:
     """Building it twice gives the same features and the same held-out rows."""
     first, second = (build_example(tmp_path / name) for name in ("first", "second"))
@@ -243,6 +244,7 @@ def test_the_example_is_reproducible(tmp_path: Path) -> None:
     assert (first / "traffic.parquet").read_bytes() == (second / "traffic.parquet").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_example_is_fitted_without_names(tmp_path: Path) -> None:
     """The example accepts arrays, has text labels, and contains labelled held-out rows."""
     manifest, _ = read_manifest(build_example(tmp_path / "example"))

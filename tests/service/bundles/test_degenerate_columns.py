@@ -70,6 +70,7 @@ any_column = (
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(column=any_column, regressor=st.booleans())
 @example(column=pd.Series([0.1] * 3000), regressor=False)

@@ -72,6 +72,7 @@ def evaluate_rows(
     return result
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
 @given(data=st.data(), kind=st.sampled_from(sorted(KINDS)), otherwise=st.booleans())
 def test_classification_metrics_equal_scikit_learn(

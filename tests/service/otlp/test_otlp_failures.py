@@ -131,6 +131,7 @@ def test_the_other_protocol(send: Send, protocol: Protocol, files: Files, tls: b
     assert ("4317" if protocol == GRPC else "4318") in failure.remedy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("server", [HTTP, GRPC])
 def test_plain_text_where_tls_is_expected(send: Send, protocol: Protocol, server: Protocol, files: Files) -> None:
     """A server that closes the connection without a response is probed for TLS."""

@@ -101,6 +101,7 @@ def test_a_higher_version_replaces_the_current_one(watching: Watching) -> None:
     assert before.pipeline.time_example() > 0
 
 
+@pytest.mark.slow
 def test_a_bundle_that_is_replaced_in_place_is_served(tmp_path: Path) -> None:
     """The content of the folder counts, not its name."""
     pack_iris(tmp_path / "one", "1")
@@ -189,6 +190,7 @@ def break_classes(bundle: Path) -> None:
     edit_manifest(bundle, classes=["a", "b"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [break_artifact, break_manifest, break_library, break_classes])
 def test_a_broken_bundle_is_rejected(
     watching: Watching, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
@@ -211,6 +213,7 @@ def test_a_broken_bundle_is_rejected(
     assert single.version == "1.5"
 
 
+@pytest.mark.slow
 def test_a_damaged_copy_is_served_after_it_is_repaired(tmp_path: Path) -> None:
     """Its `model.json` is unchanged; the bundle is tried again as soon as one of its files is rewritten."""
     pack_iris(tmp_path / "one", "1")

@@ -52,6 +52,7 @@ def writable(value: Value) -> Value:
     return value if not isinstance(value, int) or value in JSON_INTEGERS else 0
 
 
+@pytest.mark.slow
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(recorded=traffic())
 @example(recorded=lookalike_requests())

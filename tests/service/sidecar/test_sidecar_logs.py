@@ -4,6 +4,7 @@ import logging
 import tracemalloc
 from collections.abc import Iterator
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
@@ -102,6 +103,7 @@ def test_scopes_are_the_loggers() -> None:
     assert logging.getLogger(ACCESS_LOGGER).name == "uvicorn.access"
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(traffic())
 @example(lookalike_requests())
@@ -115,6 +117,7 @@ def test_prediction_log_records_are_those_of_the_sdk(recorded: tuple[Origin, lis
     assert parsed(parts).SerializeToString(deterministic=True) == expected.SerializeToString(deterministic=True)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(traffic())
 def test_violation_log_records_are_those_of_the_sdk(recorded: tuple[Origin, list[RequestRecord]]) -> None:
@@ -127,6 +130,7 @@ def test_violation_log_records_are_those_of_the_sdk(recorded: tuple[Origin, list
     assert parsed(parts).SerializeToString(deterministic=True) == expected.SerializeToString(deterministic=True)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(traffic())
 @example(lookalike_requests())

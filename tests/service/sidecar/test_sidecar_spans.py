@@ -237,6 +237,7 @@ def attributes_of(span: Span) -> dict[str, object]:
     return {a.key: getattr(a.value, str(a.value.WhichOneof("value"))) for a in span.attributes}
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(traffic(), st.lists(batches(), max_size=2))
 @example(lookalike_requests(), [])
@@ -252,6 +253,7 @@ def test_spans_are_those_of_the_sdk(recorded: tuple[Origin, list[RequestRecord]]
     assert serialize_sorted(ExportTraceServiceRequest.FromString(body)) == serialize_sorted(expected)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(st.lists(requests(), min_size=1, max_size=3))
 def test_caches_do_not_change_the_encoding(records: list[RequestRecord]) -> None:
