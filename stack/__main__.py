@@ -23,7 +23,7 @@ from stack.run import Stack
 
 app = typer.Typer(
     name="./dev stack",
-    help="Collector, Jaeger, Prometheus, Alertmanager, node_exporter and optionally Loki as plain processes.",
+    help="Run Collector, Jaeger, Prometheus, Alertmanager, node_exporter and optionally Loki as plain processes.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -150,7 +150,7 @@ def down(
 
 @app.command()
 def status(state: StateOption = None) -> None:
-    """Show the state of each component. Exit code 1 unless all are healthy."""
+    """Show the state of each component. The exit code is 1 unless all are healthy."""
     stack = _stack(state)
     table = Table(box=None, pad_edge=False, header_style="dim")
     for title in ("component", "version", "state", "uptime", "PID", "health"):
@@ -184,7 +184,7 @@ def _version(stack: Stack, name: str) -> str:
 @app.command()
 def logs(
     components: Annotated[
-        list[str] | None, typer.Argument(show_default="all", help="Components.", metavar="[NAME]...")
+        list[str] | None, typer.Argument(show_default="all", help="Names of components.", metavar="[NAME]...")
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing new lines.")] = False,  # noqa: FBT002  a flag
     lines: Annotated[int, typer.Option("-n", min=0, help="Lines per component.")] = 20,

@@ -24,7 +24,7 @@ def hub(
     ] = None,
     memory: Annotated[bool, typer.Option("--memory", help="Store telemetry in memory only.")] = False,  # noqa: FBT002  how typer declares a flag
     host: Annotated[
-        str | None, typer.Option(help="Address to listen on; a non-loopback one needs MODELTRACE_HUB_KEY. [127.0.0.1]")
+        str | None, typer.Option(help="Address to listen on. All but loopback require MODELTRACE_HUB_KEY. [127.0.0.1]")
     ] = None,
     port: Annotated[int | None, typer.Option(help="Port of the pages and the API. [4319]")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="Port of OTLP over gRPC. [4317]")] = None,
@@ -32,9 +32,10 @@ def hub(
 ) -> None:
     """Receive traces, metrics and logs over OTLP, store them, and show them on web pages.
 
-    Any OpenTelemetry SDK or Collector can send to the hub: OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 with
-    OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf, or port 4317 for grpc. Acknowledged data is on disk. The oldest data is
-    deleted after seven days or above 2 GiB (MODELTRACE_HUB_MAX_AGE, MODELTRACE_HUB_MAX_SIZE).
+    Any OpenTelemetry SDK or Collector can send to the hub. For OTLP over HTTP, set
+    OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 and OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf; for gRPC, port 4317
+    and grpc. The hub acknowledges data only after it is on disk. It deletes data that is older than seven days, and the
+    oldest data above 2 GiB (MODELTRACE_HUB_MAX_AGE, MODELTRACE_HUB_MAX_SIZE).
     """
     settings = read_settings(
         data=data, memory=memory or None, host=host, port=port, grpc_port=grpc_port, http_port=http_port

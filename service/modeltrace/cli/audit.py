@@ -20,11 +20,11 @@ from modeltrace.terminal import echo
 
 def export(
     file: Annotated[Path, typer.Argument(help="The file to write: .parquet, .jsonl or .csv.")],
-    since: Annotated[int | None, time_option("Predictions from this time on.")] = None,
-    until: Annotated[int | None, time_option("Predictions before this time.")] = None,
-    trace: Annotated[str | None, typer.Option(metavar="ID", help="Predictions of this trace.")] = None,
+    since: Annotated[int | None, time_option("Only predictions from this time on.")] = None,
+    until: Annotated[int | None, time_option("Only predictions before this time.")] = None,
+    trace: Annotated[str | None, typer.Option(metavar="ID", help="Only predictions of this trace.")] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="NAME[:VERSION]", help="Predictions of this model, or of this version of it.")
+        str | None, typer.Option(metavar="NAME[:VERSION]", help="Only predictions of this model or version.")
     ] = None,
     format_: Annotated[
         Literal["parquet", "jsonl", "csv"] | None,
@@ -32,10 +32,10 @@ def export(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,  # noqa: FBT002  a flag
 ) -> None:
-    """Write predictions, with the true labels that have arrived, to a file.
+    """Write stored predictions and their true labels to a file.
 
-    A time is a date (2026-11-01), a date and time (2026-11-01T12:00:00+01:00; UTC without an offset), or how long ago
-    (7d, 12h, 30m).
+    TIME is a date (2026-11-01), a date with a time of day (2026-11-01T12:00:00+01:00; without an offset, UTC), or how
+    long ago (7d, 12h, 30m).
 
     Examples: modeltrace audit export week.parquet --since 7d
               modeltrace audit export churn.csv --model churn:1.2.0
@@ -54,7 +54,7 @@ def export(
 
 def show(
     identifier: Annotated[
-        str, typer.Argument(metavar="PREDICTION_ID|TRACE_ID", help="A prediction, or a trace with its predictions.")
+        str, typer.Argument(metavar="PREDICTION_ID|TRACE_ID", help="The ID of a prediction or of a trace.")
     ],
 ) -> None:
     """Print a stored prediction, or all stored predictions of a trace, as JSON.
@@ -79,14 +79,14 @@ def _format_time(nanoseconds: int) -> str:
 
 
 def erase(
-    prediction_ids: Annotated[list[str], typer.Argument(metavar="PREDICTION_ID…", help="The predictions.")],
+    prediction_ids: Annotated[list[str], typer.Argument(metavar="PREDICTION_ID…", help="The IDs of the predictions.")],
 ) -> None:
-    """Erase the inputs of predictions; the rest of their rows stays, with the time of the erasure.
+    """Erase the inputs of stored predictions; the other columns stay.
 
-    Copies of the inputs in log files and in telemetry backends (prediction log records in Loki, the hub or at a
-    vendor) are not erased: they are deleted by the retention there.
+    The time of the erasure is recorded in the store. Copies of the inputs in log files and in telemetry backends (the
+    hub, Loki, a vendor) are not erased. The retention there deletes them.
 
-    The exit code is 1 if the store does not have all of the predictions; those that it has are erased.
+    The exit code is 1 if some of the predictions are not in the store. All others are erased.
     """
     with open_configured_store() as store:
         erased = set(store.erase(prediction_ids, time.time_ns()))
@@ -99,8 +99,8 @@ def erase(
         raise NotFoundError(f"not in {location.description}: {', '.join(missing)}")
 
 
-def prune(before: Annotated[int, time_option("Predictions before this time.")]) -> None:
-    """Delete predictions, and their labels, that are older than a time.
+def prune(before: Annotated[int, time_option("Delete predictions before this time.")]) -> None:
+    """Delete predictions before a given time, and their true labels.
 
     Example: modeltrace audit prune --before 90d
     """

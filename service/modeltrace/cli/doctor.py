@@ -74,16 +74,16 @@ def _stack_url(variable: str, help_text: str) -> typer.models.OptionInfo:
 
 
 def doctor(
-    url: Annotated[str, typer.Argument(metavar="[URL]", help="The service.")] = "http://127.0.0.1:8000",
-    backend: Annotated[Literal["hub", "stack"], typer.Option(help="The backend of the telemetry.")] = "hub",
-    hub: Annotated[str, typer.Option(metavar="URL", help="The hub's pages.")] = "http://127.0.0.1:4319",
+    url: Annotated[str, typer.Argument(metavar="[URL]", help="The address of the service.")] = "http://127.0.0.1:8000",
+    backend: Annotated[Literal["hub", "stack"], typer.Option(help="Where the telemetry should arrive.")] = "hub",
+    hub: Annotated[str, typer.Option(metavar="URL", help="The address of the hub.")] = "http://127.0.0.1:4319",
     hub_key: Annotated[
         str | None, typer.Option(envvar="MODELTRACE_HUB_KEY", help="The hub's key, if it has one.")
     ] = None,
     timeout: Annotated[
         float | None,
         typer.Option(
-            min=0.1, max=3600, metavar="SECONDS", show_default="hub: 15, stack: 30", help="How long to wait at most."
+            min=0.1, max=3600, metavar="SECONDS", show_default="hub: 15, stack: 30", help="The longest time to wait."
         ),
     ] = None,
     jaeger: Annotated[str, _stack_url("MODELTRACE_JAEGER_URL", "Jaeger.")] = JAEGER_URL,
@@ -94,17 +94,17 @@ def doctor(
         typer.Option(
             envvar="MODELTRACE_STACK_LOG_FILE",
             metavar="FILE",
-            help="The file with the log records of a stack without Loki, which ./dev stack up prints.",
-            show_default="the file of ./dev stack up if no Loki answers",
+            help="The file with the log records, if the stack has no Loki. ./dev stack up prints its path.",
+            show_default="the file of ./dev stack up, if Loki does not answer",
             rich_help_panel=_STACK_PANEL,
         ),
     ] = None,
     grafana: Annotated[
-        str | None, _stack_url("MODELTRACE_GRAFANA_URL", "Grafana, for links if a component has no web pages.")
+        str | None, _stack_url("MODELTRACE_GRAFANA_URL", "Grafana. Links lead there if a component has no web pages.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,  # noqa: FBT002  a flag
 ) -> None:
-    """Send one prediction and check that its telemetry arrives: spans, log records, a metric exemplar.
+    """Send one prediction request and check that its spans, its log records and a metric exemplar arrive.
 
     The exit code is 0 only if everything arrives. Otherwise the last lines suggest what to check first.
 

@@ -47,11 +47,11 @@ def evaluate(
         str | None, typer.Option(metavar="COLUMN", help="The column of FILE with the true labels.")
     ] = None,
     bundle: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Score FILE in this process with a bundle.")
+        Path | None, typer.Option(metavar="DIR", help="Predict FILE in this process, with this bundle.")
     ] = None,
-    url: Annotated[str | None, typer.Option(metavar="URL", help="Score FILE with a running service.")] = None,
+    url: Annotated[str | None, typer.Option(metavar="URL", help="Predict FILE with this running service.")] = None,
     feedback: Annotated[  # noqa: FBT002  a flag
-        bool, typer.Option("--feedback", help="With --url: send the true labels to the service.")
+        bool, typer.Option("--feedback", help="With --url: also send the true labels to the service.")
     ] = False,
     since: Annotated[int | None, time_option("Without FILE: predictions from this time on.")] = None,
     until: Annotated[int | None, time_option("Without FILE: predictions before this time.")] = None,
@@ -64,16 +64,16 @@ def evaluate(
         typer.Option(
             min=0,
             show_default="MODELTRACE_EVALUATION_TOLERANCE",
-            help="Regressors: an absolute error above this counts as an error for concept drift.",
+            help="For a regressor: concept drift counts a larger absolute error as a wrong prediction.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,  # noqa: FBT002  a flag
 ) -> None:
-    """Evaluate a model: accuracy, precision, recall, F1, calibration, concept drift; for a regressor, its errors.
+    """Compare predictions with true labels: accuracy, F1, calibration, concept drift, or a regressor's errors.
 
-    Evaluates a file, which is scored in this process (--bundle) or by a running service (--url), or the predictions in
-    the prediction store whose true labels have arrived. The metrics are the same. A time is written as for
-    `modeltrace audit export`.
+    With FILE, its rows are predicted, by a bundle in this process (--bundle) or by a running service (--url). Without
+    FILE, the predictions in the prediction store are used whose true labels have arrived. The metrics are the same.
+    TIME is written as for `modeltrace audit export`.
 
     Examples: modeltrace evaluate test.csv --target churned --bundle churn
               modeltrace evaluate --since 7d

@@ -30,7 +30,7 @@ def evidence(
     feature: Annotated[
         str, typer.Argument(metavar="FEATURE", help="A feature, or `prediction` for the output of the model.")
     ],
-    since: Annotated[int | None, time_option("Predictions from this time on.", show_default="1h")] = None,
+    since: Annotated[int | None, time_option("Only predictions from this time on.", show_default="1h")] = None,
     bundle: Annotated[
         str | None,
         typer.Option(
@@ -46,13 +46,18 @@ def evidence(
     include_synthetic: Annotated[  # noqa: FBT002  a flag
         bool, typer.Option("--include-synthetic", help="Include predictions of synthetic traffic.")
     ] = False,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="The number of traces per bin, newest first.")] = 10,
+    limit: Annotated[
+        int, typer.Option(min=1, max=1000, help="The largest number of traces per bin. The newest are listed.")
+    ] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,  # noqa: FBT002  a flag
 ) -> None:
-    """List the traces of predictions in the bins whose share increased compared with the training data.
+    """List the traces behind the drift of a feature: those with values that are more frequent than in training.
 
-    The predictions come from the prediction store, which is complete even if traces are sampled. The command also
-    computes each drift statistic. Predictions of another model with the same name and version are excluded and counted.
+    The values are grouped into bins. A bin is listed if its share is larger than in the training data. The drift
+    statistics of the feature are printed, too.
+
+    The predictions come from the prediction store, which is complete even if traces are sampled. Predictions of another
+    model with the same name and version are left out; their number is printed.
 
     Example: modeltrace evidence user_age --since 1h
     """

@@ -22,26 +22,26 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     ),
     "traffic": (
         "modeltrace.cli.traffic:traffic",
-        "Send prediction requests to a service at a steady rate, each with a span of its own.",
+        "Send prediction requests to a service at a steady rate, each with its own span.",
     ),
     "doctor": (
         "modeltrace.cli.doctor:doctor",
-        "Send one prediction and check that its telemetry arrives: spans, log records, a metric exemplar.",
+        "Send one prediction request and check that its spans, its log records and a metric exemplar arrive.",
     ),
     "evaluate": (
         "modeltrace.cli.evaluate:evaluate",
-        "Evaluate a model: accuracy, precision, recall, F1, calibration, concept drift; for a regressor, its errors.",
+        "Compare predictions with true labels: accuracy, F1, calibration, concept drift, or a regressor's errors.",
     ),
     "evidence": (
         "modeltrace.cli.evidence:evidence",
-        "List the traces of predictions in the bins whose share increased compared with the training data.",
+        "List the traces behind the drift of a feature: those with values that are more frequent than in training.",
     ),
     "replay": ("modeltrace.cli.replay:replay", "Repeat stored predictions with a model, and show the differences."),
 }
 AUDIT_COMMANDS: Mapping[str, tuple[str, str]] = {
     "export": (
         "modeltrace.cli.audit:export",
-        "Write predictions, with the true labels that have arrived, to a file.",
+        "Write stored predictions and their true labels to a file.",
     ),
     "show": (
         "modeltrace.cli.audit:show",
@@ -49,9 +49,9 @@ AUDIT_COMMANDS: Mapping[str, tuple[str, str]] = {
     ),
     "erase": (
         "modeltrace.cli.audit:erase",
-        "Erase the inputs of predictions; the rest of their rows stays, with the time of the erasure.",
+        "Erase the inputs of stored predictions; the other columns stay.",
     ),
-    "prune": ("modeltrace.cli.audit:prune", "Delete predictions, and their labels, that are older than a time."),
+    "prune": ("modeltrace.cli.audit:prune", "Delete predictions before a given time, and their true labels."),
 }
 REPORT_COMMANDS: Mapping[str, tuple[str, str]] = {
     "evidently": (
@@ -64,11 +64,11 @@ REPORT_COMMANDS: Mapping[str, tuple[str, str]] = {
     ),
     "whylogs": (
         "modeltrace.cli.report:whylogs",
-        "Write whylogs profiles of the predictions and of the reference, which can be merged with other profiles.",
+        "Write whylogs profiles of the predictions and of the reference data. whylogs can merge them with others.",
     ),
     "fiddler": (
         "modeltrace.cli.report:fiddler",
-        "Write predictions as events for Fiddler, and the schema and specification of their model.",
+        "Write predictions as events for Fiddler, with the schema and specification of their model.",
     ),
 }
 
@@ -112,11 +112,11 @@ def _loader(target: str) -> Callable[..., Any]:
 
 
 app = _group("modeltrace", "Serve scikit-learn models and trace every prediction with OpenTelemetry.", COMMANDS)
-app.add_typer(_group("audit", "Export, show, erase and prune predictions in the prediction store.", AUDIT_COMMANDS))
+app.add_typer(_group("audit", "Export, show, erase or delete predictions in the prediction store.", AUDIT_COMMANDS))
 app.add_typer(
     _group(
         "report",
-        "Compare predictions with a reference by Evidently, Alibi Detect or whylogs; export events for Fiddler.",
+        "Compare stored predictions with reference data (Evidently, Alibi Detect, whylogs), or export them (Fiddler).",
         REPORT_COMMANDS,
     )
 )

@@ -72,7 +72,7 @@ def parse_privacy_rule(text: str) -> tuple[str, PrivacyRule]:
 def pack(
     model_file: Annotated[
         str,
-        typer.Argument(help="A fitted estimator: .skops, .joblib, .pkl, or in an MLflow registry: models:/NAME@ALIAS."),
+        typer.Argument(help="A fitted estimator: a .skops, .joblib or .pkl file, or models:/NAME@ALIAS in MLflow."),
     ],
     data: Annotated[Path, typer.Option(metavar="FILE", help="The training data: .csv or .parquet.")],
     target: Annotated[
@@ -93,7 +93,7 @@ def pack(
     ] = None,
     ranges: Annotated[
         list[str] | None,
-        typer.Option("--range", metavar="FEATURE=LOW:HIGH", help="Reject values outside this range. Repeatable."),
+        typer.Option("--range", metavar="FEATURE=LOW:HIGH", help="Reject numbers outside this range. Repeatable."),
     ] = None,
     strict_categories: Annotated[  # noqa: FBT002  a flag
         bool, typer.Option("--strict-categories", help="Reject categories that are not in the data.")
@@ -112,8 +112,9 @@ def pack(
         typer.Option(
             "--allow-violations",
             metavar="FEATURE[=REASON,…]",
-            help="Accept and count rows whose value of the feature violates the schema. Reasons: missing, type (passed "
-            "to the model as missing), range, category; by default all. The model must accept such rows. Repeatable.",
+            help="Accept rows in which the feature violates the schema, and count the violations. Reasons: missing, "
+            "type (the model gets a missing value instead), range, category. Default: all. The model must accept such "
+            "rows. Repeatable.",
         ),
     ] = None,
     ignore_unknown: Annotated[  # noqa: FBT002  a flag
@@ -124,8 +125,8 @@ def pack(
         typer.Option(
             "--privacy",
             metavar="FEATURE=RULE",
-            help="How values of the feature appear in telemetry, prediction log records and the prediction store: hash "
-            "(equal values stay equal), bucket (the bin of the training data), drop (not at all), plain. Repeatable.",
+            help="How telemetry and the prediction store record values of the feature: hash (equal values have equal "
+            "hashes), bucket (the bin of the training data), drop (not at all), plain (unchanged). Repeatable.",
         ),
     ] = None,
     format_: Annotated[
@@ -135,7 +136,7 @@ def pack(
         bool | None, typer.Option("--trust-pickle", help="Load joblib and pickle files, which can run any code.")
     ] = None,
     onnx: Annotated[  # noqa: FBT002  a flag
-        bool, typer.Option("--onnx", help="Add an ONNX model if its predictions are verified to be equal.")
+        bool, typer.Option("--onnx", help="Add the model in ONNX format. Fails if its predictions differ.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,  # noqa: FBT002  a flag
     register: Annotated[
@@ -150,13 +151,13 @@ def pack(
 ) -> None:
     """Turn a fitted scikit-learn estimator and its training data into a bundle that can be served.
 
-    The data determines type, range and distribution of each feature; requests are later compared with them. Before the
-    bundle is written, it is loaded and tested.
+    The training data determines the type, range and distribution of each feature. Requests are later compared with
+    them. Before the bundle is written, it is loaded and tested.
 
-    Without --version, the version is the highest one of this model next to DIR, in MODELTRACE_BUNDLE and in the
-    registry, with its last number incremented.
+    Without --version, the highest existing version of the model is taken, and its last number is incremented. Versions
+    are searched in DIR and next to it, in MODELTRACE_BUNDLE and, with --register, in the registry.
 
-    With --register, the bundle is also stored in the MLflow registry of MLFLOW_TRACKING_URI or MLFLOW_REGISTRY_URI.
+    With --register, the bundle is also stored in an MLflow registry (MLFLOW_TRACKING_URI or MLFLOW_REGISTRY_URI).
 
     Example: modeltrace pack churn.joblib --trust-pickle --data train.parquet --target churned
     """

@@ -26,19 +26,19 @@ class ReplayError(ModeltraceError):
 
 def replay(
     identifier: Annotated[
-        str, typer.Argument(metavar="TRACE_ID|PREDICTION_ID", help="A trace with its predictions, or one prediction.")
+        str, typer.Argument(metavar="TRACE_ID|PREDICTION_ID", help="The ID of a trace or of one prediction.")
     ],
     against: Annotated[
         str | None,
         typer.Option(
             metavar="VERSION|SOURCE",
             show_default="the model that made the predictions",
-            help="Another version of the model, or any SOURCE that serve accepts.",
+            help="Another version of the model, or a SOURCE as for `modeltrace serve`.",
         ),
     ] = None,
     bundles: Annotated[
         list[str] | None,
-        typer.Option(metavar="SOURCE", help="Where to search for bundles, besides MODELTRACE_BUNDLE. Repeatable."),
+        typer.Option(metavar="SOURCE", help="Search for bundles here, too. Repeatable."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result, with all rows, as JSON.")] = False,  # noqa: FBT002  a flag
     trust_pickle: Annotated[
@@ -47,9 +47,9 @@ def replay(
 ) -> None:
     """Repeat stored predictions with a model, and show the differences.
 
-    The inputs come from the prediction store (MODELTRACE_STORE). The model is the one that made the predictions: it is
-    searched by its SHA-256 in MODELTRACE_BUNDLE, --bundles and the local copies from registries. --against names
-    another model.
+    The inputs come from the prediction store (MODELTRACE_STORE). Without --against, the model that made the predictions
+    is used. It is identified by its SHA-256, and searched in MODELTRACE_BUNDLE, in --bundles and in the local copies
+    from registries.
 
     The exit code is 0 if all predictions are equal, 2 if any differs, and 1 if some could not be repeated.
 

@@ -42,10 +42,13 @@ Bundle = Annotated[
     ),
 ]
 Since = Annotated[
-    int | None, time_option("Predictions from this time on: a date, a date and time, or how long ago (7d, 12h, 30m).")
+    int | None,
+    time_option(
+        "Only predictions from this time on: a date, a date with a time of day, or how long ago (7d, 12h, 30m)."
+    ),
 ]
-Until = Annotated[int | None, time_option("Predictions before this time.")]
-Version = Annotated[str | None, typer.Option(show_default="all", help="Predictions of this version of the model.")]
+Until = Annotated[int | None, time_option("Only predictions before this time.")]
+Version = Annotated[str | None, typer.Option(show_default="all", help="Only predictions of this version of the model.")]
 File = Annotated[
     Path | None,
     typer.Option(
@@ -58,9 +61,11 @@ File = Annotated[
 Target = Annotated[
     str | None, typer.Option(metavar="COLUMN", help="The column of the --reference file with the true labels.")
 ]
-ReferenceSince = Annotated[int | None, time_option("Compare with earlier predictions instead: from this time on.")]
-ReferenceUntil = Annotated[int | None, time_option("Compare with earlier predictions instead: before this time.")]
-Rows = Annotated[int, typer.Option(min=1, help="The maximum number of predictions. Of more, a random sample is used.")]
+ReferenceSince = Annotated[int | None, time_option("Compare with stored predictions from this time on.")]
+ReferenceUntil = Annotated[int | None, time_option("Compare with stored predictions before this time.")]
+Rows = Annotated[
+    int, typer.Option(min=1, help="The largest number of predictions. If there are more, a random sample is used.")
+]
 Python = Annotated[
     Path | None,
     typer.Option(
@@ -168,7 +173,7 @@ def whylogs(
     python: Python = None,
     force: Force = False,  # noqa: FBT002  a flag
 ) -> None:
-    """Write whylogs profiles of the predictions and of the reference, which can be merged with other profiles.
+    """Write whylogs profiles of the predictions and of the reference data. whylogs can merge them with others.
 
     Example: modeltrace report whylogs profiles --since 1d --reference train.parquet
     """
@@ -202,7 +207,7 @@ def fiddler(
     include_synthetic: Synthetic = False,  # noqa: FBT002  a flag
     force: Force = False,  # noqa: FBT002  a flag
 ) -> None:
-    """Write predictions as events for Fiddler, and the schema and specification of their model.
+    """Write predictions as events for Fiddler, with the schema and specification of their model.
 
     Example: modeltrace report fiddler yesterday.parquet --since 1d
     """

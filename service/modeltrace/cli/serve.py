@@ -21,7 +21,8 @@ def serve(
     host: Annotated[
         str | None,
         typer.Option(
-            show_default="127.0.0.1", help="The address to listen on. Other than loopback requires MODELTRACE_API_KEY."
+            show_default="127.0.0.1",
+            help="The address to listen on. Addresses other than loopback require MODELTRACE_API_KEY.",
         ),
     ] = None,
     port: Annotated[int | None, typer.Option(show_default="8000", help="The port to listen on.")] = None,
@@ -29,20 +30,19 @@ def serve(
     expect_sha256: Annotated[
         str | None, typer.Option(metavar="HASH", help="Reject bundles whose model.json has another SHA-256.")
     ] = None,
-    insecure: Annotated[
-        bool | None, typer.Option("--insecure", help="Listen beyond loopback without an API key.")
-    ] = None,
+    insecure: Annotated[bool | None, typer.Option("--insecure", help="Allow any --host without an API key.")] = None,
     trust_pickle: Annotated[
         bool | None, typer.Option("--trust-pickle", help="Load joblib and pickle files, which can run any code.")
     ] = None,
 ) -> None:
     """Serve a bundle over HTTP and send its telemetry over OTLP.
 
-    For a folder of bundles, the highest version is served. A pre-release is served only if named: FOLDER@VERSION.
-    models:/NAME@ALIAS and models:/NAME/NUMBER are in the MLflow registry of MLFLOW_TRACKING_URI or MLFLOW_REGISTRY_URI.
+    For a folder of bundles, the highest version is served. To serve a pre-release, name it: FOLDER@VERSION.
+    models:/NAME@ALIAS and models:/NAME/NUMBER name a version in an MLflow registry (MLFLOW_TRACKING_URI or
+    MLFLOW_REGISTRY_URI).
 
-    Each option is also a setting (MODELTRACE_PORT, …). docs/settings.md lists all settings, and the variables of
-    OpenTelemetry, which determine where telemetry goes.
+    Each option is also an environment variable (MODELTRACE_PORT, …). OpenTelemetry's variables determine where
+    telemetry is sent. docs/settings.md lists all variables.
 
     Example: OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 modeltrace serve my-bundle
     """

@@ -43,7 +43,7 @@ def _share(help_text: str, panel: str = _FAULTS_PANEL) -> Any:  # noqa: ANN401  
 
 
 def traffic(
-    url: Annotated[str, typer.Argument(metavar="[URL]", help="The service.")] = "http://127.0.0.1:8000",
+    url: Annotated[str, typer.Argument(metavar="[URL]", help="The address of the service.")] = "http://127.0.0.1:8000",
     rate: Annotated[
         float, typer.Option(min=0.01, max=10_000, help="Requests per second.", rich_help_panel=_LOAD_PANEL)
     ] = 20.0,
@@ -51,9 +51,7 @@ def traffic(
         int | None, typer.Option(min=1, help="Stop after this number of requests.", rich_help_panel=_LOAD_PANEL)
     ] = None,
     duration: Annotated[float | None, _duration("Stop after this time: 30s, 5m, 1h.", _LOAD_PANEL)] = None,
-    wait: Annotated[
-        float | None, _duration("Wait up to this time until the service is ready.", _LOAD_PANEL, "no wait")
-    ] = None,
+    wait: Annotated[float | None, _duration("Wait for the service, at most this time.", _LOAD_PANEL, "no wait")] = None,
     batch: Annotated[
         int | None,
         typer.Option(min=1, show_default="single rows", help="Rows per batch request.", rich_help_panel=_LOAD_PANEL),
@@ -62,13 +60,13 @@ def traffic(
         int, typer.Option(min=1, max=10_000, help="Maximum number of requests in flight.", rich_help_panel=_LOAD_PANEL)
     ] = 64,
     data: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Rows of a .csv or .parquet file.", rich_help_panel=_ROWS_PANEL)
+        Path | None, typer.Option(metavar="FILE", help="A .csv or .parquet file of rows.", rich_help_panel=_ROWS_PANEL)
     ] = None,
     bundle: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Held-out rows of a bundle; fresh rows for the example of `modeltrace up`.",
+            help="A bundle with held-out rows. For the example of `modeltrace up`, new rows are generated.",
             rich_help_panel=_ROWS_PANEL,
         ),
     ] = None,
@@ -111,14 +109,15 @@ def traffic(
     ] = False,
     interval: Annotated[
         float | None,
-        _duration("Print a line at this interval.", _OUTPUT_PANEL, "a live line in a terminal; else 5s; --json: never"),
+        _duration("Print a line at this interval.", _OUTPUT_PANEL, "5s; terminal: one live line; --json: never"),
     ] = None,
 ) -> None:
-    """Send prediction requests to a service at a steady rate, each with a span of its own.
+    """Send prediction requests to a service at a steady rate, each with its own span.
 
-    Rows come from a file, from the held-out part of a bundle, or are sampled from the model's reference bins. The rate
-    does not depend on how fast the service is; requests that exceed --concurrency are not sent and counted as dropped.
-    The exit code is 1 if a request failed other than by an injected fault. Ctrl-C stops the run.
+    The rows come from a file (--data) or a bundle (--bundle). By default, they are sampled from the model's reference
+    bins. The rate does not depend on the speed of the service. Requests that would exceed --concurrency are not sent,
+    but counted as dropped. The exit code is 1 if a request failed and no injected fault was the reason. Ctrl-C stops
+    the run.
 
     The requests are marked as synthetic. A service with the same key (MODELTRACE_ID_KEY, or the key in the user's data
     folder) excludes them from metrics and drift.

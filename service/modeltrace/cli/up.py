@@ -43,7 +43,7 @@ def up(
             help="The bundle to serve, as for `modeltrace serve`.",
         ),
     ] = None,
-    rate: Annotated[float, typer.Option(min=0.01, max=10_000, help="Requests of traffic per second.")] = 20.0,
+    rate: Annotated[float, typer.Option(min=0.01, max=10_000, help="Generated requests per second.")] = 20.0,
     traffic: Annotated[
         bool | None,
         typer.Option(
@@ -91,10 +91,11 @@ def up(
 ) -> None:
     """Start service, hub and traffic on this machine, and stop them together.
 
-    Without SOURCE, an example is served with traffic: fresh, independent rows, without drift unless --shift is given.
+    Without SOURCE, an example is served, and requests with new rows are sent to it. They have no drift unless --shift
+    is given.
 
-    With --stack, telemetry goes to the stack that ./dev stack up or docker compose up started, and there is no hub.
-    If OTEL_EXPORTER_OTLP_ENDPOINT is set, telemetry goes there, and there is no hub.
+    With --stack, telemetry is sent to the stack that ./dev stack up or docker compose up started. If
+    OTEL_EXPORTER_OTLP_ENDPOINT is set, telemetry is sent there. In both cases, no hub is started.
 
     Examples: modeltrace up my-bundle
               modeltrace up --shift mean_radius+=1sd --shift-after 5m
