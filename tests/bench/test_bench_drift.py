@@ -1,58 +1,87 @@
 """The drift bench: windows without drift raise no alarm, and windows with drift do."""
 
 import numpy as np
+import pandas as pd
+import pytest
 
-from bench.drift import measure_false_alarms
-from bench.drift_monitor import DATASETS, DriftMonitor, draw_windows, load_population
-from modeltrace.monitoring import drift
+from bench.drift.false_alarms import measure_false_alarms
+from bench.drift.intervals import clustered_share, wilson
+from bench.drift.populations import GENERATED, Population
+from bench.drift.product import PREDICTION, Monitor
+from bench.drift.real_data import load_real
+from bench.drift.shifts import SHIFTS, mixed_population
 
-WINE = next(data for data in DATASETS if data.name == "wine")
-
-
-def test_undrifted_windows_raise_no_alarm_but_exceed_a_fixed_psi_threshold() -> None:
-    """None of 100 windows, checked against ten training samples, raises an alarm; PSI exceeds 0.1 in most of them."""
-    for shares in measure_false_alarms(WINE, 100, np.random.default_rng(0), sizes=(200, 1000)).values():
-        assert shares["alarms"] == 0
-        assert shares["psi above 0.1"] > 0.9
+NORMAL = Population("normal", pd.DataFrame(np.random.default_rng(0).normal(size=(500, 3)), columns=list("abc")))
 
 
-def test_a_shift_of_the_mean_is_detected_by_psi_jensen_shannon_and_ks() -> None:
-    """A feature is shifted by one standard deviation; without the shift all statistics are ok."""
-    rng = np.random.default_rng(0)
-    table, target = load_population(WINE)
-    monitor = DriftMonitor(WINE, table, target, rng)
-    values = table.to_numpy()[:, 0]
-    (row_counts,) = draw_windows(rng, len(table), 1000, windows=1)
-
-    results = monitor.check_feature(monitor.schema.features[0], values + values.std(), row_counts)
-    assert {result.statistic for result in results if result.state == "drift"} >= {
-        drift.PSI,
-        drift.JENSEN_SHANNON,
-        drift.KS,
-    }
-    assert {result.state for result in monitor.check_feature(monitor.schema.features[0], values, row_counts)} == {"ok"}
+def drifted_features(population: Population, rows: pd.DataFrame, n: int = 2000) -> set[str]:
+    """Return the features that drift in a window of the given rows."""
+    rng = np.random.default_rng(1)
+    monitor = Monitor(population, 2000, rng)
+    binned = monitor.bin(rows)
+    window = monitor.count(binned, rng.integers(len(rows), size=n))
+    return {feature for feature, result in monitor.check(window) if result.state == "drift"}
 
 
-def test_windows_are_drawn_with_replacement() -> None:
-    """A window has the requested number of rows, even if the population is smaller."""
-    assert draw_windows(np.random.default_rng(0), 7, 10_000, windows=2).sum(axis=1).tolist() == [10_000, 10_000]
+def test_undrifted_windows_of_normal_features_raise_no_alarm() -> None:
+    """None of 50 windows, checked against five training samples, raises an alarm."""
+    for figures in measure_false_alarms(NORMAL, 2000, 50, np.random.default_rng(0), sizes=(200, 1000)).values():
+        assert figures["alarms"]["share"] == 0
+        assert figures["causes"] == {}
 
 
-def test_find_alarms_agrees_with_check_drift() -> None:
-    """The vectorized check of the bench gives the results of `modeltrace.monitoring.drift_check`."""
+def test_a_shift_is_found_in_the_shifted_feature_only() -> None:
+    """One of three features is shifted by a standard deviation."""
+    assert drifted_features(NORMAL, NORMAL.rows) == set()
+    assert drifted_features(NORMAL, NORMAL.rows.assign(b=NORMAL.rows["b"] + 1)) == {"b"}
+
+
+def test_the_outputs_of_a_model_are_checked() -> None:
+    """With an estimator, the statistics of its outputs are among the results."""
+    rng = np.random.default_rng(2)
+    monitor = Monitor(load_real("wine"), 400, rng)
+    binned = monitor.bin(load_real("wine").rows)
+    results = monitor.check(monitor.count(binned, rng.integers(len(binned.bins), size=300)))
+    assert {result.statistic for feature, result in results if feature == PREDICTION} >= {"psi", "low_confidence"}
+
+
+def test_windows_have_the_requested_number_of_rows() -> None:
+    """A window has the requested number of rows in each feature, even if the population is smaller."""
     rng = np.random.default_rng(3)
-    table, target = load_population(WINE)
-    monitor = DriftMonitor(WINE, table, target, rng)
-    weights = np.linspace(1, 6, len(table))[np.argsort(np.argsort(table.to_numpy()[:, 0]))]
-    row_counts = rng.multinomial(400, weights / weights.sum(), size=4)  # prefers high values of the first feature
+    monitor = Monitor(NORMAL, 100, rng)
+    window = monitor.count(monitor.bin(NORMAL.rows), rng.integers(500, size=10_000))
+    assert window.counts.sum() == 3 * 10_000
 
-    alarms = monitor.find_alarms(row_counts)
-    for window, counts in enumerate(row_counts):
-        for index, feature in enumerate(monitor.schema.features):
-            results = monitor.check_feature(feature, table.to_numpy()[:, index], counts)
-            alarming = {
-                statistic for (name, statistic), raised in alarms.items() if name == feature.name and raised[window]
-            }
-            drifted = {result.statistic for result in results if result.state == "drift"}
-            assert alarming & set(drift.MIN_EFFECT) == drifted
-    assert any(raised.any() for raised in alarms.values())
+
+@pytest.mark.parametrize("name", [name for name in GENERATED if name not in ("60 features", "overfitted forest")])
+def test_the_product_accepts_each_generated_population(name: str) -> None:
+    """Schema and bins can be built for each population, and each of its rows falls into one bin of each feature."""
+    rng = np.random.default_rng(4)
+    population = GENERATED[name](rng)
+    monitor = Monitor(population, 100, rng)
+    binned = monitor.bin(population.sent_rows(rng).head(300))
+    assert binned.bins.shape == (300, population.rows.shape[1])
+
+
+def test_each_shift_has_the_size_that_its_name_says() -> None:
+    """Shares and moments of the changed columns are close to those in the names of the shifts."""
+    rng = np.random.default_rng(5)
+    rows = mixed_population(rng).rows
+    changed = {shift.name: shift.apply(rows, shift.columns, 0, rng) for shift in SHIFTS}
+    assert changed["variance + 50 %"]["normal"].var() == pytest.approx(1.5 * rows["normal"].var())
+    assert (changed["5 % zeros"]["skewed"] == 0).mean() == pytest.approx(0.05, abs=0.01)
+    assert (changed["new category, 1 %"]["kind"] == "new").mean() == pytest.approx(0.01, abs=0.003)
+    assert changed["boolean 1 % to 5 %"]["rare_flag"].mean() == pytest.approx(0.05, abs=0.01)
+    assert changed["boolean 5 % to 12 %"]["flag"].mean() == pytest.approx(0.12, abs=0.01)
+    assert changed["missing 30 % to 0"]["often_missing"].notna().all()
+    six = changed["six features + 0.15 deviations"]
+    assert sum(not six[name].equals(rows[name]) for name in rows) == 6
+
+
+def test_intervals_grow_if_windows_of_the_same_training_data_agree() -> None:
+    """Windows that agree count as one; independent windows give Wilson's interval."""
+    independent = clustered_share([[True, False], [False, False], [False, True], [False, False]])
+    assert independent == wilson(0.25, 8)
+    agreeing = clustered_share([[True, True], [False, False], [False, False], [False, False]])
+    assert agreeing.share == 0.25
+    assert agreeing.high - agreeing.low > independent.high - independent.low

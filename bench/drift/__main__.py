@@ -1,0 +1,135 @@
+"""How often the drift check raises false alarms, and how many predictions it needs to detect drift.
+
+False alarms: training data and windows are drawn with replacement from a population, which is a real or generated data
+set. Their rows are independent, and nothing drifts. A window raises an alarm if the state of any statistic of any
+feature, or of the model's outputs, is drift.
+
+Power: columns of the windows are changed. The bench reports from which window size on half of the runs, and 95 % of the
+runs, raise an alarm.
+
+Binning: compares KS of bins with KS of values, and PSI of 10 with 100 bins.
+"""
+
+import os
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from bench.command import make_parser, print_as
+from bench.drift import power
+from bench.drift.binning import measure_binning
+from bench.drift.false_alarms import TRAINING_SIZES, measure_false_alarms
+from bench.drift.populations import GENERATED
+from bench.drift.real_data import REAL, export_tables, load_real, needs_export
+from bench.drift.render import print_result
+from bench.peers.environments import InstallError
+
+POPULATIONS: Final = (*REAL, *GENERATED)
+FALSE_ALARMS: Final = "false alarms"
+POWER: Final = "power"
+BINNING: Final = "binning"
+
+
+class Task(NamedTuple):
+    """A part of the bench that runs in its own process."""
+
+    part: str
+    name: str
+    training_rows: int = 0
+
+    @property
+    def title(self) -> str:
+        """The task in words."""
+        return f"{self.part}: {self.name}" + (f", {self.training_rows:,} training rows" if self.training_rows else "")
+
+
+def run_task(task: Task, windows: int, runs: int, seed: int) -> dict[Any, Any]:
+    """Run one task. Its random numbers do not depend on the other tasks."""
+    warnings.filterwarnings("ignore", module="sklearn")  # constant columns, models that did not converge
+    rng = np.random.default_rng([seed, *task.title.encode()])
+    if task.part == BINNING:
+        return measure_binning(rng)
+    if task.part == POWER:
+        return power.measure_power(task.name, runs, rng)
+    population = load_real(task.name) if task.name in REAL else GENERATED[task.name](rng)
+    return measure_false_alarms(population, task.training_rows, windows, rng)
+
+
+def plan(parts: Sequence[str], populations: Sequence[str], training_sizes: Sequence[int]) -> list[Task]:
+    """Return the tasks of the selected parts."""
+    tasks = []
+    if FALSE_ALARMS in parts:
+        tasks += [Task(FALSE_ALARMS, name, rows) for name in populations for rows in training_sizes]
+    if POWER in parts:
+        tasks += [Task(POWER, name) for name in power.PARTS]
+    if BINNING in parts:
+        tasks.append(Task(BINNING, "breast-cancer"))
+    return tasks
+
+
+def main() -> None:
+    """Parse the arguments, run the bench and print the result."""
+    parser = make_parser(__doc__)
+    parts = (FALSE_ALARMS, POWER, BINNING)
+    parser.add_argument("--part", action="append", choices=parts, help="measure this part only (repeatable)")
+    parser.add_argument(
+        "--data", action="append", choices=POPULATIONS, metavar="NAME",
+        help=f"draw false alarms from this data set only (repeatable): {', '.join(POPULATIONS)}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--training-rows", action="append", type=int, metavar="N",
+        help="rows of the training data for false alarms (repeatable)",
+    )  # fmt: skip
+    parser.add_argument("--quick", action="store_true", help="a fifth of the windows and runs, two training sizes")
+    parser.add_argument("--windows", type=int, help="undrifted windows of each size and data set (default: 1000)")
+    parser.add_argument("--runs", type=int, help="runs of each shift and window size (default: 200)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (default: one per core)")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    windows, runs = options.windows or (200 if options.quick else 1000), options.runs or (50 if options.quick else 200)
+    training_sizes = options.training_rows or ((100, 2000) if options.quick else TRAINING_SIZES)
+    populations = list(options.data or POPULATIONS)
+    not_measured = {}
+    if FALSE_ALARMS in (options.part or parts) and needs_export(populations):
+        try:
+            export_tables(print_progress)
+        except InstallError as error:
+            not_measured = {name: str(error) for name in populations if needs_export([name])}
+            populations = [name for name in populations if name not in not_measured]
+            print_progress(f"{error}. Not measured: {', '.join(not_measured)}")
+    tasks = plan(options.part or parts, populations, training_sizes)
+    started, results = time.monotonic(), {}
+    with ProcessPoolExecutor(options.jobs) as pool:
+        futures = {pool.submit(run_task, task, windows, runs, options.seed): task for task in tasks}
+        for number, future in enumerate(as_completed(futures), 1):
+            task = futures[future]
+            results[task] = future.result()
+            print_progress(f"[{number}/{len(tasks)}, {time.monotonic() - started:.0f} s] {task.title}")
+    false_alarms: dict[str, Any] = {}
+    for task in tasks:
+        if task.part == FALSE_ALARMS:
+            false_alarms.setdefault(task.name, {})[task.training_rows] = results[task]
+    result = {
+        "windows": windows,
+        "runs": runs,
+        "false alarms": false_alarms,
+        "power": {task.name: results[task] for task in tasks if task.part == POWER},
+        "binning": next((results[task] for task in tasks if task.part == BINNING), {}),
+        "not measured": not_measured,
+        "seconds": round(time.monotonic() - started),
+    }
+    print_as(result, print_result, as_json=options.json)
+
+
+def print_progress(line: str) -> None:
+    """Print a progress message to stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""How many windows without drift raise an alarm."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from bench.drift.intervals import clustered_share
+from bench.drift.populations import Population
+from bench.drift.product import Monitor
+
+TRAINING_SIZES: Final = (100, 400, 2000, 10_000)
+WINDOW_SIZES: Final = (200, 1000, 10_000)
+# Windows that are compared with the same training data.
+WINDOWS_PER_MODEL: Final = 10
+# The features and statistics that raise most alarms.
+MOST_FREQUENT: Final = 3
+
+
+def measure_false_alarms(
+    population: Population,
+    training_size: int,
+    windows: int,
+    rng: np.random.Generator,
+    sizes: Sequence[int] = WINDOW_SIZES,
+) -> dict[int, dict[str, Any]]:
+    """Return, by window size, the share of windows that raise an alarm, what raises them, and the share of each state.
+
+    Training data is drawn again for every `WINDOWS_PER_MODEL` windows of each size.
+    """
+    raised: dict[int, list[list[bool]]] = {size: [] for size in sizes}
+    causes: dict[int, Counter[str]] = {size: Counter() for size in sizes}
+    states: dict[int, Counter[str]] = {size: Counter() for size in sizes}
+    for _ in range(windows // WINDOWS_PER_MODEL):
+        monitor = Monitor(population, training_size, rng)
+        binned = monitor.bin(population.sent_rows(rng))
+        for size in sizes:
+            cluster = []
+            for _ in range(WINDOWS_PER_MODEL):
+                window = monitor.count(binned, rng.integers(len(binned.bins), size=size))
+                results = monitor.check(window)
+                states[size].update(result.state for _, result in results)
+                alarms = [f"{feature} {result.statistic}" for feature, result in results if result.state == "drift"]
+                causes[size].update(alarms)
+                cluster.append(bool(alarms))
+            raised[size].append(cluster)
+    return {
+        size: {
+            "alarms": clustered_share(raised[size])._asdict(),
+            "causes": {cause: count / windows for cause, count in causes[size].most_common(MOST_FREQUENT)},
+            "states": {state: count / states[size].total() for state, count in states[size].most_common()},
+        }
+        for size in sizes
+    }

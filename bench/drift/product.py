@@ -1,0 +1,155 @@
+"""The drift check of the product, applied to samples. Only this module depends on how the product computes drift.
+
+`Monitor` builds schema, references and critical values from training data as `pack` does. It counts windows with the
+product's own bins, and checks them with `check_drift`.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bench.drift.populations import Population
+from modeltrace.bundles.output_reference import build_output_reference, confidence_threshold
+from modeltrace.bundles.repeated_rows import duplicate_probability
+from modeltrace.bundles.training_frame import convert_columns, name_columns
+from modeltrace.bundles.training_schema import build_schema
+from modeltrace.bundles.verify_outputs import to_rows
+from modeltrace.inference.model import ModelOutput, make_predict_fn
+from modeltrace.inference.schema import Feature, OutputReference
+from modeltrace.monitoring import drift
+from modeltrace.monitoring.bins import FeatureBins
+from modeltrace.monitoring.drift_check import DriftResult, WindowCounts, check_confidence, check_drift
+from modeltrace.monitoring.reference_metrics import OUTPUTS, critical_values
+
+Integers = NDArray[np.intp]
+# The name of the model's outputs in the tables.
+PREDICTION: Final = "prediction"
+
+
+class BinnedRows(NamedTuple):
+    """Rows in the bins of a model.
+
+    Attributes:
+        bins: the bin number of each value, shape (n_rows, n_features). The last column is the model's outputs, if any.
+        numbers: the numeric features, shape (n_rows, n_numeric); 0 for a missing value.
+        low_confidence: whether the model's confidence is low, shape (n_rows,).
+    """
+
+    bins: Integers
+    numbers: NDArray[np.float64]
+    low_confidence: NDArray[np.bool_]
+
+
+class Window(NamedTuple):
+    """The counts of a window: by bin number, the sum of each numeric feature, rows with low confidence."""
+
+    counts: NDArray[np.int64]
+    sums: NDArray[np.float64]
+    low_confidence: int
+
+
+class _Outputs(NamedTuple):
+    reference: OutputReference | None = None
+    confidence_threshold: float | None = None
+    outputs: Sequence[ModelOutput] = ()  # for each row of the population
+
+
+class _MonitoredModel(NamedTuple):
+    features: Sequence[Feature]
+    output_reference: OutputReference | None
+    confidence_threshold: float | None
+    duplicate_probability: float | None
+
+
+class Monitor:
+    """The bins and critical values of a model that is packed with a training sample."""
+
+    def __init__(self, population: Population, n: int, rng: np.random.Generator) -> None:
+        rows, drawn = population.draw_training(rng, n)
+        training = convert_columns(name_columns(rows))
+        self.schema = build_schema(
+            training, valid_ranges={}, max_lengths={}, strict_categories=False, allowed_violations={},
+            ignore_unknown=False,
+        )  # fmt: skip
+        self._feature_bins = FeatureBins(self.schema)
+        self._outputs = _Outputs() if population.estimator is None else _fit(population, drawn)
+        self._model = _MonitoredModel(
+            self.schema.features, self._outputs.reference, self._outputs.confidence_threshold,
+            duplicate_probability(training),
+        )  # fmt: skip
+        self._criticals: dict[str, dict[str, float]] = {}
+        for (name, statistic), value in critical_values(self._model).items():
+            self._criticals.setdefault(name, {})[statistic] = value
+        sizes = [len(feature.reference.shares) for feature in self.schema.features]
+        if self._outputs.reference:
+            sizes.append(len(self._outputs.reference.shares))
+        self._ends = np.cumsum(sizes)
+
+    def bin(self, rows: pd.DataFrame) -> BinnedRows:
+        """Return the bins of rows as a client sends them. With a model, these must be the rows of the population."""
+        values = to_rows(rows)
+        numbers = self._feature_bins.numeric_values(values)
+        bins = self._feature_bins.digitize(values, numbers)
+        low = np.zeros(len(values), dtype=np.bool_)
+        reference, threshold, outputs = self._outputs
+        if reference:
+            bins = np.column_stack([bins, _output_bins(reference, outputs) + len(self._feature_bins.bin_names)])
+        if threshold is not None:
+            low = np.array([output.confidence is not None and output.confidence < threshold for output in outputs])
+        return BinnedRows(bins, np.nan_to_num(numbers[:, self._feature_bins.sum_columns], nan=0.0), low)
+
+    def count(self, binned: BinnedRows, drawn: Integers) -> Window:
+        """Count the drawn rows."""
+        counts = np.bincount(binned.bins[drawn].ravel(), minlength=int(self._ends[-1]))
+        return Window(counts, binned.numbers[drawn].sum(axis=0), int(binned.low_confidence[drawn].sum()))
+
+    def check(self, window: Window) -> list[tuple[str, DriftResult]]:
+        """Return each statistic of a window with the name of its feature."""
+        by_feature = np.split(window.counts, self._ends[:-1])
+        sums = dict(zip(self._feature_bins.numeric_names, window.sums.tolist(), strict=True))
+        results = [
+            (feature.name, result)
+            for feature, counts in zip(self.schema.features, by_feature, strict=False)
+            for result in check_drift(
+                feature.reference,
+                WindowCounts(counts.tolist(), sums.get(feature.name, 0.0)),
+                self._criticals.get(feature.name, {}),
+            )
+        ]
+        if self._outputs.reference:
+            criticals = dict(self._criticals.get(OUTPUTS, {}))
+            low_confidence = criticals.pop(drift.LOW_CONFIDENCE, None)
+            window_counts = WindowCounts(by_feature[-1].tolist())
+            results += [
+                (PREDICTION, result) for result in check_drift(self._outputs.reference, window_counts, criticals)
+            ]
+            if low_confidence is not None:
+                n = int(by_feature[-1].sum())
+                results.append((PREDICTION, check_confidence(window.low_confidence, n, low_confidence)))
+        return results
+
+
+def _fit(population: Population, drawn: Integers) -> _Outputs:
+    """Fit the estimator on the drawn rows. Return the reference of its outputs, and its outputs for all rows."""
+    assert population.estimator is not None  # noqa: S101  the caller has checked it
+    assert population.target is not None  # noqa: S101  a population with an estimator has a target
+    matrix: NDArray[Any] = population.rows.to_numpy()
+    estimator = population.estimator().fit(matrix[drawn], population.target[drawn])
+    predict = make_predict_fn(estimator, population.task)
+    classes = tuple(estimator.classes_.tolist()) if population.task == "classifier" else None
+    training_outputs = predict(matrix[drawn])
+    return _Outputs(
+        build_output_reference(training_outputs, [], classes),
+        confidence_threshold(training_outputs, [], classes),
+        predict(matrix),
+    )
+
+
+def _output_bins(reference: OutputReference, outputs: Sequence[ModelOutput]) -> Integers:
+    if reference.edges is not None:
+        return np.searchsorted(reference.edges, [output.value or 0.0 for output in outputs])
+    numbers = {label: number for number, label in enumerate(reference.shares)}
+    return np.array([numbers[str(output.label)] for output in outputs], dtype=np.intp)
