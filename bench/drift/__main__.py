@@ -7,6 +7,8 @@ feature, or of the model's outputs, is drift.
 Power: columns of the windows are changed. The bench reports from which window size on half of the runs, and 95 % of the
 runs, raise an alarm.
 
+Alerts: a month of requests is evaluated as Prometheus does it. The bench counts the alerts that fire without drift.
+
 Binning: compares KS of bins with KS of values, and PSI of 10 with 100 bins.
 """
 
@@ -21,7 +23,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from bench.command import make_parser, print_as
-from bench.drift import power
+from bench.drift import alert_months, power
 from bench.drift.binning import measure_binning
 from bench.drift.false_alarms import TRAINING_SIZES, measure_false_alarms
 from bench.drift.populations import GENERATED
@@ -32,6 +34,7 @@ from bench.peers.environments import InstallError
 POPULATIONS: Final = (*REAL, *GENERATED)
 FALSE_ALARMS: Final = "false alarms"
 POWER: Final = "power"
+ALERTS: Final = "alerts"
 BINNING: Final = "binning"
 
 
@@ -40,24 +43,38 @@ class Task(NamedTuple):
 
     part: str
     name: str
-    training_rows: int = 0
+    number: int = 0  # training rows, or predictions per hour
 
     @property
     def title(self) -> str:
         """The task in words."""
-        return f"{self.part}: {self.name}" + (f", {self.training_rows:,} training rows" if self.training_rows else "")
+        return f"{self.part}: {self.name}" + (f", {self.number:,}" if self.number else "")
 
 
-def run_task(task: Task, windows: int, runs: int, seed: int) -> dict[Any, Any]:
+class Effort(NamedTuple):
+    """How often each part is repeated."""
+
+    windows: int
+    runs: int
+    months: int
+
+
+FULL: Final = Effort(windows=1000, runs=200, months=20)
+QUICK: Final = Effort(windows=200, runs=50, months=4)
+
+
+def run_task(task: Task, effort: Effort, seed: int) -> dict[Any, Any]:
     """Run one task. Its random numbers do not depend on the other tasks."""
     warnings.filterwarnings("ignore", module="sklearn")  # constant columns, models that did not converge
     rng = np.random.default_rng([seed, *task.title.encode()])
     if task.part == BINNING:
         return measure_binning(rng)
     if task.part == POWER:
-        return power.measure_power(task.name, runs, rng)
+        return power.measure_power(task.name, effort.runs, rng)
+    if task.part == ALERTS:
+        return alert_months.measure_alerts(task.name, task.number, effort.months, rng)
     population = load_real(task.name) if task.name in REAL else GENERATED[task.name](rng)
-    return measure_false_alarms(population, task.training_rows, windows, rng)
+    return measure_false_alarms(population, task.number, effort.windows, rng)
 
 
 def plan(parts: Sequence[str], populations: Sequence[str], training_sizes: Sequence[int]) -> list[Task]:
@@ -67,6 +84,8 @@ def plan(parts: Sequence[str], populations: Sequence[str], training_sizes: Seque
         tasks += [Task(FALSE_ALARMS, name, rows) for name in populations for rows in training_sizes]
     if POWER in parts:
         tasks += [Task(POWER, name) for name in power.PARTS]
+    if ALERTS in parts:
+        tasks += [Task(ALERTS, name, rate) for name in alert_months.POPULATIONS for rate in alert_months.RATES]
     if BINNING in parts:
         tasks.append(Task(BINNING, "breast-cancer"))
     return tasks
@@ -75,7 +94,7 @@ def plan(parts: Sequence[str], populations: Sequence[str], training_sizes: Seque
 def main() -> None:
     """Parse the arguments, run the bench and print the result."""
     parser = make_parser(__doc__)
-    parts = (FALSE_ALARMS, POWER, BINNING)
+    parts = (FALSE_ALARMS, POWER, ALERTS, BINNING)
     parser.add_argument("--part", action="append", choices=parts, help="measure this part only (repeatable)")
     parser.add_argument(
         "--data", action="append", choices=POPULATIONS, metavar="NAME",
@@ -85,13 +104,15 @@ def main() -> None:
         "--training-rows", action="append", type=int, metavar="N",
         help="rows of the training data for false alarms (repeatable)",
     )  # fmt: skip
-    parser.add_argument("--quick", action="store_true", help="a fifth of the windows and runs, two training sizes")
-    parser.add_argument("--windows", type=int, help="undrifted windows of each size and data set (default: 1000)")
-    parser.add_argument("--runs", type=int, help="runs of each shift and window size (default: 200)")
+    parser.add_argument("--quick", action="store_true", help="a fifth of the windows, runs and months")
+    parser.add_argument("--windows", type=int, help=f"undrifted windows of each size (default: {FULL.windows})")
+    parser.add_argument("--runs", type=int, help=f"runs of each shift and window size (default: {FULL.runs})")
+    parser.add_argument("--months", type=int, help=f"simulated months of each model (default: {FULL.months})")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (default: one per core)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    windows, runs = options.windows or (200 if options.quick else 1000), options.runs or (50 if options.quick else 200)
+    default = QUICK if options.quick else FULL
+    effort = Effort(*(getattr(options, name) or getattr(default, name) for name in Effort._fields))
     training_sizes = options.training_rows or ((100, 2000) if options.quick else TRAINING_SIZES)
     populations = list(options.data or POPULATIONS)
     not_measured = {}
@@ -105,24 +126,19 @@ def main() -> None:
     tasks = plan(options.part or parts, populations, training_sizes)
     started, results = time.monotonic(), {}
     with ProcessPoolExecutor(options.jobs) as pool:
-        futures = {pool.submit(run_task, task, windows, runs, options.seed): task for task in tasks}
+        futures = {pool.submit(run_task, task, effort, options.seed): task for task in tasks}
         for number, future in enumerate(as_completed(futures), 1):
             task = futures[future]
             results[task] = future.result()
             print_progress(f"[{number}/{len(tasks)}, {time.monotonic() - started:.0f} s] {task.title}")
-    false_alarms: dict[str, Any] = {}
+    by_name: dict[str, dict[str, Any]] = {part: {} for part in parts}
     for task in tasks:
-        if task.part == FALSE_ALARMS:
-            false_alarms.setdefault(task.name, {})[task.training_rows] = results[task]
-    result = {
-        "windows": windows,
-        "runs": runs,
-        "false alarms": false_alarms,
-        "power": {task.name: results[task] for task in tasks if task.part == POWER},
-        "binning": next((results[task] for task in tasks if task.part == BINNING), {}),
-        "not measured": not_measured,
-        "seconds": round(time.monotonic() - started),
-    }
+        if task.number:
+            by_name[task.part].setdefault(task.name, {})[task.number] = results[task]
+        else:
+            by_name[task.part][task.name] = results[task]
+    seconds = round(time.monotonic() - started)
+    result = {**effort._asdict(), **by_name, "not measured": not_measured, "seconds": seconds}
     print_as(result, print_result, as_json=options.json)
 
 

@@ -71,8 +71,12 @@ def _random_texts(rng: Rng, n: int) -> list[str]:
     return [f"{high:016x}{low:016x}" for high, low in rng.integers(0, 2**62, size=(n, 2)).tolist()]
 
 
+def _random_numbers(rng: Rng, n: int) -> NDArray[np.int64]:
+    return rng.integers(10**8, 10**9, n)
+
+
 def _identifiers(rng: Rng) -> Population:
-    unique = {"request": _random_texts, "number": lambda rng, n: rng.integers(10**8, 10**9, n)}
+    unique: dict[str, Callable[[Rng, int], Any]] = {"request": _random_texts, "number": _random_numbers}
     columns = {
         **{name: values(rng, ROWS) for name, values in unique.items()},
         "customer": [f"c{number}" for number in rng.integers(5000, size=ROWS)],
@@ -111,8 +115,8 @@ def _ties(rng: Rng) -> Population:
 
 
 def _as_decimals(rows: pd.DataFrame) -> pd.DataFrame:
-    """Convert each float32 to the shortest decimal number, as a client does that prints it."""
-    return rows.apply(lambda column: column.astype(str).astype(np.float64) if column.dtype == np.float32 else column)
+    """Convert each float32 number to the shortest decimal number, as a client does that prints it."""
+    return rows.astype(str).astype(np.float64)
 
 
 def _float32(rng: Rng) -> Population:

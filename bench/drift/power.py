@@ -26,7 +26,10 @@ def measure_power(part: str, runs: int, rng: np.random.Generator) -> dict[str, A
         population, shifts = mixed_population(rng), [(shift, shift.columns) for shift in SHIFTS]
     else:
         rows = load_real("breast-cancer").rows.iloc[:, :10]
-        population, shifts = Population(part, rows), [(shift, tuple(rows)) for shift in SHIFTS if shift.numeric]
+        population, shifts = (
+            Population(part, rows),
+            [(shift, tuple(map(str, rows.columns))) for shift in SHIFTS if shift.numeric],
+        )
     return {shift.name: _detect(population, shift, columns, runs, rng) for shift, columns in shifts}
 
 

@@ -4,7 +4,7 @@
 product's own bins, and checks them with `check_drift`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from modeltrace.bundles.training_frame import convert_columns, name_columns
 from modeltrace.bundles.training_schema import build_schema
 from modeltrace.bundles.verify_outputs import to_rows
 from modeltrace.inference.model import ModelOutput, make_predict_fn
-from modeltrace.inference.schema import Feature, OutputReference
+from modeltrace.inference.schema import MISSING, OTHER, Feature, OutputReference
 from modeltrace.monitoring import drift
 from modeltrace.monitoring.bins import FeatureBins
 from modeltrace.monitoring.drift_check import DriftResult, WindowCounts, check_confidence, check_drift
@@ -49,6 +49,36 @@ class Window(NamedTuple):
     counts: NDArray[np.int64]
     sums: NDArray[np.float64]
     low_confidence: int
+
+
+class FeatureSeries(NamedTuple):
+    """The counts of one feature, or of the model's outputs, in each of many windows.
+
+    Attributes:
+        counts: shape (n_windows, n_bins).
+        sums: the sum of the numbers, shape (n_windows,).
+        low_confidence: rows with low confidence, shape (n_windows,).
+    """
+
+    counts: NDArray[np.int64]
+    sums: NDArray[np.float64]
+    low_confidence: NDArray[np.int64]
+
+    def accumulate(self) -> "FeatureSeries":
+        """Return the sums over all windows before each window. There is one more than there are windows."""
+        counts, sums, low = (
+            np.concatenate([np.zeros_like(values[:1]), values.cumsum(axis=0)])
+            for values in (self.counts, self.sums, self.low_confidence)
+        )
+        return FeatureSeries(counts.astype(np.int64), sums.astype(np.float64), low.astype(np.int64))
+
+    def between(self, starts: Integers, ends: Integers) -> "FeatureSeries":
+        """Return the differences of accumulated sums."""
+        return FeatureSeries(
+            self.counts[ends] - self.counts[starts],
+            self.sums[ends] - self.sums[starts],
+            self.low_confidence[ends] - self.low_confidence[starts],
+        )
 
 
 class _Outputs(NamedTuple):
@@ -90,7 +120,7 @@ class Monitor:
 
     def bin(self, rows: pd.DataFrame) -> BinnedRows:
         """Return the bins of rows as a client sends them. With a model, these must be the rows of the population."""
-        values = to_rows(rows)
+        values: list[Any] = to_rows(rows)
         numbers = self._feature_bins.numeric_values(values)
         bins = self._feature_bins.digitize(values, numbers)
         low = np.zeros(len(values), dtype=np.bool_)
@@ -130,6 +160,63 @@ class Monitor:
                 n = int(by_feature[-1].sum())
                 results.append((PREDICTION, check_confidence(window.low_confidence, n, low_confidence)))
         return results
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the features, and of the model's outputs, if any."""
+        return [*self.schema.names, *([PREDICTION] if self._outputs.reference else [])]
+
+    def count_by_minute(
+        self, binned: BinnedRows, index: int, drawn: Integers, minutes: Integers, n_minutes: int
+    ) -> FeatureSeries:
+        """Count the drawn rows of each minute, for the feature at `index`. `minutes` has the minute of each row."""
+        start, end = [0, *self._ends][index : index + 2]
+        bins = minutes * (end - start) + (binned.bins[:, index] - start)[drawn]
+        counts = np.bincount(bins, minlength=n_minutes * (end - start)).reshape(n_minutes, end - start)
+        sums: NDArray[np.float64] = np.zeros(n_minutes)
+        low = np.zeros(n_minutes, dtype=np.int64)
+        name = self.names[index]
+        if name in self._feature_bins.numeric_names:
+            values = binned.numbers[:, self._feature_bins.numeric_names.index(name)]
+            sums = np.bincount(minutes, weights=values[drawn], minlength=n_minutes).astype(np.float64)
+        elif index == len(self.schema.names):
+            low = np.bincount(minutes[binned.low_confidence[drawn]], minlength=n_minutes).astype(np.int64)
+        return FeatureSeries(counts, sums, low)
+
+    def check_series(self, index: int, windows: FeatureSeries) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+        """Yield which windows drift, by statistic. A vectorized `check` of one feature, or of the model's outputs."""
+        is_output = index == len(self.schema.names)
+        reference = self._outputs.reference if is_output else self.schema.features[index].reference
+        assert reference is not None  # noqa: S101  there is an index for it
+        training = np.array(list(reference.shares.values())) * reference.n
+        bin_index = {name: number for number, name in enumerate(reference.shares)}
+        numeric = [number for name, number in bin_index.items() if name not in (MISSING, OTHER)]
+        n, n_numbers = windows.counts.sum(axis=1), windows.counts[:, numeric].sum(axis=1)
+        for statistic, critical in self._criticals.get(OUTPUTS if is_output else self.names[index], {}).items():
+            rows, training_rows = n, float(reference.n)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                if statistic in (drift.PSI, drift.JENSEN_SHANNON):
+                    compute = drift.psi if statistic == drift.PSI else drift.jensen_shannon
+                    value, limit = (
+                        compute(windows.counts, training),
+                        drift.threshold(statistic, critical, n, training_rows),
+                    )
+                elif statistic in (drift.KS, drift.MEAN_CHANGE):
+                    rows, training_rows = n_numbers, float(training[numeric].sum())
+                    limit = drift.threshold(statistic, critical, rows, training_rows)
+                    if statistic == drift.KS:
+                        value = drift.ks(windows.counts[:, numeric], training[numeric])
+                    else:
+                        mean = reference.mean or 0.0
+                        value = np.abs(windows.sums / rows - mean) / drift.mean_scale(mean, reference.deviation)
+                elif statistic == drift.LOW_CONFIDENCE:
+                    value, limit = windows.low_confidence / n, drift.low_confidence_threshold(critical, n)
+                else:
+                    number = bin_index[OTHER if statistic == drift.NEW_CATEGORIES else MISSING]
+                    share = training[number] / reference.n
+                    value = windows.counts[:, number] / n - share
+                    limit = drift.increase_threshold(statistic, critical, n, training_rows, share)
+                yield statistic, (rows >= drift.MIN_ROWS) & (value > limit)
 
 
 def _fit(population: Population, drawn: Integers) -> _Outputs:

@@ -17,8 +17,10 @@ def print_result(result: Mapping[str, Any]) -> None:
         console.print(_false_alarms(result["false alarms"]))
     for name, shifts in result["power"].items():
         console.print(_power(name, shifts))
+    if result["alerts"]:
+        console.print(_alerts(result["alerts"]))
     if result["binning"]:
-        console.print(_binning(result["binning"]))
+        console.print(_binning(next(iter(result["binning"].values()))))
 
 
 def _false_alarms(by_population: Mapping[str, Any]) -> Table:
@@ -62,6 +64,22 @@ def _power(name: str, shifts: Mapping[str, Any]) -> Table:
 
 def _size(size: int | None) -> str:
     return "-" if size is None else f"{size:,}"
+
+
+def _alerts(by_population: Mapping[str, Any]) -> Table:
+    table = Table(
+        "data", "predictions/h", "alerts in 30 days", "months with alerts", "days with alerts", "months", "by",
+        title="false alerts of Prometheus",
+    )  # fmt: skip
+    for name, rates in by_population.items():
+        for rate, figures in rates.items():
+            table.add_row(
+                name, f"{rate:,}", f"{figures['alerts']:.2f}", f"{figures['months with alerts']:.0%}",
+                f"{figures['days with alerts']:.1%}", str(figures["months"]),
+                ", ".join(f"{cause}: {number}" for cause, number in figures["causes"].items()),
+                style="red" if figures["alerts"] > 1 else "",
+            )  # fmt: skip
+    return table
 
 
 def _binning(shifts: Mapping[str, Any]) -> Table:

@@ -82,8 +82,8 @@ def _raise_share(share: float) -> Change:
 
 
 def _fill(rows: pd.DataFrame, name: str, rng: Rng) -> "pd.Series":
-    present = rows[name].dropna().to_numpy()
-    return rows[name].where(rows[name].notna(), rng.choice(present, len(rows)))
+    drawn: pd.Series = rows[name].dropna().sample(len(rows), replace=True, random_state=rng).set_axis(rows.index)
+    return rows[name].fillna(drawn)
 
 
 def _choose(rows: int, share: float, rng: Rng) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":

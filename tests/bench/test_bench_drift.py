@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bench.drift.alert_months import find_onsets
 from bench.drift.false_alarms import measure_false_alarms
 from bench.drift.intervals import clustered_share, wilson
 from bench.drift.populations import GENERATED, Population
-from bench.drift.product import PREDICTION, Monitor
+from bench.drift.product import PREDICTION, FeatureSeries, Monitor
 from bench.drift.real_data import load_real
 from bench.drift.shifts import SHIFTS, mixed_population
 
@@ -85,3 +86,35 @@ def test_intervals_grow_if_windows_of_the_same_training_data_agree() -> None:
     agreeing = clustered_share([[True, True], [False, False], [False, False], [False, False]])
     assert agreeing.share == 0.25
     assert agreeing.high - agreeing.low > independent.high - independent.low
+
+
+def test_the_check_of_many_windows_agrees_with_the_check_of_one() -> None:
+    """Windows of different sizes, drifted and undrifted, have the same states when they are checked together."""
+    rng = np.random.default_rng(6)
+    population = load_real("wine")
+    monitor = Monitor(population, 400, rng)
+    binned = monitor.bin(population.rows.assign(f00=population.rows["f00"] + 0.5, f01=0.0))
+    sizes = (150, 300, 300, 2000)
+    minutes = np.repeat(range(len(sizes)), sizes)
+    drawn = rng.integers(len(binned.bins), size=len(minutes))
+
+    drifting: dict[int, set[tuple[str, str]]] = {minute: set() for minute in range(len(sizes))}
+    for index, name in enumerate(monitor.names):
+        windows: FeatureSeries = monitor.count_by_minute(binned, index, drawn, minutes, len(sizes))
+        for statistic, states in monitor.check_series(index, windows):
+            for minute in np.flatnonzero(states).tolist():
+                drifting[minute].add((name, statistic))
+    for minute, found in drifting.items():
+        results = monitor.check(monitor.count(binned, drawn[minutes == minute]))
+        assert found == {(name, result.statistic) for name, result in results if result.state == "drift"}
+    assert not drifting[0]
+    assert drifting[1]
+
+
+def test_an_alert_fires_after_five_minutes_of_drift() -> None:
+    """Six evaluations, one per minute, span five minutes. The alert fires at the last one, once."""
+    drifting = np.zeros(40, dtype=np.bool_)
+    drifting[3:8] = True  # too short
+    drifting[10:25] = True
+    drifting[30:36] = True
+    assert find_onsets(drifting).tolist() == [15, 35]
