@@ -61,7 +61,8 @@ def _add_deviations(number: float) -> Change:
 
 
 def _spread(rows: pd.DataFrame, name: str, rng: Rng) -> "pd.Series":  # noqa: ARG001  the signature of a change
-    return rows[name].mean() + (rows[name] - rows[name].mean()) * np.sqrt(1.5)
+    wider: pd.Series = rows[name].mean() + (rows[name] - rows[name].mean()) * np.sqrt(1.5)
+    return wider
 
 
 def _replace(share: float, value: object) -> Change:
@@ -82,8 +83,9 @@ def _raise_share(share: float) -> Change:
 
 
 def _fill(rows: pd.DataFrame, name: str, rng: Rng) -> "pd.Series":
-    drawn: pd.Series = rows[name].dropna().sample(len(rows), replace=True, random_state=rng).set_axis(rows.index)
-    return rows[name].fillna(drawn)
+    drawn = rows[name].dropna().sample(len(rows), replace=True, random_state=rng).set_axis(rows.index)
+    filled: pd.Series = rows[name].fillna(drawn)
+    return filled
 
 
 def _choose(rows: int, share: float, rng: Rng) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
