@@ -64,6 +64,7 @@ def load_bundle(
         cpu_bound=engine == "onnx" or (manifest.artifact.format == "skops" and not trusted_types),
         engine=engine,
         output_reference=manifest.output_reference,
+        held_out=manifest.held_out,
         confidence_threshold=manifest.confidence_threshold,
         duplicate_probability=manifest.duplicate_probability,
     )

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from modeltrace.bundles.artifact import ArtifactFormat
 from modeltrace.bundles.onnx.model import Precision
 from modeltrace.errors import BundleError, BundleIntegrityError, BundleNotFoundError
+from modeltrace.inference.held_out import HeldOut
 from modeltrace.inference.model import Label, Task
 from modeltrace.inference.schema import Feature, OutputReference, Schema, ViolationAction
 from modeltrace.printable import escape_control_characters, has_control_characters, validation_message
@@ -97,6 +98,8 @@ class Manifest(BaseModel):
     onnx: OnnxFile | None = None
     # The distribution of the model's outputs when it was packed, the reference for output drift.
     output_reference: OutputReference | None = None
+    # The quality of predictions for rows that the model was not fitted on, the reference for confidence and accuracy.
+    held_out: HeldOut | None = None
     # An output with a lower confidence counts as uncertain. Only classifiers with probabilities have it.
     confidence_threshold: float | None = Field(default=None, ge=0, le=1)
     # An upper bound of the probability that two independent rows are equal.

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from modeltrace.errors import InferenceError
 from modeltrace.inference.features import Matrix
+from modeltrace.inference.held_out import HeldOut
 from modeltrace.inference.schema import Feature, OutputReference, Schema
 
 Task = Literal["classifier", "regressor"]
@@ -65,6 +66,7 @@ class Model:
     cpu_bound: bool = False
     engine: Engine = "sklearn"
     output_reference: OutputReference | None = None
+    held_out: HeldOut | None = None
     confidence_threshold: float | None = None
     duplicate_probability: float | None = None
 

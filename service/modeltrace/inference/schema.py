@@ -65,7 +65,7 @@ class OutputReference(Reference):
     """
 
     # The rows that the model predicted.
-    source: Literal["training", "held_out"] = "training"
+    source: Literal["training", "held_out", "cross_validation"] = "training"
 
 
 class OnViolation(BaseModel):
