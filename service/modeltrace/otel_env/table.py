@@ -1,7 +1,7 @@
 """The table of OpenTelemetry's environment variables.
 
-docs/settings.md has the same table, with examples that a test tries. Source of names and defaults: OpenTelemetry
-specification, "Environment Variable Specification" and "OpenTelemetry Protocol Exporter".
+docs/settings.md has the same table, with defaults, meanings, and examples that a test tries. Source of the names:
+OpenTelemetry specification, "Environment Variable Specification" and "OpenTelemetry Protocol Exporter".
 """
 
 from collections.abc import Iterator
@@ -37,17 +37,13 @@ class Variable:
 
     Attributes:
         name: the variable; the variants of `OTEL_EXPORTER_OTLP_TIMEOUT` are `OTEL_EXPORTER_OTLP_TRACES_TIMEOUT`, ….
-        default: the value if it is not set.
         parse: parses a value.
-        meaning: its effect, for docs/settings.md.
         on_invalid: whether an invalid value is ignored or causes an error.
         per_signal: whether it has a variant for each signal.
     """
 
     name: str
-    default: str
     parse: Parse
-    meaning: str
     on_invalid: Literal["ignored", "refused"] = "ignored"
     per_signal: bool = False
 
@@ -65,38 +61,30 @@ _NO_TIMEOUT: Final = unsupported("has no effect: OTEL_EXPORTER_OTLP_TIMEOUT limi
 _ZIPKIN: Final = unsupported("has no effect: there is no Zipkin exporter; send OTLP, which Zipkin's Collector takes")
 _PAGE: Final = unsupported("has no effect: /metrics is a page of the service (MODELTRACE_HOST, MODELTRACE_PORT)")
 _FILE: Final = unsupported("is not supported: set the variables of docs/settings.md instead of a configuration file")
-_SDK_ONLY: Final = "Selects `MODELTRACE_INSTRUMENTATION=sdk`."
 
-GENERAL: Final = (
-    Variable("OTEL_SDK_DISABLED", "false", boolean, "Export no telemetry; propagators still work."),
-    Variable("OTEL_SERVICE_NAME", "modeltrace", unicode_text, "`service.name`; overrides `OTEL_RESOURCE_ATTRIBUTES`."),
-    Variable(
-        "OTEL_RESOURCE_ATTRIBUTES",
-        "unset",
-        attributes,
-        "Attributes of all telemetry: `KEY=VALUE,…`, values percent-encoded; invalid entries are left out. "
-        "With several workers, each adds its process ID to a given `service.instance.id`.",
-    ),
-    Variable("OTEL_ENTITIES", "unset", unsupported("is not supported: use OTEL_RESOURCE_ATTRIBUTES"), "Not supported."),
-    Variable(
-        "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS", "unset", detectors, "Further detectors, from packages of the SDK."
-    ),
-    Variable(
-        "OTEL_LOG_LEVEL",
-        "info",
-        choice("trace", "debug", "info", "warn", "error", "fatal", "none"),
-        "The lowest level of the SDK's own log records.",
-    ),
-    Variable(
-        "OTEL_PROPAGATORS",
-        "tracecontext,baggage",
-        propagators,
-        "Propagators of trace context; others than these two need a package of the SDK.",
-        "refused",
-    ),
+# Only the SDK implements these limits.
+LIMITS: Final = (
+    Variable("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", _LIMIT),
+    Variable("OTEL_ATTRIBUTE_COUNT_LIMIT", _LIMIT),
+    Variable("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", _LIMIT),
+    Variable("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", _LIMIT),
+    Variable("OTEL_SPAN_EVENT_COUNT_LIMIT", _LIMIT),
+    Variable("OTEL_SPAN_LINK_COUNT_LIMIT", _LIMIT),
+    Variable("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", _LIMIT),
+    Variable("OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", _LIMIT),
+    Variable("OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT", _LIMIT),
+    Variable("OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", _LIMIT),
+)
+VARIABLES: Final = (
+    Variable("OTEL_SDK_DISABLED", boolean),
+    Variable("OTEL_SERVICE_NAME", unicode_text),
+    Variable("OTEL_RESOURCE_ATTRIBUTES", attributes),
+    Variable("OTEL_ENTITIES", unsupported("is not supported: use OTEL_RESOURCE_ATTRIBUTES")),
+    Variable("OTEL_EXPERIMENTAL_RESOURCE_DETECTORS", detectors),
+    Variable("OTEL_LOG_LEVEL", choice("trace", "debug", "info", "warn", "error", "fatal", "none")),
+    Variable("OTEL_PROPAGATORS", propagators, "refused"),
     Variable(
         "OTEL_TRACES_SAMPLER",
-        "parentbased_always_on",
         choice(
             "always_on",
             "always_off",
@@ -105,174 +93,50 @@ GENERAL: Final = (
             "parentbased_always_off",
             "parentbased_traceidratio",
         ),
-        "The sampler of traces.",
     ),
-    Variable(SAMPLER_ARGUMENT, "1.0", ratio, "The share of traces that the two ratio samplers keep."),
-    Variable("OTEL_CONFIG_FILE", "unset", _FILE, "Declarative configuration is not supported.", "refused"),
-    Variable("OTEL_EXPERIMENTAL_CONFIG_FILE", "unset", _FILE, "The former name of `OTEL_CONFIG_FILE`.", "refused"),
-    Variable("OTEL_SEMCONV_STABILITY_OPT_IN", "http", text, "The semantic conventions of the SDK's HTTP telemetry."),
-)
-EXPORTERS: Final = (
-    Variable(
-        "OTEL_TRACES_EXPORTER", "otlp", choices("otlp", "console"), "Exporters of spans; a list, or `none`.", "refused"
-    ),
-    Variable(
-        "OTEL_METRICS_EXPORTER",
-        "otlp,prometheus",
-        choices("otlp", "prometheus", "console"),
-        "Exporters of metrics (`prometheus`: the `/metrics` page); a list, or `none`.",
-        "refused",
-    ),
-    Variable(
-        "OTEL_LOGS_EXPORTER",
-        "otlp",
-        choices("otlp", "console"),
-        "Exporters of log records, in addition to stdout; a list, or `none`.",
-        "refused",
-    ),
-)
-OTLP_EXPORTER: Final = (
-    Variable(
-        OTLP_PREFIX + "PROTOCOL",
-        "http/protobuf",
-        choice("http/protobuf", "grpc"),
-        "The protocol of OTLP.",
-        "refused",
-        per_signal=True,
-    ),
+    Variable(SAMPLER_ARGUMENT, ratio),
+    Variable("OTEL_CONFIG_FILE", _FILE, "refused"),
+    Variable("OTEL_EXPERIMENTAL_CONFIG_FILE", _FILE, "refused"),
+    Variable("OTEL_SEMCONV_STABILITY_OPT_IN", text),
+    # Exporters.
+    Variable("OTEL_TRACES_EXPORTER", choices("otlp", "console"), "refused"),
+    Variable("OTEL_METRICS_EXPORTER", choices("otlp", "prometheus", "console"), "refused"),
+    Variable("OTEL_LOGS_EXPORTER", choices("otlp", "console"), "refused"),
+    # The OTLP exporter.
+    Variable(OTLP_PREFIX + "PROTOCOL", choice("http/protobuf", "grpc"), "refused", per_signal=True),
     # Validated last, because the valid values depend on the protocol.
-    Variable(
-        OTLP_PREFIX + "ENDPOINT",
-        "unset",
-        text,
-        "The receiver of OTLP. HTTP: a URL; the path of the signal (`/v1/traces`) is appended, except to a "
-        "signal's own URL. gRPC: a URL, or a target such as `host:4317` if `OTEL_EXPORTER_OTLP_INSECURE` is "
-        "set. Unset: port 4318 (gRPC: 4317) of this machine.",
-        "refused",
-        per_signal=True,
-    ),
-    Variable(
-        OTLP_PREFIX + "INSECURE",
-        "false",
-        boolean,
-        "Whether a gRPC target without `http://` or `https://` is reached without TLS.",
-        per_signal=True,
-    ),
-    Variable(
-        OTLP_PREFIX + "HEADERS",
-        "unset",
-        headers,
-        "Headers of each request: `NAME=VALUE,…`, values percent-encoded. They are never logged.",
-        "refused",
-        per_signal=True,
-    ),
-    Variable(
-        OTLP_PREFIX + "TIMEOUT",
-        "2000",
-        timeout,
-        "Milliseconds that one attempt may take (the specification's default is 10000); 0: no limit.",
-        per_signal=True,
-    ),
-    Variable(
-        OTLP_PREFIX + "COMPRESSION",
-        "none",
-        choice("none", "gzip", "deflate"),
-        "Compression of requests.",
-        per_signal=True,
-    ),
-    Variable(
-        OTLP_PREFIX + "CERTIFICATE",
-        "unset",
-        text,
-        "A file with the certificates that verify the receiver's certificate. It is read when telemetry is "
-        "sent; errors are logged.",
-        per_signal=True,
-    ),
-    Variable(OTLP_PREFIX + "CLIENT_CERTIFICATE", "unset", text, "A file with the client certificate.", per_signal=True),
-    Variable(
-        OTLP_PREFIX + "CLIENT_KEY",
-        "unset",
-        text,
-        "A file with the client's private key; unset: it is in the certificate's file.",
-        per_signal=True,
-    ),
-    Variable(
-        OTLP_PREFIX + "METRICS_TEMPORALITY_PREFERENCE",
-        "cumulative",
-        choice("cumulative", "delta", "lowmemory"),
-        "Whether counters report totals, or the increase since the previous export.",
-    ),
+    Variable(OTLP_PREFIX + "ENDPOINT", text, "refused", per_signal=True),
+    Variable(OTLP_PREFIX + "INSECURE", boolean, per_signal=True),
+    Variable(OTLP_PREFIX + "HEADERS", headers, "refused", per_signal=True),
+    Variable(OTLP_PREFIX + "TIMEOUT", timeout, per_signal=True),
+    Variable(OTLP_PREFIX + "COMPRESSION", choice("none", "gzip", "deflate"), per_signal=True),
+    Variable(OTLP_PREFIX + "CERTIFICATE", text, per_signal=True),
+    Variable(OTLP_PREFIX + "CLIENT_CERTIFICATE", text, per_signal=True),
+    Variable(OTLP_PREFIX + "CLIENT_KEY", text, per_signal=True),
+    Variable(OTLP_PREFIX + "METRICS_TEMPORALITY_PREFERENCE", choice("cumulative", "delta", "lowmemory")),
     Variable(
         OTLP_PREFIX + "METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
-        "explicit_bucket_histogram",
         choice("explicit_bucket_histogram", "base2_exponential_bucket_histogram"),
-        "The aggregation of histograms without fixed bounds.",
     ),
-    Variable(
-        OTLP_PREFIX + "SPAN_INSECURE",
-        "unset",
-        unsupported("is obsolete: use OTEL_EXPORTER_OTLP_TRACES_INSECURE"),
-        "Obsolete, and without effect.",
-    ),
-    Variable(
-        OTLP_PREFIX + "METRIC_INSECURE",
-        "unset",
-        unsupported("is obsolete: use OTEL_EXPORTER_OTLP_METRICS_INSECURE"),
-        "Obsolete, and without effect.",
-    ),
+    Variable(OTLP_PREFIX + "SPAN_INSECURE", unsupported("is obsolete: use OTEL_EXPORTER_OTLP_TRACES_INSECURE")),
+    Variable(OTLP_PREFIX + "METRIC_INSECURE", unsupported("is obsolete: use OTEL_EXPORTER_OTLP_METRICS_INSECURE")),
+    # Batches, queues and intervals.
+    Variable("OTEL_BSP_SCHEDULE_DELAY", _MILLISECONDS),
+    Variable("OTEL_BSP_EXPORT_TIMEOUT", _NO_TIMEOUT),
+    Variable("OTEL_BSP_MAX_QUEUE_SIZE", integer(1)),
+    Variable("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", integer(1)),
+    Variable("OTEL_BLRP_SCHEDULE_DELAY", _MILLISECONDS),
+    Variable("OTEL_BLRP_EXPORT_TIMEOUT", _NO_TIMEOUT),
+    Variable("OTEL_BLRP_MAX_QUEUE_SIZE", integer(1)),
+    Variable("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", integer(1)),
+    Variable("OTEL_METRIC_EXPORT_INTERVAL", _MILLISECONDS),
+    Variable("OTEL_METRIC_EXPORT_TIMEOUT", _NO_TIMEOUT),
+    Variable("OTEL_METRICS_EXEMPLAR_FILTER", choice("always_on", "always_off", "trace_based")),
+    *LIMITS,
+    # Exporters that do not exist here.
+    Variable("OTEL_EXPORTER_PROMETHEUS_HOST", _PAGE),
+    Variable("OTEL_EXPORTER_PROMETHEUS_PORT", _PAGE),
+    Variable("OTEL_EXPORTER_ZIPKIN_ENDPOINT", _ZIPKIN),
+    Variable("OTEL_EXPORTER_ZIPKIN_TIMEOUT", _ZIPKIN),
+    Variable("OTEL_EXPORTER_ZIPKIN_PROTOCOL", _ZIPKIN),
 )
-PROCESSORS: Final = (
-    Variable(
-        "OTEL_BSP_SCHEDULE_DELAY",
-        "500",
-        _MILLISECONDS,
-        "Milliseconds for which predictions are batched (the specification's default is 5000).",
-    ),
-    Variable("OTEL_BSP_EXPORT_TIMEOUT", "unset", _NO_TIMEOUT, "Without effect: each attempt has its own limit."),
-    Variable(
-        "OTEL_BSP_MAX_QUEUE_SIZE",
-        "131072",
-        integer(1),
-        "The maximum number of queued spans per worker; a prediction request has four. The SDK's own spans "
-        "have a separate queue, of 2048 if this is unset.",
-    ),
-    Variable("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "512", integer(1), "Maximum of the SDK's own per export request."),
-    Variable("OTEL_BLRP_SCHEDULE_DELAY", "1000", _MILLISECONDS, "Milliseconds for which the SDK batches log records."),
-    Variable("OTEL_BLRP_EXPORT_TIMEOUT", "unset", _NO_TIMEOUT, "Without effect: each attempt has its own limit."),
-    Variable(
-        "OTEL_BLRP_MAX_QUEUE_SIZE",
-        "32768",
-        integer(1),
-        "The maximum number of queued log records of predictions per worker, one for each predicted row. "
-        "Other log records have a separate queue, of 2048 if this is unset.",
-    ),
-    Variable("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", "512", integer(1), "Maximum of the SDK's own per export request."),
-    Variable("OTEL_METRIC_EXPORT_INTERVAL", "60000", _MILLISECONDS, "Milliseconds between two exports of metrics."),
-    Variable("OTEL_METRIC_EXPORT_TIMEOUT", "unset", _NO_TIMEOUT, "Without effect: each attempt has its own limit."),
-    Variable(
-        "OTEL_METRICS_EXEMPLAR_FILTER",
-        "trace_based",
-        choice("always_on", "always_off", "trace_based"),
-        "Which measurements may become exemplars.",
-    ),
-)
-LIMITS: Final = (
-    Variable("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "unset", _LIMIT, f"Characters of an attribute's value. {_SDK_ONLY}"),
-    Variable("OTEL_ATTRIBUTE_COUNT_LIMIT", "unset", _LIMIT, f"Attributes of a span, an event, … {_SDK_ONLY}"),
-    Variable("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "unset", _LIMIT, f"The same for spans alone. {_SDK_ONLY}"),
-    Variable("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "unset", _LIMIT, f"The same for spans alone. {_SDK_ONLY}"),
-    Variable("OTEL_SPAN_EVENT_COUNT_LIMIT", "unset", _LIMIT, f"Events of a span. {_SDK_ONLY}"),
-    Variable("OTEL_SPAN_LINK_COUNT_LIMIT", "unset", _LIMIT, f"Links of a span. {_SDK_ONLY}"),
-    Variable("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", "unset", _LIMIT, f"Attributes of an event. {_SDK_ONLY}"),
-    Variable("OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", "unset", _LIMIT, f"Attributes of a link. {_SDK_ONLY}"),
-    Variable("OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT", "unset", _LIMIT, f"The same for log records. {_SDK_ONLY}"),
-    Variable("OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", "unset", _LIMIT, f"The same for log records. {_SDK_ONLY}"),
-)
-OTHERS: Final = (
-    Variable("OTEL_EXPORTER_PROMETHEUS_HOST", "unset", _PAGE, "Without effect: `/metrics` is a page of the service."),
-    Variable("OTEL_EXPORTER_PROMETHEUS_PORT", "unset", _PAGE, "The same."),
-    Variable("OTEL_EXPORTER_ZIPKIN_ENDPOINT", "unset", _ZIPKIN, "Without effect: there is no Zipkin exporter."),
-    Variable("OTEL_EXPORTER_ZIPKIN_TIMEOUT", "unset", _ZIPKIN, "The same."),
-    Variable("OTEL_EXPORTER_ZIPKIN_PROTOCOL", "unset", _ZIPKIN, "The same."),
-)
-VARIABLES: Final = (*GENERAL, *EXPORTERS, *OTLP_EXPORTER, *PROCESSORS, *LIMITS, *OTHERS)

@@ -27,7 +27,7 @@ from opentelemetry.util.http import sanitize_method
 from prometheus_client import CollectorRegistry
 
 from modeltrace.keys import derive_synthetic_token, load_id_key
-from modeltrace.otel_env.table import SIGNALS
+from modeltrace.otel_env.table import LIMITS, SIGNALS
 from modeltrace.settings import Settings, data_dir
 from modeltrace.telemetry.export.exporters import SidecarLogExporter, SidecarMetricExporter, SidecarSpanExporter
 from modeltrace.telemetry.export.health import ExportHealth
@@ -56,16 +56,7 @@ SDK_ONLY_VARIABLES: Final = (
     "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST",
     "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE",
     "OTEL_PYTHON_INSTRUMENTATION_HTTP_CAPTURE_ALL_METHODS",
-    "OTEL_ATTRIBUTE_COUNT_LIMIT",
-    "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
-    "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
-    "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT",
-    "OTEL_SPAN_EVENT_COUNT_LIMIT",
-    "OTEL_SPAN_LINK_COUNT_LIMIT",
-    "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT",
-    "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT",
-    "OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT",
-    "OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+    *(variable.name for variable in LIMITS),
 )
 
 
