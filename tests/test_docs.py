@@ -17,6 +17,7 @@ from typer.main import get_command
 from modeltrace.cli.main import app as modeltrace
 from modeltrace.settings import Settings
 from modeltrace.telemetry import names
+from modeltrace.telemetry.metrics import instruments
 from modeltrace_hub.__main__ import cli as modeltrace_hub
 from modeltrace_hub.api import create_app
 from modeltrace_hub.retention import Retention
@@ -28,6 +29,9 @@ from stack.components import read_components
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
+TELEMETRY_NAMES = {v for k, v in vars(names).items() if k.isupper() and isinstance(v, str)} | {
+    instrument.name for instrument in vars(instruments).values() if isinstance(instrument, instruments.Instrument)
+}
 
 
 def variable(model: type[BaseSettings], name: str, field: FieldInfo) -> str:
@@ -66,19 +70,17 @@ def test_no_setting_is_documented_that_does_not_exist() -> None:
     assert set(documented) <= {*rows(Settings), *rows(HubSettings)}
 
 
-@pytest.mark.parametrize(
-    "name", sorted({v for k, v in vars(names).items() if k.isupper() and isinstance(v, str)}), ids=str
-)
+@pytest.mark.parametrize("name", sorted(TELEMETRY_NAMES), ids=str)
 def test_every_telemetry_name_is_documented(name: str) -> None:
-    """docs/telemetry.md names every span, attribute, event and metric of names.py."""
+    """docs/telemetry.md names every span, attribute and event of names.py, and every metric of instruments.py."""
     assert f"`{name}`" in (DOCS / "telemetry.md").read_text()
 
 
 def test_no_ml_name_is_documented_that_does_not_exist() -> None:
-    """Every `ml.*` in docs/telemetry.md is in names.py."""
+    """Every `ml.*` in docs/telemetry.md is in names.py or instruments.py."""
     documented = set(re.findall(r"`(ml\.[a-z_.]+)`", (DOCS / "telemetry.md").read_text()))
 
-    assert documented <= {v for v in vars(names).values() if isinstance(v, str)}
+    assert documented <= TELEMETRY_NAMES
 
 
 def hub_paths(*, api: bool) -> set[str]:

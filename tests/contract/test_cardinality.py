@@ -22,7 +22,6 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from modeltrace.bundles.pack import pack
 from modeltrace.telemetry.metrics.instruments import PREDICTIONS
-from modeltrace.telemetry.names import METRIC_PREDICTIONS
 from tests.helpers.hubs import HubProcess
 from tests.helpers.processes import wait_until
 from tests.helpers.services import running_service
@@ -196,7 +195,7 @@ def test_a_model_of_many_classes_fills_one_series_with_the_rest(tmp_path: Path, 
 
         def counted() -> list[dict[str, str]] | None:
             text = httpx.get(f"{url}/metrics", timeout=30).text
-            wanted = f"{METRIC_PREDICTIONS.replace('.', '_')}_total"
+            wanted = f"{PREDICTIONS.name.replace('.', '_')}_total"
             samples = [s for f in text_string_to_metric_families(text) for s in f.samples if s.name == wanted]
             return [s.labels for s in samples] if sum(s.value for s in samples) == classes else None
 

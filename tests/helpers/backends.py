@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import httpx
 
 from modeltrace.telemetry import names
+from modeltrace.telemetry.metrics import instruments
 from stack.run import Stack
 from tests.helpers.log_stores import LogStore, LokiLogs, attributes_of, log_store_of
 from tests.helpers.processes import wait_until
@@ -135,12 +136,12 @@ def _value(value: Mapping[str, Any]) -> Any:
 
 def _metric_name(prometheus: str) -> str:
     """The OpenTelemetry name behind a name of Prometheus'."""
-    known = ("http.server.request.duration", names.METRIC_INFERENCE_DURATION, names.METRIC_PREDICTIONS)
-    labels = (names.METRIC_FEEDBACK_DELAY, names.METRIC_FEEDBACK_ERROR, names.METRIC_FEEDBACK_REJECTED)
-    known = (*known, *labels, names.METRIC_FEEDBACK)  # the longest first
-    for name in (*known, names.METRIC_CONFIDENCE, names.METRIC_VIOLATIONS, names.METRIC_FEATURE_OBSERVATIONS):
-        if prometheus.startswith(name.replace(".", "_")):
-            return name
+    known = (instruments.REQUEST_DURATION, instruments.INFERENCE_DURATION, instruments.PREDICTIONS)
+    labels = (instruments.FEEDBACK_DELAY, instruments.FEEDBACK_ERROR, instruments.FEEDBACK_REJECTED)
+    known = (*known, *labels, instruments.FEEDBACK)  # the longest first
+    for instrument in (*known, instruments.CONFIDENCE, instruments.VIOLATIONS, instruments.FEATURE_OBSERVATIONS):
+        if prometheus.startswith(instrument.name.replace(".", "_")):
+            return instrument.name
     return prometheus
 
 

@@ -5,10 +5,21 @@ from typing import Final, NamedTuple
 from opentelemetry.sdk.metrics.view import DropAggregation, ExplicitBucketHistogramAggregation, View
 from opentelemetry.semconv.metrics.http_metrics import HTTP_SERVER_REQUEST_DURATION
 
-from modeltrace.telemetry import names
 from modeltrace.telemetry.metrics.exemplars import reservoir_factory
-from modeltrace.telemetry.names import CONFIDENCE_BOUNDS, DELAY_BOUNDS, DURATION_BOUNDS, ERROR_BOUNDS
 
+# Bounds in seconds. Alerts use 0.3 and 0.5, because a percentile between two bounds is only an estimate.
+DURATION_BOUNDS: Final = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0,
+)  # fmt: skip
+CONFIDENCE_BOUNDS: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+# Seconds between a prediction and its label, including the bounds of the age buckets.
+DELAY_BOUNDS: Final = (
+    1.0, 10.0, 60.0, 600.0, 3600.0, 21_600.0, 86_400.0, 259_200.0, 604_800.0, 2_592_000.0, 7_776_000.0,
+)  # fmt: skip
+# Absolute errors of a regressor, in any unit: two bounds per decade.
+ERROR_BOUNDS: Final = (
+    0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5, 3e5, 1e6,
+)  # fmt: skip
 # Limit of the series of one bundle. 300 features with 12 bins need 3,600.
 MAX_BUNDLE_SERIES: Final = 50_000
 
@@ -27,69 +38,64 @@ REQUEST_DURATION: Final = Instrument(
     HTTP_SERVER_REQUEST_DURATION, "s", "Duration of HTTP server requests.", 500, DURATION_BOUNDS
 )
 INFERENCE_DURATION: Final = Instrument(
-    names.METRIC_INFERENCE_DURATION, "s", "Duration of one call of the model.", 100, DURATION_BOUNDS
+    "ml.inference.duration", "s", "Duration of one call of the model.", 100, DURATION_BOUNDS
 )
 CONFIDENCE: Final = Instrument(
-    names.METRIC_CONFIDENCE, "1", "Probability of the predicted label.", 1000, CONFIDENCE_BOUNDS
+    "ml.prediction.confidence", "1", "Probability of the predicted label.", 1000, CONFIDENCE_BOUNDS
 )
-PREDICTIONS: Final = Instrument(names.METRIC_PREDICTIONS, "{prediction}", "Number of predictions.", 1000)
+PREDICTIONS: Final = Instrument("ml.predictions", "{prediction}", "Number of predictions.", 1000)
 SYNTHETIC_PREDICTIONS: Final = Instrument(
-    names.METRIC_SYNTHETIC_PREDICTIONS, "{prediction}", "Number of predictions for synthetic requests.", 100
+    "ml.predictions.synthetic", "{prediction}", "Number of predictions for synthetic requests.", 100
 )
 LOW_CONFIDENCE: Final = Instrument(
-    names.METRIC_LOW_CONFIDENCE, "{prediction}", "Number of predictions with low confidence.", 100
+    "ml.predictions.low_confidence", "{prediction}", "Number of predictions with low confidence.", 100
 )
 VIOLATIONS: Final = Instrument(
-    names.METRIC_VIOLATIONS, "{violation}", "Number of values that violate the feature schema.", 2000
+    "ml.data.violations", "{violation}", "Number of values that violate the feature schema.", 2000
 )
 # One series per pair of classes, age (five) and version: 100 classes reach the limit. Clients cannot add classes.
-FEEDBACK: Final = Instrument(names.METRIC_FEEDBACK, "{label}", "Number of true labels that arrived.", MAX_BUNDLE_SERIES)
+FEEDBACK: Final = Instrument("ml.feedback", "{label}", "Number of true labels that arrived.", MAX_BUNDLE_SERIES)
 FEEDBACK_DELAY: Final = Instrument(
-    names.METRIC_FEEDBACK_DELAY, "s", "Time from a prediction to the arrival of its label.", 100, DELAY_BOUNDS
+    "ml.feedback.delay", "s", "Time from a prediction to the arrival of its label.", 100, DELAY_BOUNDS
 )
-FEEDBACK_ERROR: Final = Instrument(
-    names.METRIC_FEEDBACK_ERROR, "1", "Absolute error of a predicted value.", 100, ERROR_BOUNDS
-)
-FEEDBACK_REJECTED: Final = Instrument(names.METRIC_FEEDBACK_REJECTED, "{label}", "Number of rejected labels.", 100)
+FEEDBACK_ERROR: Final = Instrument("ml.feedback.error", "1", "Absolute error of a predicted value.", 100, ERROR_BOUNDS)
+FEEDBACK_REJECTED: Final = Instrument("ml.feedback.rejected", "{label}", "Number of rejected labels.", 100)
 # The bundle defines the number of features and bins; clients cannot add any.
 FEATURE_OBSERVATIONS: Final = Instrument(
-    names.METRIC_FEATURE_OBSERVATIONS, "{observation}", "Number of values of a feature in a bin.", MAX_BUNDLE_SERIES
+    "ml.feature.observations", "{observation}", "Number of values of a feature in a bin.", MAX_BUNDLE_SERIES
 )
 FEATURE_SUM: Final = Instrument(
-    names.METRIC_FEATURE_SUM, "1", "Sum of the values of a feature, by their sign.", MAX_BUNDLE_SERIES
+    "ml.feature.sum", "1", "Sum of the values of a feature, by their sign.", MAX_BUNDLE_SERIES
 )
 FEATURE_REFERENCE: Final = Instrument(
-    names.METRIC_FEATURE_REFERENCE, "1", "Share of the training data in a bin.", MAX_BUNDLE_SERIES
+    "ml.feature.reference", "1", "Share of the training data in a bin.", MAX_BUNDLE_SERIES
 )
 FEATURE_REFERENCE_MEAN: Final = Instrument(
-    names.METRIC_FEATURE_REFERENCE_MEAN, "1", "Mean of a feature in the training data.", MAX_BUNDLE_SERIES
+    "ml.feature.reference.mean", "1", "Mean of a feature in the training data.", MAX_BUNDLE_SERIES
 )
 FEATURE_REFERENCE_DEVIATION: Final = Instrument(
-    names.METRIC_FEATURE_REFERENCE_DEVIATION,
-    "1",
-    "Standard deviation of a feature in the training data.",
-    MAX_BUNDLE_SERIES,
+    "ml.feature.reference.deviation", "1", "Standard deviation of a feature in the training data.", MAX_BUNDLE_SERIES
 )
 REFERENCE_SIZE: Final = Instrument(
-    names.METRIC_FEATURE_REFERENCE_SIZE, "{row}", "Number of rows of a reference distribution.", MAX_BUNDLE_SERIES
+    "ml.feature.reference.size", "{row}", "Number of rows of a reference distribution.", MAX_BUNDLE_SERIES
 )
 PREDICTION_REFERENCE: Final = Instrument(
-    names.METRIC_PREDICTION_REFERENCE, "1", "Share of the model's predictions before it was served.", 1000
+    "ml.prediction.reference", "1", "Share of the model's predictions before it was served.", 1000
 )
 CONFIDENCE_THRESHOLD: Final = Instrument(
-    names.METRIC_CONFIDENCE_THRESHOLD, "1", "Confidence below which it counts as low.", 100
+    "ml.prediction.confidence.threshold", "1", "Confidence below which it counts as low.", 100
 )
 REPEATED_PREDICTIONS: Final = Instrument(
-    names.METRIC_REPEATED_PREDICTIONS, "{prediction}", "Number of predictions for repeated rows.", 100
+    "ml.predictions.repeated", "{prediction}", "Number of predictions for repeated rows.", 100
 )
 REPEATED_LIMIT: Final = Instrument(
-    names.METRIC_REPEATED_LIMIT, "1", "Share of repeated rows above which drift is uncertain.", 100
+    "ml.predictions.repeated.limit", "1", "Share of repeated rows above which drift is uncertain.", 100
 )
 DRIFT_MIN_EFFECT: Final = Instrument(
-    names.METRIC_DRIFT_MIN_EFFECT, "1", "Value above which a drift statistic is relevant.", 100
+    "ml.drift.min_effect", "1", "Value above which a drift statistic is relevant.", 100
 )
 DRIFT_CRITICAL_VALUE: Final = Instrument(
-    names.METRIC_DRIFT_CRITICAL_VALUE, "1", "Value above which a drift statistic is significant.", MAX_BUNDLE_SERIES
+    "ml.drift.critical_value", "1", "Value above which a drift statistic is significant.", MAX_BUNDLE_SERIES
 )
 # Reference data of a bundle.
 REFERENCE_GAUGES: Final = (
@@ -98,45 +104,40 @@ REFERENCE_GAUGES: Final = (
 )  # fmt: skip
 
 # Metrics of labelled predictions, by version; precision, recall and F1 also by class.
-ACCURACY: Final = Instrument(
-    names.METRIC_EVALUATION_ACCURACY, "1", "Share of labelled predictions that are correct.", 1000
-)
+ACCURACY: Final = Instrument("ml.evaluation.accuracy", "1", "Share of labelled predictions that are correct.", 1000)
 PRECISION: Final = Instrument(
-    names.METRIC_EVALUATION_PRECISION, "1", "Share of the predictions of a class that are correct.", MAX_BUNDLE_SERIES
+    "ml.evaluation.precision", "1", "Share of the predictions of a class that are correct.", MAX_BUNDLE_SERIES
 )
 RECALL: Final = Instrument(
-    names.METRIC_EVALUATION_RECALL,
-    "1",
-    "Share of the rows of a class that were predicted correctly.",
-    MAX_BUNDLE_SERIES,
+    "ml.evaluation.recall", "1", "Share of the rows of a class that were predicted correctly.", MAX_BUNDLE_SERIES
 )
-F1: Final = Instrument(names.METRIC_EVALUATION_F1, "1", "Harmonic mean of precision and recall.", MAX_BUNDLE_SERIES)
+F1: Final = Instrument("ml.evaluation.f1", "1", "Harmonic mean of precision and recall.", MAX_BUNDLE_SERIES)
 CALIBRATION_ERROR: Final = Instrument(
-    names.METRIC_EVALUATION_CALIBRATION_ERROR, "1", "Expected calibration error, over ten bins of the confidence.", 1000
+    "ml.evaluation.calibration_error", "1", "Expected calibration error, over ten bins of the confidence.", 1000
 )
-BRIER_SCORE: Final = Instrument(names.METRIC_EVALUATION_BRIER_SCORE, "1", "Mean squared error of the confidence.", 1000)
+BRIER_SCORE: Final = Instrument("ml.evaluation.brier_score", "1", "Mean squared error of the confidence.", 1000)
 MEAN_ABSOLUTE_ERROR: Final = Instrument(
-    names.METRIC_EVALUATION_MEAN_ABSOLUTE_ERROR, "1", "Mean absolute error of the predicted values.", 1000
+    "ml.evaluation.mean_absolute_error", "1", "Mean absolute error of the predicted values.", 1000
 )
 ROOT_MEAN_SQUARED_ERROR: Final = Instrument(
-    names.METRIC_EVALUATION_ROOT_MEAN_SQUARED_ERROR, "1", "Root mean squared error of the predicted values.", 1000
+    "ml.evaluation.root_mean_squared_error", "1", "Root mean squared error of the predicted values.", 1000
 )
-R2: Final = Instrument(names.METRIC_EVALUATION_R2, "1", "Share of the labels' variance that the model explains.", 1000)
+R2: Final = Instrument("ml.evaluation.r2", "1", "Share of the labels' variance that the model explains.", 1000)
 EVALUATED_PREDICTIONS: Final = Instrument(
-    names.METRIC_EVALUATION_PREDICTIONS, "{prediction}", "Number of predictions in the evaluation window.", 1000
+    "ml.evaluation.predictions", "{prediction}", "Number of predictions in the evaluation window.", 1000
 )
 LABELS: Final = Instrument(
-    names.METRIC_EVALUATION_LABELS, "{label}", "Number of labelled predictions in the evaluation window.", 1000
+    "ml.evaluation.labels", "{label}", "Number of labelled predictions in the evaluation window.", 1000
 )
-LABEL_COVERAGE: Final = Instrument(names.METRIC_EVALUATION_LABEL_COVERAGE, "1", "Share of labelled predictions.", 1000)
+LABEL_COVERAGE: Final = Instrument("ml.evaluation.label_coverage", "1", "Share of labelled predictions.", 1000)
 LABEL_DELAY: Final = Instrument(
-    names.METRIC_EVALUATION_LABEL_DELAY, "s", "Quantile of the time from a prediction to its label.", 1000
+    "ml.evaluation.label_delay", "s", "Quantile of the time from a prediction to its label.", 1000
 )
 DRIFT_LEVEL: Final = Instrument(
-    names.METRIC_CONCEPT_DRIFT_LEVEL, "{level}", "0: the error rate is stable, 1: warning, 2: it has risen.", 1000
+    "ml.concept_drift.level", "{level}", "0: the error rate is stable, 1: warning, 2: it has risen.", 1000
 )
 DRIFT_ERROR_RATE: Final = Instrument(
-    names.METRIC_CONCEPT_DRIFT_ERROR_RATE, "1", "Error rate since drift was last detected.", 1000
+    "ml.concept_drift.error_rate", "1", "Error rate since drift was last detected.", 1000
 )
 EVALUATION_GAUGES: Final = (
     ACCURACY, PRECISION, RECALL, F1, CALIBRATION_ERROR, BRIER_SCORE, MEAN_ABSOLUTE_ERROR, ROOT_MEAN_SQUARED_ERROR, R2,
