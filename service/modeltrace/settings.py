@@ -15,11 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from modeltrace.errors import SettingsError
 from modeltrace.http_settings import MIN_KEY_LENGTH, CommaSeparated, HttpSettings, split_list
-from modeltrace.otel_env.table import SIGNALS, Signal
+from modeltrace.otel_env.table import SIGNALS, OtlpProtocol, Signal
 from modeltrace.otel_env.variables import Variables, read_variables
 from modeltrace.printable import validation_message
-
-Protocol = Literal["http/protobuf", "grpc"]
 
 
 def data_dir() -> Path:
@@ -42,7 +40,7 @@ class OtelSettings(BaseModel):
     traces_exporter: tuple[str, ...] = ("otlp",)
     metrics_exporter: tuple[str, ...] = ("otlp", "prometheus")
     logs_exporter: tuple[str, ...] = ("otlp",)
-    protocol: Protocol = "http/protobuf"
+    protocol: OtlpProtocol = "http/protobuf"
     endpoint: str | None = None
     timeout: int = 2000
 
@@ -55,7 +53,7 @@ class OtelSettings(BaseModel):
         """Return the signals that are exported over OTLP."""
         return () if self.sdk_disabled else tuple(signal for signal in SIGNALS if "otlp" in self.exporters_for(signal))
 
-    def protocol_for(self, signal: Signal) -> Protocol:
+    def protocol_for(self, signal: Signal) -> OtlpProtocol:
         """Return the OTLP protocol of a signal."""
         return "grpc" if (self.variables.option(signal, "PROTOCOL") or self.protocol) == "grpc" else "http/protobuf"
 

@@ -108,13 +108,9 @@ class RecordsService:
     def spans(self) -> list[Span]:
         """Return the spans that the sidecar would export."""
         origin = Origin(b"", "modeltrace")
-        encoded, _ = SpanEncoder(origin).encode(self.queue.requests, self.queue.batches)
-        feedback_requests = FeedbackEncoder(origin).spans(self.queue.feedback, 2**20)
-        return [
-            span
-            for request in (encoded, *(request for request, _ in feedback_requests))
-            for span in spans_of(ExportTraceServiceRequest.FromString(request))
-        ]
+        requests = SpanEncoder(origin).encode([*self.queue.requests, *self.queue.batches])
+        requests += FeedbackEncoder(origin).spans(self.queue.feedback)
+        return [span for request, _ in requests for span in spans_of(ExportTraceServiceRequest.FromString(request))]
 
     def metrics(self) -> list[Metric]:
         """Return the metrics that a reader would collect."""

@@ -130,7 +130,7 @@ def test_labels_are_exported_as_the_sdk_exports_them(
     metrics = sidecar.metrics()
     assert comparable_metrics(metrics) == comparable_metrics(expected)
     assert exemplars_of(metrics) == exemplars_of(expected)
-    sent = FeedbackEncoder(ORIGIN).logs(sidecar.queue.feedback, 2**20)
+    sent = FeedbackEncoder(ORIGIN).logs(sidecar.queue.feedback)
     sdk_logs = encode_logs(service.logs(FEEDBACK_LOGGER)).SerializeToString()
     assert [record for request, _ in sent for record in comparable_logs(request)] == comparable_logs(sdk_logs)
 
@@ -266,13 +266,13 @@ feedback = st.builds(
 @given(st.lists(feedback, max_size=4))
 def test_any_record_can_be_exported(records: list[FeedbackRecord]) -> None:
     """Any text and number crosses the pipe unchanged, and each label becomes a span, a log record and a log line."""
-    encoder = FeedbackEncoder(ORIGIN)
+    encoder = FeedbackEncoder(ORIGIN, max_bytes=2000)
     number = sum(len(record.labels) for record in records)
 
     assert RecordDecoder().decode(encode(RecordChunk(feedback=records))).feedback == records or "nan" in str(records)
-    assert sum(n for _, n in encoder.logs(records, 2000)) == number
+    assert sum(n for _, n in encoder.logs(records)) == number
     assert len(encoder.lines(records).splitlines()) == number
-    assert sum(n for _, n in encoder.spans(records, 2000)) == sum(
+    assert sum(n for _, n in encoder.spans(records)) == sum(
         len(record.labels) for record in records if record.trace_flags & 1
     )
 

@@ -26,6 +26,7 @@ from modeltrace.otel_env.values import (
 )
 
 Signal = Literal["traces", "metrics", "logs"]
+OtlpProtocol = Literal["http/protobuf", "grpc"]
 SIGNALS: Final[tuple[Signal, ...]] = ("traces", "metrics", "logs")
 OTLP_PREFIX: Final = "OTEL_EXPORTER_OTLP_"
 SAMPLER_ARGUMENT: Final = "OTEL_TRACES_SAMPLER_ARG"

@@ -17,7 +17,7 @@ Specification: https://opentelemetry.io/docs/specs/otlp/#failures
 """
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 
 from google.protobuf.message import DecodeError, Message
 from google.rpc.error_details_pb2 import RetryInfo
@@ -26,7 +26,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from modeltrace.otel_env.table import SIGNALS, Signal
+from modeltrace.otel_env.table import OtlpProtocol, Signal
 from modeltrace.otlp.exporters import credentials, sdk_exporter, target, usable_tls_files
 from modeltrace.otlp.failures import Failure, classify
 
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from opentelemetry.exporter.http.transport._base import BaseHTTPResult
     from opentelemetry.exporter.otlp.common.http import _OTLPHTTPClient
     from opentelemetry.exporter.otlp.proto.grpc.exporter import OTLPExporterMixin
-
-__all__ = ["SIGNALS", "Client", "Outcome", "Permanent", "Retryable", "Signal", "Success", "otlp_client"]
 
 RETRYABLE_STATUSES: Final = frozenset({429, 502, 503, 504})
 RETRYABLE_CODES: Final = frozenset(
@@ -99,7 +97,7 @@ _SERVICES: Final[dict[Signal, _CollectorService]] = {
 }
 
 
-def otlp_client(signal: Signal, *, protocol: Literal["http/protobuf", "grpc"], timeout_seconds: float) -> Client:
+def otlp_client(signal: Signal, *, protocol: OtlpProtocol, timeout_seconds: float) -> Client:
     """Build the client that OpenTelemetry's variables configure; `timeout_seconds` limits each attempt."""
     return GrpcClient(signal, timeout_seconds) if protocol == "grpc" else HttpClient(signal, timeout_seconds)
 

@@ -8,9 +8,9 @@ OTEL_EXPORTER_OTLP_CERTIFICATE.
 import os
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
-from modeltrace.otel_env.table import OTLP_PREFIX, Signal
+from modeltrace.otel_env.table import OTLP_PREFIX, OtlpProtocol, Signal
 from modeltrace.otlp.failures import Target
 from modeltrace.otlp.tls import TlsFiles, tls_files
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import requests
     from opentelemetry.metrics import MeterProvider
 
-Protocol = Literal["http/protobuf", "grpc"]
 DEFAULT_GRPC_ENDPOINT: Final = "http://localhost:4317"
 DEFAULT_HTTP_ENDPOINT: Final = "http://localhost:4318"
 _EXPORTERS: Final[dict[Signal, tuple[str, str]]] = {
@@ -30,7 +29,7 @@ _EXPORTERS: Final[dict[Signal, tuple[str, str]]] = {
 
 
 def sdk_exporter(
-    signal: Signal, *, protocol: Protocol, timeout_seconds: float, meter_provider: "MeterProvider | None" = None
+    signal: Signal, *, protocol: OtlpProtocol, timeout_seconds: float, meter_provider: "MeterProvider | None" = None
 ) -> Any:  # noqa: ANN401  six classes without a common base
     """Build the exporter of a signal; the classes of a protocol are imported only when it is in use."""
     options = _grpc_options(signal) if protocol == "grpc" else {"session": _session(signal)}
@@ -40,7 +39,7 @@ def sdk_exporter(
     return exporter(timeout=timeout_seconds, meter_provider=meter_provider, **options)
 
 
-def target(signal: Signal, *, protocol: Protocol, timeout_seconds: float) -> Target:
+def target(signal: Signal, *, protocol: OtlpProtocol, timeout_seconds: float) -> Target:
     """Return the destination of a signal, for messages about failures."""
     from opentelemetry.util.re import parse_env_headers  # noqa: PLC0415  as late as the exporters
 
@@ -65,7 +64,7 @@ def target(signal: Signal, *, protocol: Protocol, timeout_seconds: float) -> Tar
     )
 
 
-def usable_tls_files(signal: Signal, *, protocol: Protocol) -> TlsFiles | None:
+def usable_tls_files(signal: Signal, *, protocol: OtlpProtocol) -> TlsFiles | None:
     """Return the certificate files of a signal; `None` without TLS or with a credential provider."""
     if _has_credential_provider(signal, protocol):
         return None
@@ -134,7 +133,7 @@ def _read_variable(signal: Signal, name: str) -> str:
     return os.environ.get(f"{OTLP_PREFIX}{signal.upper()}_{name}") or os.environ.get(OTLP_PREFIX + name) or ""
 
 
-def _has_credential_provider(signal: Signal, protocol: Protocol) -> bool:
+def _has_credential_provider(signal: Signal, protocol: OtlpProtocol) -> bool:
     prefix = f"OTEL_PYTHON_EXPORTER_OTLP_{'GRPC' if protocol == 'grpc' else 'HTTP'}_"
     names = (f"{prefix}CREDENTIAL_PROVIDER", f"{prefix}{signal.upper()}_CREDENTIAL_PROVIDER")
     return any(os.environ.get(name) for name in names)

@@ -24,7 +24,8 @@ import time
 from collections import deque
 from typing import Final, Literal
 
-from modeltrace.otlp.client import Client, Outcome, Permanent, Retryable, Signal, Success
+from modeltrace.otel_env.table import Signal
+from modeltrace.otlp.client import Client, Outcome, Permanent, Retryable, Success
 from modeltrace.sidecar.backoff import Backoff
 from modeltrace.sidecar.shutdown_flush import QueuedRequest, ShutdownFlush
 from modeltrace.sidecar.spool import Spool

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from modeltrace.otlp.client import Signal
+from modeltrace.otel_env.table import Signal
 from modeltrace.sidecar.delivery import Delivery
 from modeltrace.sidecar.spool import Spool
 from modeltrace.telemetry.export.protocol import DeliveryEvent, EventListener

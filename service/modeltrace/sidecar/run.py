@@ -15,21 +15,22 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal, TypeVar, cast
+from typing import Final, TypeVar
 
-from modeltrace.otlp.client import Signal, otlp_client
+from modeltrace.otel_env.table import Signal
+from modeltrace.otlp.client import otlp_client
 from modeltrace.sidecar.acks import AckTracker
 from modeltrace.sidecar.delivery import Delivery
 from modeltrace.sidecar.delivery_group import DeliveryGroup, open_spool
 from modeltrace.sidecar.encode.feedback import FeedbackEncoder
 from modeltrace.sidecar.encode.json_lines import LineEncoder
-from modeltrace.sidecar.encode.logs import MAX_REQUEST_BYTES, LogEncoder
+from modeltrace.sidecar.encode.logs import LogEncoder
+from modeltrace.sidecar.encode.protobuf import ExportRequests
 from modeltrace.sidecar.encode.spans import SpanEncoder
 from modeltrace.sidecar.log_writer import LineWriter
-from modeltrace.sidecar.spool import Spool
 from modeltrace.store.config import StoreConfig
 from modeltrace.store.writer import WriteOutcome, start_writer
 from modeltrace.telemetry.export.protocol import (
@@ -57,8 +58,7 @@ MAX_BATCH_ROWS: Final = 512
 
 logger = logging.getLogger("modeltrace.exporter")
 T = TypeVar("T")
-R = TypeVar("R", RequestRecord, FeedbackRecord)
-Encoded = Iterable[tuple[bytes, int]]  # export requests, each with its number of items
+R = TypeVar("R")
 
 
 class _FrameHandler:
@@ -76,7 +76,16 @@ class _FrameHandler:
         self._feedback_encoder, self._line_encoder = FeedbackEncoder(origin), LineEncoder()
         on_event = self._acks.on_event
         spool = open_spool(Path(config.spool_dir), config.spool_max_bytes, on_event) if config.spool_dir else None
-        deliveries = {cast("Signal", signal): self._build_delivery(signal, spool) for signal in config.signals}
+        deliveries = {
+            signal: Delivery(
+                signal,
+                otlp_client(signal, protocol=protocol, timeout_seconds=seconds),
+                on_event=on_event,
+                max_bytes=config.queue_max_bytes,
+                spool=spool,
+            )
+            for signal, (protocol, seconds) in config.signals.items()
+        }
         for signal, delivery in deliveries.items():
             send((EVENT, *DeliveryEvent("adopted", signal, delivery.spooled_items)))
         self._deliveries = DeliveryGroup(deliveries, spool)
@@ -89,13 +98,6 @@ class _FrameHandler:
         self._feedback: list[FeedbackRecord] = []
         self._row_count = self._sequence = 0
         self._flush_at = 0.0
-
-    def _build_delivery(self, signal: str, spool: Spool | None) -> Delivery:
-        name = cast("Signal", signal)
-        protocol, seconds = self._config.signals[signal]
-        client = otlp_client(name, protocol=cast("Literal['http/protobuf', 'grpc']", protocol), timeout_seconds=seconds)
-        max_bytes = self._config.queue_max_bytes
-        return Delivery(name, client, on_event=self._acks.on_event, max_bytes=max_bytes, spool=spool)
 
     def handle(self, frame: Frame) -> None:
         """Process one frame: an encoded export request or a chunk of records."""
@@ -127,8 +129,8 @@ class _FrameHandler:
     def _write_lines(self, requests: Sequence[RequestRecord], labels: Sequence[FeedbackRecord]) -> None:
         lines: list[bytes] = []
         if self._logs_requests:
-            lines += _encode_each(lambda records, _: [self._line_encoder.encode(records)], requests)
-            lines += _encode_each(lambda records, _: [self._feedback_encoder.lines(records)], labels)
+            lines += _encode_each(lambda records: [self._line_encoder.encode(records)], requests)
+            lines += _encode_each(lambda records: [self._feedback_encoder.lines(records)], labels)
         self._line_writer.enqueue(b"".join(lines), partial(self._send, (LINES_WRITTEN, self._sequence)))
 
     def _has_records(self) -> bool:
@@ -143,27 +145,15 @@ class _FrameHandler:
         requests, batches, labels = self._requests, self._batches, self._feedback
         self._requests, self._batches, self._feedback, self._row_count, self._flush_at = [], [], [], 0, 0.0
         if "traces" in self._config.signals:
-            on_error = partial(self._on_encoding_error, "traces")
-            self._enqueue("traces", _encode_each(self._encode_spans, requests, batches, on_error))
-            self._enqueue("traces", _encode_each(self._encode_label_spans, labels, on_error=on_error))
+            self._encode("traces", self._span_encoder.encode, [*requests, *batches])
+            self._encode("traces", self._feedback_encoder.spans, labels)
         if "logs" in self._config.signals and self._logs_requests:
-            on_error = partial(self._on_encoding_error, "logs")
-            self._enqueue("logs", _encode_each(self._encode_logs, requests, on_error=on_error))
-            self._enqueue("logs", _encode_each(self._encode_label_logs, labels, on_error=on_error))
+            self._encode("logs", self._log_encoder.encode, requests)
+            self._encode("logs", self._feedback_encoder.logs, labels)
         self._acks.end_frame(self._sequence)
 
-    def _encode_spans(self, requests: Sequence[RequestRecord], batches: Sequence[BatchRecord]) -> Encoded:
-        return self._span_encoder.split(requests, batches, max_bytes=MAX_REQUEST_BYTES)
-
-    def _encode_logs(self, requests: Sequence[RequestRecord], _: object) -> Encoded:
-        encoders = (self._log_encoder.predictions, self._log_encoder.violations, self._log_encoder.access)
-        return [encoded for encode in encoders for encoded in encode(requests, MAX_REQUEST_BYTES)]
-
-    def _encode_label_spans(self, labels: Sequence[FeedbackRecord], _: object) -> Encoded:
-        return self._feedback_encoder.spans(labels, MAX_REQUEST_BYTES)
-
-    def _encode_label_logs(self, labels: Sequence[FeedbackRecord], _: object) -> Encoded:
-        return self._feedback_encoder.logs(labels, MAX_REQUEST_BYTES)
+    def _encode(self, signal: Signal, encode: Callable[[Sequence[R]], ExportRequests], records: Sequence[R]) -> None:
+        self._enqueue(signal, _encode_each(encode, records, partial(self._on_encoding_error, signal)))
 
     def _on_encoding_error(self, signal: Signal, error: Exception) -> None:
         """Count a record that cannot be encoded as one lost item; its real number of items is unknown."""
@@ -173,7 +163,7 @@ class _FrameHandler:
     def _on_store_outcome(self, outcome: WriteOutcome) -> None:
         self._acks.on_event(DeliveryEvent(outcome.outcome, STORE, outcome.rows, error_type=outcome.error_type))
 
-    def _enqueue(self, signal: Signal, requests: Encoded) -> None:
+    def _enqueue(self, signal: Signal, requests: ExportRequests) -> None:
         for encoded, items in requests:
             if signal in self._config.signals and items:
                 self._acks.add(signal, items)
@@ -194,9 +184,8 @@ class _FrameHandler:
 
 
 def _encode_each(
-    encode: Callable[[Sequence[R], Sequence[BatchRecord]], Iterable[T]],
-    requests: Sequence[R],
-    batches: Sequence[BatchRecord] = (),
+    encode: Callable[[Sequence[R]], list[T]],
+    records: Sequence[R],
     on_error: Callable[[Exception], None] = lambda _: None,
 ) -> list[T]:
     """Encode all records together. If that fails, encode them one by one and skip those that fail.
@@ -205,15 +194,13 @@ def _encode_each(
     too.
     """
     try:
-        return list(encode(requests, batches))
+        return encode(records)
     except Exception as error:
-        if len(requests) + len(batches) <= 1:
+        if len(records) <= 1:
             logger.exception("a record could not be encoded")
             on_error(error)
             return []
-    singles: list[tuple[Sequence[R], Sequence[BatchRecord]]] = [([record], ()) for record in requests]
-    singles += [((), [record]) for record in batches]
-    return [encoded for records in singles for encoded in _encode_each(encode, *records, on_error)]
+    return [encoded for record in records for encoded in _encode_each(encode, [record], on_error)]
 
 
 def _configure_logging(line_writer: LineWriter) -> None:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from modeltrace.otlp.client import Signal
+from modeltrace.otel_env.table import Signal
 from modeltrace.sidecar.spool import Spool, SpooledRequest
 
 

@@ -24,7 +24,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple, cast
 
-from modeltrace.otlp.client import SIGNALS, Signal
+from modeltrace.otel_env.table import SIGNALS, Signal
 from modeltrace.sidecar import spool_files
 
 _FOLDER_NAME: Final = re.compile(r"[0-9]+-[0-9a-f]{16}")

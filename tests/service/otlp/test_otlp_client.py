@@ -29,7 +29,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from modeltrace.otlp.client import SIGNALS, Client, Outcome, Permanent, Retryable, Signal, Success, otlp_client
+from modeltrace.otel_env.table import SIGNALS, Signal
+from modeltrace.otlp.client import Client, Outcome, Permanent, Retryable, Success, otlp_client
 from tests.helpers.certificates import self_signed
 from tests.helpers.processes import free_port, wait_until
 from tests.helpers.receivers import OtlpEndpoint, Response, otlp_grpc, otlp_http

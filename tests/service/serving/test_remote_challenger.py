@@ -119,7 +119,7 @@ def test_sidecar_and_sdk_record_the_same_client_span(
                 assert caller.post("/predict", json={"features": rows[0]}).status_code == 200
             wait_until(queue.shadows, description="the shadow")
             wait_until(lambda: "shadow" in service.spans(), description="the shadow of the SDK")  # noqa: B023  called in this iteration
-        encoded, _ = SpanEncoder(Origin(b"", "modeltrace")).encode(queue.requests)
+        ((encoded, _),) = SpanEncoder(Origin(b"", "modeltrace")).encode(queue.requests)
 
         spans = comparable_spans_of_both(spans_of(ExportTraceServiceRequest.FromString(encoded)))
         assert spans == comparable_spans_of_both(sdk_spans(service))

@@ -250,7 +250,7 @@ def test_sidecar_and_sdk_record_the_same_shadow(
         wait_until(queue.shadows, description="the shadow")
         wait_until(lambda: "shadow" in service.spans(), description="the shadow of the SDK")
 
-    encoded, _ = SpanEncoder(Origin(b"", "modeltrace")).encode(queue.requests)
+    ((encoded, _),) = SpanEncoder(Origin(b"", "modeltrace")).encode(queue.requests)
     spans = spans_of(ExportTraceServiceRequest.FromString(encoded))
     assert comparable_spans_of_both(spans) == comparable_spans_of_both(sdk_spans(service))
     assert {span.trace_id for span in spans} == {spans[0].trace_id}

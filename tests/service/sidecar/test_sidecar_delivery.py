@@ -20,7 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 
-from modeltrace.otlp.client import SIGNALS, Outcome, Signal, Success, otlp_client
+from modeltrace.otel_env.table import SIGNALS, Signal
+from modeltrace.otlp.client import Outcome, Success, otlp_client
 from modeltrace.sidecar.backoff import Backoff
 from modeltrace.sidecar.delivery import Delivery
 from modeltrace.sidecar.delivery_group import DeliveryGroup, open_spool

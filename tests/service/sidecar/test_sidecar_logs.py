@@ -14,7 +14,8 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 
-from modeltrace.sidecar.encode.logs import MAX_REQUEST_BYTES, LogEncoder
+from modeltrace.sidecar.encode.logs import LogEncoder
+from modeltrace.sidecar.encode.protobuf import MAX_REQUEST_BYTES
 from modeltrace.sidecar.encode.spans import SpanEncoder
 from modeltrace.telemetry.logging import AccessLogAttributes
 from modeltrace.telemetry.records.prediction import (
@@ -207,10 +208,10 @@ def test_a_large_request_is_split_within_the_limit_of_receivers() -> None:
 def test_a_request_never_exceeds_the_limit() -> None:
     """The limit includes the fields around the log records."""
     origin, request = request_record()
-    encoder = LogEncoder(origin)
 
-    for limit in range(4000, 6000):
-        assert all(len(body) <= limit for body, _ in encoder.predictions([request] * 5, limit))
+    for limit in range(4000, 6000, 5):
+        parts = LogEncoder(origin, max_bytes=limit).predictions([request] * 5)
+        assert all(len(body) <= limit for body, _ in parts)
 
 
 def test_a_record_beyond_the_limit_has_a_request_of_its_own() -> None:
@@ -218,7 +219,8 @@ def test_a_record_beyond_the_limit_has_a_request_of_its_own() -> None:
     origin, request = request_record()
     (row,) = request.predictions
     large = row._replace(inputs=("x" * 2000, *row.inputs[1:]))
-    parts = LogEncoder(origin).predictions([request._replace(predictions=(large, row, large, row))], max_bytes=2000)
+    encoder = LogEncoder(origin, max_bytes=2000)
+    parts = encoder.predictions([request._replace(predictions=(large, row, large, row))])
 
     assert [number for _, number in parts] == [1, 1, 1, 1]
     assert [len(body) > 2000 for body, _ in parts] == [True, False, True, False]

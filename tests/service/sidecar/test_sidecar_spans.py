@@ -228,7 +228,8 @@ def serialize_sorted(message: ExportTraceServiceRequest) -> bytes:
 
 def spans_of(encoder: SpanEncoder, *records: RequestRecord, batches: Sequence[BatchRecord] = ()) -> dict[str, Span]:
     """Return the spans of requests by name."""
-    message = ExportTraceServiceRequest.FromString(encoder.encode(records, batches)[0])
+    ((body, _),) = encoder.encode([*records, *batches])
+    message = ExportTraceServiceRequest.FromString(body)
     return {span.name: span for span in message.resource_spans[0].scope_spans[0].spans}
 
 
@@ -244,7 +245,7 @@ def attributes_of(span: Span) -> dict[str, object]:
 def test_spans_are_those_of_the_sdk(recorded: tuple[Origin, list[RequestRecord]], called: list[BatchRecord]) -> None:
     """Every field of every span equals the output of the SDK's encoder."""
     origin, records = recorded
-    body, number = SpanEncoder(origin).encode(records, called)
+    ((body, number),) = SpanEncoder(origin).encode([*records, *called]) or [(b"", 0)]
 
     expected = SdkSpans().encode(
         replace_surrogates(origin), list(map(replace_surrogates, records)), list(map(replace_surrogates, called))
@@ -306,8 +307,7 @@ def test_unsampled_requests_make_no_export_request() -> None:
     """Without sampled spans there is no export request."""
     origin, request = request_record()
 
-    assert SpanEncoder(origin).encode([request._replace(trace_flags=0)]) == (b"", 0)
-    assert SpanEncoder(origin).split([request._replace(trace_flags=0)], max_bytes=1000) == []
+    assert SpanEncoder(origin).encode([request._replace(trace_flags=0)]) == []
 
 
 def test_a_request_that_is_encoded_again_has_the_same_span_ids() -> None:
@@ -364,7 +364,7 @@ def test_an_exception_without_a_stage_of_its_own_is_on_the_server_span() -> None
 def test_spans_are_split_into_requests_within_the_limit() -> None:
     """Each part is a complete export request within the limit, and no span is lost."""
     origin, request = request_record()
-    parts = SpanEncoder(origin).split([request] * 100, max_bytes=10_000)
+    parts = SpanEncoder(origin, max_bytes=10_000).encode([request] * 100)
 
     assert len(parts) > 5
     assert all(len(body) <= 10_000 for body, _ in parts)
@@ -373,5 +373,6 @@ def test_spans_are_split_into_requests_within_the_limit() -> None:
         scope = ExportTraceServiceRequest.FromString(body).resource_spans[0].scope_spans[0]
         assert len(scope.spans) == number
         spans.extend(scope.spans)
-    whole = ExportTraceServiceRequest.FromString(SpanEncoder(origin).encode([request] * 100)[0])
+    ((body, _),) = SpanEncoder(origin).encode([request] * 100)
+    whole = ExportTraceServiceRequest.FromString(body)
     assert spans == list(whole.resource_spans[0].scope_spans[0].spans)

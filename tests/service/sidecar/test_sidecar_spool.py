@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from modeltrace.otlp.client import SIGNALS, Signal
+from modeltrace.otel_env.table import SIGNALS, Signal
 from modeltrace.sidecar.spool import Spool
 from modeltrace.sidecar.spool_files import HEADER_BYTES, header
 

@@ -4,6 +4,8 @@ Names: https://opentelemetry.io/docs/specs/semconv/http/http-spans. Attributes w
 """
 
 import re
+from operator import attrgetter
+from typing import Final
 from urllib.parse import quote
 
 from opentelemetry.semconv._incubating.attributes.user_agent_attributes import USER_AGENT_SYNTHETIC_TYPE
@@ -27,6 +29,13 @@ OTHER_METHOD = "_OTHER"
 # Parts of a user agent in lower case; the first match applies.
 SYNTHETIC_USER_AGENTS = (("alwayson", "test"), ("googlebot", "bot"), ("bingbot", "bot"))
 
+# The fields of a `RequestRecord` that `server_span` and `access_log` describe. Encoders cache by them.
+SERVER_FIELDS: Final = attrgetter(
+    "method", "route", "path", "query", "scheme", "http_version", "server_address", "server_port", "client_address",
+    "user_agent",
+)  # fmt: skip
+ACCESS_FIELDS: Final = attrgetter("method", "path", "query", "http_version", "client_address", "client_port", "status")
+
 # https://www.w3.org/TR/trace-context/#tracestate-header-field-values
 _MEMBER = re.compile(
     r"(?P<key>[a-z][_0-9a-z\-*/]{0,255}|[a-z0-9][_0-9a-z\-*/]{0,240}@[a-z][_0-9a-z\-*/]{0,13})"
@@ -47,13 +56,7 @@ def normalize_trace_state(header: str) -> str:
     return ",".join(members.values()) if len(members) <= _MAX_MEMBERS else ""
 
 
-def server_span_name(method: str, route: str) -> str:
-    """Return method and route; an unknown method becomes HTTP, to bound the number of names."""
-    known = method.upper() if method.upper() in KNOWN_METHODS else "HTTP"
-    return f"{known} {route}" if route else known
-
-
-def server_attributes(
+def server_span(
     method: str,
     route: str,
     path: str,
@@ -64,9 +67,13 @@ def server_attributes(
     server_port: int,
     client_address: str,
     user_agent: str,
-) -> dict[str, Value]:
-    """Return the attributes of a SERVER span that are known before the response, except the port of the client."""
+) -> tuple[str, dict[str, Value]]:
+    """Return the name of a SERVER span, and its attributes before the response, except the port of the client.
+
+    An unknown method becomes HTTP in the name, to bound the number of names.
+    """
     known = method.upper() if method.upper() in KNOWN_METHODS else OTHER_METHOD
+    name = "HTTP" if known == OTHER_METHOD else known
     attributes: dict[str, Value] = {
         URL_SCHEME: scheme,
         SERVER_ADDRESS: server_address,
@@ -81,7 +88,7 @@ def server_attributes(
         CLIENT_ADDRESS: client_address,
         HTTP_ROUTE: route,
     }
-    return {name: value for name, value in attributes.items() if value}
+    return f"{name} {route}" if route else name, {key: value for key, value in attributes.items() if value}
 
 
 def _synthetic_type(user_agent: str) -> str:

@@ -3,29 +3,26 @@
 Every value can be encoded: a lone surrogate becomes U+FFFD, and an integer of more than 64 bits is written in full.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 
 import orjson
 from opentelemetry.semconv.attributes.otel_attributes import OTEL_EVENT_NAME
 
-from modeltrace.sidecar.encode.http import access_log
+from modeltrace.sidecar.encode.http import ACCESS_FIELDS, access_log
 from modeltrace.sidecar.encode.protobuf import utf8
 from modeltrace.telemetry.metrics.per_model_cache import PerModelCache
 from modeltrace.telemetry.names import EVENT_PREDICTION, EVENT_VIOLATION, ML_PREDICTION_INPUTS
 from modeltrace.telemetry.records.prediction import (
     ACCESS_LOGGER,
     DATA_LOGGER,
+    INVALID_TRACE_ID,
     MAX_VIOLATION_EVENTS,
     PREDICTION_LOGGER,
     ModelInfo,
-    PredictedRow,
     RequestRecord,
-    SchemaViolation,
 )
 from modeltrace.telemetry.records.spans_and_logs import prediction_attributes, prediction_message
-
-_NO_TRACE = bytes(16)
 
 
 class LineEncoder:
@@ -48,73 +45,39 @@ class LineEncoder:
             if request.model is not None:
                 model_fields, features = self._model_fields(request.model), request.model.features
                 for violation in request.violations[:MAX_VIOLATION_EVENTS]:
-                    yield encode_line(_violation_line(violation, model_fields, ids, request.validate_end))
+                    event = {**model_fields, OTEL_EVENT_NAME: EVENT_VIOLATION, **violation.event_attributes()}
+                    yield encode_line(DATA_LOGGER, violation.message(), event, ids, request.validate_end)
                 for row in request.predictions:
-                    yield encode_line(_prediction_line(request, row, model_fields, features, ids))
+                    attributes = {**model_fields, **prediction_attributes(request, row)}
+                    attributes[ML_PREDICTION_INPUTS] = dict(zip(features, row.inputs, strict=True))
+                    yield encode_line(PREDICTION_LOGGER, prediction_message(row), attributes, ids, row.time)
             if request.status:
-                yield encode_line(_access_line(request, ids))
+                yield encode_line(ACCESS_LOGGER, *access_log(*ACCESS_FIELDS(request)), ids, request.end)
 
 
 def _model_fields(model: ModelInfo) -> dict[str, str]:
     return {OTEL_EVENT_NAME: EVENT_PREDICTION, **model.log_attributes()}
 
 
-def _violation_line(
-    violation: SchemaViolation, model_fields: dict[str, str], ids: dict[str, str], time: int
-) -> dict[str, object]:
-    head = {"level": "INFO", "logger": DATA_LOGGER, "message": violation.message()}
-    event = {**model_fields, OTEL_EVENT_NAME: EVENT_VIOLATION, **violation.event_attributes()}
-    return {**head, **event, **ids, "timestamp": to_datetime(time)}
-
-
-def _prediction_line(
-    request: RequestRecord,
-    row: PredictedRow,
-    model_fields: dict[str, str],
-    features: Sequence[str],
-    ids: dict[str, str],
-) -> dict[str, object]:
-    attributes = prediction_attributes(request, row)
-    attributes[ML_PREDICTION_INPUTS] = dict(zip(features, row.inputs, strict=True))
-    return {
-        "level": "INFO",
-        "logger": PREDICTION_LOGGER,
-        "message": prediction_message(row),
-        **model_fields,
-        **attributes,
-        **ids,
-        "timestamp": to_datetime(row.time),
-    }
-
-
-def _access_line(request: RequestRecord, ids: dict[str, str]) -> dict[str, object]:
-    message, attributes = access_log(
-        request.method,
-        request.path,
-        request.query,
-        request.http_version,
-        request.client_address,
-        request.client_port,
-        request.status,
-    )
-    head = {"level": "INFO", "logger": ACCESS_LOGGER, "message": message}
-    return {**head, **attributes, **ids, "timestamp": to_datetime(request.end)}
-
-
 def trace_ids(trace_id: bytes, span_id: bytes) -> dict[str, str]:
     """Return the fields of a line that identify its span; empty if there is no trace."""
-    if trace_id == _NO_TRACE:
+    if trace_id == INVALID_TRACE_ID:
         return {}
     return {"trace_id": trace_id.hex(), "span_id": span_id.hex()}
 
 
-def to_datetime(nanoseconds: int) -> datetime:
-    """Convert nanoseconds since the Unix epoch to a `datetime`, with microseconds as in a log record."""
-    return datetime.fromtimestamp(nanoseconds / 1e9, UTC)
-
-
-def encode_line(line: dict[str, object]) -> bytes:
-    """Encode a line, even if orjson cannot represent a value."""
+def encode_line(
+    logger: str, message: str, attributes: Mapping[str, object], ids: dict[str, str], nanoseconds: int
+) -> bytes:
+    """Encode a line, even if orjson cannot represent a value. The time has microseconds, as in a log record."""
+    line = {
+        "level": "INFO",
+        "logger": logger,
+        "message": message,
+        **attributes,
+        **ids,
+        "timestamp": datetime.fromtimestamp(nanoseconds / 1e9, UTC),
+    }
     try:
         return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
     except orjson.JSONEncodeError:

@@ -7,9 +7,9 @@ features. Times are those of the records in nanoseconds; the SDK's handler compu
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import Final, cast
+from typing import Any, Final, cast
 
-from modeltrace.sidecar.encode.http import access_log
+from modeltrace.sidecar.encode.http import ACCESS_FIELDS, access_log
 from modeltrace.sidecar.encode.protobuf import (
     CACHE_SIZE,
     FIXED32,
@@ -17,8 +17,10 @@ from modeltrace.sidecar.encode.protobuf import (
     ITEM,
     MAP_ENTRY,
     MAX_CACHED_REQUEST_TEXT,
+    MAX_REQUEST_BYTES,
     VARINT,
     ExportRequest,
+    ExportRequests,
     any_map,
     any_value,
     attribute,
@@ -31,9 +33,11 @@ from modeltrace.sidecar.encode.protobuf import (
 )
 from modeltrace.telemetry.metrics.per_model_cache import PerModelCache
 from modeltrace.telemetry.names import EVENT_PREDICTION, EVENT_VIOLATION, ML_PREDICTION_INPUTS
+from modeltrace.telemetry.records.feedback import FeedbackRecord
 from modeltrace.telemetry.records.prediction import (
     ACCESS_LOGGER,
     DATA_LOGGER,
+    INVALID_TRACE_ID,
     MAX_VIOLATION_EVENTS,
     PREDICTION_LOGGER,
     ModelInfo,
@@ -45,18 +49,17 @@ from modeltrace.telemetry.records.prediction import (
 )
 from modeltrace.telemetry.records.spans_and_logs import prediction_attributes, prediction_message
 
-MAX_REQUEST_BYTES = 4 * 2**20 - 64 * 1024  # gRPC servers reject messages of more than 4 MiB by default
 MAX_CACHED_INPUT_TEXT = 64
 
 # Fields of LogRecord.
-_TIME, _OBSERVED, _FLAGS = tag(1, FIXED64)[0], tag(11, FIXED64)[0], tag(8, FIXED32)[0]
-_INFO = tag(2, VARINT) + b"\x09" + delimited(tag(3), b"INFO")
-_BODY, _ATTRIBUTE = tag(5), tag(6)
+TIME, OBSERVED = tag(1, FIXED64)[0], tag(11, FIXED64)[0]
+INFO = tag(2, VARINT) + b"\x09" + delimited(tag(3), b"INFO")
+ATTRIBUTE, EVENT_NAME = tag(6), tag(12)
+_BODY, _FLAGS = tag(5), tag(8, FIXED32)[0]
 _TRACE_ID, _SPAN_ID = tag(9) + b"\x10", tag(10) + b"\x08"
-_PREDICTION, _VIOLATION = (delimited(tag(12), name.encode()) for name in (EVENT_PREDICTION, EVENT_VIOLATION))
-_NO_TRACE = bytes(16)
+_PREDICTION, _VIOLATION = (delimited(EVENT_NAME, name.encode()) for name in (EVENT_PREDICTION, EVENT_VIOLATION))
 
-_times: Final = struct.Struct("<BQBQ").pack
+pack_times: Final = struct.Struct("<BQBQ").pack
 _double: Final = struct.Struct("<d").pack
 _flags: Final = struct.Struct("<BI").pack
 
@@ -64,47 +67,44 @@ _flags: Final = struct.Struct("<BI").pack
 class LogEncoder:
     """Encodes the prediction, violation and access log records of one process."""
 
-    def __init__(self, origin: Origin) -> None:
-        self._prediction_request = ExportRequest(origin.resource, PREDICTION_LOGGER)
-        self._violation_request = ExportRequest(origin.resource, DATA_LOGGER)
-        self._access_request = ExportRequest(origin.resource, ACCESS_LOGGER)
-        self._attribute = attribute_encoder(_ATTRIBUTE)
+    def __init__(self, origin: Origin, max_bytes: int = MAX_REQUEST_BYTES) -> None:
+        self._prediction_request = ExportRequest(origin.resource, PREDICTION_LOGGER, max_bytes)
+        self._violation_request = ExportRequest(origin.resource, DATA_LOGGER, max_bytes)
+        self._access_request = ExportRequest(origin.resource, ACCESS_LOGGER, max_bytes)
+        self._attribute = attribute_encoder(ATTRIBUTE)
         self._model = PerModelCache(_ModelConstants)
-        self._body = lru_cache(CACHE_SIZE)(_encode_body)
+        self._body = lru_cache(CACHE_SIZE)(encode_body)
         self._access = lru_cache(CACHE_SIZE)(_encode_access)
 
-    def predictions(
-        self, requests: Iterable[RequestRecord], max_bytes: int = MAX_REQUEST_BYTES
-    ) -> list[tuple[bytes, int]]:
-        """Return export requests of at most `max_bytes` with a record per predicted row, and its number of records.
+    def encode(self, requests: Sequence[RequestRecord]) -> ExportRequests:
+        """Return export requests with all log records of requests."""
+        return [*self.predictions(requests), *self.violations(requests), *self.access(requests)]
 
-        A larger record gets its own request.
-        """
-        return self._prediction_request.split(self._predictions(requests), max_bytes)
+    def predictions(self, requests: Iterable[RequestRecord]) -> ExportRequests:
+        """Return export requests with a record per predicted row."""
+        return self._prediction_request.split(self._predictions(requests))
 
-    def violations(
-        self, requests: Iterable[RequestRecord], max_bytes: int = MAX_REQUEST_BYTES
-    ) -> list[tuple[bytes, int]]:
+    def violations(self, requests: Iterable[RequestRecord]) -> ExportRequests:
         """Return export requests with a record per schema violation, up to `MAX_VIOLATION_EVENTS` per request."""
-        return self._violation_request.split(self._violations(requests), max_bytes)
+        return self._violation_request.split(self._violations(requests))
 
-    def access(self, requests: Iterable[RequestRecord], max_bytes: int = MAX_REQUEST_BYTES) -> list[tuple[bytes, int]]:
+    def access(self, requests: Iterable[RequestRecord]) -> ExportRequests:
         """Return export requests with a record per request that got a response."""
-        return self._access_request.split(self._access_records(requests), max_bytes)
+        return self._access_request.split(self._access_records(requests))
 
     def _predictions(self, requests: Iterable[RequestRecord]) -> Iterator[bytes]:
         for request in requests:
             if request.predictions and request.model is not None:
                 model = self._model(request.model)
-                context = model.prediction + _encode_context(request)
+                context = model.prediction + encode_context(request)
                 for row in request.predictions:
-                    times = _times(_TIME, row.time, _OBSERVED, row.time)
+                    times = pack_times(TIME, row.time, OBSERVED, row.time)
                     fields = self._prediction(request, row, model.inputs)
                     yield delimited(ITEM, b"".join((times, context, *fields)))
 
     def _prediction(self, request: RequestRecord, row: PredictedRow, inputs: "_InputsEncoder") -> Iterator[bytes]:
         # Values of a regressor rarely repeat, so they are not cached.
-        yield (self._body if row.value is None else _encode_body)(prediction_message(row))
+        yield (self._body if row.value is None else encode_body)(prediction_message(row))
         for name, value in prediction_attributes(request, row).items():
             if name == ML_PREDICTION_INPUTS:
                 yield inputs.encode(row.inputs)
@@ -114,8 +114,8 @@ class LogEncoder:
     def _violations(self, requests: Iterable[RequestRecord]) -> Iterator[bytes]:
         for request in requests:
             if request.violations and request.model is not None:
-                times = _times(_TIME, request.validate_end, _OBSERVED, request.validate_end)
-                shared = times + self._model(request.model).violation + _encode_context(request)
+                times = pack_times(TIME, request.validate_end, OBSERVED, request.validate_end)
+                shared = times + self._model(request.model).violation + encode_context(request)
                 for violation in request.violations[:MAX_VIOLATION_EVENTS]:
                     yield delimited(ITEM, b"".join((shared, *_encode_violation(violation))))
 
@@ -123,25 +123,17 @@ class LogEncoder:
         for request in requests:
             if request.status:
                 is_cached = len(request.path) + len(request.query) <= MAX_CACHED_REQUEST_TEXT
-                access = (self._access if is_cached else _encode_access)(
-                    request.method,
-                    request.path,
-                    request.query,
-                    request.http_version,
-                    request.client_address,
-                    request.client_port,
-                    request.status,
-                )
-                times = _times(_TIME, request.end, _OBSERVED, request.end)
-                yield delimited(ITEM, b"".join((times, _encode_context(request), access)))
+                access = (self._access if is_cached else _encode_access)(*ACCESS_FIELDS(request))
+                times = pack_times(TIME, request.end, OBSERVED, request.end)
+                yield delimited(ITEM, b"".join((times, encode_context(request), access)))
 
 
 class _ModelConstants:
     """The encoded fields that all records of one model share."""
 
     def __init__(self, model: ModelInfo) -> None:
-        attributes = b"".join(attribute(_ATTRIBUTE, *item) for item in model.log_attributes().items())
-        self.prediction, self.violation = _INFO + _PREDICTION + attributes, _INFO + _VIOLATION + attributes
+        attributes = b"".join(attribute(ATTRIBUTE, *item) for item in model.log_attributes().items())
+        self.prediction, self.violation = INFO + _PREDICTION + attributes, INFO + _VIOLATION + attributes
         self.inputs = _InputsEncoder(model.features)
 
 
@@ -153,7 +145,7 @@ class _InputsEncoder:
         self._keys = [key(name) for name in features]
         # Encode the attribute once with zeros and split it before each number.
         self._prefixes = [double_prefix(MAP_ENTRY, name) for name in self._keys]
-        whole = key_value(_ATTRIBUTE, self._attribute, any_map(prefix + bytes(8) for prefix in self._prefixes))
+        whole = key_value(ATTRIBUTE, self._attribute, any_map(prefix + bytes(8) for prefix in self._prefixes))
         start = whole[: len(whole) - sum(len(prefix) + 8 for prefix in self._prefixes)]
         constants = [start + self._prefixes[0], *self._prefixes[1:]]
         self._template: list[Value | bytes] = [part for constant in constants for part in (constant, 0.0)]
@@ -166,7 +158,7 @@ class _InputsEncoder:
             filled = self._template.copy()
             filled[1::2] = inputs
             return self._pack(*filled)
-        return key_value(_ATTRIBUTE, self._attribute, any_map(map(self._entry, self._keys, self._prefixes, inputs)))
+        return key_value(ATTRIBUTE, self._attribute, any_map(map(self._entry, self._keys, self._prefixes, inputs)))
 
     def _entry(self, name: bytes, prefix: bytes, value: Value) -> bytes:
         if type(value) is float:
@@ -180,27 +172,26 @@ def _encode_entry(name: bytes, value: Value) -> bytes:
     return key_value(MAP_ENTRY, name, any_value(value))
 
 
-def _encode_body(message: str) -> bytes:
+def encode_body(message: str) -> bytes:
+    """Encode the message of a log record."""
     return delimited(_BODY, any_value(message))
 
 
 def _encode_violation(violation: SchemaViolation) -> Iterator[bytes]:
-    yield _encode_body(violation.message())
+    yield encode_body(violation.message())
     for item in violation.event_attributes().items():
-        yield attribute(_ATTRIBUTE, *item)
+        yield attribute(ATTRIBUTE, *item)
 
 
-def _encode_context(request: RequestRecord) -> bytes:
+def encode_context(record: RequestRecord | FeedbackRecord) -> bytes:
     """Encode trace ID, span ID and flags; empty if there is no trace."""
-    if request.trace_id == _NO_TRACE:
+    if record.trace_id == INVALID_TRACE_ID:
         return b""
-    flags = _flags(_FLAGS, request.trace_flags)
-    return b"".join((_TRACE_ID, request.trace_id, _SPAN_ID, request.span_id, flags))
+    flags = _flags(_FLAGS, record.trace_flags)
+    return b"".join((_TRACE_ID, record.trace_id, _SPAN_ID, record.span_id, flags))
 
 
-def _encode_access(
-    method: str, path: str, query: str, http_version: str, client_address: str, client_port: int, status: int
-) -> bytes:
-    message, attributes = access_log(method, path, query, http_version, client_address, client_port, status)
-    encoded = (attribute(_ATTRIBUTE, *item) for item in attributes.items())
-    return b"".join((_INFO, _encode_body(message), *encoded))
+def _encode_access(*fields: Any) -> bytes:  # noqa: ANN401  those of `ACCESS_FIELDS`
+    message, attributes = access_log(*fields)
+    encoded = (attribute(ATTRIBUTE, *item) for item in attributes.items())
+    return b"".join((INFO, encode_body(message), *encoded))

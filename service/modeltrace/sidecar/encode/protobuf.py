@@ -25,6 +25,11 @@ CACHE_SIZE: Final = 1024
 MAX_CACHED_TEXT: Final = 31
 MAX_CACHED_REQUEST_TEXT: Final = 1024
 
+MAX_REQUEST_BYTES: Final = 4 * 2**20 - 64 * 1024  # gRPC servers reject messages of more than 4 MiB by default
+SAMPLED: Final = 1  # the trace flag
+
+ExportRequests = list[tuple[bytes, int]]  # encoded, each with its number of items
+
 _tagged_double: Final = struct.Struct("<Bd").pack
 _double: Final = struct.Struct("<d").pack
 
@@ -131,34 +136,33 @@ class ExportRequest:
     Traces, logs and metrics use the same numbers for these fields.
     """
 
-    def __init__(self, resource: bytes, scope: str) -> None:
+    def __init__(self, resource: bytes, scope: str, max_bytes: int) -> None:
         self._resource = delimited(tag(1), resource)
         self._scope = delimited(tag(1), delimited(tag(1), utf8(scope)))
+        self._available = max_bytes - len(self._resource) - len(self._scope) - 3 * 6  # three tags and lengths
 
-    def encode(self, items: Iterable[bytes]) -> bytes:
-        """Encode one request; each item is a field of the scope, encoded by `delimited(ITEM, …)`."""
+    def _encode(self, items: Iterable[bytes]) -> bytes:
         content = b"".join(items)
         scope = tag(2) + varint(len(self._scope) + len(content)) + self._scope
         size = len(self._resource) + len(scope) + len(content)
         return b"".join((tag(1), varint(size), self._resource, scope, content))
 
-    def split(self, items: Iterable[bytes], max_bytes: int) -> list[tuple[bytes, int]]:
+    def split(self, items: Iterable[bytes]) -> ExportRequests:
         """Encode requests of at most `max_bytes`, each with its number of items.
 
-        A larger item gets its own request.
+        Each item is a field of the scope, encoded by `delimited(ITEM, …)`. A larger item gets its own request.
         """
-        available = max_bytes - len(self._resource) - len(self._scope) - 3 * 6  # three tags and lengths
-        requests: list[tuple[bytes, int]] = []
+        requests: ExportRequests = []
         pending: list[bytes] = []
         size = 0
         for item in items:
-            if pending and size + len(item) > available:
-                requests.append((self.encode(pending), len(pending)))
+            if pending and size + len(item) > self._available:
+                requests.append((self._encode(pending), len(pending)))
                 pending, size = [], 0
             pending.append(item)
             size += len(item)
         if pending:
-            requests.append((self.encode(pending), len(pending)))
+            requests.append((self._encode(pending), len(pending)))
         return requests
 
 

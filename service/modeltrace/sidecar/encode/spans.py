@@ -13,22 +13,25 @@ applied.
 """
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Final
+from typing import Any, Final
 
 from opentelemetry.semconv.attributes.client_attributes import CLIENT_PORT
 
-from modeltrace.sidecar.encode.http import normalize_trace_state, server_attributes, server_span_name
+from modeltrace.sidecar.encode.http import SERVER_FIELDS, normalize_trace_state, server_span
 from modeltrace.sidecar.encode.protobuf import (
     CACHE_SIZE,
     FIXED32,
     FIXED64,
     ITEM,
     MAX_CACHED_REQUEST_TEXT,
+    MAX_REQUEST_BYTES,
+    SAMPLED,
     VARINT,
     ExportRequest,
+    ExportRequests,
     attribute,
     attribute_encoder,
     delimited,
@@ -64,105 +67,85 @@ from modeltrace.telemetry.records.spans_and_logs import (
     status_description,
 )
 
-SAMPLED = 1
-
 # Fields of Span; the IDs with their length, the kind with its value.
-_TRACE_ID, _SPAN_ID, _PARENT = tag(1) + b"\x10", tag(2) + b"\x08", tag(4) + b"\x08"
-_STATE, _NAME, _ATTRIBUTE, _EVENT, _LINK, _STATUS = tag(3), tag(5), tag(9), tag(11), tag(13), tag(15)
-_INTERNAL, _SERVER, _CLIENT = (tag(6, VARINT) + kind for kind in (b"\x01", b"\x02", b"\x03"))
-_REMOTE_SHADOW = delimited(_NAME, SPAN_SHADOW.encode()) + _CLIENT
-_START, _END = tag(7, FIXED64)[0], tag(8, FIXED64)[0]
+TRACE_ID, SPAN_ID, PARENT = tag(1) + b"\x10", tag(2) + b"\x08", tag(4) + b"\x08"
+_STATE, NAME, ATTRIBUTE, _EVENT, _LINK, _STATUS = tag(3), tag(5), tag(9), tag(11), tag(13), tag(15)
+INTERNAL, _SERVER, _CLIENT = (tag(6, VARINT) + kind for kind in (b"\x01", b"\x02", b"\x03"))
+_REMOTE_SHADOW = delimited(NAME, SPAN_SHADOW.encode()) + _CLIENT
+START, END = tag(7, FIXED64)[0], tag(8, FIXED64)[0]
 # Flags of Span: 0x100, whether the parent is remote is known; 0x200, it is remote.
-_LOCAL, _REMOTE = (tag(16, FIXED32) + flags.to_bytes(4, "little") for flags in (0x100, 0x300))
-_LINK_FLAGS = tag(6, FIXED32) + (0x100).to_bytes(4, "little")
-_STATUS_UNSET, _CODE_ERROR = delimited(_STATUS, b""), tag(3, VARINT) + b"\x02"
+LOCAL, _REMOTE = (tag(16, FIXED32) + flags.to_bytes(4, "little") for flags in (0x100, 0x300))
+_LOCAL_LINK, REMOTE_LINK = (tag(6, FIXED32) + flags.to_bytes(4, "little") for flags in (0x100, 0x300))
+STATUS_UNSET, _CODE_ERROR = delimited(_STATUS, b""), tag(3, VARINT) + b"\x02"
 _EVENT_TIME, _EVENT_ATTRIBUTE = tag(1, FIXED64)[0], tag(3)
 _EXCEPTION, _VIOLATION = (delimited(tag(2), name.encode()) for name in (EVENT_EXCEPTION, EVENT_VIOLATION))
 
-_times: Final = struct.Struct("<BQBQ").pack
+pack_times: Final = struct.Struct("<BQBQ").pack
 _time: Final = struct.Struct("<BQ").pack
 
 
 class SpanEncoder:
     """Encodes the spans of one process."""
 
-    def __init__(self, origin: Origin) -> None:
-        self._export_request = ExportRequest(origin.resource, origin.scope)
+    def __init__(self, origin: Origin, max_bytes: int = MAX_REQUEST_BYTES) -> None:
+        self._export_request = ExportRequest(origin.resource, origin.scope, max_bytes)
         self._names = {
-            name: delimited(_NAME, name.encode()) + _INTERNAL
+            name: delimited(NAME, name.encode()) + INTERNAL
             for name in (SPAN_VALIDATE, SPAN_QUEUE, SPAN_FEATURES, SPAN_INFERENCE, SPAN_BATCH, SPAN_SHADOW)
         }
         self._stage_bits = {name: stage_bits(name) for name in self._names}
-        self._attribute = attribute_encoder(_ATTRIBUTE)
+        self._attribute = attribute_encoder(ATTRIBUTE)
         self._model = PerModelCache(_encode_model)
         self._server_span = lru_cache(CACHE_SIZE)(_encode_server_span)
-        self._trace_state = lru_cache(CACHE_SIZE)(_encode_trace_state)
+        self._trace_state = lru_cache(CACHE_SIZE)(encode_trace_state)
         self._response = lru_cache(CACHE_SIZE)(_encode_response)
 
-    def encode(self, requests: Sequence[RequestRecord], batches: Sequence[BatchRecord] = ()) -> tuple[bytes, int]:
-        """Return one export request with the spans of all sampled requests, and their number."""
-        spans = list(self._spans(requests, batches))
-        return (self._export_request.encode(spans), len(spans)) if spans else (b"", 0)
+    def encode(self, records: Iterable[RequestRecord | BatchRecord]) -> ExportRequests:
+        """Return export requests with all sampled spans."""
+        return self._export_request.split(self._spans(records))
 
-    def split(
-        self, requests: Sequence[RequestRecord], batches: Sequence[BatchRecord] = (), *, max_bytes: int
-    ) -> list[tuple[bytes, int]]:
-        """Return export requests of at most `max_bytes`, each with its number of spans."""
-        return self._export_request.split(self._spans(requests, batches), max_bytes)
-
-    def _spans(self, requests: Sequence[RequestRecord], batches: Sequence[BatchRecord]) -> Iterator[bytes]:
-        for request in requests:
-            if request.trace_flags & SAMPLED:
+    def _spans(self, records: Iterable[RequestRecord | BatchRecord]) -> Iterator[bytes]:
+        for record in records:
+            if isinstance(record, BatchRecord):
+                if record.request_spans:
+                    yield delimited(ITEM, b"".join(self._batch(record)))
+            elif record.trace_flags & SAMPLED:
                 state = b""
-                if header := request.trace_state:
+                if header := record.trace_state:
                     is_cached = len(header) <= MAX_CACHED_REQUEST_TEXT
-                    state = (self._trace_state if is_cached else _encode_trace_state)(header)
-                yield from self._stages(request, state)
-                encode = self._server if request.shadow_of is None else self._shadow
-                yield delimited(ITEM, b"".join((state, *encode(request, server_failure(request)))))
-        for batch in batches:
-            if batch.request_spans:
-                yield delimited(ITEM, b"".join(self._batch(batch)))
+                    state = (self._trace_state if is_cached else encode_trace_state)(header)
+                yield from self._stages(record, state)
+                encode = self._server if record.shadow_of is None else self._shadow
+                yield delimited(ITEM, b"".join((state, *encode(record, server_failure(record)))))
 
     def _stages(self, request: RequestRecord, state: bytes) -> Iterator[bytes]:
-        shared = b"".join((_TRACE_ID, request.trace_id, _PARENT, request.span_id, state, _LOCAL, _SPAN_ID))
+        shared = b"".join((TRACE_ID, request.trace_id, PARENT, request.span_id, state, LOCAL, SPAN_ID))
         server_id = int.from_bytes(request.span_id)
         for name, start, end, attributes, violations, batch, failure in stages(request, request.violations):
             span_id = (server_id ^ self._stage_bits[name]).to_bytes(8)
-            fields = [shared, span_id, self._names[name], _times(_START, start, _END, end)]
+            fields = [shared, span_id, self._names[name], pack_times(START, start, END, end)]
             if attributes:
                 fields += [self._attribute(*item) for item in attributes.items()]
             if violations:
                 fields += [_encode_violation(violation, request.validate_end) for violation in violations]
             if batch:
-                fields.append(_encode_link(*batch))
+                fields.append(encode_link(*batch))
             if failure is None:
-                fields.append(_STATUS_UNSET)
+                fields.append(STATUS_UNSET)
             else:
                 fields += (_encode_exception(failure), _encode_status(status_description(failure)))
             yield delimited(ITEM, b"".join(fields))
 
     def _server(self, request: RequestRecord, failure: Failure | None) -> Iterator[bytes]:
         """Yield the fields of the SERVER span, which reports the exception `failure`."""
-        yield from (_TRACE_ID, request.trace_id, _SPAN_ID, request.span_id)
+        yield from (TRACE_ID, request.trace_id, SPAN_ID, request.span_id)
         if request.parent_span_id:
-            yield from (_PARENT, request.parent_span_id, _REMOTE if request.parent_remote else _LOCAL)
+            yield from (PARENT, request.parent_span_id, _REMOTE if request.parent_remote else LOCAL)
         else:
-            yield _LOCAL
-        yield _times(_START, request.start, _END, request.end)
+            yield LOCAL
+        yield pack_times(START, request.start, END, request.end)
         is_cached = len(request.path) + len(request.query) + len(request.user_agent) <= MAX_CACHED_REQUEST_TEXT
-        yield (self._server_span if is_cached else _encode_server_span)(
-            request.method,
-            request.route,
-            request.path,
-            request.query,
-            request.scheme,
-            request.http_version,
-            request.server_address,
-            request.server_port,
-            request.client_address,
-            request.user_agent,
-        )
+        yield (self._server_span if is_cached else _encode_server_span)(*SERVER_FIELDS(request))
         if request.client_port:
             yield self._attribute(CLIENT_PORT, request.client_port)
         yield from self._request_attributes(request)
@@ -170,13 +153,13 @@ class SpanEncoder:
 
     def _shadow(self, request: RequestRecord, failure: Failure | None) -> Iterator[bytes]:
         """Yield the fields of the span of a shadow request."""
-        yield from (_TRACE_ID, request.trace_id, _SPAN_ID, request.span_id, _PARENT, request.parent_span_id, _LOCAL)
+        yield from (TRACE_ID, request.trace_id, SPAN_ID, request.span_id, PARENT, request.parent_span_id, LOCAL)
         yield self._names[SPAN_SHADOW] if request.remote_call is None else _REMOTE_SHADOW
-        yield _times(_START, request.start, _END, request.end)
+        yield pack_times(START, request.start, END, request.end)
         yield from self._request_attributes(request)
         if request.remote_call is not None:
             for item in request.remote_call.span_attributes().items():
-                yield attribute(_ATTRIBUTE, *item)
+                yield attribute(ATTRIBUTE, *item)
             yield _encode_status("" if request.remote_call.error_type else None)
         else:
             yield _encode_response(0, failure)
@@ -188,12 +171,12 @@ class SpanEncoder:
             yield self._attribute(*item)
 
     def _batch(self, batch: BatchRecord) -> Iterator[bytes]:
-        yield from (_TRACE_ID, batch.trace_id, _SPAN_ID, batch.span_id, _LOCAL, self._names[SPAN_BATCH])
-        yield _times(_START, batch.start, _END, batch.end)
+        yield from (TRACE_ID, batch.trace_id, SPAN_ID, batch.span_id, LOCAL, self._names[SPAN_BATCH])
+        yield pack_times(START, batch.start, END, batch.end)
         yield self._model(batch.model)
         for item in batch_attributes(batch).items():
             yield self._attribute(*item)
-        yield from (_encode_link(*request_span) for request_span in batch.request_spans)
+        yield from (encode_link(*request_span) for request_span in batch.request_spans)
         yield _encode_status("" if batch.error_type else None)
 
 
@@ -203,36 +186,24 @@ def stage_bits(name: str) -> int:
 
 
 def _encode_model(model: ModelInfo) -> bytes:
-    return b"".join(attribute(_ATTRIBUTE, *item) for item in model.span_attributes().items())
+    return b"".join(attribute(ATTRIBUTE, *item) for item in model.span_attributes().items())
 
 
-def _encode_trace_state(header: str) -> bytes:
+def encode_trace_state(header: str) -> bytes:
+    """Encode the value of a `tracestate` header."""
     return delimited(_STATE, normalize_trace_state(header).encode())
 
 
-def _encode_server_span(
-    method: str,
-    route: str,
-    path: str,
-    query: str,
-    scheme: str,
-    http_version: str,
-    server_address: str,
-    server_port: int,
-    client_address: str,
-    user_agent: str,
-) -> bytes:
+def _encode_server_span(*fields: Any) -> bytes:  # noqa: ANN401  those of `SERVER_FIELDS`
     """Encode the name and kind of a SERVER span, and the attributes that are known when the request arrives."""
-    attributes = server_attributes(
-        method, route, path, query, scheme, http_version, server_address, server_port, client_address, user_agent
-    )
-    name = delimited(_NAME, utf8(server_span_name(method, route)))
-    return b"".join((name, _SERVER, *(attribute(_ATTRIBUTE, *item) for item in attributes.items())))
+    name, attributes = server_span(*fields)
+    encoded = (attribute(ATTRIBUTE, *item) for item in attributes.items())
+    return b"".join((delimited(NAME, utf8(name)), _SERVER, *encoded))
 
 
 def _encode_response(status: int, failure: Failure | None = None) -> bytes:
     attributes, description = response_status(status, failure)
-    encoded = [attribute(_ATTRIBUTE, *item) for item in attributes.items()]
+    encoded = [attribute(ATTRIBUTE, *item) for item in attributes.items()]
     event = _encode_exception(failure) if failure else b""
     return b"".join((*encoded, event, _encode_status(description)))
 
@@ -240,7 +211,7 @@ def _encode_response(status: int, failure: Failure | None = None) -> bytes:
 def _encode_status(description: str | None) -> bytes:
     """Encode the status `ERROR` with a description, or `UNSET` for None."""
     if description is None:
-        return _STATUS_UNSET
+        return STATUS_UNSET
     return delimited(_STATUS, (delimited(tag(2), utf8(description)) if description else b"") + _CODE_ERROR)
 
 
@@ -254,5 +225,6 @@ def _encode_violation(violation: SchemaViolation, time: int) -> bytes:
     return delimited(_EVENT, b"".join((_time(_EVENT_TIME, time), _VIOLATION, *attributes)))
 
 
-def _encode_link(trace_id: bytes, span_id: bytes) -> bytes:
-    return delimited(_LINK, b"".join((_TRACE_ID, trace_id, _SPAN_ID, span_id, _LINK_FLAGS)))
+def encode_link(trace_id: bytes, span_id: bytes, flags: bytes = _LOCAL_LINK) -> bytes:
+    """Encode a link to a span."""
+    return delimited(_LINK, b"".join((TRACE_ID, trace_id, SPAN_ID, span_id, flags)))

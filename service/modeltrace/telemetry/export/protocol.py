@@ -30,7 +30,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
-from modeltrace.otel_env.table import Signal
+from modeltrace.otel_env.table import OtlpProtocol, Signal
 from modeltrace.telemetry.records import wire
 from modeltrace.telemetry.records.prediction import Origin
 
@@ -58,7 +58,7 @@ _LENGTH: Final = struct.Struct("<I")
 class SidecarConfig(NamedTuple):
     """Configuration of the sidecar, as plain values."""
 
-    signals: Mapping[str, tuple[str, float]]  # the exported signals: protocol, and timeout of one attempt in seconds
+    signals: Mapping[Signal, tuple[OtlpProtocol, float]]  # the exported ones; seconds of one attempt
     schedule_delay: float  # seconds that records are batched
     flush_timeout: float  # seconds for the last requests, once the pipe has ended
     spool_dir: str  # "": no spool

@@ -197,9 +197,7 @@ def _queue_limits(settings: Settings) -> QueueLimits:
 
 def _sidecar_config(settings: Settings, service_name: str, store: tuple[str, float, int, str] | None) -> SidecarConfig:
     otel = settings.otel
-    signals: dict[str, tuple[str, float]] = {
-        signal: (otel.protocol_for(signal), otel.timeout_for(signal)) for signal in otel.otlp_signals()
-    }
+    signals = {signal: (otel.protocol_for(signal), otel.timeout_for(signal)) for signal in otel.otlp_signals()}
     spool_dir = ""
     if settings.spool_max_bytes and signals:
         # Telemetry that was spooled for one endpoint must never be sent to another.

@@ -20,13 +20,13 @@ from modeltrace.telemetry.names import (
     ML_PREDICTION_VALUE,
     SYNTHETIC,
 )
+from modeltrace.telemetry.records.prediction import INVALID_TRACE_ID
 
 # The logger of log records about labels. In OTLP it is the instrumentation scope.
 FEEDBACK_LOGGER: Final = "modeltrace.feedback"
 # Buckets of the age of a prediction when its label arrives, in seconds; `OLDER` is any other age.
 AGE_BUCKETS: Final = (("1h", 3600), ("1d", 86_400), ("7d", 604_800), ("30d", 2_592_000))
 OLDER: Final = "older"
-_NO_TRACE: Final = bytes(16)
 
 LabelValue = str | float  # a class as text, or the value of a regressor
 Attributes = dict[str, str | int | float | bool]
@@ -46,7 +46,7 @@ class TrueLabel(NamedTuple):
     @property
     def has_trace(self) -> bool:
         """Whether the prediction has a trace."""
-        return self.trace_id != _NO_TRACE
+        return self.trace_id != INVALID_TRACE_ID
 
     @property
     def absolute_error(self) -> float | None:

@@ -35,6 +35,7 @@ ACCESS_LOGGER = "uvicorn.access"
 DATA_LOGGER = "modeltrace.data"
 MODEL_LOGGER = "modeltrace.model"
 
+INVALID_TRACE_ID: Final = bytes(16)
 # Maximum number of schema violations of one request that become events and log records. Metrics count all.
 MAX_VIOLATION_EVENTS: Final = 32
 

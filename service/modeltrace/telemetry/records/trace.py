@@ -21,6 +21,7 @@ from opentelemetry.util.http import normalize_user_agent
 
 from modeltrace.telemetry.names import BAGGAGE_PIN, SYNTHETIC
 from modeltrace.telemetry.records.prediction import (
+    INVALID_TRACE_ID,
     Failure,
     ModelInfo,
     PredictedRow,
@@ -33,7 +34,6 @@ from modeltrace.telemetry.sampling import IgnoreRemoteParent
 Scope = Any  # an ASGI scope
 ViolationKey = tuple[str, str, bool]  # feature, reason, whether it is allowed: the first fields of `SchemaViolation`
 EMPTY_ID: Final = b""
-INVALID_TRACE_ID: Final = bytes(16)
 SAMPLED: Final = TraceFlags.SAMPLED | TraceFlags.RANDOM_TRACE_ID
 
 

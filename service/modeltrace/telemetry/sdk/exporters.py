@@ -17,9 +17,9 @@ from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, MetricExport
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
 
-from modeltrace.otel_env.table import Signal
+from modeltrace.otel_env.table import OtlpProtocol, Signal
 from modeltrace.otlp.check import check_delivery
-from modeltrace.otlp.exporters import Protocol, sdk_exporter
+from modeltrace.otlp.exporters import sdk_exporter
 from modeltrace.settings import OtelSettings
 
 # The largest batch that the default settings allow fits in. At about 5 kB per record, a full queue has 150 MB.
@@ -89,7 +89,7 @@ class ExportFailureLogger:
     The SDK does not return the reason of a failure. An empty request is sent to find it.
     """
 
-    def __init__(self, signal: Signal, *, protocol: Protocol, timeout: float) -> None:
+    def __init__(self, signal: Signal, *, protocol: OtlpProtocol, timeout: float) -> None:
         self._signal = signal
         self._protocol = protocol
         self._timeout = timeout
