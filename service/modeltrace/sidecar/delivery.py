@@ -22,13 +22,14 @@ import logging
 import threading
 import time
 from collections import deque
+from functools import partial
 from typing import Final, Literal
 
 from modeltrace.otel_env.table import Signal
 from modeltrace.otlp.client import Client, Outcome, Permanent, Retryable, Success
 from modeltrace.sidecar.backoff import Backoff
-from modeltrace.sidecar.shutdown_flush import QueuedRequest, ShutdownFlush
-from modeltrace.sidecar.spool import Spool
+from modeltrace.sidecar.shutdown_flush import spool_until
+from modeltrace.sidecar.spool import QueuedRequest, Spool
 from modeltrace.telemetry.export.protocol import DeliveryEvent, EventListener
 
 logger = logging.getLogger("modeltrace.exporter")
@@ -85,18 +86,6 @@ class Delivery:
         self._thread.start()
 
     @property
-    def queued_items(self) -> int:
-        """Number of items in memory, including those in flight."""
-        with self._changed:
-            return sum(request.items for request in self._in_memory())
-
-    @property
-    def queued_bytes(self) -> int:
-        """Number of bytes in memory, including those in flight."""
-        with self._changed:
-            return sum(len(request.body) for request in self._in_memory())
-
-    @property
     def spooled_items(self) -> int:
         """Number of items on disk."""
         return self._spool.items(self.signal) if self._spool else 0
@@ -131,16 +120,16 @@ class Delivery:
             self._thread.join(remaining - min(MAX_FLUSH_SECONDS, remaining * FLUSH_TIME_SHARE))
         with self._changed:
             self._stopped.set()
-            undelivered = deque(self._in_memory())
+            undelivered = deque([self._in_flight] if self._in_flight else [])
+            undelivered.extend(self._queue)
             self._queue.clear()
             self._queue_bytes = 0
             self._in_flight = None
             self._changed.notify_all()
-        ShutdownFlush(self.signal, undelivered, self._spool).run(
-            deadline,
-            on_spooled=lambda items: self._emit("spooled", items),
-            on_lost=lambda items: self._emit("lost", items, error_type="shutdown"),
-        )
+        if undelivered and self._spool:
+            spool_until(deadline, self.signal, undelivered, self._spool, partial(self._emit, "spooled"))
+        if lost := sum(request.items for request in undelivered):
+            self._emit("lost", lost, error_type="shutdown")
         self._client.close()
 
     # The thread.
@@ -155,7 +144,7 @@ class Delivery:
             if self._queue_bytes > self._max_bytes / 2:
                 self._spill()
             if self._spool and not self._stopped.is_set() and (spooled := self._spool.oldest(self.signal)):
-                return QueuedRequest(spooled.body, spooled.items, spooled)
+                return spooled
             with self._changed:
                 if self._stopped.is_set():
                     return None
@@ -174,7 +163,7 @@ class Delivery:
             if self._stopped.is_set():  # `close` has already spooled or counted the request
                 return
             self._in_flight = None
-            if isinstance(outcome, Retryable) and not request.spooled:
+            if isinstance(outcome, Retryable) and not request.file_name:
                 self._push_back(request)
         if isinstance(outcome, Retryable):
             self._log_failure("for now", outcome)
@@ -183,8 +172,8 @@ class Delivery:
             self._wait_before_retry(self._backoff.delay(self._failures, outcome.retry_after))
             return
         self._failures = 0
-        if request.spooled and self._spool:
-            self._spool.remove(request.spooled)
+        if request.file_name and self._spool:
+            self._spool.remove(self.signal, request)
             self._emit("unspooled", request.items)
         self._finish(request, outcome, seconds)
 
@@ -255,9 +244,6 @@ class Delivery:
     def _push_back(self, request: QueuedRequest) -> None:
         self._queue.appendleft(request)
         self._queue_bytes += len(request.body)
-
-    def _in_memory(self) -> list[QueuedRequest]:
-        return [*([self._in_flight] if self._in_flight else []), *self._queue]
 
     # Events and log messages.
 

@@ -24,7 +24,7 @@ from modeltrace.otel_env.table import Signal
 from modeltrace.otlp.client import otlp_client
 from modeltrace.sidecar.acks import AckTracker
 from modeltrace.sidecar.delivery import Delivery
-from modeltrace.sidecar.delivery_group import DeliveryGroup, open_spool
+from modeltrace.sidecar.delivery_group import close_deliveries, open_spool
 from modeltrace.sidecar.encode.feedback import FeedbackEncoder
 from modeltrace.sidecar.encode.json_lines import LineEncoder
 from modeltrace.sidecar.encode.logs import LogEncoder
@@ -75,21 +75,20 @@ class _FrameHandler:
         self._span_encoder, self._log_encoder = SpanEncoder(origin), LogEncoder(origin)
         self._feedback_encoder, self._line_encoder = FeedbackEncoder(origin), LineEncoder()
         on_event = self._acks.on_event
-        spool = open_spool(Path(config.spool_dir), config.spool_max_bytes, on_event) if config.spool_dir else None
-        deliveries = {
+        self._spool = open_spool(Path(config.spool_dir), config.spool_max_bytes, on_event) if config.spool_dir else None
+        self._deliveries = {
             signal: Delivery(
                 signal,
                 otlp_client(signal, protocol=protocol, timeout_seconds=seconds),
                 on_event=on_event,
                 max_bytes=config.queue_max_bytes,
-                spool=spool,
+                spool=self._spool,
             )
             for signal, (protocol, seconds) in config.signals.items()
         }
-        for signal, delivery in deliveries.items():
+        for signal, delivery in self._deliveries.items():
             send((EVENT, *DeliveryEvent("adopted", signal, delivery.spooled_items)))
-        self._deliveries = DeliveryGroup(deliveries, spool)
-        self._deliveries.start()
+            delivery.start()
         store = StoreConfig(*config.store) if config.store else None
         self._store = start_writer(store, self._on_store_outcome, partial(send, (READY,)))
         self._decoder = RecordDecoder()
@@ -177,7 +176,7 @@ class _FrameHandler:
         self._line_writer.stop()
         if self._store:
             self._store.stop()
-        self._deliveries.close(deadline)
+        close_deliveries(self._deliveries.values(), self._spool, deadline)
         self._line_writer.join(deadline)
         if self._store:
             self._store.join(deadline)

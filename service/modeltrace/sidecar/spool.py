@@ -17,7 +17,7 @@ import re
 import secrets
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
@@ -37,13 +37,12 @@ _TRANSIENT_ERRNOS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 LossListener = Callable[[Signal, int, str], object]  # signal, number of items, reason
 
 
-class SpooledRequest(NamedTuple):
-    """A request on disk, and its number of items."""
+class QueuedRequest(NamedTuple):
+    """An encoded request, its number of items, and its file if it is on disk."""
 
-    name: str
-    signal: Signal
-    items: int
     body: bytes
+    items: int
+    file_name: str = ""
 
 
 class _Entry(NamedTuple):
@@ -73,7 +72,6 @@ class Spool:
         self._folder: Path | None = None
         self._lock_descriptor = -1
         self._last_timestamp = 0
-        self._items: Counter[Signal] = Counter()
         self._queues: dict[Signal, deque[_Entry]] = {signal: deque() for signal in SIGNALS}
         self._quarantined: deque[_Entry] = deque()
         self._in_flight: dict[Signal, str] = {}
@@ -82,7 +80,8 @@ class Spool:
 
     def items(self, signal: Signal) -> int:
         """Return the number of items of a signal on disk."""
-        return self._items[signal]
+        with self._lock:
+            return sum(entry.items for entry in self._queues[signal])
 
     def put(self, signal: Signal, body: bytes, items: int, *, durable: bool = True) -> bool:
         """Store a request; then remove the oldest requests of any signal while the size is over the limit.
@@ -102,7 +101,7 @@ class Spool:
             self._enforce_limit()
             return True
 
-    def oldest(self, signal: Signal) -> SpooledRequest | None:
+    def oldest(self, signal: Signal) -> QueuedRequest | None:
         """Return the oldest request of a signal. Until `remove`, the size limit does not remove it."""
         with self._lock:
             queue = self._queues[signal]
@@ -116,17 +115,17 @@ class Spool:
                     body = None
                 if body is not None:
                     self._in_flight[signal] = entry.name
-                    return SpooledRequest(entry.name, signal, entry.items, body)
+                    return QueuedRequest(body, entry.items, entry.name)
                 self._quarantine(signal, queue.popleft())
             return None
 
-    def remove(self, request: SpooledRequest) -> None:
+    def remove(self, signal: Signal, request: QueuedRequest) -> None:
         """Remove a request that `oldest` returned."""
         with self._lock:
-            self._in_flight.pop(request.signal, None)
-            queue = self._queues[request.signal]
-            if queue and queue[0].name == request.name:
-                self._delete(queue.popleft(), request.signal)
+            self._in_flight.pop(signal, None)
+            queue = self._queues[signal]
+            if queue and queue[0].name == request.file_name:
+                self._delete(queue.popleft())
 
     def close(self) -> None:
         """Release the folder; the next process adopts its files."""
@@ -205,9 +204,8 @@ class Spool:
         self._release()
         for signal, queue in self._queues.items():
             if queue:
-                self._on_lost(signal, self._items[signal], "damaged")
+                self._on_lost(signal, sum(entry.items for entry in queue), "damaged")
                 queue.clear()
-        self._items.clear()
         self._quarantined.clear()
         self.used_bytes = 0
 
@@ -225,15 +223,13 @@ class Spool:
 
     def _write_to(self, folder: Path, signal: Signal, body: bytes, items: int, *, durable: bool) -> _Entry:
         timestamp = self._next_timestamp()
-        size = len(body) + spool_files.HEADER_BYTES
-        entry = _Entry(timestamp, _file_name(timestamp, f"{signal}.{items}"), items, size)
-        spool_files.write(folder / entry.name, folder / _file_name(timestamp, "part"), body, durable=durable)
-        return entry
+        name = _file_name(timestamp, f"{signal}.{items}")
+        size = spool_files.write(folder / name, folder / _file_name(timestamp, "part"), body, durable=durable)
+        return _Entry(timestamp, name, items, size)
 
     def _quarantine(self, signal: Signal, entry: _Entry) -> None:
         quarantined = entry._replace(name=_file_name(entry.timestamp, "damaged"))
         self.damaged_files += 1
-        self._items[signal] -= entry.items
         self._on_lost(signal, entry.items, "damaged")
         try:
             if self._folder is not None:
@@ -252,12 +248,9 @@ class Spool:
 
     def _add(self, signal: Signal, entry: _Entry) -> None:
         self._queues[signal].append(entry)
-        self._items[signal] += entry.items
         self.used_bytes += entry.size
 
-    def _delete(self, entry: _Entry, signal: Signal | None = None) -> None:
-        if signal:
-            self._items[signal] -= entry.items
+    def _delete(self, entry: _Entry) -> None:
         self.used_bytes -= entry.size
         if self._folder is not None:
             spool_files.discard(self._folder / entry.name)
@@ -276,7 +269,7 @@ class Spool:
                 if entry not in in_flight
             )
             self._queues[signal].remove(entry)
-            self._delete(entry, signal)
+            self._delete(entry)
             self._on_lost(signal, entry.items, "spool_full")
 
     def _entries_in_flight(self) -> list[_Entry]:

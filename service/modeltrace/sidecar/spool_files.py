@@ -12,8 +12,8 @@ MAGIC: Final = b"MTS1"
 HEADER_BYTES: Final = len(MAGIC) + 4
 
 
-def write(path: Path, temporary_path: Path, content: bytes, *, durable: bool) -> None:
-    """Write a temporary file and rename it to `path` once it is complete.
+def write(path: Path, temporary_path: Path, content: bytes, *, durable: bool) -> int:
+    """Write a temporary file, rename it to `path` once it is complete, and return its size.
 
     With `durable`, the file is synchronized with the disk, so that it survives a crash of the machine.
 
@@ -22,8 +22,7 @@ def write(path: Path, temporary_path: Path, content: bytes, *, durable: bool) ->
     """
     try:
         with os.fdopen(os.open(temporary_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(header(content))
-            file.write(content)
+            size = file.write(header(content)) + file.write(content)
             file.flush()
             if durable:
                 os.fsync(file.fileno())
@@ -34,6 +33,7 @@ def write(path: Path, temporary_path: Path, content: bytes, *, durable: bool) ->
         discard(temporary_path)
         discard(path)
         raise
+    return size
 
 
 def read(path: Path, max_bytes: int) -> bytes | None:

@@ -1,7 +1,6 @@
 """The telemetry of a process: its providers, and their shutdown under one deadline."""
 
 import logging
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from modeltrace.telemetry.export.health import ExportHealth
 from modeltrace.telemetry.export.queue import ExportQueue
 from modeltrace.telemetry.records.trace import RequestTrace, RequestTracer
 from modeltrace.telemetry.sdk.exporters import ExportCounter
+from modeltrace.threads import run_until
 
 SCOPE_NAME = "modeltrace"
 PROCESS_METRICS = {
@@ -109,11 +109,7 @@ class Telemetry:
             )
             if isinstance(provider, TracerProvider | MeterProvider | LoggerProvider)
         ]
-        threads = [threading.Thread(target=stop, daemon=True, name="telemetry-shutdown") for stop in stops]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        run_until(deadline, stops, "telemetry-shutdown")
         report = self.pipeline.close(deadline) if self.pipeline else ShutdownReport({}, {})
         lost = Counter(report.lost)
         for counter in self.export_counters:

@@ -24,7 +24,7 @@ from modeltrace.otel_env.table import SIGNALS, Signal
 from modeltrace.otlp.client import Outcome, Success, otlp_client
 from modeltrace.sidecar.backoff import Backoff
 from modeltrace.sidecar.delivery import Delivery
-from modeltrace.sidecar.delivery_group import DeliveryGroup, open_spool
+from modeltrace.sidecar.delivery_group import close_deliveries, open_spool
 from modeltrace.sidecar.spool import Spool
 from modeltrace.telemetry.export.protocol import DeliveryEvent
 from tests.helpers.processes import free_port, wait_until
@@ -143,6 +143,13 @@ def in_ten_seconds() -> float:
     return time.monotonic() + 10
 
 
+def queued(delivery: Delivery) -> tuple[int, int]:
+    """Return the numbers of items and bytes in memory, including those in flight."""
+    with delivery._changed:
+        requests = [*([delivery._in_flight] if delivery._in_flight else []), *delivery._queue]
+    return sum(request.items for request in requests), sum(len(request.body) for request in requests)
+
+
 def is_waiting(delivery: Delivery) -> bool:
     """Return whether the delivery thread still waits for a response."""
     return delivery._thread.is_alive()
@@ -193,7 +200,7 @@ def test_requests_arrive_in_order_and_once(
         ("exported", kind, 3, "")
     }
     assert all(event.seconds > 0 for event in log.events)
-    assert (delivery.queued_items, delivery.queued_bytes, delivery.spooled_items) == (0, 0, 0)
+    assert (queued(delivery), delivery.spooled_items) == ((0, 0), 0)
 
 
 def test_events_are_plain_values() -> None:
@@ -242,7 +249,7 @@ def test_memory_is_bounded(
     wait_until(lambda: endpoint.requests, description="the first request to be in flight")
     for request in REQUESTS[1:6]:
         delivery.enqueue(request, 2)
-    assert (delivery.queued_items, delivery.queued_bytes) == (8, 12)
+    assert queued(delivery) == (8, 12)
     gate.set()
     delivery.close(in_ten_seconds())
 
@@ -311,7 +318,7 @@ def test_an_endpoint_that_restarts_gets_everything_oldest_first(
     for request in REQUESTS[:20]:
         delivery.enqueue(request, 1)
     if disk:
-        wait_until(lambda: (delivery.queued_items, delivery.spooled_items) == (0, 20), description="all of it on disk")
+        wait_until(lambda: (queued(delivery)[0], delivery.spooled_items) == (0, 20), description="all of it on disk")
     else:
         wait_until(lambda: log.items("failed"), description="the first failure")
     with (otlp_grpc if protocol == "grpc" else otlp_http)(port) as endpoint:
@@ -365,7 +372,7 @@ def test_requests_during_a_backoff_go_to_disk_at_once(factory: DeliveryFactory) 
         delivery.enqueue(request, 1)
         wait_until(lambda put=number + 1: delivery.spooled_items == put, description="it to be on disk")  # type: ignore[misc]
 
-    assert delivery.queued_items == 0
+    assert queued(delivery)[0] == 0
 
 
 def test_requests_stay_in_memory_when_the_disk_is_full(
@@ -384,7 +391,7 @@ def test_requests_stay_in_memory_when_the_disk_is_full(
     delivery = factory.delivery(endpoint.url, FullSpool(factory.folder, UNLIMITED))
     for request in REQUESTS[:10]:
         delivery.enqueue(request, 1)
-    wait_until(lambda: (delivery.spooled_items, delivery.queued_items) == (3, 7), description="the disk to be full")
+    wait_until(lambda: (delivery.spooled_items, queued(delivery)[0]) == (3, 7), description="the disk to be full")
     endpoint.respond = lambda _: Response()
     wait_until(lambda: log.settled(10), description="all of it to arrive")
 
@@ -473,7 +480,7 @@ def test_a_shutdown_spools_what_a_silent_endpoint_does_not_accept(
     for request in REQUESTS:
         delivery.enqueue(request, 1)
     wait_until(lambda: delivery._in_flight, description="the first to be in flight")
-    DeliveryGroup({"logs": delivery}, spool).close(time.monotonic() + 2)
+    close_deliveries([delivery], spool, time.monotonic() + 2)
     assert (log.items("spooled"), log.items("lost"), log.items("exported")) == (50, 0, 0)
 
     with (otlp_grpc if protocol == "grpc" else otlp_http)() as endpoint:
@@ -490,7 +497,7 @@ def test_a_shutdown_without_a_spool_counts_lost_items(factory: DeliveryFactory, 
     delivery.close(time.monotonic() + 0.5)
 
     assert is_waiting(delivery)
-    assert (log.items("lost", "shutdown"), delivery.queued_items) == (100, 0)
+    assert (log.items("lost", "shutdown"), queued(delivery)[0]) == (100, 0)
 
 
 def test_a_response_after_the_shutdown_is_ignored(
@@ -531,13 +538,11 @@ def test_a_shutdown_does_not_wait_for_the_disk(factory: DeliveryFactory, log: Ev
 def test_all_signals_share_one_shutdown_deadline(factory: DeliveryFactory, log: EventLog, silent: str) -> None:
     """Three deliveries to a silent endpoint are closed concurrently and spool their requests."""
     spool = factory.spool()
-    deliveries = DeliveryGroup(
-        {kind: factory.delivery(silent, spool, kind=kind, seconds=600) for kind in SIGNALS}, spool
-    )
+    deliveries = {kind: factory.delivery(silent, spool, kind=kind, seconds=600) for kind in SIGNALS}
     for kind in SIGNALS:
         deliveries[kind].enqueue(b"of " + kind.encode(), 3)
     wait_until(lambda: all(deliveries[kind]._in_flight for kind in SIGNALS), description="all to be in flight")
-    deliveries.close(time.monotonic() + 2)
+    close_deliveries(deliveries.values(), spool, time.monotonic() + 2)
 
     assert sorted(event[:3] for event in log.events) == [("spooled", kind, 3) for kind in sorted(SIGNALS)]
 

@@ -47,7 +47,7 @@ def drain(spool: Spool, signal: Signal = "traces") -> list[tuple[bytes, int]]:
     requests = []
     while request := spool.oldest(signal):
         requests.append((request.body, request.items))
-        spool.remove(request)
+        spool.remove(signal, request)
     return requests
 
 
@@ -124,8 +124,8 @@ class SpoolMachine(RuleBasedStateMachine):
     def remove(self, name: Signal) -> None:
         """Remove a request; removing it twice removes no other."""
         if request := self.spool.oldest(name):
-            self.spool.remove(request)
-            self.spool.remove(request)
+            self.spool.remove(name, request)
+            self.spool.remove(name, request)
             self.model[name].popleft()
 
     @rule(closed=st.booleans())
