@@ -144,7 +144,8 @@ class _FrameHandler:
         requests, batches, labels = self._requests, self._batches, self._feedback
         self._requests, self._batches, self._feedback, self._row_count, self._flush_at = [], [], [], 0, 0.0
         if "traces" in self._config.signals:
-            self._encode("traces", self._span_encoder.encode, [*requests, *batches])
+            records: list[RequestRecord | BatchRecord] = [*requests, *batches]
+            self._encode("traces", self._span_encoder.encode, records)
             self._encode("traces", self._feedback_encoder.spans, labels)
         if "logs" in self._config.signals and self._logs_requests:
             self._encode("logs", self._log_encoder.encode, requests)
