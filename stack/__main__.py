@@ -18,7 +18,7 @@ from stack.components import ComponentTable, Ports, read_components
 from stack.errors import StackError
 from stack.golang import find_go
 from stack.layout import Layout, configured_components
-from stack.progress import BuildProgress, StartProgress
+from stack.progress import build_display, start_display
 from stack.run import Stack
 
 app = typer.Typer(
@@ -94,7 +94,7 @@ def build(
     components = table.without(absent.keys() - named).components
     if not cache.to_build(components):
         return
-    with BuildProgress(Console(stderr=True), components) as screen:
+    with build_display(Console(stderr=True), components) as screen:
         build_missing(components, cache, find_go(table.go, cache.root), screen.update)
 
 
@@ -118,7 +118,7 @@ def up(
     """
     build()
     stack = _stack(state, _cache().without_absent(read_components()), collector_config)
-    with StartProgress(Console(stderr=True), stack.layout.table.components) as screen:
+    with start_display(Console(stderr=True), stack.layout.table.components) as screen:
         stack.up(screen.update)
     address, records = stack.layout.address, stack.layout.log_record_file
     logs_line = f"Logs        {records}" if records else f"Loki        http://{address('loki', 'http')}"

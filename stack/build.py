@@ -23,14 +23,12 @@ import psutil
 from stack.cache import SUMS_FILE, Cache, write_sums
 from stack.components import HERE, Component
 from stack.errors import BuildError
+from stack.progress import OnProgress
 
 # Peak memory of one linker, in bytes. A linker uses one thread, so one build per core is useful.
 LINKER_BYTES = 2_500_000_000
 # Free bytes that a build requires: the maximum size of modules and intermediate results.
 MIN_FREE_BYTES = 14 * 10**9
-
-# Reports progress: component, current step, compiled packages, total packages (0: not known).
-Progress = Callable[[str, str, int, int], None]
 
 
 def parallel_builds() -> int:
@@ -38,7 +36,7 @@ def parallel_builds() -> int:
     return max(1, min(psutil.cpu_count() or 1, psutil.virtual_memory().available // LINKER_BYTES))
 
 
-def build_missing(components: Mapping[str, Component], cache: Cache, go: Path, on_progress: Progress) -> None:
+def build_missing(components: Mapping[str, Component], cache: Cache, go: Path, on_progress: OnProgress) -> None:
     """Build every component that is missing from the cache or altered in it, then remove intermediate files.
 
     Raises:
@@ -74,7 +72,7 @@ class Build:
     component: Component
     cache: Cache
     go: Path
-    on_progress: Progress
+    on_progress: OnProgress
 
     def run(self) -> None:
         """Build the component.

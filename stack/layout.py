@@ -42,11 +42,6 @@ class Layout:
         return self.state / "supervisor.sock"
 
     @property
-    def pid_file(self) -> Path:
-        """The file with the supervisor's process ID."""
-        return self.state / "supervisord.pid"
-
-    @property
     def supervisor_config(self) -> Path:
         """The supervisor's configuration file."""
         return self.state / SUPERVISOR_CONFIG
@@ -139,7 +134,7 @@ class Layout:
         config["unix_http_server"] = {"file": str(self.socket), "chmod": "0700"}
         config["supervisord"] = {
             "logfile": str(self.state / "logs" / "supervisord.log"),
-            "pidfile": str(self.pid_file),
+            "pidfile": str(self.state / "supervisord.pid"),
             "childlogdir": str(self.state / "logs"),
         }
         config["rpcinterface:supervisor"] = {

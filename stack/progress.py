@@ -1,8 +1,7 @@
 """Progress of builds and starts: bars in a terminal, otherwise a line per change."""
 
 import time
-from collections.abc import Mapping
-from types import TracebackType
+from collections.abc import Callable, Mapping
 from typing import Self
 
 from rich.console import Console
@@ -22,13 +21,16 @@ from stack.components import Component
 # Seconds between two plain lines about the same step.
 PLAIN_INTERVAL = 30.0
 
+# Reports progress: component, current step, completed and total number of packages or steps (total 0: not known).
+OnProgress = Callable[[str, str, int, int], None]
 
-class _ProgressDisplay:
+
+class ProgressDisplay:
     """One row per component in a terminal, otherwise plain lines."""
 
     def __init__(self, console: Console, components: Mapping[str, Component], *columns: ProgressColumn) -> None:
         self._console = console
-        self._parts = components
+        self._components = components
         self._tasks: dict[str, TaskID] = {}
         self._printed: dict[str, tuple[str, float]] = {}
         self._progress = Progress(
@@ -42,13 +44,12 @@ class _ProgressDisplay:
         self._progress.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def _show(self, name: str, step: str, done: int, total: int) -> None:
-        title = self._parts[name].title
+    def update(self, name: str, step: str, done: int, total: int) -> None:
+        """Show the step of a component."""
+        title = self._components[name].title
         if not self._console.is_terminal:
             step_printed, printed_at = self._printed.get(name, ("", 0.0))
             if step != step_printed or time.monotonic() - printed_at > PLAIN_INTERVAL:
@@ -61,35 +62,23 @@ class _ProgressDisplay:
         self._progress.update(self._tasks[name], completed=done, total=total or None, step=step)
 
 
-class BuildProgress(_ProgressDisplay):
-    """Progress of builds, in compiled packages."""
-
-    def __init__(self, console: Console, components: Mapping[str, Component]) -> None:
-        super().__init__(
-            console,
-            components,
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("[dim]{task.fields[step]}[/dim]"),
-        )
-        if not console.is_terminal:
-            console.print("building the stack from source, once; this takes about 25 minutes on two cores")
-
-    def update(self, name: str, step: str, done: int, total: int) -> None:
-        """Show the progress of a component's build."""
-        self._show(name, step, done, total)
+def build_display(console: Console, components: Mapping[str, Component]) -> ProgressDisplay:
+    """Return a display of builds, in compiled packages."""
+    if not console.is_terminal:
+        console.print("building the stack from source, once; this takes about 25 minutes on two cores")
+    return ProgressDisplay(
+        console,
+        components,
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("[dim]{task.fields[step]}[/dim]"),
+    )
 
 
-class StartProgress(_ProgressDisplay):
-    """Progress of starts."""
-
-    def __init__(self, console: Console, components: Mapping[str, Component]) -> None:
-        super().__init__(
-            console, components, TextColumn("{task.description}"), TextColumn("[dim]{task.fields[step]}[/dim]")
-        )
-
-    def update(self, name: str, step: str) -> None:
-        """Show that a component starts or is healthy."""
-        self._show(name, step, int(step == "healthy"), 1)
+def start_display(console: Console, components: Mapping[str, Component]) -> ProgressDisplay:
+    """Return a display of starts."""
+    return ProgressDisplay(
+        console, components, TextColumn("{task.description}"), TextColumn("[dim]{task.fields[step]}[/dim]")
+    )

@@ -1,13 +1,11 @@
 """Start, inspect and stop a stack through its supervisor, which restarts a component that dies."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
 import xmlrpc.client
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -19,6 +17,7 @@ from supervisor.xmlrpc import SupervisorTransport
 from stack.components import HOST
 from stack.errors import RunError
 from stack.layout import Layout
+from stack.progress import OnProgress
 
 # All in seconds.
 HEALTHY_TIMEOUT = 120.0
@@ -27,9 +26,6 @@ POLL_INTERVAL = 0.1
 LOG_TAIL_LINES = 4
 # Argument of `startProcess`: return before the program has been up for `startsecs`.
 DO_NOT_WAIT = (False,)
-
-# Reports progress: component and state.
-OnProgress = Callable[[str, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,19 +92,6 @@ class Stack:
                 raise RunError(f"the supervisor (process {pid}) does not exit; its log: {self.layout.state}/logs")
             time.sleep(POLL_INTERVAL)
 
-    def start(self, name: str) -> None:
-        """Start a component that was stopped, and return when it is healthy."""
-        self._call_supervisor("startProcess", name)
-        self._wait_healthy(name)
-
-    def stop(self, name: str) -> None:
-        """Stop a component."""
-        self._call_supervisor("stopProcess", name)
-
-    def kill(self, name: str) -> None:
-        """Kill a component with SIGKILL, as a crash would. The supervisor restarts it."""
-        os.kill(self.status(name).pid, signal.SIGKILL)
-
     def status(self, name: str) -> ComponentStatus:
         """Return the state of a component."""
         info = self._call_supervisor("getProcessInfo", name)
@@ -172,22 +155,15 @@ class Stack:
             for name in [n for n in waiting if healthy.issuperset(self.layout.table.components[n].after)]:
                 waiting.remove(name)
                 starting.add(name)
-                on_progress(name, "starting")
+                on_progress(name, "starting", 0, 1)
                 if self._call_supervisor("getProcessInfo", name)["statename"] in ("STOPPED", "EXITED", "FATAL"):
                     self._call_supervisor("startProcess", name, *DO_NOT_WAIT)
             for name in [n for n in starting if self._is_up(n)]:
                 starting.remove(name)
                 healthy.add(name)
-                on_progress(name, "healthy")
+                on_progress(name, "healthy", 1, 1)
             if time.monotonic() > deadline:
                 raise self._not_healthy(min(starting))
-            time.sleep(POLL_INTERVAL)
-
-    def _wait_healthy(self, name: str) -> None:
-        deadline = time.monotonic() + HEALTHY_TIMEOUT
-        while not self._is_up(name):
-            if time.monotonic() > deadline:
-                raise self._not_healthy(name)
             time.sleep(POLL_INTERVAL)
 
     def _is_up(self, name: str) -> bool:

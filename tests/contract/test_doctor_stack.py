@@ -14,12 +14,11 @@ from modeltrace.doctor.backends.backend import UnresolvedExemplars
 from modeltrace.doctor.backends.prometheus import PREDICTION_METRICS, Prometheus
 from modeltrace.doctor.backends.stack import StackAddresses, StackBackend
 from stack.layout import ROOT
-from stack.run import Stack
 from tests.helpers.backends import RealStack
 from tests.helpers.log_stores import FileLogs
 from tests.helpers.processes import free_port, running, wait_until
 from tests.helpers.services import run_modeltrace, running_service
-from tests.helpers.stack import running_stack
+from tests.helpers.stack import StackUnderTest, running_stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
@@ -130,14 +129,16 @@ def test_up_sends_to_the_stack(bundle: Path, real_stack: RealStack, tmp_path: Pa
 
 
 @pytest.fixture(scope="module")
-def sampling() -> Iterator[Stack]:
+def sampling() -> Iterator[StackUnderTest]:
     """A stack that samples no ordinary traces."""
     environment = {"OTELCOL_SAMPLING_PERCENTAGE": "0", "OTELCOL_SAMPLING_WAIT": "1s"}
     with running_stack(collector_configs=[ROOT / "otel" / "sampling.yaml"], environment=environment) as stack:
         yield stack
 
 
-def test_exemplars_of_unsampled_traces_are_counted(bundle: Path, sampling: Stack, rows: list[dict[str, float]]) -> None:
+def test_exemplars_of_unsampled_traces_are_counted(
+    bundle: Path, sampling: StackUnderTest, rows: list[dict[str, float]]
+) -> None:
     """Exemplars are stored although their traces are not sampled, and the doctor counts them."""
     address = sampling.layout.address
     addresses = StackAddresses(
@@ -169,7 +170,7 @@ def test_exemplars_of_unsampled_traces_are_counted(bundle: Path, sampling: Stack
     assert 1 <= unresolved.traces_missing <= unresolved.traces_checked
 
 
-def test_component_that_does_not_answer_is_named(sampling: Stack) -> None:
+def test_component_that_does_not_answer_is_named(sampling: StackUnderTest) -> None:
     """Only that component is named, and no prediction is sent."""
     address, file = sampling.layout.address, sampling.layout.log_record_file
     sampling.stop("jaeger")

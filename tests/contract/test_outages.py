@@ -17,12 +17,11 @@ from typing import Any
 import httpx
 import pytest
 
-from stack.run import Stack
 from tests.helpers.backends import RealStack, real_stack_of
 from tests.helpers.load import LoadClients, Rows
 from tests.helpers.processes import Process, wait_until
 from tests.helpers.services import running_service
-from tests.helpers.stack import running_stack
+from tests.helpers.stack import StackUnderTest, running_stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
@@ -36,7 +35,7 @@ SPANS_A_REQUEST = 4
 class Outage:
     """A running stack, a service that sends to it, and how long something is away."""
 
-    stack: Stack
+    stack: StackUnderTest
     ask: RealStack
     name: str
     process: Process
@@ -72,7 +71,7 @@ class Outage:
 
 
 @contextmanager
-def service_of(stack: Stack, bundle: Path, name: str, seconds: float, **env: str) -> Iterator[Outage]:
+def service_of(stack: StackUnderTest, bundle: Path, name: str, seconds: float, **env: str) -> Iterator[Outage]:
     """A service of that name, sending to the stack."""
     with httpx.Client(timeout=30) as client:
         ask = real_stack_of(stack, client)
@@ -81,14 +80,14 @@ def service_of(stack: Stack, bundle: Path, name: str, seconds: float, **env: str
 
 
 @pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
+def stack() -> Iterator[StackUnderTest]:
     """One stack for all that restarts."""
     with running_stack() as stack:
         yield stack
 
 
 @pytest.fixture
-def outage(stack: Stack, bundle: Path, request: pytest.FixtureRequest) -> Iterator[Outage]:
+def outage(stack: StackUnderTest, bundle: Path, request: pytest.FixtureRequest) -> Iterator[Outage]:
     """A service of its own for each test."""
     name = f"outage-{secrets.token_hex(4)}"
     with service_of(stack, bundle, name, request.config.getoption("--outage")) as found:
@@ -109,7 +108,7 @@ def test_a_backend_that_is_away_loses_nothing(outage: Outage, rows: Rows, part: 
         before = len(load.answers)
         time.sleep(outage.seconds)
         during = p99(load, before)
-        outage.stack.start(part)
+        outage.stack.up()
         back = time.monotonic()
         load.wait_for_answers(50)
     outage.process.stop(signal.SIGTERM)
@@ -146,7 +145,7 @@ def test_a_collector_that_is_killed_loses_nothing_it_has_taken(outage: Outage, r
         load.wait_for_answers(50)
         wait_until(lambda: outage.stack.status("otelcol").healthy, description="the Collector to be back")
         time.sleep(outage.seconds / 2)
-        outage.stack.start("jaeger")
+        outage.stack.up()
         load.wait_for_answers(50)
     sent = len(load.answers)
     wait_until(lambda: outage.has_all_traces(load), seconds=CATCH_UP, description="every trace, whole")
@@ -178,7 +177,7 @@ def test_without_a_collector_nothing_is_lost(outage: Outage, rows: Rows) -> None
         before = len(load.answers)
         time.sleep(outage.seconds)
         without = p99(load, before)
-        outage.stack.start("otelcol")
+        outage.stack.up()
         back = time.monotonic()
         load.wait_for_answers(200)
     sent = len(load.answers)
@@ -206,7 +205,9 @@ def test_without_a_collector_nothing_is_lost(outage: Outage, rows: Rows) -> None
     assert lost_by_the_service(outage) == {}
 
 
-def test_the_stock_way_loses_and_counts(stack: Stack, bundle: Path, rows: Rows, request: pytest.FixtureRequest) -> None:
+def test_the_stock_way_loses_and_counts(
+    stack: StackUnderTest, bundle: Path, rows: Rows, request: pytest.FixtureRequest
+) -> None:
     """No Collector, and the SDK's own way out: predictions go on; what is lost is no more than the service says."""
     name, seconds = f"stock-{secrets.token_hex(4)}", request.config.getoption("--outage")
     with service_of(stack, bundle, name, seconds, MODELTRACE_INSTRUMENTATION="sdk") as outage:
@@ -214,7 +215,7 @@ def test_the_stock_way_loses_and_counts(stack: Stack, bundle: Path, rows: Rows, 
             load.wait_for_answers(100)
             stack.stop("otelcol")
             time.sleep(outage.seconds)
-            stack.start("otelcol")
+            stack.up()
             load.wait_for_answers(200)
         outage.process.stop(signal.SIGTERM)
         lost = lost_by_the_service(outage)
@@ -250,7 +251,7 @@ def test_a_full_queue_refuses_and_the_service_keeps(bundle: Path, rows: Rows, re
             refused = wait_until(lambda: enqueue_failures(stack), description="the Collector to count what it refused")
         alert = 'ALERTS{alertname="CollectorDroppingTelemetry", alertstate="firing"}'
         wait_until(lambda: outage.ask.query(alert), seconds=180, description="the alert on what was refused")
-        stack.start("jaeger")
+        stack.up()
         with LoadClients(outage.url, rows, pause=PAUSE) as after:
             after.wait_for_answers(200)
         load.answers += after.answers
@@ -286,7 +287,7 @@ def lost_by_the_service(outage: Outage) -> Counter[str]:
     return lost
 
 
-def enqueue_failures(stack: Stack) -> int:
+def enqueue_failures(stack: StackUnderTest) -> int:
     """Spans that the Collector refused because a queue was full, by its own count."""
     metrics = httpx.get(f"http://{stack.layout.address('otelcol', 'metrics')}/metrics").text
     return sum(

@@ -1,5 +1,7 @@
 """A real stack for the tests: every component from its binary, on free ports, in a folder of its own."""
 
+import os
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,10 +54,22 @@ def free_ports() -> Ports:
     )
 
 
+class StackUnderTest(Stack):
+    """A stack whose components fail on request; `up` starts them again."""
+
+    def stop(self, name: str) -> None:
+        """Stop a component."""
+        self._call_supervisor("stopProcess", name)
+
+    def kill(self, name: str) -> None:
+        """Kill a component with SIGKILL, as a crash would. The supervisor restarts it."""
+        os.kill(self.status(name).pid, signal.SIGKILL)
+
+
 @contextmanager
 def running_stack(
     *, collector_configs: Sequence[Path] = (), environment: Mapping[str, str] | None = None
-) -> Iterator[Stack]:
+) -> Iterator[StackUnderTest]:
     """Start all components, stop them at the end, and delete what they stored.
 
     Args:
@@ -64,7 +78,7 @@ def running_stack(
     """
     with TemporaryDirectory(prefix="stack-") as folder:
         layout = Layout(components(), free_ports(), binaries(), Path(folder), collector_configs, environment)
-        stack = Stack(layout)
+        stack = StackUnderTest(layout)
         stack.up()
         try:
             yield stack

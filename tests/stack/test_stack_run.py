@@ -17,7 +17,7 @@ from stack.errors import RunError
 from stack.layout import Layout
 from stack.run import Stack
 from tests.helpers.processes import wait_until
-from tests.helpers.stack import binaries, components, free_ports, running_stack
+from tests.helpers.stack import StackUnderTest, binaries, components, free_ports, running_stack
 
 pytestmark = pytest.mark.stack
 
@@ -30,7 +30,7 @@ def layout() -> Iterator[Layout]:
 
 
 @pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
+def stack() -> Iterator[StackUnderTest]:
     """A stack that runs."""
     with running_stack() as stack:
         yield stack
@@ -47,13 +47,13 @@ def cli(*arguments: str, state: Path, **env: str) -> "subprocess.CompletedProces
     )
 
 
-def test_every_part_is_healthy(stack: Stack) -> None:
+def test_every_part_is_healthy(stack: StackUnderTest) -> None:
     """`up` returns when all of them are."""
     assert all(component.healthy for component in stack.statuses())
     assert [component.name for component in stack.statuses()] == stack.layout.start_order()
 
 
-def test_every_listener_is_on_loopback(stack: Stack) -> None:
+def test_every_listener_is_on_loopback(stack: StackUnderTest) -> None:
     """Nothing listens on an address that others reach."""
     pids = {component.pid for component in stack.statuses()}
     listening = subprocess.check_output(["ss", "-Hltnp"], text=True).splitlines()
@@ -63,7 +63,7 @@ def test_every_listener_is_on_loopback(stack: Stack) -> None:
     assert {address.rpartition(":")[0] for address in addresses} == {"127.0.0.1"}
 
 
-def test_up_again_changes_nothing(stack: Stack) -> None:
+def test_up_again_changes_nothing(stack: StackUnderTest) -> None:
     """What runs goes on with the same processes."""
     before = {component.name: component.pid for component in stack.statuses()}
     stack.up()
@@ -71,7 +71,7 @@ def test_up_again_changes_nothing(stack: Stack) -> None:
     assert {component.name: component.pid for component in stack.statuses()} == before
 
 
-def test_up_again_starts_what_has_stopped(stack: Stack) -> None:
+def test_up_again_starts_what_has_stopped(stack: StackUnderTest) -> None:
     """One component is started, the others go on."""
     before = {component.name: component.pid for component in stack.statuses()}
     stack.stop("jaeger")
@@ -82,7 +82,7 @@ def test_up_again_starts_what_has_stopped(stack: Stack) -> None:
     assert [name for name in before if before[name] != after[name]] == ["jaeger"]
 
 
-def test_up_again_in_vain_leaves_the_others_running(stack: Stack) -> None:
+def test_up_again_in_vain_leaves_the_others_running(stack: StackUnderTest) -> None:
     """A component that cannot start any more is named; what ran before still runs."""
     config = stack.layout.config / "deploy" / "jaeger" / "jaeger.yaml"
     stack.stop("jaeger")
@@ -97,7 +97,7 @@ def test_up_again_in_vain_leaves_the_others_running(stack: Stack) -> None:
     stack.up()
 
 
-def test_up_with_other_options_is_refused(stack: Stack, tmp_path: Path) -> None:
+def test_up_with_other_options_is_refused(stack: StackUnderTest, tmp_path: Path) -> None:
     """What was asked for is not silently left out, and what runs goes on."""
     with pytest.raises(RunError, match=r"already runs with other options.*\./dev stack down"):
         Stack(replace(stack.layout, collector_configs=[tmp_path / "sampling.yaml"])).up()
@@ -105,7 +105,7 @@ def test_up_with_other_options_is_refused(stack: Stack, tmp_path: Path) -> None:
     assert all(component.healthy for component in stack.statuses())
 
 
-def test_a_part_that_is_killed_comes_back(stack: Stack) -> None:
+def test_a_part_that_is_killed_comes_back(stack: StackUnderTest) -> None:
     """The supervisor starts it again, as another process."""
     pid = stack.status("node_exporter").pid
     stack.kill("node_exporter")
@@ -114,7 +114,7 @@ def test_a_part_that_is_killed_comes_back(stack: Stack) -> None:
     assert stack.status("node_exporter").pid != pid
 
 
-def test_status_and_logs_are_for_a_person(stack: Stack) -> None:
+def test_status_and_logs_are_for_a_person(stack: StackUnderTest) -> None:
     """A row a component with version and health; what they say, by file."""
     status = cli("status", state=stack.layout.state)
     logs = cli("logs", "otelcol", "-n", "500", state=stack.layout.state)
@@ -125,7 +125,7 @@ def test_status_and_logs_are_for_a_person(stack: Stack) -> None:
     assert "Everything is ready" in logs.stdout
 
 
-def test_logs_of_a_part_that_there_is_not(stack: Stack) -> None:
+def test_logs_of_a_part_that_there_is_not(stack: StackUnderTest) -> None:
     """The error lists those that there are."""
     asked = cli("logs", "grafana", state=stack.layout.state)
 
@@ -164,7 +164,7 @@ def test_a_port_in_use_is_named(layout: Layout) -> None:
     ):
         Stack(layout).up()
 
-    assert not layout.pid_file.exists()
+    assert not (layout.state / "supervisord.pid").exists()
 
 
 def test_a_broken_configuration_is_told_in_the_parts_own_words(layout: Layout, tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_ctrl_c_while_starting_stops_what_has_started(layout: Layout) -> None:
     """Nothing is left behind."""
     stack = Stack(layout)
 
-    def interrupt(_: str, what: str) -> None:
+    def interrupt(_: str, what: str, *__: int) -> None:
         if what == "healthy":
             os.kill(os.getpid(), signal.SIGINT)
 
