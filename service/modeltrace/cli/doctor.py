@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -42,17 +43,8 @@ REQUEST_TIMEOUT = 10.0
 # Seconds to wait for all items. A Collector that samples traces decides about 15 s after the first span.
 DEFAULT_TIMEOUTS = {"hub": 15.0, "stack": 30.0}
 
-_STACK_PANEL = "With --backend stack"
-
-
-@dataclass(frozen=True, slots=True)
-class BackendConfig:
-    """The kind of the backend, and its addresses."""
-
-    kind: Literal["hub", "stack"]
-    hub_url: str
-    hub_key: str | None
-    stack: StackAddresses
+_stack_option = partial(typer.Option, rich_help_panel="With --backend stack")
+_stack_url = partial(_stack_option, metavar="URL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +56,6 @@ class CheckResult:
     advice: list[str]
     links: list[Link]
     unresolved_exemplars: UnresolvedExemplars | None
-
-
-def _stack_url(variable: str, help_text: str) -> typer.models.OptionInfo:
-    option: typer.models.OptionInfo = typer.Option(
-        envvar=variable, metavar="URL", help=help_text, rich_help_panel=_STACK_PANEL
-    )
-    return option
 
 
 def doctor(
@@ -86,21 +71,21 @@ def doctor(
             min=0.1, max=3600, metavar="SECONDS", show_default="hub: 15, stack: 30", help="The longest time to wait."
         ),
     ] = None,
-    jaeger: Annotated[str, _stack_url("MODELTRACE_JAEGER_URL", "Jaeger.")] = JAEGER_URL,
-    loki: Annotated[str, _stack_url("MODELTRACE_LOKI_URL", "Loki.")] = LOKI_URL,
-    prometheus: Annotated[str, _stack_url("MODELTRACE_PROMETHEUS_URL", "Prometheus.")] = PROMETHEUS_URL,
+    jaeger: Annotated[str, _stack_url(envvar="MODELTRACE_JAEGER_URL", help="Jaeger.")] = JAEGER_URL,
+    loki: Annotated[str, _stack_url(envvar="MODELTRACE_LOKI_URL", help="Loki.")] = LOKI_URL,
+    prometheus: Annotated[str, _stack_url(envvar="MODELTRACE_PROMETHEUS_URL", help="Prometheus.")] = PROMETHEUS_URL,
     log_file: Annotated[
         Path | None,
-        typer.Option(
+        _stack_option(
             envvar="MODELTRACE_STACK_LOG_FILE",
             metavar="FILE",
             help="The file with the log records, if the stack has no Loki. ./dev stack up prints its path.",
             show_default="the file of ./dev stack up, if Loki does not answer",
-            rich_help_panel=_STACK_PANEL,
         ),
     ] = None,
     grafana: Annotated[
-        str | None, _stack_url("MODELTRACE_GRAFANA_URL", "Grafana. Links lead there if a component has no web pages.")
+        str | None,
+        _stack_url(envvar="MODELTRACE_GRAFANA_URL", help="Grafana. Links lead there if a component has no web pages."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,  # noqa: FBT002  a flag
 ) -> None:
@@ -118,11 +103,12 @@ def doctor(
             grafana=normalize_url(grafana) if grafana else None,
             log_file=log_file.absolute() if log_file else None,
         )
-        config = BackendConfig(backend, normalize_url(hub), hub_key, stack)
+        hub_url = normalize_url(hub)
+        opened = _open_stack(stack) if backend == "stack" else _open_hub(hub_url, hub_key)
         with nullcontext() if json else SafeConsole(stderr=True).status("waiting for the telemetry of one prediction"):
             headers = authorization_header(read_settings())
             seconds = timeout or DEFAULT_TIMEOUTS[backend]
-            result = asyncio.run(_run_check(normalize_url(url), headers, config, seconds=seconds))
+            result = asyncio.run(_run_check(normalize_url(url), headers, opened, seconds=seconds))
     except ModeltraceError as error:
         if not json:
             raise
@@ -136,10 +122,12 @@ def doctor(
         raise typer.Exit(1)
 
 
-async def _run_check(url: str, headers: Mapping[str, str], config: BackendConfig, *, seconds: float) -> CheckResult:
+async def _run_check(
+    url: str, headers: Mapping[str, str], opened: AbstractAsyncContextManager[Backend], *, seconds: float
+) -> CheckResult:
     async with (
         httpx.AsyncClient(base_url=url, timeout=REQUEST_TIMEOUT, headers=headers) as service,
-        _open_backend(config) as backend,
+        opened as backend,
     ):
         await backend.check()
         prediction = await send_prediction(service)
@@ -160,13 +148,15 @@ def _check_delivery() -> list[str]:
 
 
 @asynccontextmanager
-async def _open_backend(config: BackendConfig) -> AsyncIterator[Backend]:
-    if config.kind == "stack":
-        async with httpx.AsyncClient(timeout=REQUEST_TIMEOUT) as client:
-            yield StackBackend(client, await find_log_store(client, config.stack))
-        return
-    headers = {"authorization": f"Bearer {config.hub_key}"} if config.hub_key else {}
-    async with httpx.AsyncClient(base_url=config.hub_url, timeout=REQUEST_TIMEOUT, headers=headers) as client:
+async def _open_stack(addresses: StackAddresses) -> AsyncIterator[Backend]:
+    async with httpx.AsyncClient(timeout=REQUEST_TIMEOUT) as client:
+        yield StackBackend(client, await find_log_store(client, addresses))
+
+
+@asynccontextmanager
+async def _open_hub(url: str, key: str | None) -> AsyncIterator[Backend]:
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    async with httpx.AsyncClient(base_url=url, timeout=REQUEST_TIMEOUT, headers=headers) as client:
         yield HubBackend(client)
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -11,7 +11,7 @@ from http import HTTPStatus
 import httpx
 
 from modeltrace.client.service import ServedModel, UnreachableError, describe_error, error_message, fetch_model
-from modeltrace.doctor.backends.backend import Backend, LogRecordRef, Signal
+from modeltrace.doctor.backends.backend import Backend, Signal
 from modeltrace.errors import ModeltraceError
 from modeltrace.telemetry.names import BAGGAGE_PIN, EVENT_PREDICTION, SPAN_FEATURES, SPAN_INFERENCE, SPAN_VALIDATE
 from modeltrace.telemetry.records.prediction import ACCESS_LOGGER
@@ -89,17 +89,12 @@ async def wait_for_telemetry(backend: Backend, prediction: SentPrediction, *, se
         UnreachableError: the backend cannot be queried.
     """
     items = expected_items()
-    finders: dict[Signal, Callable[[str], Awaitable[set[str]]]] = {
-        "span": lambda trace_id: _find_spans(backend, trace_id),
-        "log record": lambda trace_id: _find_log_records(backend, trace_id),
-        "exemplar": lambda trace_id: _find_exemplars(backend, trace_id),
-    }
     deadline = prediction.answered_at + seconds
     while True:
-        for signal, find in finders.items():
+        for signal in _SIGNALS:
             missing = [item for item in items if item.signal == signal and item.arrived_ms is None]
             if missing:
-                names = await find(prediction.trace_id)
+                names = await _arrived_names(backend, signal, prediction.trace_id)
                 elapsed_ms = round((time.monotonic() - prediction.answered_at) * 1000, 1)
                 for item in missing:
                     if item.name in names:
@@ -183,21 +178,13 @@ def _diagnose_logs(items: Sequence[ExpectedItem], missing: Sequence[str]) -> lis
     return []
 
 
-async def _find_spans(backend: Backend, trace_id: str) -> set[str]:
-    return set(await backend.span_names(trace_id))
-
-
-async def _find_log_records(backend: Backend, trace_id: str) -> set[str]:
-    return {name for record in await backend.log_records(trace_id) if (name := _item_name(record))}
-
-
-def _item_name(record: LogRecordRef) -> str | None:
-    if record.event_name == EVENT_PREDICTION:
-        return EVENT_PREDICTION
-    return ACCESS_RECORD if record.logger == ACCESS_LOGGER else None
-
-
-async def _find_exemplars(backend: Backend, trace_id: str) -> set[str]:
+async def _arrived_names(backend: Backend, signal: Signal, trace_id: str) -> set[str]:
+    """Return the names of the expected items of a signal that the backend has; other names may be included."""
+    if signal == "span":
+        return set(await backend.span_names(trace_id))
+    if signal == "log record":
+        records = await backend.log_records(trace_id)
+        return {ACCESS_RECORD if record.logger == ACCESS_LOGGER else record.event_name for record in records}
     return {ANY_METRIC} if await backend.exemplar_metrics(trace_id) else set()
 
 

@@ -5,7 +5,6 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import httpx
 
@@ -40,22 +39,6 @@ class StackAddresses:
     log_file: Path | None = None
 
 
-class LogStore(Protocol):
-    """Destination of log records. `exporter_name` is part of its Collector exporter's name; `""` without a queue."""
-
-    title: str
-    exporter_name: str
-
-    async def check(self) -> None:
-        """Check that it can be queried."""
-
-    async def log_records(self, trace_id: str) -> list[LogRecordRef]:
-        """Return the log records of a trace."""
-
-    def link(self, trace_id: str, timestamp: float, grafana: str | None) -> Link:
-        """Return where a person finds these records."""
-
-
 async def find_log_store(client: httpx.AsyncClient, addresses: StackAddresses) -> StackAddresses:
     """Add the log file of `./dev stack up` to the addresses if it is needed and its folder exists.
 
@@ -80,7 +63,7 @@ class StackBackend:
         self, client: httpx.AsyncClient, addresses: StackAddresses, *, settle_seconds: float = SETTLE_SECONDS
     ) -> None:
         self._jaeger = Jaeger(addresses.jaeger, client)
-        self._log_store: LogStore = LogFile(addresses.log_file) if addresses.log_file else Loki(addresses.loki, client)
+        self._log_store = LogFile(addresses.log_file) if addresses.log_file else Loki(addresses.loki, client)
         self._prometheus = Prometheus(addresses.prometheus, client)
         self._grafana = addresses.grafana
         self._settle_seconds = settle_seconds
