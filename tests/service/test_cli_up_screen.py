@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from modeltrace.cli.up_screen import PlainScreen, TerminalScreen, header_lines
+from modeltrace.cli.up_screen import header_lines, open_screen
 from modeltrace.client.service import ServedModel
 from modeltrace.inference.schema import Feature, Reference
 from modeltrace.local.plan import StackTarget, UpConfig
@@ -41,7 +41,7 @@ SNAPSHOT = take_snapshot(TrafficCounts(sent=1204, answered=1204, last_trace_id=T
 def test_plain_lines_without_a_terminal() -> None:
     """The lines contain the model, the URLs, how to stop, and traffic with a full trace ID."""
     file = io.StringIO()
-    with PlainScreen(Console(file=file, width=40)) as screen:
+    with open_screen(Console(file=file, width=40)) as screen:
         screen.show_started(CONFIG, MODEL)
         screen.show_traffic(SNAPSHOT)
     assert file.getvalue().splitlines() == [
@@ -56,7 +56,7 @@ def test_plain_lines_without_a_terminal() -> None:
 def test_interval_of_traffic_lines_without_a_terminal() -> None:
     """The next line about traffic is printed after the interval, not with the next snapshot."""
     file = io.StringIO()
-    with PlainScreen(Console(file=file)) as screen:
+    with open_screen(Console(file=file)) as screen:
         screen.show_started(CONFIG, MODEL)
         screen.show_traffic(SNAPSHOT)
         screen.show_traffic(SNAPSHOT)
@@ -66,7 +66,7 @@ def test_interval_of_traffic_lines_without_a_terminal() -> None:
 def test_traffic_line_in_a_terminal() -> None:
     """The line about traffic is rewritten above the last line, and its trace ID links to the hub."""
     file = io.StringIO()
-    with TerminalScreen(Console(file=file, force_terminal=True, width=120)) as screen:
+    with open_screen(Console(file=file, force_terminal=True, width=120)) as screen:
         screen.show_waiting("the hub")
         screen.show_started(CONFIG, MODEL)
         screen.show_traffic(SNAPSHOT)
@@ -102,7 +102,7 @@ def test_telemetry_line(config: UpConfig, line: str) -> None:
 def test_trace_id_links_to_jaeger_with_a_stack() -> None:
     """The rest of the line is the same as with the hub."""
     file = io.StringIO()
-    with TerminalScreen(Console(file=file, force_terminal=True, width=120)) as screen:
+    with open_screen(Console(file=file, force_terminal=True, width=120)) as screen:
         screen.show_started(STACK_CONFIG, MODEL)
         screen.show_traffic(SNAPSHOT)
     shown = file.getvalue()
@@ -113,6 +113,6 @@ def test_trace_id_links_to_jaeger_with_a_stack() -> None:
 def test_traffic_line_without_traffic() -> None:
     """The line contains the command that starts traffic for this service."""
     file = io.StringIO()
-    with PlainScreen(Console(file=file, width=40)) as screen:
+    with open_screen(Console(file=file, width=40)) as screen:
         screen.show_started(replace(CONFIG, rate=None), MODEL)
     assert "  traffic    none; start it with: modeltrace traffic http://127.0.0.1:8000" in file.getvalue().splitlines()

@@ -17,7 +17,7 @@ from rich.text import Text
 import modeltrace
 from modeltrace.bundles.manifest import read_manifest
 from modeltrace.cli import main
-from modeltrace.cli.up_screen import TerminalScreen
+from modeltrace.cli.up_screen import open_screen
 from modeltrace.client.service import parse_model
 from modeltrace.errors import BundleError
 from modeltrace.printable import escape_control_characters, has_control_characters, truncate
@@ -86,7 +86,7 @@ def test_markup_and_emoji_codes_are_printed_literally() -> None:
 def test_text_of_a_spinner_is_printed_literally() -> None:
     """A folder may have the name `[/]`, which rich would interpret as markup in the text of a spinner."""
     file = io.StringIO()
-    with TerminalScreen(SafeConsole(file=file, force_terminal=True, width=80)) as screen:
+    with open_screen(SafeConsole(file=file, force_terminal=True, width=80)) as screen:
         screen.show_waiting("the bundle [/]")
 
     assert "the bundle [/]" in file.getvalue()

@@ -1,13 +1,15 @@
 """`modeltrace traffic`."""
 
 import asyncio
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import orjson
 import typer
+from rich.live import Live
 
 from modeltrace.cli.times import parse_seconds
 from modeltrace.client.service import normalize_url
@@ -18,98 +20,87 @@ from modeltrace.terminal import SafeConsole, echo
 from modeltrace.traffic.fault_injection import FaultConfig, parse_shift
 from modeltrace.traffic.labels import FeedbackConfig
 from modeltrace.traffic.load import LoadPlan
-from modeltrace.traffic.progress import LineDisplay, LiveDisplay
+from modeltrace.traffic.progress import ProgressDisplay, Snapshot
 from modeltrace.traffic.run import TrafficConfig, run_traffic
 from modeltrace.traffic.telemetry import FLUSH_TIMEOUT, build_traffic_telemetry
 
 # Seconds.
+LIVE_INTERVAL = 0.25
 PLAIN_INTERVAL = 5.0
 FEEDBACK_DELAY = 5.0
 
-_LOAD_PANEL = "Load"
-_ROWS_PANEL = "Rows and labels"
-_FAULTS_PANEL = "Injected faults"
-_OUTPUT_PANEL = "Output"
-
-
-def _duration(help_text: str, panel: str, show_default: str | bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002  typer's
-    return typer.Option(
-        parser=parse_seconds, metavar="DURATION", help=help_text, show_default=show_default, rich_help_panel=panel
-    )
-
-
-def _share(help_text: str, panel: str = _FAULTS_PANEL) -> Any:  # noqa: ANN401  typer's
-    return typer.Option(min=0.0, max=1.0, metavar="SHARE", help=help_text, rich_help_panel=panel)
+# Options by panel of the help.
+_load_option = partial(typer.Option, rich_help_panel="Load")
+_rows_option = partial(typer.Option, rich_help_panel="Rows and labels")
+_faults_option = partial(typer.Option, rich_help_panel="Injected faults")
+_output_option = partial(typer.Option, rich_help_panel="Output")
+_DURATION = {"parser": parse_seconds, "metavar": "DURATION"}
+_SHARE = {"min": 0.0, "max": 1.0, "metavar": "SHARE"}
 
 
 def traffic(
     url: Annotated[str, typer.Argument(metavar="[URL]", help="The address of the service.")] = "http://127.0.0.1:8000",
-    rate: Annotated[
-        float, typer.Option(min=0.01, max=10_000, help="Requests per second.", rich_help_panel=_LOAD_PANEL)
-    ] = 20.0,
-    count: Annotated[
-        int | None, typer.Option(min=1, help="Stop after this number of requests.", rich_help_panel=_LOAD_PANEL)
+    rate: Annotated[float, _load_option(min=0.01, max=10_000, help="Requests per second.")] = 20.0,
+    count: Annotated[int | None, _load_option(min=1, help="Stop after this number of requests.")] = None,
+    duration: Annotated[
+        float | None, _load_option(**_DURATION, show_default=False, help="Stop after this time: 30s, 5m, 1h.")
     ] = None,
-    duration: Annotated[float | None, _duration("Stop after this time: 30s, 5m, 1h.", _LOAD_PANEL)] = None,
-    wait: Annotated[float | None, _duration("Wait for the service, at most this time.", _LOAD_PANEL, "no wait")] = None,
+    wait: Annotated[
+        float | None,
+        _load_option(**_DURATION, show_default="no wait", help="Wait for the service, at most this time."),
+    ] = None,
     batch: Annotated[
-        int | None,
-        typer.Option(min=1, show_default="single rows", help="Rows per batch request.", rich_help_panel=_LOAD_PANEL),
+        int | None, _load_option(min=1, show_default="single rows", help="Rows per batch request.")
     ] = None,
-    concurrency: Annotated[
-        int, typer.Option(min=1, max=10_000, help="Maximum number of requests in flight.", rich_help_panel=_LOAD_PANEL)
-    ] = 64,
-    data: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A .csv or .parquet file of rows.", rich_help_panel=_ROWS_PANEL)
-    ] = None,
+    concurrency: Annotated[int, _load_option(min=1, max=10_000, help="Maximum number of requests in flight.")] = 64,
+    data: Annotated[Path | None, _rows_option(metavar="FILE", help="A .csv or .parquet file of rows.")] = None,
     bundle: Annotated[
         Path | None,
-        typer.Option(
+        _rows_option(
             metavar="DIR",
             help="A bundle with held-out rows. For the example of `modeltrace up`, new rows are generated.",
-            rich_help_panel=_ROWS_PANEL,
         ),
     ] = None,
     feedback: Annotated[
-        float, _share("Share of predictions whose true label is sent, from 0 to 1. Requires --bundle.", _ROWS_PANEL)
+        float,
+        _rows_option(**_SHARE, help="Share of predictions whose true label is sent, from 0 to 1. Requires --bundle."),
     ] = 0.0,
     feedback_delay: Annotated[
-        float | None, _duration("Time between a prediction and its true label.", _ROWS_PANEL, "5s")
+        float | None,
+        _rows_option(**_DURATION, show_default="5s", help="Time between a prediction and its true label."),
     ] = None,
     seed: Annotated[
-        int | None,
-        typer.Option(
-            show_default="random", help="Seed of the random numbers, to repeat a run.", rich_help_panel=_ROWS_PANEL
-        ),
+        int | None, _rows_option(show_default="random", help="Seed of the random numbers, to repeat a run.")
     ] = None,
-    missing: Annotated[float, _share("Share of rows with a missing value, from 0 to 1.")] = 0.0,
-    wrong_type: Annotated[float, _share("Share of rows with a value of the wrong type.")] = 0.0,
-    errors: Annotated[float, _share("Share of requests that are not JSON or have an unknown feature.")] = 0.0,
-    slow: Annotated[float, _share("Share of requests whose body is sent over 2 s.")] = 0.0,
+    missing: Annotated[float, _faults_option(**_SHARE, help="Share of rows with a missing value, from 0 to 1.")] = 0.0,
+    wrong_type: Annotated[float, _faults_option(**_SHARE, help="Share of rows with a value of the wrong type.")] = 0.0,
+    errors: Annotated[
+        float, _faults_option(**_SHARE, help="Share of requests that are not JSON or have an unknown feature.")
+    ] = 0.0,
+    slow: Annotated[float, _faults_option(**_SHARE, help="Share of requests whose body is sent over 2 s.")] = 0.0,
     shift: Annotated[
         list[str] | None,
-        typer.Option(
+        _faults_option(
             metavar="SHIFT",
             help="Shift a feature in every row: FEATURE=FACTOR, FEATURE+=X, or FEATURE+=Xsd (standard deviations). "
             "Repeatable.",
-            rich_help_panel=_FAULTS_PANEL,
         ),
     ] = None,
-    shift_after: Annotated[float | None, _duration("Start shifting after this time.", _FAULTS_PANEL, "at once")] = None,
+    shift_after: Annotated[
+        float | None, _faults_option(**_DURATION, show_default="at once", help="Start shifting after this time.")
+    ] = None,
     unmarked: Annotated[  # noqa: FBT002  a flag
         bool,
-        typer.Option(
-            "--unmarked",
-            help="Do not mark the requests as synthetic: they count like real requests.",
-            rich_help_panel=_LOAD_PANEL,
-        ),
+        _load_option("--unmarked", help="Do not mark the requests as synthetic: they count like real requests."),
     ] = False,
-    json: Annotated[  # noqa: FBT002  a flag
-        bool, typer.Option("--json", help="Print the summary as JSON.", rich_help_panel=_OUTPUT_PANEL)
-    ] = False,
+    json: Annotated[bool, _output_option("--json", help="Print the summary as JSON.")] = False,  # noqa: FBT002  a flag
     interval: Annotated[
         float | None,
-        _duration("Print a line at this interval.", _OUTPUT_PANEL, "5s; terminal: one live line; --json: never"),
+        _output_option(
+            **_DURATION,
+            show_default="5s; terminal: one live line; --json: never",
+            help="Print a line at this interval.",
+        ),
     ] = None,
 ) -> None:
     """Send prediction requests to a service at a steady rate, each with its own span.
@@ -148,7 +139,7 @@ def traffic(
     )
     telemetry = build_traffic_telemetry(settings.otel)
     try:
-        with make_display(json=json, interval=interval) as display:
+        with open_display(json=json, interval=interval) as display:
             counts = asyncio.run(run_traffic(config, telemetry, display, on_warning=partial(echo, err=True)))
     finally:
         log_shutdown_report(telemetry.shutdown(FLUSH_TIMEOUT))
@@ -157,13 +148,23 @@ def traffic(
         raise typer.Exit(1)
 
 
-def make_display(*, json: bool, interval: float | None) -> LineDisplay | LiveDisplay:
-    """Return a display on stdout: JSON lines, a live line in a terminal, or plain lines."""
-    if json:
-        return LineDisplay(lambda snapshot: echo(orjson.dumps(asdict(snapshot)).decode()), interval)
+@contextmanager
+def open_display(*, json: bool, interval: float | None) -> Iterator[ProgressDisplay]:
+    """Yield a display on stdout: JSON lines, a line in a terminal that is rewritten in place, or plain lines."""
     console = SafeConsole()
-    if console.is_terminal and interval is None:
-        return LiveDisplay(console)
-    return LineDisplay(
-        lambda snapshot: console.print(snapshot.to_text(full_trace_id=True), soft_wrap=True), interval or PLAIN_INTERVAL
-    )
+
+    def print_json(snapshot: Snapshot) -> None:
+        echo(orjson.dumps(snapshot).decode())
+
+    def print_line(snapshot: Snapshot) -> None:
+        console.print(snapshot.to_text(full_trace_id=True), soft_wrap=True)
+
+    if json:
+        yield ProgressDisplay(print_json, print_json, interval)
+    elif interval is not None or not console.is_terminal:
+        yield ProgressDisplay(print_line, print_line, interval or PLAIN_INTERVAL)
+    else:
+        with Live(console=console, auto_refresh=False, transient=True) as live:
+            yield ProgressDisplay(
+                lambda snapshot: live.update(snapshot.to_text(), refresh=True), print_line, LIVE_INTERVAL
+            )

@@ -2,9 +2,10 @@
 
 import asyncio
 import os
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import httpx
 import platformdirs
@@ -12,7 +13,7 @@ import typer
 
 from modeltrace.bundles.registry.search_paths import example_folder
 from modeltrace.cli.times import parse_seconds
-from modeltrace.cli.up_screen import make_screen
+from modeltrace.cli.up_screen import open_screen
 from modeltrace.client.service import UnreachableError, normalize_url
 from modeltrace.doctor.backends.jaeger import Jaeger
 from modeltrace.doctor.backends.stack import JAEGER_URL
@@ -27,11 +28,8 @@ from modeltrace.traffic.fault_injection import parse_shift
 # Seconds.
 JAEGER_TIMEOUT = 2.0
 
-_STACK_PANEL = "A stack instead of the hub"
-
-
-def _port(help_text: str, **options: Any) -> Any:  # noqa: ANN401  typer's
-    return typer.Option(min=1, max=65535, help=help_text, **options)
+_port_option = partial(typer.Option, min=1, max=65535)
+_stack_option = partial(typer.Option, rich_help_panel="A stack instead of the hub")
 
 
 def up(
@@ -68,25 +66,20 @@ def up(
             help="Start shifting after this time: 30s, 5m, 1h.",
         ),
     ] = None,
-    port: Annotated[int | None, _port("Port of the service.", show_default="8000")] = None,
-    hub_port: Annotated[int, _port("Port of the hub's pages.", envvar="MODELTRACE_HUB_PORT")] = 4319,
-    grpc_port: Annotated[int, _port("Port of the hub for OTLP over gRPC.", envvar="MODELTRACE_HUB_GRPC_PORT")] = 4317,
-    http_port: Annotated[int, _port("Port of the hub for OTLP over HTTP.", envvar="MODELTRACE_HUB_HTTP_PORT")] = 4318,
-    stack: Annotated[  # noqa: FBT002  a flag
-        bool,
-        typer.Option("--stack", help="Send telemetry to the running stack.", rich_help_panel=_STACK_PANEL),
-    ] = False,
+    port: Annotated[int | None, _port_option(help="Port of the service.", show_default="8000")] = None,
+    hub_port: Annotated[int, _port_option(help="Port of the hub's pages.", envvar="MODELTRACE_HUB_PORT")] = 4319,
+    grpc_port: Annotated[
+        int, _port_option(help="Port of the hub for OTLP over gRPC.", envvar="MODELTRACE_HUB_GRPC_PORT")
+    ] = 4317,
+    http_port: Annotated[
+        int, _port_option(help="Port of the hub for OTLP over HTTP.", envvar="MODELTRACE_HUB_HTTP_PORT")
+    ] = 4318,
+    stack: Annotated[bool, _stack_option("--stack", help="Send telemetry to the running stack.")] = False,  # noqa: FBT002  a flag
     jaeger: Annotated[
-        str,
-        typer.Option(
-            envvar="MODELTRACE_JAEGER_URL", metavar="URL", help="Jaeger, for links.", rich_help_panel=_STACK_PANEL
-        ),
+        str, _stack_option(envvar="MODELTRACE_JAEGER_URL", metavar="URL", help="Jaeger, for links.")
     ] = JAEGER_URL,
     grafana: Annotated[
-        str | None,
-        typer.Option(
-            envvar="MODELTRACE_GRAFANA_URL", metavar="URL", help="Grafana, for a link.", rich_help_panel=_STACK_PANEL
-        ),
+        str | None, _stack_option(envvar="MODELTRACE_GRAFANA_URL", metavar="URL", help="Grafana, for a link.")
     ] = None,
 ) -> None:
     """Start service, hub and traffic on this machine, and stop them together.
@@ -110,7 +103,7 @@ def up(
         )
     for text in shift or ():
         parse_shift(text)
-    with make_screen(SafeConsole()) as screen:
+    with open_screen(SafeConsole()) as screen:
         example = example_folder(data_dir())
         if settings.bundle is None and not example_is_current(example):
             screen.show_waiting("the model of the example to be trained")

@@ -1,9 +1,9 @@
 """What `modeltrace up` prints: fixed lines, then a line about traffic."""
 
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -11,6 +11,7 @@ from rich.text import Text
 
 from modeltrace.client.service import ServedModel
 from modeltrace.local.plan import HUB_KEY, UpConfig
+from modeltrace.local.supervisor import Screen
 from modeltrace.traffic.progress import Snapshot
 
 # Seconds between two lines of traffic if stdout is not a terminal.
@@ -19,9 +20,14 @@ PLAIN_INTERVAL = 10.0
 HINT_LINE = "Ctrl-C stops everything. Serve your own model: modeltrace pack --help"
 
 
-def make_screen(console: Console) -> "TerminalScreen | PlainScreen":
-    """Return the screen for a terminal, or for a file or pipe."""
-    return TerminalScreen(console) if console.is_terminal else PlainScreen(console)
+@contextmanager
+def open_screen(console: Console) -> Iterator[Screen]:
+    """Yield the screen for a terminal, or for a file or pipe."""
+    if not console.is_terminal:
+        yield PlainScreen(console)
+        return
+    with closing(TerminalScreen(console)) as screen:
+        yield screen
 
 
 def header_lines(config: UpConfig, model: ServedModel) -> list[Text]:
@@ -71,12 +77,8 @@ class TerminalScreen:
         self._config: UpConfig | None = None
         self._status = console.status("")
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Leave the terminal as it was."""
         self._status.stop()
         self._live.stop()
 
@@ -93,13 +95,10 @@ class TerminalScreen:
         for line in header_lines(config, model):
             self._console.print(line, soft_wrap=True)
         self._live.start()
-        self._rewrite(None)
+        self.show_traffic(None)
 
-    def show_traffic(self, snapshot: Snapshot) -> None:
+    def show_traffic(self, snapshot: Snapshot | None) -> None:
         """Rewrite the line about traffic."""
-        self._rewrite(snapshot)
-
-    def _rewrite(self, snapshot: Snapshot | None) -> None:
         if self._config is not None:
             line = traffic_line(snapshot, self._config, full_trace_id=False)
             self._live.update(Group(line, Text(HINT_LINE, style="dim")), refresh=True)
@@ -112,12 +111,6 @@ class PlainScreen:
         self._console = console
         self._config: UpConfig | None = None
         self._next_line_at = 0.0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return
 
     def show_waiting(self, target: str) -> None:
         """Print a line."""

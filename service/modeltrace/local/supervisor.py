@@ -1,9 +1,8 @@
 """Start hub, service and traffic, watch them, and stop them in an order that loses no telemetry."""
 
 import asyncio
-import signal
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import httpx
@@ -24,6 +23,7 @@ from modeltrace.local.plan import (
     traffic_arguments,
     traffic_environment,
 )
+from modeltrace.os_signals import handle_signals
 from modeltrace.settings import Settings
 from modeltrace.traffic.progress import Snapshot
 
@@ -70,7 +70,12 @@ class Supervisor:
         rows = read_raw_manifest(self._config.bundle).get("traffic")
         has_labels = isinstance(rows, dict) and rows.get("target") is not None
         task = asyncio.create_task(self._start_and_watch(has_rows=rows is not None, has_labels=has_labels))
-        with _on_signals(task.cancel, self._kill_children):
+        handlers = iter([task.cancel])
+
+        def on_signal() -> None:
+            next(handlers, self._kill_children)()
+
+        with handle_signals(on_signal, "SIGINT", "SIGTERM", "SIGHUP"):
             try:
                 await task
             except asyncio.CancelledError:
@@ -165,21 +170,3 @@ def _ended_error(child: ChildProcess) -> UpError:
     tail = child.stderr_tail()
     output = f". The last lines of its output:\n{tail}\n" if tail else ". "
     return UpError(f"the {child.name} ended unexpectedly ({how}){output}Its log: {child.log_file}")
-
-
-@contextmanager
-def _on_signals(on_first: Callable[[], object], on_next: Callable[[], object]) -> Iterator[None]:
-    """Within the context, call `on_first` at the first SIGINT, SIGTERM or SIGHUP, and `on_next` at any other."""
-    loop = asyncio.get_running_loop()
-    handlers = iter((on_first,))
-
-    def handle(*_: object) -> None:
-        loop.call_soon_threadsafe(next(handlers, on_next))
-
-    names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
-    previous = {signum: signal.signal(signum, handle) for name in names if (signum := getattr(signal, name, None))}
-    try:
-        yield
-    finally:
-        for signum, handler in previous.items():
-            signal.signal(signum, handler)

@@ -1,4 +1,4 @@
-"""Counts of one traffic run."""
+"""Counts of a traffic run."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -8,8 +8,8 @@ MAX_LATENCIES = 10_000
 
 
 @dataclass
-class TrafficCounts:
-    """Requests, rows and labels of one run.
+class Counts:
+    """Requests, rows and labels of a run.
 
     Attributes:
         sent: requests sent.
@@ -23,8 +23,6 @@ class TrafficCounts:
         labels: true labels that the service accepted.
         last_trace_id: trace ID of the latest response.
         last_failure: description of the latest failure.
-        duration: seconds during which requests were sent; known at the end.
-        latencies: the latest latencies in seconds.
     """
 
     sent: int = 0
@@ -38,6 +36,17 @@ class TrafficCounts:
     labels: int = 0
     last_trace_id: str | None = None
     last_failure: str | None = None
+
+
+@dataclass
+class TrafficCounts(Counts):
+    """Counts that a run updates.
+
+    Attributes:
+        duration: seconds during which requests were sent; known at the end.
+        latencies: the latest latencies in seconds.
+    """
+
     duration: float | None = None
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_LATENCIES))
 
@@ -46,11 +55,7 @@ class TrafficCounts:
         self.failed += 1
         self.last_failure = reason
 
-    def record_labels(self, number: int) -> None:
-        """Count labels that the service accepted."""
-        self.labels += number
-
-    def percentile(self, share: float) -> float | None:
-        """Return the latency that `share` of the latest responses do not exceed; `None` without responses."""
+    def latency_ms(self, share: float) -> float | None:
+        """Return the milliseconds that `share` of the latest latencies do not exceed; `None` without responses."""
         ordered = sorted(self.latencies)
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
+        return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000, 1) if ordered else None

@@ -4,11 +4,12 @@ Each share is exact: after any number of calls, the number of selected calls dif
 than one. Runs with the same seed inject the same faults.
 """
 
+import itertools
 import math
 import random
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from modeltrace.errors import SettingsError
@@ -31,19 +32,13 @@ def make_rng(seed: int | None) -> random.Random:
     return random.Random(seed)  # noqa: S311  repeatable, not secret
 
 
-class EvenSelector:
-    """Select a given share of calls at even intervals (Bresenham's line). `phase` in 0..1 determines the first one."""
+def select_evenly(share: float, phase: float) -> Iterator[bool]:
+    """Yield whether each call is selected: a share of them, at even intervals (Bresenham's line).
 
-    def __init__(self, share: float, phase: float) -> None:
-        self._share = share
-        self._phase = phase
-        self._calls = 0
-
-    def select(self) -> bool:
-        """Return whether this call is selected."""
-        before = math.floor(self._calls * self._share + self._phase)
-        self._calls += 1
-        return math.floor(self._calls * self._share + self._phase) > before
+    `phase` in 0..1 determines the first selected call.
+    """
+    for call in itertools.count():
+        yield math.floor((call + 1) * share + phase) > math.floor(call * share + phase)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,17 +146,17 @@ class FaultInjector:
         self._clock = clock
         self._shift_at = clock() + config.shift_after
         self._rng = rng
-        self._missing = EvenSelector(config.missing, rng.random())
-        self._wrong_type = EvenSelector(config.wrong_type, rng.random())
-        self._errors = EvenSelector(config.errors, rng.random())
-        self._slow = EvenSelector(config.slow, rng.random())
+        self._missing = select_evenly(config.missing, rng.random())
+        self._wrong_type = select_evenly(config.wrong_type, rng.random())
+        self._errors = select_evenly(config.errors, rng.random())
+        self._slow = select_evenly(config.slow, rng.random())
 
     def inject_into_row(self, row: Row) -> bool:
         """Change the row in place. Return whether the service may reject the row because of the changes."""
         shifts = self._shifts if self._shifts and self._clock() >= self._shift_at else ()
         for shift in shifts:
             shift.apply(row)
-        missing, wrong_type = self._missing.select(), self._wrong_type.select()
+        missing, wrong_type = next(self._missing), next(self._wrong_type)
         if not missing and not wrong_type:
             return bool(shifts)
         # Choose two different features if possible, so that one fault does not replace the other.
@@ -174,7 +169,7 @@ class FaultInjector:
 
     def inject_into_request(self, rows: Sequence[Row]) -> RequestFault:
         """Choose the faults of a request. If one is an unknown feature, add it to the first row in place."""
-        error, slow = self._errors.select(), self._slow.select()
+        error, slow = next(self._errors), next(self._slow)
         malformed = error and self._rng.random() < 0.5
         if error and not malformed:
             rows[0][UNKNOWN_FEATURE] = 1

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from time import monotonic
@@ -12,6 +12,7 @@ from typing import Any, Final
 import httpx
 
 from modeltrace.client.service import describe_error
+from modeltrace.traffic.counts import TrafficCounts
 
 # Seconds between two requests.
 SEND_INTERVAL: Final = 1.0
@@ -34,9 +35,7 @@ class LabelSender:
         client: httpx.AsyncClient,
         feedback: FeedbackConfig,
         rng: random.Random,
-        *,
-        on_sent: Callable[[int], object],
-        on_failed: Callable[[str], object],
+        counts: TrafficCounts,
     ) -> None:
         """Create a sender with an empty queue.
 
@@ -44,14 +43,12 @@ class LabelSender:
             client: the client of the service.
             feedback: which labels are sent, and when.
             rng: selects the predictions whose label is sent.
-            on_sent: called with the number of labels that the service accepted.
-            on_failed: called with the reason why a request or some of its labels were not accepted.
+            counts: receives the labels that the service accepted, and the failures.
         """
         self._client = client
         self._feedback = feedback
         self._rng = rng
-        self._on_sent = on_sent
-        self._on_failed = on_failed
+        self._counts = counts
         self._pending: deque[tuple[float, dict[str, object]]] = deque()
 
     def schedule(self, prediction_id: object, label: object) -> None:
@@ -76,19 +73,19 @@ class LabelSender:
                 ok = response.status_code == HTTPStatus.OK
                 results: list[dict[str, Any]] = response.json()["results"] if ok else []
             except httpx.HTTPError as error:
-                self._on_failed(f"labels: {describe_error(error)}")
+                self._counts.record_failure(f"labels: {describe_error(error)}")
                 return
             except (ValueError, KeyError, TypeError) as error:
-                self._on_failed(f"labels: {error!r}")
+                self._counts.record_failure(f"labels: {error!r}")
                 return
             if not ok:
-                self._on_failed(f"labels: HTTP {response.status_code}: {response.text[:200]}")
+                self._counts.record_failure(f"labels: HTTP {response.status_code}: {response.text[:200]}")
                 return
             accepted = sum("status" in result for result in results)
-            self._on_sent(accepted)
+            self._counts.labels += accepted
             if accepted < len(items):
                 reason = next((result["error"] for result in results if "error" in result), "wrong number of results")
-                self._on_failed(f"labels: {len(items) - accepted} rejected: {str(reason)[:200]}")
+                self._counts.record_failure(f"labels: {len(items) - accepted} rejected: {str(reason)[:200]}")
 
     def _pop_due(self, now: float) -> Iterator[dict[str, object]]:
         for _ in range(MAX_LABELS_PER_REQUEST):

@@ -17,7 +17,7 @@ import orjson
 
 from modeltrace.client.service import describe_error
 from modeltrace.traffic.counts import TrafficCounts
-from modeltrace.traffic.fault_injection import SLOW_BODY_CHUNKS, SLOW_BODY_SECONDS, FaultInjector
+from modeltrace.traffic.fault_injection import SLOW_BODY_CHUNKS, SLOW_BODY_SECONDS, FaultInjector, RequestFault
 from modeltrace.traffic.rows import Sample
 
 REJECTION_STATUSES = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
@@ -48,10 +48,9 @@ class PlannedRequest:
 
     path: str
     body: bytes
-    slow: bool
     labels: tuple[object, ...]
     faulty_rows: tuple[bool, ...]
-    error: bool
+    fault: RequestFault
 
 
 def build_request(samples: Sequence[Sample], faults: FaultInjector, *, batch: bool) -> PlannedRequest:
@@ -63,10 +62,9 @@ def build_request(samples: Sequence[Sample], faults: FaultInjector, *, batch: bo
     return PlannedRequest(
         path="/predict/batch" if batch else "/predict",
         body=body[:-1] if fault.malformed else body,
-        slow=fault.slow,
         labels=tuple(sample.label for sample in samples),
         faulty_rows=faulty_rows,
-        error=fault.error,
+        fault=fault,
     )
 
 
@@ -129,7 +127,7 @@ class LoadGenerator:
         try:
             response = await self._client.post(
                 request.path,
-                content=_slow_body(request.body) if request.slow else request.body,
+                content=_slow_body(request.body) if request.fault.slow else request.body,
                 headers={"content-type": "application/json"},
             )
         except httpx.HTTPError as error:
@@ -138,14 +136,14 @@ class LoadGenerator:
         except asyncio.CancelledError:
             self._counts.record_failure("no response before the end of the run")
             raise
-        if not request.slow:
+        if not request.fault.slow:
             self._counts.latencies.append(time.perf_counter() - due)
         self._counts.last_trace_id = response.headers.get("x-trace-id", self._counts.last_trace_id)
         self._count_response(request, response)
 
     def _count_response(self, request: PlannedRequest, response: httpx.Response) -> None:
         """Count the response as answered, rejected because of an injected fault, or failed."""
-        has_fault = request.error or any(request.faulty_rows)
+        has_fault = request.fault.error or any(request.faulty_rows)
         if response.status_code in REJECTION_STATUSES and has_fault:
             self._counts.rejected += 1
         elif response.status_code != HTTPStatus.OK:
@@ -160,7 +158,7 @@ class LoadGenerator:
             self._counts.record_failure(f"invalid response: {error}")
             return
         # An unknown feature is in the first row.
-        may_fail = (request.faulty_rows[0] or request.error, *request.faulty_rows[1:])
+        may_fail = (request.faulty_rows[0] or request.fault.error, *request.faulty_rows[1:])
         unexpected = [e["error"] for e, allowed in zip(entries, may_fail, strict=True) if "error" in e and not allowed]
         if unexpected:
             self._counts.record_failure(f"row rejected: {str(unexpected[0])[:200]}")

@@ -1,42 +1,27 @@
-"""Show the progress of a traffic run: a live line in a terminal, or a new line of text or JSON at each interval."""
+"""Show the progress of a traffic run at intervals."""
 
 import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from types import TracebackType
-from typing import Protocol, Self
+from dataclasses import dataclass, fields
 
-from rich.console import Console
-from rich.live import Live
 from rich.style import Style
 from rich.text import Text
 
-from modeltrace.traffic.counts import TrafficCounts
+from modeltrace.traffic.counts import Counts, TrafficCounts
 
 # Seconds over which the displayed rate is measured.
 RATE_WINDOW = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+@dataclass(kw_only=True)
+class Snapshot(Counts):
     """Counts of a run at one time. `rate` is in requests/s over the last seconds, latencies are in milliseconds."""
 
     rate: float
-    sent: int
-    answered: int
-    rejected: int
-    failed: int
-    dropped: int
-    rows: int
-    labelled: int
-    correct: int
-    labels: int
     p50_ms: float | None
     p99_ms: float | None
-    last_trace_id: str | None
-    last_failure: str | None
 
     def to_text(self, *, latency: bool = True, full_trace_id: bool = False, hub_url: str | None = None) -> Text:
         """Return the counts in one line. Counts of 0 are omitted, except for failures.
@@ -80,82 +65,27 @@ class RateMeter:
 
 def take_snapshot(counts: TrafficCounts, rate: float) -> Snapshot:
     """Return a snapshot of the counts."""
-    p50, p99 = counts.percentile(0.5), counts.percentile(0.99)
     return Snapshot(
+        **{field.name: getattr(counts, field.name) for field in fields(Counts)},
         rate=round(rate, 1),
-        sent=counts.sent,
-        answered=counts.answered,
-        rejected=counts.rejected,
-        failed=counts.failed,
-        dropped=counts.dropped,
-        rows=counts.rows,
-        labelled=counts.labelled,
-        correct=counts.correct,
-        labels=counts.labels,
-        p50_ms=None if p50 is None else round(p50 * 1000, 1),
-        p99_ms=None if p99 is None else round(p99 * 1000, 1),
-        last_trace_id=counts.last_trace_id,
-        last_failure=counts.last_failure,
+        p50_ms=counts.latency_ms(0.5),
+        p99_ms=counts.latency_ms(0.99),
     )
 
 
-class ProgressDisplay(Protocol):
-    """Display of a run. `interval` is the number of seconds between updates; `None` shows only the end."""
+@dataclass(frozen=True, slots=True)
+class ProgressDisplay:
+    """Display of a run.
 
+    Attributes:
+        update: shows an intermediate state.
+        finish: shows the final state.
+        interval: seconds between updates; `None` shows only the end.
+    """
+
+    update: Callable[[Snapshot], object]
+    finish: Callable[[Snapshot], object]
     interval: float | None
-
-    def update(self, snapshot: Snapshot) -> None:
-        """Show an intermediate state."""
-
-    def finish(self, snapshot: Snapshot) -> None:
-        """Show the final state."""
-
-
-class LiveDisplay:
-    """One line that is rewritten in place, for a terminal."""
-
-    interval: float | None = 0.25
-
-    def __init__(self, console: Console) -> None:
-        self._live = Live(console=console, auto_refresh=False, transient=True)
-
-    def __enter__(self) -> Self:
-        self._live.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._live.__exit__(kind, error, traceback)
-
-    def update(self, snapshot: Snapshot) -> None:
-        """Rewrite the line."""
-        self._live.update(snapshot.to_text(), refresh=True)
-
-    def finish(self, snapshot: Snapshot) -> None:
-        """Print the final line, which stays."""
-        self._live.console.print(snapshot.to_text(full_trace_id=True))
-
-
-class LineDisplay:
-    """One line per snapshot, for a file, a pipe or a program."""
-
-    def __init__(self, write: Callable[[Snapshot], object], interval: float | None) -> None:
-        """Create a display. `write` prints one snapshot."""
-        self.interval = interval
-        self._write = write
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return
-
-    def update(self, snapshot: Snapshot) -> None:
-        """Print a line."""
-        self._write(snapshot)
-
-    finish = update
 
 
 async def show_progress(counts: TrafficCounts, display: ProgressDisplay, ended: asyncio.Event) -> None:

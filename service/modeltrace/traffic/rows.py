@@ -99,20 +99,15 @@ def load_held_out_samples(bundle: Path, features: Sequence[Feature]) -> list[Sam
     raise RowSourceError(f"{bundle} has no held-out rows; name a file with --data")
 
 
-class ReferenceSampler:
-    """Sample rows from the reference bins of each feature.
+def sample_reference(features: Sequence[Feature], rng: random.Random) -> Iterator[Sample]:
+    """Yield rows without end, sampled from the reference bins of each feature.
 
     Each feature has the distribution of the training data, so the inputs show no drift. The features are independent of
     each other, so the predictions are not realistic.
     """
-
-    def __init__(self, features: Sequence[Feature], rng: random.Random) -> None:
-        self._samplers = {feature.name: value_sampler(feature, rng) for feature in features}
-
-    def __iter__(self) -> Iterator[Sample]:
-        """Yield rows without end."""
-        while True:
-            yield Sample({name: sample() for name, sample in self._samplers.items()})
+    samplers = {feature.name: value_sampler(feature, rng) for feature in features}
+    while True:
+        yield Sample({name: sample() for name, sample in samplers.items()})
 
 
 def value_sampler(feature: Feature, rng: random.Random) -> Callable[[], object]:

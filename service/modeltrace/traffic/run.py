@@ -2,10 +2,9 @@
 
 import asyncio
 import random
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from modeltrace.client.service import ServedModel, fetch_model, is_ready
 from modeltrace.errors import UnknownPredictionError
 from modeltrace.inference.prediction_ids import PredictionIdSigner
 from modeltrace.keys import derive_synthetic_token
+from modeltrace.os_signals import handle_signals
 from modeltrace.telemetry.provider import Telemetry
 from modeltrace.telemetry.records.trace import synthetic_baggage
 from modeltrace.traffic.counts import TrafficCounts
@@ -24,12 +24,12 @@ from modeltrace.traffic.labels import FeedbackConfig, LabelSender
 from modeltrace.traffic.load import LoadGenerator, LoadPlan
 from modeltrace.traffic.progress import ProgressDisplay, show_progress
 from modeltrace.traffic.rows import (
-    ReferenceSampler,
     RowSourceError,
     Sample,
     cycle_shuffled,
     load_held_out_samples,
     load_samples,
+    sample_reference,
 )
 from modeltrace.traffic.telemetry import build_traced_client
 
@@ -88,31 +88,25 @@ async def run_traffic(
     """
     counts, stop, ended = TrafficCounts(), asyncio.Event(), asyncio.Event()
     rng = make_rng(config.seed)
-    with _stop_on_signals(stop):
+    with handle_signals(stop.set, "SIGINT", "SIGTERM"):
         await _wait_until_ready(config.url, config.ready_timeout, stop)
         async with build_traced_client(config.url, telemetry, config.plan.concurrency, config.headers) as client:
             model = await fetch_model(client)
-            check_key = None
+            signer = None
             if config.synthetic_key is not None:
                 client.headers["baggage"] = ",".join(synthetic_baggage(derive_synthetic_token(config.synthetic_key)))
-                check_key = _KeyCheck(config.synthetic_key, on_warning)
+                signer = PredictionIdSigner(config.synthetic_key)
             faults = FaultInjector(config.faults, model.features, rng)
             samples = select_row_source(config, model, rng)
             no_more_labels = asyncio.Event()
             labels = None
             if config.feedback:
                 # Use a separate generator of random numbers. Otherwise rows and faults would depend on response times.
-                labels = LabelSender(
-                    client,
-                    config.feedback,
-                    make_rng(config.seed),
-                    on_sent=counts.record_labels,
-                    on_failed=counts.record_failure,
-                )
+                labels = LabelSender(client, config.feedback, make_rng(config.seed), counts)
 
             def on_prediction(prediction_id: object, true_label: object) -> None:
-                if check_key:
-                    check_key(prediction_id)
+                if signer and counts.rows == 1:
+                    _check_key(signer, prediction_id, on_warning)
                 if labels:
                     labels.schedule(prediction_id, true_label)
 
@@ -130,22 +124,12 @@ async def run_traffic(
     return counts
 
 
-class _KeyCheck:
-    """Warn if the first prediction ID is not signed with the key of this client."""
-
-    def __init__(self, key: bytes, on_warning: Callable[[str], object]) -> None:
-        self._signer = PredictionIdSigner(key)
-        self._on_warning = on_warning
-        self._done = False
-
-    def __call__(self, prediction_id: object) -> None:
-        if self._done or not isinstance(prediction_id, str):
-            return
-        self._done = True
-        try:
-            self._signer.verify(prediction_id)
-        except UnknownPredictionError:
-            self._on_warning(OTHER_KEY_WARNING)
+def _check_key(signer: PredictionIdSigner, prediction_id: object, on_warning: Callable[[str], object]) -> None:
+    """Warn if a prediction ID is not signed with the key of this client."""
+    try:
+        signer.verify(str(prediction_id))
+    except UnknownPredictionError:
+        on_warning(OTHER_KEY_WARNING)
 
 
 async def _wait_until_ready(url: str, seconds: float, stop: asyncio.Event) -> None:
@@ -181,20 +165,4 @@ def select_row_source(config: TrafficConfig, model: ServedModel, rng: random.Ran
 
             return generate_samples(config.bundle, model.features, rng)
         return cycle_shuffled(held_out, rng)
-    return iter(ReferenceSampler(model.features, rng))
-
-
-@contextmanager
-def _stop_on_signals(stop: asyncio.Event) -> Iterator[None]:
-    """Set `stop` when SIGINT or SIGTERM arrives within the context."""
-    loop = asyncio.get_running_loop()
-
-    def handle(*_: object) -> None:
-        loop.call_soon_threadsafe(stop.set)
-
-    previous = {signum: signal.signal(signum, handle) for signum in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for signum, handler in previous.items():
-            signal.signal(signum, handler)
+    return sample_reference(model.features, rng)

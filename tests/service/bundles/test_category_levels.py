@@ -30,7 +30,7 @@ from modeltrace.inference.schema import Schema
 from modeltrace.inference.validate import RowValidator
 from modeltrace.monitoring.bins import FeatureBins
 from modeltrace.traffic.fault_injection import make_rng
-from modeltrace.traffic.rows import ReferenceSampler, load_samples
+from modeltrace.traffic.rows import load_samples, sample_reference
 from tests.helpers.tables import predict_row
 
 pytestmark = pytest.mark.slow
@@ -160,7 +160,7 @@ def test_a_level_has_one_name_everywhere(kind: str) -> None:
 
     assert [bins.bin_names[index][1] for index in places] == redacted
     assert set(redacted) <= set(feature.reference.shares) - {"missing", "other"}
-    drawn = [sample.row["c"] for sample in islice(iter(ReferenceSampler(schema.features, make_rng(0))), 50)]
+    drawn = [sample.row["c"] for sample in islice(sample_reference(schema.features, make_rng(0)), 50)]
     assert {(type(value), value) for value in drawn} == {(type(level), level) for level in levels}
 
 

@@ -1,5 +1,7 @@
 """Faults are injected in the configured shares."""
 
+from itertools import islice
+
 import orjson
 import pytest
 from hypothesis import given
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from modeltrace.errors import SettingsError
 from modeltrace.inference.schema import Feature, Reference, Schema
 from modeltrace.inference.validate import validate_row
-from modeltrace.traffic.fault_injection import EvenSelector, FaultConfig, FaultInjector, Shift, make_rng, parse_shift
+from modeltrace.traffic.fault_injection import FaultConfig, FaultInjector, Shift, make_rng, parse_shift, select_evenly
 from modeltrace.traffic.load import build_request
 from modeltrace.traffic.rows import Sample
 
@@ -26,10 +28,9 @@ ROW = {"age": 40, "size": 1.5, "city": "a", "member": True}
 @given(st.floats(0, 1), st.floats(0, 1, exclude_max=True), st.integers(1, 500))
 def test_share_is_exact_after_any_number_of_calls(share: float, phase: float, calls: int) -> None:
     """The number of selected calls differs from its expected value by at most one."""
-    selector = EvenSelector(share, phase)
     selected = 0
-    for call in range(1, calls + 1):
-        selected += selector.select()
+    for call, is_selected in enumerate(islice(select_evenly(share, phase), calls), start=1):
+        selected += is_selected
         assert abs(selected - call * share) <= 1 + 1e-9
 
 

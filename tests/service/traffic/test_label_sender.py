@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from modeltrace.traffic import labels as labels_module
+from modeltrace.traffic.counts import TrafficCounts
 from modeltrace.traffic.fault_injection import make_rng
 from modeltrace.traffic.labels import FeedbackConfig, LabelSender
 
@@ -20,11 +21,10 @@ Items = list[dict[str, Any]]
 
 def send_labels(
     respond: Callable[[Items], Response], number: int, feedback: FeedbackConfig
-) -> tuple[list[Items], int, list[str]]:
-    """Send labels to a service; return the received requests, the number of accepted labels, and the failures."""
+) -> tuple[list[Items], TrafficCounts]:
+    """Send labels to a service; return the received requests and the counts."""
     received: list[Items] = []
-    accepted: list[int] = []
-    failures: list[str] = []
+    counts = TrafficCounts()
 
     async def feedback_endpoint(request: Request) -> Response:
         received.append((await request.json())["items"])
@@ -33,7 +33,7 @@ def send_labels(
     async def run() -> None:
         transport = httpx.ASGITransport(Starlette(routes=[Route("/feedback", feedback_endpoint, methods=["POST"])]))
         async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
-            sender = LabelSender(client, feedback, make_rng(1), on_sent=accepted.append, on_failed=failures.append)
+            sender = LabelSender(client, feedback, make_rng(1), counts)
             for prediction in range(number):
                 sender.schedule(str(prediction), "yes")
             sender.schedule("no true label", None)
@@ -42,7 +42,7 @@ def send_labels(
             await sender.run(no_more_labels)
 
     asyncio.run(run())
-    return received, sum(accepted), failures
+    return received, counts
 
 
 def accept_all(items: Items) -> Response:
@@ -53,16 +53,16 @@ def accept_all(items: Items) -> Response:
 def test_all_labels_are_sent_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each known label is sent once, in order, in requests of bounded size."""
     monkeypatch.setattr(labels_module, "MAX_LABELS_PER_REQUEST", 10)
-    received, accepted, failures = send_labels(accept_all, 25, FeedbackConfig(1.0, 3600))
+    received, counts = send_labels(accept_all, 25, FeedbackConfig(1.0, 3600))
     assert [len(items) for items in received] == [10, 10, 5]
     assert [item["prediction_id"] for items in received for item in items] == [str(n) for n in range(25)]
-    assert (accepted, failures) == (25, [])
+    assert (counts.labels, counts.failed) == (25, 0)
 
 
 def test_share_of_labels_is_sent() -> None:
     """The labels that are sent are selected at random."""
-    _, accepted, _ = send_labels(accept_all, 1000, FeedbackConfig(0.3, 0))
-    assert 240 < accepted < 360
+    _, counts = send_labels(accept_all, 1000, FeedbackConfig(0.3, 0))
+    assert 240 < counts.labels < 360
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,6 @@ def test_share_of_labels_is_sent() -> None:
 )
 def test_labels_that_are_not_accepted_are_a_failure(respond: Callable[[Items], Response], reason: str) -> None:
     """The failure contains the reason; no label is counted as accepted."""
-    _, accepted, failures = send_labels(respond, 3, FeedbackConfig(1.0, 0))
-    assert accepted == 0
-    assert len(failures) == 1
-    assert reason in failures[0]
+    _, counts = send_labels(respond, 3, FeedbackConfig(1.0, 0))
+    assert (counts.labels, counts.failed) == (0, 1)
+    assert reason in (counts.last_failure or "")

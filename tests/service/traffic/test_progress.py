@@ -1,16 +1,14 @@
 """The progress of a run is displayed as one line or as JSON."""
 
-import io
 import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
-from modeltrace.cli.traffic import make_display
+from modeltrace.cli.traffic import open_display
 from modeltrace.traffic.counts import TrafficCounts
-from modeltrace.traffic.progress import LiveDisplay, RateMeter, Snapshot, take_snapshot
+from modeltrace.traffic.progress import RateMeter, Snapshot, take_snapshot
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
@@ -53,7 +51,8 @@ def test_trace_id_is_a_link_to_the_hub() -> None:
 
 def test_json_lines_contain_all_counts(capsys: pytest.CaptureFixture[str]) -> None:
     """Each line is a JSON object."""
-    make_display(json=True, interval=None).finish(snapshot(failed=2, last_failure="HTTP 500"))
+    with open_display(json=True, interval=None) as display:
+        display.finish(snapshot(failed=2, last_failure="HTTP 500"))
     line = json.loads(capsys.readouterr().out)
     assert (line["sent"], line["failed"], line["p99_ms"], line["last_failure"]) == (1204, 2, 14.0, "HTTP 500")
 
@@ -61,18 +60,21 @@ def test_json_lines_contain_all_counts(capsys: pytest.CaptureFixture[str]) -> No
 def test_plain_lines_are_not_wrapped(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A line is not wrapped even if the output is narrow."""
     monkeypatch.setenv("COLUMNS", "20")
-    make_display(json=False, interval=None).update(snapshot())
+    with open_display(json=False, interval=None) as display:
+        display.update(snapshot())
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
-def test_live_line_stays_at_the_end() -> None:
+def test_live_line_stays_at_the_end(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A terminal shows the final counts after the run."""
-    file = io.StringIO()
-    with LiveDisplay(Console(file=file, force_terminal=True, width=200)) as line:
-        line.update(snapshot(sent=1))
-        line.finish(snapshot(sent=2))
-    assert "1 sent" in file.getvalue()
-    assert f"2 sent · 0 failed · p50 6 ms · p99 14 ms · last trace /t/{TRACE}" in file.getvalue()
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes stdout for a terminal
+    monkeypatch.setenv("COLUMNS", "200")
+    with open_display(json=False, interval=None) as display:
+        display.update(snapshot(sent=1))
+        display.finish(snapshot(sent=2))
+    output = capsys.readouterr().out
+    assert "1 sent" in output
+    assert f"2 sent · 0 failed · p50 6 ms · p99 14 ms · last trace /t/{TRACE}" in output
 
 
 @given(st.floats(0.5, 500), st.integers(1, 100))

@@ -19,11 +19,11 @@ from modeltrace.monitoring.bins import FeatureBins
 from modeltrace.printable import has_control_characters
 from modeltrace.traffic.fault_injection import make_rng
 from modeltrace.traffic.rows import (
-    ReferenceSampler,
     RowSourceError,
     Sample,
     cycle_shuffled,
     load_samples,
+    sample_reference,
     value_sampler,
 )
 from tests.helpers.tables import customers_without_gaps
@@ -78,7 +78,7 @@ def labelled(draw: st.DrawFn) -> Feature:
 def test_sampled_rows_are_valid(features: list[Feature], seed: int) -> None:
     """Sampled rows have no violations of the schema, for any features."""
     schema = Schema(features=tuple(features))
-    for sample in islice(iter(ReferenceSampler(features, make_rng(seed))), 20):
+    for sample in islice(sample_reference(features, make_rng(seed)), 20):
         assert validate_row(sample.row, schema) == []
 
 
@@ -106,7 +106,7 @@ def test_rows_of_private_features_are_valid(rule: Any) -> None:
     described = Schema(features=tuple(describe_column(data[name]) for name in data.columns))
     schema = redact_schema(described, data, dict.fromkeys(data.columns, rule))
 
-    rows = [sample.row for sample in islice(iter(ReferenceSampler(schema.features, make_rng(1))), 2000)]
+    rows = [sample.row for sample in islice(sample_reference(schema.features, make_rng(1)), 2000)]
 
     assert not [violation for row in rows for violation in validate_row(row, schema)]
     bins = FeatureBins(schema)
