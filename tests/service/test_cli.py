@@ -5,7 +5,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable
 from pkgutil import resolve_name
 
 import pytest
@@ -33,15 +33,18 @@ HEAVY = {
 }
 
 
+def function_of(group: str, command: str) -> Callable[..., None]:
+    """The function of a command; `group` is empty, or the command itself, at the top level."""
+    function: Callable[..., None] = resolve_name(f"modeltrace.cli.{group or command}:{command}")
+    return function
+
+
 @pytest.mark.parametrize("group", TABLES)
 def test_help_lists_each_command_with_the_first_line_of_its_docstring(group: str) -> None:
     """The summary of each command is the first line of its docstring."""
-    table: Mapping[str, tuple[str, str]] = TABLES[group]
-    documented = {
-        name: (inspect.getdoc(resolve_name(target)) or "").partition("\n")[0] for name, (target, _) in table.items()
-    }
+    documented = {name: (inspect.getdoc(function_of(group, name)) or "").partition("\n")[0] for name in TABLES[group]}
 
-    assert {name: summary for name, (_, summary) in table.items()} == documented
+    assert TABLES[group] == documented
 
 
 @pytest.mark.parametrize(
@@ -49,9 +52,8 @@ def test_help_lists_each_command_with_the_first_line_of_its_docstring(group: str
 )
 def test_help_of_a_command(command: list[str]) -> None:
     """`modeltrace COMMAND --help` prints the usage, the docstring and the options of the command that is imported."""
-    table = TABLES[command[0] if len(command) > 1 else ""]
     standalone = typer.Typer(add_completion=False)
-    standalone.command()(resolve_name(table[command[-1]][0]))
+    standalone.command()(function_of(command[0], command[-1]))
 
     printed = CliRunner().invoke(app, [*command, "--help"])
     expected = CliRunner().invoke(standalone, ["--help"])

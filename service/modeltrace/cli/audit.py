@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from modeltrace.cli.options import time_option
 from modeltrace.cli.store import open_configured_store, progress_display
-from modeltrace.cli.times import time_option
 from modeltrace.store.export import ExportError, export_predictions, format_from_suffix
 from modeltrace.store.lookup import TRACE_ID, NotFoundError, find_predictions
 from modeltrace.store.rows import StoredPrediction
@@ -20,8 +20,8 @@ from modeltrace.terminal import echo
 
 def export(
     file: Annotated[Path, typer.Argument(help="The file to write: .parquet, .jsonl or .csv.")],
-    since: Annotated[int | None, time_option("Only predictions from this time on.")] = None,
-    until: Annotated[int | None, time_option("Only predictions before this time.")] = None,
+    since: Annotated[int | None, time_option(help="Only predictions from this time on.")] = None,
+    until: Annotated[int | None, time_option(help="Only predictions before this time.")] = None,
     trace: Annotated[str | None, typer.Option(metavar="ID", help="Only predictions of this trace.")] = None,
     model: Annotated[
         str | None, typer.Option(metavar="NAME[:VERSION]", help="Only predictions of this model or version.")
@@ -99,7 +99,7 @@ def erase(
         raise NotFoundError(f"not in {location.description}: {', '.join(missing)}")
 
 
-def prune(before: Annotated[int, time_option("Delete predictions before this time.")]) -> None:
+def prune(before: Annotated[int, time_option(help="Delete predictions before this time.")]) -> None:
     """Delete predictions before a given time, and their true labels.
 
     Example: modeltrace audit prune --before 90d

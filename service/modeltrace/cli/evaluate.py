@@ -2,23 +2,22 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from modeltrace.cli.options import time_option
 from modeltrace.cli.store import open_configured_store, progress_display
-from modeltrace.cli.times import time_option
 from modeltrace.client.scoring_client import ScoringClient
-from modeltrace.client.service import normalize_url
+from modeltrace.client.service import ServedModel, normalize_url
 from modeltrace.errors import ModeltraceError
 from modeltrace.evaluation.evaluate import evaluate as evaluate_store
 from modeltrace.evaluation.metrics import ModelMetrics
 from modeltrace.evaluation.render import to_json, to_text
 from modeltrace.evaluation.scored_rows import ScoredRow, ScratchStore, to_model_label
-from modeltrace.inference.schema import Feature
 from modeltrace.keys import authorization_header
 from modeltrace.settings import read_settings
 from modeltrace.store.selection import Selection
@@ -28,8 +27,8 @@ from modeltrace.traffic.rows import Sample, read_samples
 # Rows that are scored at a time.
 BATCH_ROWS = 1000
 
-# Score samples. Returns the scored rows and the number of rejected rows.
-ScoreFn = Callable[[Sequence[Sample]], tuple[list[ScoredRow], int]]
+# Predicts rows. Returns an entry per row: label, confidence or value, or `error` for a rejected row.
+PredictFn = Callable[[Sequence[object]], list[dict[str, Any]]]
 
 
 class NoDataError(ModeltraceError):
@@ -53,8 +52,8 @@ def evaluate(
     feedback: Annotated[  # noqa: FBT002  a flag
         bool, typer.Option("--feedback", help="With --url: also send the true labels to the service.")
     ] = False,
-    since: Annotated[int | None, time_option("Without FILE: predictions from this time on.")] = None,
-    until: Annotated[int | None, time_option("Without FILE: predictions before this time.")] = None,
+    since: Annotated[int | None, time_option(help="Without FILE: predictions from this time on.")] = None,
+    until: Annotated[int | None, time_option(help="Without FILE: predictions before this time.")] = None,
     model: Annotated[str | None, typer.Option(metavar="NAME", help="Without FILE: predictions of this model.")] = None,
     include_synthetic: Annotated[  # noqa: FBT002  a flag
         bool, typer.Option("--include-synthetic", help="Without FILE: include predictions of synthetic traffic.")
@@ -89,8 +88,12 @@ def evaluate(
             raise typer.BadParameter("--since, --until, --model and --include-synthetic cannot be combined with FILE")
         if feedback and url is None:
             raise typer.BadParameter("--feedback requires --url")
-        with _open_scorer(bundle, url, feedback=feedback) as (name, version, features, score):
-            metrics = _evaluate_file(file, target, features, (name, version), score, tolerance)
+        if bundle is not None:
+            metrics = _evaluate_file(file, target, *_load_scorer(bundle), tolerance)
+        else:
+            with ScoringClient(normalize_url(url or ""), authorization_header(read_settings())) as client:
+                send_labels = client.send_labels if feedback else None
+                metrics = _evaluate_file(file, target, client.fetch_model(), client.predict, tolerance, send_labels)
     if as_json:
         echo(json.dumps([to_json(model_metrics) for model_metrics in metrics], indent=2, ensure_ascii=False))
         return
@@ -113,82 +116,56 @@ def _evaluate_store(selection: Selection, tolerance: float | None) -> list[Model
     return metrics
 
 
+def _load_scorer(bundle: Path) -> tuple[ServedModel, PredictFn]:
+    """Return the model of a bundle, and a function that predicts rows with the model in this process."""
+    # Imported here: only --bundle needs scikit-learn, and its import takes a second.
+    from modeltrace.inference.scoring import Scorer  # noqa: PLC0415  see above
+    from modeltrace.serving.bundle_loader import load_model  # noqa: PLC0415  see above
+
+    model, _ = load_model(read_settings(bundle=str(bundle)))
+    scorer = Scorer(model)
+
+    def predict(rows: Sequence[object]) -> list[dict[str, Any]]:
+        return [
+            {"error": str(row)} if isinstance(row, ModeltraceError) else asdict(row) for row in scorer.predict(rows)
+        ]
+
+    return ServedModel(model.name, model.version, model.schema.features, model.classes), predict
+
+
 def _evaluate_file(
     file: Path,
     target: str,
-    features: Sequence[Feature],
-    model: tuple[str, str],
-    score: ScoreFn,
+    model: ServedModel,
+    predict: PredictFn,
     tolerance: float | None,
+    send_labels: Callable[[Sequence[tuple[str, object]]], None] | None = None,
 ) -> list[ModelMetrics]:
-    total = total_rejected = 0
-    with ScratchStore(*model) as scratch, progress_display(None) as on_progress:
-        for samples in _batches(read_samples(file, features, target)):
-            scored, rejected = score(samples)
-            scratch.add(scored)
-            total, total_rejected = total + len(samples), total_rejected + rejected
+    total = rejected = 0
+    with ScratchStore(model.name, model.version) as scratch, progress_display(None) as on_progress:
+        for samples in _batches(read_samples(file, model.features, target)):
+            entries = predict([sample.row for sample in samples])
+            predicted = [
+                (entry, to_model_label(sample.label, model.classes))
+                for entry, sample in zip(entries, samples, strict=True)
+                if "error" not in entry
+            ]
+            scratch.add(
+                [
+                    ScoredRow(entry.get("label"), entry.get("value"), entry.get("confidence"), label)
+                    for entry, label in predicted
+                ]
+            )
+            if send_labels and any(label is not None for _, label in predicted):
+                send_labels([(entry["prediction_id"], label) for entry, label in predicted if label is not None])
+            total, rejected = total + len(samples), rejected + len(samples) - len(predicted)
             on_progress(total)
         metrics = scratch.evaluate(tolerance)
-    if total_rejected:
-        echo(f"{total_rejected:,} of {total:,} rows violate the feature schema; they are not evaluated", err=True)
+    if rejected:
+        echo(f"{rejected:,} of {total:,} rows violate the feature schema; they are not evaluated", err=True)
     if not metrics:
         raise NoDataError(f"{file} has no rows that the model accepts")
     return metrics
-
-
-@contextmanager
-def _open_scorer(
-    bundle: Path | None, url: str | None, *, feedback: bool
-) -> Iterator[tuple[str, str, Sequence[Feature], ScoreFn]]:
-    """Yield name, version and features of the model, and a function that scores samples with the model."""
-    if bundle is not None:
-        # Imported here: only --bundle needs scikit-learn, and its import takes a second.
-        from modeltrace.inference.scoring import Scorer  # noqa: PLC0415  see above
-        from modeltrace.serving.bundle_loader import load_model  # noqa: PLC0415  see above
-
-        model, _ = load_model(read_settings(bundle=str(bundle)))
-        scorer = Scorer(model)
-
-        def score_here(samples: Sequence[Sample]) -> tuple[list[ScoredRow], int]:
-            outputs = [
-                None if isinstance(row, ModeltraceError) else (row.label, row.value, row.confidence)
-                for row in scorer.predict([sample.row for sample in samples])
-            ]
-            return _join_labels(samples, outputs, model.classes)
-
-        yield model.name, model.version, model.schema.features, score_here
-        return
-
-    with ScoringClient(normalize_url(url or ""), authorization_header(read_settings())) as client:
-        served = client.fetch_model()
-
-        def score_by_service(samples: Sequence[Sample]) -> tuple[list[ScoredRow], int]:
-            entries = client.predict([sample.row for sample in samples])
-            outputs = [
-                None if "error" in entry else (entry.get("label"), entry.get("value"), entry.get("confidence"))
-                for entry in entries
-            ]
-            scored, rejected = _join_labels(samples, outputs, served.classes)
-            if feedback:
-                ids = [entry["prediction_id"] for entry in entries if "error" not in entry]
-                labels = [(prediction_id, row.true_label) for prediction_id, row in zip(ids, scored, strict=True)]
-                if known := [(prediction_id, label) for prediction_id, label in labels if label is not None]:
-                    client.send_labels(known)
-            return scored, rejected
-
-        yield served.name, served.version, served.features, score_by_service
-
-
-def _join_labels(
-    samples: Sequence[Sample], outputs: Sequence[tuple[Any, Any, Any] | None], classes: Sequence[object] | None
-) -> tuple[list[ScoredRow], int]:
-    """Return the predicted rows with their true labels, and the number of rejected rows."""
-    scored = [
-        ScoredRow(*output, to_model_label(sample.label, classes))
-        for sample, output in zip(samples, outputs, strict=True)
-        if output is not None
-    ]
-    return scored, len(samples) - len(scored)
 
 
 def _batches(samples: Iterable[Sample]) -> Iterator[list[Sample]]:

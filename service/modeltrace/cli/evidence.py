@@ -11,8 +11,8 @@ from rich.table import Table
 
 from modeltrace.bundles.manifest import Manifest, read_manifest
 from modeltrace.cli.bundle_option import resolve_bundle
+from modeltrace.cli.options import IncludeSynthetic, bundle_option, time_option
 from modeltrace.cli.store import open_configured_store
-from modeltrace.cli.times import time_option
 from modeltrace.inference.schema import Schema
 from modeltrace.monitoring.drilldown import Drilldown, drill_down
 from modeltrace.settings import read_settings
@@ -30,22 +30,10 @@ def evidence(
     feature: Annotated[
         str, typer.Argument(metavar="FEATURE", help="A feature, or `prediction` for the output of the model.")
     ],
-    since: Annotated[int | None, time_option("Only predictions from this time on.", show_default="1h")] = None,
-    bundle: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SOURCE",
-            show_default="MODELTRACE_BUNDLE, or the bundle of the newest prediction",
-            help="The bundle of the model.",
-        ),
-    ] = None,
-    version: Annotated[
-        str | None,
-        typer.Option(show_default="the bundle's", help="The version of the model."),
-    ] = None,
-    include_synthetic: Annotated[  # noqa: FBT002  a flag
-        bool, typer.Option("--include-synthetic", help="Include predictions of synthetic traffic.")
-    ] = False,
+    since: Annotated[int | None, time_option(help="Only predictions from this time on.", show_default="1h")] = None,
+    bundle: Annotated[str | None, bundle_option(help="The bundle of the model.")] = None,
+    version: Annotated[str | None, typer.Option(show_default="the bundle's", help="The version of the model.")] = None,
+    include_synthetic: IncludeSynthetic = False,  # noqa: FBT002  a flag
     limit: Annotated[
         int, typer.Option(min=1, max=1000, help="The largest number of traces per bin. The newest are listed.")
     ] = 10,
@@ -80,7 +68,7 @@ def evidence(
             include_synthetic=include_synthetic,
         )
         predictions = (prediction for chunk in store.read(selection) for prediction in chunk)
-        hashes = [file.sha256 for file in (manifest.artifact, manifest.onnx) if file is not None]
+        hashes = [file.sha256 for file in manifest.model_files()]
         result = drill_down(manifest, info, feature, predictions, max_traces=limit, model_hashes=hashes)
     if as_json:
         echo(json.dumps(_to_json(manifest, result, start), indent=2, ensure_ascii=False))

@@ -12,64 +12,33 @@ from typer.main import get_command
 from modeltrace.errors import ModeltraceError
 from modeltrace.imports import import_object
 
-# Import path of each command, and the first line of its docstring. The help of a group therefore imports no command.
-COMMANDS: Mapping[str, tuple[str, str]] = {
-    "up": ("modeltrace.cli.up:up", "Start service, hub and traffic on this machine, and stop them together."),
-    "serve": ("modeltrace.cli.serve:serve", "Serve a bundle over HTTP and send its telemetry over OTLP."),
-    "pack": (
-        "modeltrace.cli.pack:pack",
-        "Turn a fitted scikit-learn estimator and its training data into a bundle that can be served.",
-    ),
-    "traffic": (
-        "modeltrace.cli.traffic:traffic",
-        "Send prediction requests to a service at a steady rate, each with its own span.",
-    ),
-    "doctor": (
-        "modeltrace.cli.doctor:doctor",
-        "Send one prediction request and check that its spans, its log records and a metric exemplar arrive.",
-    ),
-    "evaluate": (
-        "modeltrace.cli.evaluate:evaluate",
-        "Compare predictions with true labels: accuracy, F1, calibration, concept drift, or a regressor's errors.",
-    ),
-    "evidence": (
-        "modeltrace.cli.evidence:evidence",
-        "List the traces behind the drift of a feature: those with values that are more frequent than in training.",
-    ),
-    "replay": ("modeltrace.cli.replay:replay", "Repeat stored predictions with a model, and show the differences."),
+# The commands of each group, with the first line of their docstrings: the help of a group imports no command. A command
+# is the function of its name, in the module of its group or, at the top level, in a module of its own.
+COMMANDS: Mapping[str, str] = {
+    "up": "Start service, hub and traffic on this machine, and stop them together.",
+    "serve": "Serve a bundle over HTTP and send its telemetry over OTLP.",
+    "pack": "Turn a fitted scikit-learn estimator and its training data into a bundle that can be served.",
+    "traffic": "Send prediction requests to a service at a steady rate, each with its own span.",
+    "doctor": "Send one prediction request and check that its spans, its log records and a metric exemplar arrive.",
+    "evaluate": "Compare predictions with true labels: accuracy, F1, calibration, concept drift, or a regressor's "
+    "errors.",
+    "evidence": "List the traces behind the drift of a feature: those with values that are more frequent than in "
+    "training.",
+    "replay": "Repeat stored predictions with a model, and show the differences.",
 }
-AUDIT_COMMANDS: Mapping[str, tuple[str, str]] = {
-    "export": (
-        "modeltrace.cli.audit:export",
-        "Write stored predictions and their true labels to a file.",
-    ),
-    "show": (
-        "modeltrace.cli.audit:show",
-        "Print a stored prediction, or all stored predictions of a trace, as JSON.",
-    ),
-    "erase": (
-        "modeltrace.cli.audit:erase",
-        "Erase the inputs of stored predictions; the other columns stay.",
-    ),
-    "prune": ("modeltrace.cli.audit:prune", "Delete predictions before a given time, and their true labels."),
+AUDIT_COMMANDS: Mapping[str, str] = {
+    "export": "Write stored predictions and their true labels to a file.",
+    "show": "Print a stored prediction, or all stored predictions of a trace, as JSON.",
+    "erase": "Erase the inputs of stored predictions; the other columns stay.",
+    "prune": "Delete predictions before a given time, and their true labels.",
 }
-REPORT_COMMANDS: Mapping[str, tuple[str, str]] = {
-    "evidently": (
-        "modeltrace.cli.report:evidently",
-        "Write Evidently's report: drift, data quality and model quality, as one HTML file.",
-    ),
-    "alibi": (
-        "modeltrace.cli.report:alibi",
-        "Run Alibi Detect's drift tests: Kolmogorov-Smirnov or chi-square per column, MMD for all numeric columns.",
-    ),
-    "whylogs": (
-        "modeltrace.cli.report:whylogs",
-        "Write whylogs profiles of the predictions and of the reference data. whylogs can merge them with others.",
-    ),
-    "fiddler": (
-        "modeltrace.cli.report:fiddler",
-        "Write predictions as events for Fiddler, with the schema and specification of their model.",
-    ),
+REPORT_COMMANDS: Mapping[str, str] = {
+    "evidently": "Write Evidently's report: drift, data quality and model quality, as one HTML file.",
+    "alibi": "Run Alibi Detect's drift tests: Kolmogorov-Smirnov or chi-square per column, MMD for all numeric "
+    "columns.",
+    "whylogs": "Write whylogs profiles of the predictions and of the reference data. whylogs can merge them with "
+    "others.",
+    "fiddler": "Write predictions as events for Fiddler, with the schema and specification of their model.",
 }
 
 
@@ -84,11 +53,17 @@ class LazyCommand(TyperCommand):
         return get_command(app).make_context(info_name, args, parent, **extra)
 
 
-def _group(name: str, help_text: str, commands: Mapping[str, tuple[str, str]]) -> typer.Typer:
+def _group(help_text: str, commands: Mapping[str, str], name: str | None = None) -> typer.Typer:
+    """Return the group `name`, or the top level."""
     group = typer.Typer(
-        name=name, help=help_text, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
+        name=name or "modeltrace",
+        help=help_text,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        add_completion=False,
     )
-    for command, (target, summary) in commands.items():
+    for command, summary in commands.items():
+        target = f"modeltrace.cli.{name or command}:{command}"
         group.command(command, cls=LazyCommand, help=summary)(_loader(target))
     return group
 
@@ -111,13 +86,13 @@ def _loader(target: str) -> Callable[..., Any]:
     return import_command
 
 
-app = _group("modeltrace", "Serve scikit-learn models and trace every prediction with OpenTelemetry.", COMMANDS)
-app.add_typer(_group("audit", "Export, show, erase or delete predictions in the prediction store.", AUDIT_COMMANDS))
+app = _group("Serve scikit-learn models and trace every prediction with OpenTelemetry.", COMMANDS)
+app.add_typer(_group("Export, show, erase or delete predictions in the prediction store.", AUDIT_COMMANDS, "audit"))
 app.add_typer(
     _group(
-        "report",
         "Compare stored predictions with reference data (Evidently, Alibi Detect, whylogs), or export them (Fiddler).",
         REPORT_COMMANDS,
+        "report",
     )
 )
 

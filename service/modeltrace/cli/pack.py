@@ -16,6 +16,7 @@ from modeltrace.bundles.registry.publish import register as publish
 from modeltrace.bundles.registry.search_paths import search_paths
 from modeltrace.bundles.registry.source import MLFLOW_PREFIX
 from modeltrace.bundles.registry.version_order import sort_best_first
+from modeltrace.cli.options import TrustPickle
 from modeltrace.inference.schema import PRIVACY_RULES, REASONS, PrivacyRule, Reason
 from modeltrace.settings import read_settings
 from modeltrace.terminal import echo
@@ -132,9 +133,7 @@ def pack(
     format_: Annotated[
         Literal["skops", "joblib"], typer.Option("--format", help="The file format of the estimator.")
     ] = "skops",
-    trust_pickle: Annotated[
-        bool | None, typer.Option("--trust-pickle", help="Load joblib and pickle files, which can run any code.")
-    ] = None,
+    trust_pickle: TrustPickle = None,
     onnx: Annotated[  # noqa: FBT002  a flag
         bool, typer.Option("--onnx", help="Add the model in ONNX format. Fails if its predictions differ.")
     ] = False,

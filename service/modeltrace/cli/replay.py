@@ -8,6 +8,7 @@ import typer
 
 from modeltrace.bundles.registry.catalog import Catalog
 from modeltrace.bundles.registry.search_paths import search_paths
+from modeltrace.cli.options import TrustPickle
 from modeltrace.cli.store import open_configured_store
 from modeltrace.errors import ModeltraceError, SettingsError
 from modeltrace.replay.render import render, to_json
@@ -41,9 +42,7 @@ def replay(
         typer.Option(metavar="SOURCE", help="Search for bundles here, too. Repeatable."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result, with all rows, as JSON.")] = False,  # noqa: FBT002  a flag
-    trust_pickle: Annotated[
-        bool | None, typer.Option("--trust-pickle", help="Load joblib and pickle files, which can run any code.")
-    ] = None,
+    trust_pickle: TrustPickle = None,
 ) -> None:
     """Repeat stored predictions with a model, and show the differences.
 
@@ -64,7 +63,7 @@ def replay(
     errors: list[str] = []
     replays: list[ModelReplay] = []
     with Catalog(partial(echo, err=True)) as catalog:
-        replayer = Replayer(catalog, sources, trust_pickle=settings.trust_pickle, trusted_types=settings.trusted_types)
+        replayer = Replayer(catalog, sources, settings)
         for group in group_by_model(predictions):
             try:
                 replays.append(replayer.replay(group, against))

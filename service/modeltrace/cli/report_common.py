@@ -6,13 +6,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.text import Text
 
 from modeltrace.bundles.manifest import Manifest, read_manifest
 from modeltrace.cli.bundle_option import resolve_bundle
+from modeltrace.cli.options import IncludeSynthetic, bundle_option, time_option
 from modeltrace.cli.store import open_configured_store, progress_display
 from modeltrace.report.columns import build_layout
 from modeltrace.report.comparison import Comparison, build_comparison
@@ -21,7 +22,6 @@ from modeltrace.report.sources import (
     ModelPredictions,
     Reference,
     ReportError,
-    TrustOptions,
     Window,
     read_window,
     reference_from_file,
@@ -34,21 +34,60 @@ from modeltrace.store.selection import Selection
 from modeltrace.store.store import Store
 from modeltrace.terminal import SafeConsole, echo
 
+# Maximum number of rows of the window and of the reference. More rows take minutes and do not change the result.
+MAX_ROWS: Final = 100_000
+
 
 @dataclass(frozen=True, slots=True)
-class ReportRequest:
-    """Options of a report: the window of predictions, and the reference."""
+class ReportOptions:
+    """The options of all reports: the predictions, and whether existing output is replaced."""
 
-    bundle: str | None
-    since: int | None
-    until: int | None
-    version: str | None
-    reference: Path | None
-    target: str | None
-    reference_since: int | None
-    reference_until: int | None
-    rows: int
-    include_synthetic: bool
+    bundle: Annotated[str | None, bundle_option(help="The bundle of the model, which describes the columns.")] = None
+    since: Annotated[
+        int | None,
+        time_option(
+            help="Only predictions from this time on: a date, a date with a time of day, or how long ago "
+            "(7d, 12h, 30m)."
+        ),
+    ] = None
+    until: Annotated[int | None, time_option(help="Only predictions before this time.")] = None
+    version: Annotated[
+        str | None, typer.Option(show_default="all", help="Only predictions of this version of the model.")
+    ] = None
+    include_synthetic: IncludeSynthetic = False
+    force: Annotated[bool, typer.Option("--force", help="Replace existing output.")] = False
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonOptions(ReportOptions):
+    """The options of a comparison by a library: also the reference, and the library's Python."""
+
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            show_default="the bundle's held-out rows",
+            help="The data to compare with, e.g. the training data: .csv or .parquet.",
+        ),
+    ] = None
+    target: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The column of the --reference file with the true labels.")
+    ] = None
+    reference_since: Annotated[int | None, time_option(help="Compare with stored predictions from this time on.")] = (
+        None
+    )
+    reference_until: Annotated[int | None, time_option(help="Compare with stored predictions before this time.")] = None
+    rows: Annotated[
+        int, typer.Option(min=1, help="The largest number of predictions. If there are more, a random sample is used.")
+    ] = MAX_ROWS
+    python: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            show_default="a virtual environment that is created once",
+            help="A Python interpreter that has the library installed.",
+        ),
+    ] = None
 
 
 def check_suffix(out: Path, *suffixes: str) -> None:
@@ -72,23 +111,23 @@ def open_bundle(store: Store, bundle: str | None) -> tuple[Settings, Path, Manif
 
 @contextmanager
 def select_predictions(
-    store: Store, model: Manifest, version: str | None, selection: Selection
+    store: Store, model: Manifest, options: ReportOptions, since: int | None, until: int | None
 ) -> Iterator[ModelPredictions]:
-    """Yield the predictions of a model in a selection. Their progress is displayed while they are read."""
+    """Yield the predictions of a model in a period. Their progress is displayed while they are read."""
+    selection = Selection(since, until, include_synthetic=options.include_synthetic)
     with progress_display(store.counts(selection).predictions) as on_progress:
-        hashes = [file.sha256 for file in (model.artifact, model.onnx) if file is not None]
-        identity = (model.version, hashes)
-        yield ModelPredictions(store, selection, model.name, version, on_progress, bundle_identity=identity)
+        identity = (model.version, [file.sha256 for file in model.model_files()])
+        yield ModelPredictions(store, selection, model.name, options.version, on_progress, identity)
 
 
 @contextmanager
-def prepare_comparison(request: ReportRequest, out: Path, *, force: bool) -> Iterator[tuple[Comparison, Path]]:
+def prepare_comparison(options: ComparisonOptions, out: Path) -> Iterator[tuple[Comparison, Path]]:
     """Print the notes of a comparison. Yield the comparison and a private temporary folder."""
-    check_not_exists(out, force=force)
+    check_not_exists(out, force=options.force)
     with open_configured_store() as store:
-        settings, bundle, manifest = open_bundle(store, request.bundle)
-        window = _read_window(store, request, manifest, request.since, request.until)
-        reference = _load_reference(store, request, settings, bundle, manifest)
+        settings, bundle, manifest = open_bundle(store, options.bundle)
+        window = _read_window(store, options, manifest, options.since, options.until)
+        reference = _load_reference(store, options, settings, bundle, manifest)
     comparison = build_comparison(window, reference, build_layout(manifest), manifest.name)
     print_notes(comparison.notes)
     with TemporaryDirectory(prefix="modeltrace-report-") as folder:
@@ -96,28 +135,26 @@ def prepare_comparison(request: ReportRequest, out: Path, *, force: bool) -> Ite
 
 
 def _read_window(
-    store: Store, request: ReportRequest, manifest: Manifest, since: int | None, until: int | None
+    store: Store, options: ComparisonOptions, manifest: Manifest, since: int | None, until: int | None
 ) -> Window:
-    selection = Selection(since, until, include_synthetic=request.include_synthetic)
-    with select_predictions(store, manifest, request.version, selection) as predictions:
-        return read_window(predictions, request.rows)
+    with select_predictions(store, manifest, options, since, until) as predictions:
+        return read_window(predictions, options.rows)
 
 
 def _load_reference(
-    store: Store, request: ReportRequest, settings: Settings, bundle: Path, manifest: Manifest
+    store: Store, options: ComparisonOptions, settings: Settings, bundle: Path, manifest: Manifest
 ) -> Reference:
-    trust = TrustOptions(settings.trust_pickle, settings.trusted_types)
-    earlier = request.reference_since is not None or request.reference_until is not None
-    if request.reference is not None and earlier:
+    earlier = options.reference_since is not None or options.reference_until is not None
+    if options.reference is not None and earlier:
         raise typer.BadParameter("give a file or an earlier period, not both", param_hint="--reference")
-    if request.target is not None and request.reference is None:
+    if options.target is not None and options.reference is None:
         raise typer.BadParameter("it requires --reference FILE", param_hint="--target")
     if earlier:
-        period = (request.reference_since, request.reference_until)
-        return reference_from_window(_read_window(store, request, manifest, *period))
-    if request.reference is not None:
-        return reference_from_file(request.reference, request.target, bundle, manifest, trust)
-    return reference_from_held_out(bundle, manifest, trust)
+        period = (options.reference_since, options.reference_until)
+        return reference_from_window(_read_window(store, options, manifest, *period))
+    if options.reference is not None:
+        return reference_from_file(options.reference, options.target, bundle, manifest, settings)
+    return reference_from_held_out(bundle, manifest, settings)
 
 
 def run_library(

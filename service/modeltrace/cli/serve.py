@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from modeltrace.cli.options import TrustPickle
 from modeltrace.imports import import_object
 from modeltrace.settings import Settings, read_settings
 
@@ -31,9 +32,7 @@ def serve(
         str | None, typer.Option(metavar="HASH", help="Reject bundles whose model.json has another SHA-256.")
     ] = None,
     insecure: Annotated[bool | None, typer.Option("--insecure", help="Allow any --host without an API key.")] = None,
-    trust_pickle: Annotated[
-        bool | None, typer.Option("--trust-pickle", help="Load joblib and pickle files, which can run any code.")
-    ] = None,
+    trust_pickle: TrustPickle = None,
 ) -> None:
     """Serve a bundle over HTTP and send its telemetry over OTLP.
 

@@ -42,11 +42,3 @@ def parse_time(text: str) -> int:
     since = (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)) - _EPOCH
     nanoseconds = (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1000
     return min(max(nanoseconds, 0), _MAX_TIME)
-
-
-def time_option(help_text: str, *, show_default: str | bool = True) -> typer.models.OptionInfo:
-    """Return an option that takes a time."""
-    option: typer.models.OptionInfo = typer.Option(
-        parser=parse_time, metavar="TIME", show_default=show_default, help=help_text
-    )
-    return option

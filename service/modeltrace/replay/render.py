@@ -1,6 +1,7 @@
 """Render the result of a replay as JSON and as tables for a terminal."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -41,13 +42,9 @@ def _model(replay: ModelReplay) -> dict[str, Any]:
         "counts": dict(replay.counts),
         "rows": [
             {
-                "row": row.row,
-                "prediction_id": row.prediction_id,
-                "outcome": row.outcome,
+                **asdict(row),
                 "recorded": _output(row.recorded),
                 "replayed": None if row.replayed is None else _output(row.replayed),
-                "difference": row.difference,
-                "reason": row.reason,
             }
             for row in replay.rows
         ],

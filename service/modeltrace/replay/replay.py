@@ -1,7 +1,6 @@
 """Run stored inputs through a model like the inputs of a request: validation, features, inference."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from modeltrace.bundles.manifest import Manifest
 from modeltrace.errors import InferenceError, InvalidFeaturesError
@@ -13,50 +12,42 @@ from modeltrace.replay.compare import TOLERANCE, Outcome, ReplayedRow, compare
 from modeltrace.store.rows import StoredPrediction
 
 
-@dataclass(frozen=True, slots=True)
-class ReplayInput:
-    """A stored prediction, and the reason why it cannot be replayed; `None` if it can be replayed."""
-
-    prediction: StoredPrediction
-    obstacle: str | None
-
-
-def check_inputs(predictions: Sequence[StoredPrediction], schema: Schema | None) -> list[ReplayInput]:
-    """Check for each prediction whether the stored inputs are the unchanged inputs of the request.
+def replay(
+    predictions: Sequence[StoredPrediction], recorded_schema: Schema, model: Model, tolerance: float
+) -> list[ReplayedRow]:
+    """Predict all rows in one batch and compare the outputs; return a result per prediction, in order.
 
     Args:
         predictions: predictions of one model.
-        schema: the schema of that model with its privacy rules; `None` if it is unknown.
+        recorded_schema: the schema of that model, with its privacy rules.
+        model: the model that repeats the predictions.
+        tolerance: see `compare`.
     """
-    return [ReplayInput(prediction, _find_obstacle(prediction, schema)) for prediction in predictions]
+    validator = RowValidator(model.schema)
+    obstacles = [_find_obstacle(prediction, recorded_schema) for prediction in predictions]
+    values: list[Values | str] = [
+        obstacle or _read_values(validator, model.schema, prediction)
+        for prediction, obstacle in zip(predictions, obstacles, strict=True)
+    ]
+    outputs = iter(_predict(model, [row for row in values if isinstance(row, tuple)]))
+    return [
+        _compare_row(prediction, obstacle, row if isinstance(row, str) else next(outputs), tolerance)
+        for prediction, obstacle, row in zip(predictions, obstacles, values, strict=True)
+    ]
 
 
-def _find_obstacle(prediction: StoredPrediction, schema: Schema | None) -> str | None:
+def _find_obstacle(prediction: StoredPrediction, schema: Schema) -> str | None:
+    """Return why the stored inputs are not the unchanged inputs of the request; `None` if they are."""
     if prediction.erased is not None:
         return "its inputs were erased"
     if prediction.inputs is None:
         return "no inputs are stored"
-    if schema is None:
-        return None
     changed = [f"{f.name} ({f.privacy})" for f in schema.features if f.privacy != "plain"]
     if changed:
         return f"privacy rules changed the stored inputs: {', '.join(changed)}"
     if missing := schema.name_set - prediction.inputs.keys():
         return f"{min(missing)} is not stored"
     return None
-
-
-def replay(inputs: Sequence[ReplayInput], model: Model, tolerance: float) -> list[ReplayedRow]:
-    """Predict all rows in one batch and compare the outputs; return a result per input, in order."""
-    validator = RowValidator(model.schema)
-    values: list[Values | str] = [
-        entry.obstacle or _read_values(validator, model.schema, entry.prediction) for entry in inputs
-    ]
-    outputs = iter(_predict(model, [row for row in values if isinstance(row, tuple)]))
-    return [
-        _compare_row(entry, row if isinstance(row, str) else next(outputs), tolerance)
-        for entry, row in zip(inputs, values, strict=True)
-    ]
 
 
 def tolerance_of(manifest: Manifest, model: Model) -> float:
@@ -81,7 +72,7 @@ def _read_values(validator: RowValidator, schema: Schema, prediction: StoredPred
         return f"the schema rejects it: {error}"
 
 
-def _predict(model: Model, rows: Sequence[Values]) -> "list[ModelOutput | InferenceError]":
+def _predict(model: Model, rows: Sequence[Values]) -> list[ModelOutput | InferenceError]:
     """Return an output per row. If the batch fails, predict each row separately."""
     if not rows:
         return []
@@ -91,12 +82,13 @@ def _predict(model: Model, rows: Sequence[Values]) -> "list[ModelOutput | Infere
         return [error] if len(rows) == 1 else [_predict(model, [row])[0] for row in rows]
 
 
-def _compare_row(entry: ReplayInput, replayed: "ModelOutput | InferenceError | str", tolerance: float) -> ReplayedRow:
-    stored = entry.prediction
+def _compare_row(
+    stored: StoredPrediction, obstacle: str | None, replayed: ModelOutput | InferenceError | str, tolerance: float
+) -> ReplayedRow:
     recorded = ModelOutput(stored.label, stored.confidence) if stored.value is None else ModelOutput(value=stored.value)
     if isinstance(replayed, ModelOutput):
         return compare(stored.row, stored.prediction_id, recorded, replayed, tolerance)
     if isinstance(replayed, InferenceError):
         return ReplayedRow(stored.row, stored.prediction_id, "failed", recorded, reason=str(replayed))
-    outcome: Outcome = "not_replayable" if entry.obstacle else "rejected"
+    outcome: Outcome = "not_replayable" if obstacle else "rejected"
     return ReplayedRow(stored.row, stored.prediction_id, outcome, recorded, reason=replayed)

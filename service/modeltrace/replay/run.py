@@ -14,7 +14,8 @@ from modeltrace.bundles.registry.source import MLFLOW_PREFIX, FolderSource, pars
 from modeltrace.errors import BundleError, BundleNotFoundError
 from modeltrace.inference.model import Engine
 from modeltrace.replay.compare import ReplayedRow
-from modeltrace.replay.replay import check_inputs, replay, tolerance_of
+from modeltrace.replay.replay import replay, tolerance_of
+from modeltrace.settings import Settings
 from modeltrace.store.rows import StoredPrediction
 
 Verdict = Literal["equal", "different", "incomplete"]
@@ -61,16 +62,13 @@ class ModelReplay:
         ]
 
 
+@dataclass(frozen=True, slots=True)
 class Replayer:
     """Replays predictions with models from the given sources."""
 
-    def __init__(
-        self, catalog: Catalog, sources: Sequence[str], *, trust_pickle: bool, trusted_types: Sequence[str]
-    ) -> None:
-        self._catalog = catalog
-        self._sources = sources
-        self._trust_pickle = trust_pickle
-        self._trusted_types = trusted_types
+    catalog: Catalog
+    sources: Sequence[str]
+    settings: Settings
 
     def replay(self, predictions: Sequence[StoredPrediction], against: str | None) -> ModelReplay:
         """Replay the predictions of one model with the same model or, if `against` is set, with another one.
@@ -81,7 +79,7 @@ class Replayer:
         """
         first = predictions[0]
         try:
-            recorded = self._catalog.find_by_hash(first.model_hash, self._sources, version=first.model_version)
+            recorded = self.catalog.find_by_hash(first.model_hash, self.sources, version=first.model_version)
         except BundleNotFoundError:
             if against is None:
                 raise
@@ -92,13 +90,14 @@ class Replayer:
         # Use ONNX Runtime if it made the predictions and the bundle has an ONNX model.
         with_onnx = recorded is not None and first.model_hash == recorded.onnx_hash and bundle.onnx_hash is not None
         engine: Engine = "onnx" if with_onnx else "sklearn"
+        settings = self.settings
         model = load_bundle(
-            bundle.path, engine=engine, trust_pickle=self._trust_pickle, trusted_types=self._trusted_types
+            bundle.path, engine=engine, trust_pickle=settings.trust_pickle, trusted_types=settings.trusted_types
         )
         if against is None and model.hash != first.model_hash:
             raise BundleError(f"{bundle.location} has changed in the meantime")
         schema = None if recorded is None else read_manifest(recorded.path)[0].feature_schema()
-        inputs = check_inputs(predictions, schema or model.schema)
+        tolerance = tolerance_of(read_manifest(bundle.path)[0], model)
         return ModelReplay(
             name=first.model_name,
             version=first.model_version,
@@ -109,15 +108,15 @@ class Replayer:
             bundle=bundle,
             engine=engine,
             libraries=_libraries(recorded or bundle),
-            rows=replay(inputs, model, tolerance_of(read_manifest(bundle.path)[0], model)),
+            rows=replay(predictions, schema or model.schema, model, tolerance),
         )
 
     def _find_other(self, name: str, against: str) -> LocalBundle:
         """Return the bundle that `against` names: a source, or another version of the model."""
         source = parse_source(against)
         if against.startswith(MLFLOW_PREFIX) or (isinstance(source, FolderSource) and source.path.exists()):
-            return self._catalog.resolve(against)
-        return self._catalog.find_version(name, against, self._sources)
+            return self.catalog.resolve(against)
+        return self.catalog.find_version(name, against, self.sources)
 
 
 def overall_verdict(replays: Sequence[ModelReplay], *, complete: bool) -> Verdict:

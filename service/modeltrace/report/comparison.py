@@ -72,7 +72,7 @@ def build_comparison(window: Window, reference: Reference, layout: ColumnLayout,
     }
     rows = f"{len(reference.rows):,} {reference.description}; {reference.labelled:,} with a true label"
     notes = [
-        *selection_notes(window.source, name, len(window.predictions)),
+        *selection_notes(window.source, name, len(window.rows)),
         ("reference", rows),
         *exclusion_notes(layout),
         *(

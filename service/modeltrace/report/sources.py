@@ -1,7 +1,7 @@
 """Read the rows to compare: a window of the store, and a file, held-out rows or an earlier window as the reference."""
 
 import random
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,9 +15,11 @@ from modeltrace.inference.model import Model
 from modeltrace.inference.privacy import Redactor
 from modeltrace.inference.schema import Schema
 from modeltrace.report.columns import ComparedRow
+from modeltrace.settings import Settings
 from modeltrace.store.rows import StoredPrediction
 from modeltrace.store.selection import Selection
 from modeltrace.store.store import Store
+from modeltrace.traffic.fault_injection import make_rng
 from modeltrace.traffic.rows import MAX_ROWS, Sample, load_held_out_samples, load_samples
 
 CHUNK_ROWS: Final = 10_000
@@ -69,12 +71,11 @@ class ModelPredictions:
         selection: Selection,
         model: str,
         version: str | None,
-        on_progress: Callable[[int], None] = lambda _: None,
-        *,
-        bundle_identity: tuple[str, Collection[str]] | None = None,
+        on_progress: Callable[[int], None],
+        bundle_identity: tuple[str, Collection[str]],
     ) -> None:
         self.selected = self.labelled = self.erased = self.shadows = self.other_models = self.first = self.last = 0
-        self._bundle_identity = bundle_identity
+        self._bundle_version, self._bundle_hashes = bundle_identity
         self.versions: dict[str, None] = {}  # an ordered set
         self._others: dict[str, None] = {}
         self._store, self._selection, self._on_progress = store, selection, on_progress
@@ -98,11 +99,7 @@ class ModelPredictions:
             self._others[f"{prediction.model_name} {version}"] = None
         elif prediction.shadow_of is not None and self._version is None:
             self.shadows += 1
-        elif (
-            self._bundle_identity
-            and version == self._bundle_identity[0]
-            and prediction.model_hash not in self._bundle_identity[1]
-        ):
+        elif version == self._bundle_version and prediction.model_hash not in self._bundle_hashes:
             self.other_models += 1
         elif prediction.inputs is None:
             self.erased += 1
@@ -137,23 +134,10 @@ class ModelPredictions:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The sampled predictions of a window, and their source."""
+    """The sampled predictions of a window as rows, in order of time, and their source."""
 
-    predictions: list[StoredPrediction]
+    rows: list[ComparedRow]
     source: ModelPredictions
-
-    @property
-    def rows(self) -> list[ComparedRow]:
-        """The predictions as rows."""
-        return [
-            ComparedRow(
-                prediction.inputs or {},
-                prediction.label if prediction.value is None else prediction.value,
-                prediction.confidence,
-                prediction.true_label,
-            )
-            for prediction in self.predictions
-        ]
 
 
 def read_window(source: ModelPredictions, max_rows: int) -> Window:
@@ -163,34 +147,35 @@ def read_window(source: ModelPredictions, max_rows: int) -> Window:
         ReportError: there are no predictions with inputs.
         StoreError: the store cannot be read.
     """
-    reservoir = Reservoir(max_rows)
-    for prediction in source:
-        reservoir.add(prediction)
+    # With a fixed seed, the same predictions give the same report.
+    sample = sorted(sample_uniformly(source, max_rows, make_rng(seed=0)), key=lambda prediction: prediction.time)
     source.require_any()
-    return Window(sorted(reservoir.items, key=lambda prediction: prediction.time), source)
+    rows = [
+        ComparedRow(
+            prediction.inputs or {},
+            prediction.label if prediction.value is None else prediction.value,
+            prediction.confidence,
+            prediction.true_label,
+        )
+        for prediction in sample
+    ]
+    return Window(rows, source)
 
 
-class Reservoir:
-    """A uniform sample of a stream of unknown length (reservoir sampling, Vitter's algorithm R)."""
-
-    def __init__(self, size: int) -> None:
-        self.items: list[StoredPrediction] = []
-        self.seen = 0
-        self._size = size
-        self._random = random.Random(0)  # noqa: S311  the same predictions give the same report
-
-    def add(self, item: StoredPrediction) -> None:
-        """Add an item to the stream."""
-        self.seen += 1
-        if len(self.items) < self._size:
-            self.items.append(item)
-        elif (index := self._random.randrange(self.seen)) < self._size:
-            self.items[index] = item
+def sample_uniformly(predictions: Iterable[StoredPrediction], size: int, rng: random.Random) -> list[StoredPrediction]:
+    """Return a uniform sample of a stream of unknown length (reservoir sampling, Vitter's algorithm R)."""
+    sample: list[StoredPrediction] = []
+    for seen, prediction in enumerate(predictions, start=1):
+        if len(sample) < size:
+            sample.append(prediction)
+        elif (index := rng.randrange(seen)) < size:
+            sample[index] = prediction
+    return sample
 
 
 def format_period(since: int | None, until: int | None) -> str:
     """Format a time range. Its start and its end may be open."""
-    ends = [*([f"since {format_time(since)}"] if since is not None else [])]
+    ends = [f"since {format_time(since)}"] if since is not None else []
     ends += [f"until {format_time(until)}"] if until else []
     return " ".join(ends) or "at any time"
 
@@ -200,16 +185,8 @@ def format_time(nanoseconds: int) -> str:
     return f"{datetime.fromtimestamp(nanoseconds // 10**9, UTC):%Y-%m-%d %H:%M} UTC"
 
 
-@dataclass(frozen=True, slots=True)
-class TrustOptions:
-    """Whether a pickle may be loaded, and the types that a skops file may contain."""
-
-    pickle: bool
-    types: tuple[str, ...]
-
-
 def reference_from_file(
-    path: Path, target: str | None, bundle: Path, manifest: Manifest, trust: TrustOptions
+    path: Path, target: str | None, bundle: Path, manifest: Manifest, settings: Settings
 ) -> Reference:
     """Read the rows of a CSV or Parquet file, and predict them with the bundle's model.
 
@@ -220,10 +197,10 @@ def reference_from_file(
     samples = load_samples(path, manifest.features, target)
     if target is not None and all(sample.label is None for sample in samples):
         raise ReportError(f"{path}: the column {target} (--target) is missing or has no labels")
-    return _from_samples(samples, f"rows of {path}", path.stat().st_mtime_ns, bundle, manifest, trust)
+    return _from_samples(samples, f"rows of {path}", path.stat().st_mtime_ns, bundle, manifest, settings)
 
 
-def reference_from_held_out(bundle: Path, manifest: Manifest, trust: TrustOptions) -> Reference:
+def reference_from_held_out(bundle: Path, manifest: Manifest, settings: Settings) -> Reference:
     """Read the held-out rows of a bundle, and predict them with its model.
 
     Raises:
@@ -237,18 +214,18 @@ def reference_from_held_out(bundle: Path, manifest: Manifest, trust: TrustOption
     time = int(datetime.fromisoformat(manifest.created).timestamp()) * 10**9
     description = f"held-out rows of {manifest.name} {manifest.version} ({bundle})"
     samples = load_held_out_samples(bundle, manifest.features)
-    return _from_samples(samples, description, time, bundle, manifest, trust)
+    return _from_samples(samples, description, time, bundle, manifest, settings)
 
 
 def _from_samples(
-    samples: Sequence[Sample], description: str, time: int, bundle: Path, manifest: Manifest, trust: TrustOptions
+    samples: Sequence[Sample], description: str, time: int, bundle: Path, manifest: Manifest, settings: Settings
 ) -> Reference:
     schema = Schema(features=manifest.features)
     rows = [ComparedRow(sample.row, true_label=sample.label) for sample in samples]
     if len(rows) == MAX_ROWS:
         description = f"the first {description}"
     try:
-        model = load_bundle(bundle, trust_pickle=trust.pickle, trusted_types=trust.types)
+        model = load_bundle(bundle, trust_pickle=settings.trust_pickle, trusted_types=settings.trusted_types)
         chunks = (rows[start : start + CHUNK_ROWS] for start in range(0, len(rows), CHUNK_ROWS))
         rows = [row for chunk in chunks for row in predict_rows(model, chunk)]
     except (BundleError, SettingsError, InferenceError) as error:

@@ -14,8 +14,9 @@ from modeltrace.bundles.registry.catalog import Catalog
 from modeltrace.errors import BundleIntegrityError, BundleNotFoundError, UntrustedModelError
 from modeltrace.inference.privacy import Redactor
 from modeltrace.inference.validate import RowValidator
-from modeltrace.replay.replay import check_inputs, replay
+from modeltrace.replay.replay import replay
 from modeltrace.replay.run import ModelReplay, Replayer, group_by_model, overall_verdict
+from modeltrace.settings import read_settings
 from tests.helpers.bundles import flip_byte, iris_rows, pack_iris
 from tests.helpers.estimators import LABELS, VALUES, X, iris_frame
 from tests.helpers.factories import stored_predictions
@@ -39,7 +40,7 @@ def catalog() -> Iterator[Catalog]:
 
 def replayer(catalog: Catalog, *sources: Path, trust_pickle: bool = False) -> Replayer:
     """Return a replayer that searches these folders."""
-    return Replayer(catalog, list(map(str, sources)), trust_pickle=trust_pickle, trusted_types=())
+    return Replayer(catalog, list(map(str, sources)), read_settings(trust_pickle=trust_pickle))
 
 
 def test_the_recorded_model_gives_equal_outputs(models: Path, catalog: Catalog) -> None:
@@ -203,7 +204,7 @@ def test_missing_and_invalid_inputs_are_reported(models: Path) -> None:
     incomplete = stored[0]._replace(inputs={k: v for k, v in (stored[0].inputs or {}).items() if k != name})
     invalid = stored[1]._replace(inputs={**(stored[1].inputs or {}), name: "text"})
 
-    results = replay(check_inputs([incomplete, invalid, stored[2]], model.schema), model, 0.0)
+    results = replay([incomplete, invalid, stored[2]], model.schema, model, 0.0)
     assert [row.outcome for row in results] == ["not_replayable", "rejected", "equal"]
     assert results[0].reason == f"{name} is not stored"
     assert results[1].reason == f"the schema rejects it: {name}: expected a number, got a string"

@@ -32,15 +32,16 @@ from modeltrace.report.comparison import build_comparison, selection_notes
 from modeltrace.report.run import run_program
 from modeltrace.report.sources import (
     ModelPredictions,
-    Reservoir,
-    TrustOptions,
     read_window,
     reference_from_file,
     reference_from_window,
+    sample_uniformly,
 )
 from modeltrace.report.venvs import Library, ensure_venv, lock_file
+from modeltrace.settings import read_settings
 from modeltrace.store.selection import ALL
 from modeltrace.store.store import open_store
+from modeltrace.traffic.fault_injection import make_rng
 from tests.helpers.factories import MODEL, TIME
 from tests.helpers.factories import stored_row as stored
 from tests.helpers.report_cases import FEATURE_NAMES, TARGET, PackPeople, ReportCase, person_table, store_answers
@@ -60,9 +61,9 @@ def test_private_features_are_compared_only_as_far_as_stored(
     frame = person_table(200, 5)
     store_answers(store, bundle, frame)
     with open_store(store) as opened:
-        window = read_window(ModelPredictions(opened, ALL, "people", None), 1000)
-    trust = TrustOptions(pickle=False, types=())
-    plain = reference_from_file(training_data, TARGET, bundle, manifest, trust)
+        predictions = ModelPredictions(opened, ALL, "people", None, lambda _: None, ("another", ()))
+        window = read_window(predictions, 1000)
+    plain = reference_from_file(training_data, TARGET, bundle, manifest, read_settings())
     comparison = build_comparison(window, plain, build_layout(manifest), "people")
 
     assert comparison.description["features"] == [FEATURE_NAMES[0], FEATURE_NAMES[2], FEATURE_NAMES[3]]
@@ -145,7 +146,7 @@ def test_another_model_of_the_same_version_is_left_out(tmp_path: Path) -> None:
         for number, (version, digest) in enumerate([("1", "a"), ("1", "b"), ("1", "b"), ("2", "c")]):
             model = MODEL._replace(version=version, hash=digest * 64)
             store.add_predictions([stored(f"p{number}", time=TIME + number, model=model)])
-        source = ModelPredictions(store, ALL, MODEL.name, None, bundle_identity=("1", ["a" * 64, "onnx"]))
+        source = ModelPredictions(store, ALL, MODEL.name, None, lambda _: None, ("1", ["a" * 64, "onnx"]))
         assert [prediction.prediction_id for prediction in source] == ["p0", "p3"]
     notes = selection_notes(source, MODEL.name, source.selected)
     assert ("left out", "2 predictions of another model packed under the same version") in notes
@@ -153,19 +154,11 @@ def test_another_model_of_the_same_version_is_left_out(tmp_path: Path) -> None:
 
 def test_the_sample_is_uniform() -> None:
     """Each of 20 rows is in about a quarter of many samples of 5 rows; a larger sample has all rows."""
-    rows = [stored(f"{index}") for index in range(20)]
-    counts: Counter[str] = Counter()
-    reservoir = Reservoir(5)
-    for _ in range(2000):
-        reservoir.items, reservoir.seen = [], 0
-        for row in rows:
-            reservoir.add(row)  # type: ignore[arg-type]  # any type of item
-        counts.update(row.prediction_id for row in reservoir.items)
+    rows: list[Any] = [stored(f"{index}") for index in range(20)]
+    rng = make_rng(0)
+    counts = Counter(row.prediction_id for _ in range(2000) for row in sample_uniformly(rows, 5, rng))
     assert all(400 < counts[f"{index}"] < 600 for index in range(20))
-    large = Reservoir(50)
-    for row in rows:
-        large.add(row)  # type: ignore[arg-type]  # any type of item
-    assert (large.items, large.seen) == (rows, 20)
+    assert sample_uniformly(rows, 50, rng) == rows
 
 
 @pytest.mark.parametrize(
