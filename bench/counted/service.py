@@ -56,8 +56,8 @@ def build_app(frames_file: Path) -> tuple[ASGIApp, ExportQueue]:
     """Build the application with all requests sampled, and its export queue, which writes to a file."""
     catalog, health = ModelCatalog(), ExportHealth()
     metrics = (
-        PredictionMetrics(exemplar_filter="trace_based"),
-        FeatureMetrics(catalog, exemplar_filter="trace_based"),
+        PredictionMetrics(exemplar_filter="trace_based").add,
+        FeatureMetrics(catalog, exemplar_filter="trace_based").add,
     )
     queue = ExportQueue(
         lambda on_event: FrameFile(frames_file, on_event), metrics, on_event=health.on_event, model_catalog=catalog

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -295,12 +295,7 @@ def test_a_request_that_cannot_be_exported_does_not_affect_others(
 def test_labels_are_sent_and_counted(sidecars: FakeSidecars) -> None:
     """Labels are sent in order, beside requests, each once, and the metrics of labels count each once."""
     counted: list[FeedbackRecord] = []
-
-    class Counting:
-        def add(self, feedback: Sequence[FeedbackRecord]) -> None:
-            counted.extend(feedback)
-
-    queue = ExportQueue(sidecars.start, (), (Counting(),))
+    queue = ExportQueue(sidecars.start, (), (counted.extend,))
     for number in range(50):
         queue.enqueue_feedback(labels(f"a{number}", f"b{number}"))
         queue.enqueue(trace(str(number)))

@@ -4,9 +4,10 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricsData
 
+from modeltrace.otel_env.table import SIGNALS
 from modeltrace.settings import read_otel_settings, read_settings
 from modeltrace.telemetry.export.provider import SDK_ONLY_VARIABLES, requires_sdk
-from modeltrace.telemetry.sdk.exporters import ExporterBuilder
+from modeltrace.telemetry.sdk.exporters import build_exporters
 from tests.helpers.processes import free_port
 from tests.helpers.receivers import otlp_http
 
@@ -47,10 +48,10 @@ def test_each_signal_has_its_own_exporters(monkeypatch: pytest.MonkeyPatch) -> N
         }
     )
     monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
-    builder, meters = ExporterBuilder(otel), MeterProvider()
+    meters = MeterProvider()
     kinds = [
         [type(exporter).__module__.rpartition("otlp.proto.")[2] for exporter in exporters]
-        for exporters in (builder.spans(meters), builder.metrics(), builder.logs(meters))
+        for exporters in (build_exporters(otel, signal, meters) for signal in SIGNALS)
     ]
 
     assert kinds == [["grpc.trace_exporter", "opentelemetry.sdk.trace.export"], ["http.metric_exporter"], []]
@@ -69,7 +70,7 @@ def test_a_failed_export_of_the_sdk_is_logged_once(
     }
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    (exporter,) = ExporterBuilder(read_otel_settings(environ)).metrics()
+    (exporter,) = build_exporters(read_otel_settings(environ), "metrics")
     for _ in range(2):
         exporter.export(MetricsData([]))
     first = f"OTLP metrics cannot be delivered to http://127.0.0.1:{port}"

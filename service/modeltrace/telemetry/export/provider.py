@@ -113,20 +113,20 @@ def build_sidecar_provider(
     delta = temporality in ("delta", "lowmemory")
     exemplars = variables.get("OTEL_METRICS_EXEMPLAR_FILTER", "trace_based")
 
-    def build_metrics(*, delta: bool) -> tuple[tuple[PredictionMetrics, FeatureMetrics], FeedbackMetrics]:
-        requests = (
+    def build_metrics(*, delta: bool) -> tuple[PredictionMetrics, FeatureMetrics, FeedbackMetrics]:
+        return (
             PredictionMetrics(exemplar_filter=exemplars, delta=delta),
             FeatureMetrics(model_catalog, exemplar_filter=exemplars, delta=delta),
+            FeedbackMetrics(exemplar_filter=exemplars, delta=delta),
         )
-        return requests, FeedbackMetrics(exemplar_filter=exemplars, delta=delta)
 
     pushed = build_metrics(delta=delta)
     # Prometheus needs cumulative counts.
     scraped = build_metrics(delta=False) if delta else pushed
-    used = [*([pushed] if "metrics" in signals else []), *([scraped] if registry is not None else [])]
+    used = {*([pushed] if "metrics" in signals else []), *([scraped] if registry is not None else [])}
     queue = new_queue(
-        tuple(dict.fromkeys(metrics for requests, _ in used for metrics in requests)),
-        tuple(dict.fromkeys(feedback for _, feedback in used)),
+        [count for predictions, features, _ in used for count in (predictions.add, features.add)],
+        [feedback.add for _, _, feedback in used],
     )
 
     spans, log_records = ExportCounter("spans"), ExportCounter("log records")
@@ -134,9 +134,9 @@ def build_sidecar_provider(
     readers: list[MetricReader] = []
     if "metrics" in signals:
         reader = PeriodicRecordMetricsReader(SidecarMetricExporter(queue))
-        readers.append(reader.with_sources((*pushed[0], pushed[1]), resource, scope))
+        readers.append(reader.with_sources(pushed, resource, scope))
     if registry is not None:
-        readers.append(PrometheusReader(registry=registry).with_sources((*scraped[0], scraped[1]), resource, scope))
+        readers.append(PrometheusReader(registry=registry).with_sources(scraped, resource, scope))
     meters = MeterProvider(
         metric_readers=readers,
         resource=resource,

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, Protocol, TypeVar
+from typing import Final, NamedTuple
 
 from modeltrace.telemetry.export.protocol import DROPPED, OTLP, RECORDS, SidecarEvent
 from modeltrace.telemetry.export.supervisor import SidecarSupervisor, StartSidecar
@@ -24,7 +24,6 @@ from modeltrace.telemetry.records.trace import RequestTrace
 from modeltrace.telemetry.records.wire import RecordChunk, encode
 
 logger = logging.getLogger("modeltrace.telemetry")
-R_contra = TypeVar("R_contra", contravariant=True)
 
 # Seconds between two sends. A chunk of `CHUNK_ROWS` rows holds the interpreter's lock for half a millisecond.
 SEND_INTERVAL: Final = 0.05
@@ -51,13 +50,6 @@ class EncodedRequest(NamedTuple):
     items: int
 
 
-class RecordCounter(Protocol[R_contra]):
-    """Counts records."""
-
-    def add(self, records: Sequence[R_contra], /) -> None:
-        """Count further records."""
-
-
 QueueItem = RequestTrace | BatchRecord | FeedbackRecord | EncodedRequest
 
 
@@ -67,8 +59,8 @@ class ExportQueue:
     def __init__(
         self,
         start_sidecar: StartSidecar,
-        request_metrics: Sequence[RecordCounter[RequestRecord]] = (),
-        feedback_metrics: Sequence[RecordCounter[FeedbackRecord]] = (),
+        request_metrics: Sequence[Callable[[Sequence[RequestRecord]], object]] = (),
+        feedback_metrics: Sequence[Callable[[Sequence[FeedbackRecord]], object]] = (),
         *,
         limits: QueueLimits = DEFAULT_LIMITS,
         on_event: Callable[[SidecarEvent], None] = lambda _: None,
@@ -221,11 +213,11 @@ class ExportQueue:
             records = [request.to_record() for request in requests]
             redacted = self._model_catalog.redact_requests(records) if self._model_catalog else records
             content = encode(RecordChunk(redacted, batches, feedback))
-            for metrics in self._request_metrics:
-                metrics.add(records)
+            for count_requests in self._request_metrics:
+                count_requests(records)
             if feedback:
-                for counter in self._feedback_metrics:
-                    counter.add(feedback)
+                for count_labels in self._feedback_metrics:
+                    count_labels(feedback)
             self._supervisor.send(RECORDS, (content,), len(content), _total(requests, feedback))
         except Exception as error:
             if len(requests) + len(batches) + len(feedback) > 1:

@@ -17,7 +17,12 @@ class OutcomeCounter:
 
     def add(self, outcome: str, count: int, error_type: str = "") -> None:
         """Count an outcome; `error_type` is empty if there is no failure."""
-        self._counter.add(count, {OUTCOME: outcome, **({ERROR_TYPE: error_type} if error_type else {})})
+        self._counter.add(count, outcome_attributes(outcome, error_type))
+
+
+def outcome_attributes(outcome: str, error_type: str) -> dict[str, str]:
+    """Return the attributes of an outcome; `error_type` is empty if there is no failure."""
+    return {OUTCOME: outcome, **({ERROR_TYPE: error_type} if error_type else {})}
 
 
 def model_change_counter(meter: Meter) -> Callable[[str, str], None]:

@@ -6,14 +6,13 @@ Reasons are a full queue, a failed export, or a shutdown without enough time.
 
 import logging
 from collections.abc import Callable, Sized
-from dataclasses import dataclass
 from itertools import count
-from typing import Any
+from typing import Any, Final
 
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.sdk._logs import ReadWriteLogRecord
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, ConsoleLogRecordExporter, LogRecordExporter
-from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, MetricExporter
+from opentelemetry.sdk.metrics.export import ConsoleMetricExporter
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
 
@@ -24,6 +23,11 @@ from modeltrace.settings import OtelSettings
 
 # The largest batch that the default settings allow fits in. At about 5 kB per record, a full queue has 150 MB.
 PREDICTION_QUEUE_SIZE = 32_768
+_CONSOLE_EXPORTERS: Final[dict[Signal, Callable[[], Any]]] = {
+    "traces": ConsoleSpanExporter,
+    "metrics": ConsoleMetricExporter,
+    "logs": ConsoleLogRecordExporter,
+}
 
 logger = logging.getLogger("modeltrace.exporter")
 
@@ -83,66 +87,40 @@ class CountingLogProcessor(BatchLogRecordProcessor):
         super().on_emit(log_record)
 
 
-class ExportFailureLogger:
-    """Logs once why exports of one signal fail, and once that they succeed again.
+def build_exporters(settings: OtelSettings, signal: Signal, meter_provider: MeterProvider | None = None) -> list[Any]:
+    """Build the exporters of a signal that the settings name."""
+    exporters = []
+    if signal in settings.otlp_signals():
+        protocol, timeout = settings.protocol_for(signal), settings.timeout_for(signal)
+        exporter = sdk_exporter(signal, protocol=protocol, timeout_seconds=timeout, meter_provider=meter_provider)
+        exporters.append(_log_failures(exporter, signal, protocol=protocol, timeout=timeout))
+    if "console" in settings.exporters_for(signal):
+        exporters.append(_CONSOLE_EXPORTERS[signal]())
+    return exporters
+
+
+def _log_failures(exporter: Any, signal: Signal, *, protocol: OtlpProtocol, timeout: float) -> Any:  # noqa: ANN401  see `_watch`
+    """Log once why exports fail, and once that they succeed again.
 
     The SDK does not return the reason of a failure. An empty request is sent to find it.
     """
+    failing = False
 
-    def __init__(self, signal: Signal, *, protocol: OtlpProtocol, timeout: float) -> None:
-        self._signal = signal
-        self._protocol = protocol
-        self._timeout = timeout
-        self._failing = False
-
-    def watch(self, exporter: Any) -> Any:  # noqa: ANN401  six classes of the SDK, whose results differ
-        """Log the failures of an exporter, and return the exporter."""
-        return _watch(exporter, self._on_export)
-
-    def _on_export(self, _: object, delivered: bool) -> None:  # noqa: FBT001  a callback
-        if delivered != self._failing:
+    def on_export(_: object, delivered: bool) -> None:  # noqa: FBT001  a callback
+        nonlocal failing
+        if delivered != failing:
             return
-        self._failing = not delivered
+        failing = not delivered
         if delivered:
-            logger.warning("OTLP %s delivered again", self._signal)
-        elif failure := check_delivery(self._signal, protocol=self._protocol, timeout_seconds=self._timeout):
-            logger.warning("OTLP %s cannot be delivered to %s: %s", self._signal, failure.address, failure)
+            logger.warning("OTLP %s delivered again", signal)
+        elif failure := check_delivery(signal, protocol=protocol, timeout_seconds=timeout):
+            logger.warning("OTLP %s cannot be delivered to %s: %s", signal, failure.address, failure)
 
-
-@dataclass(frozen=True)
-class ExporterBuilder:
-    """Builds the exporters that the settings name."""
-
-    settings: OtelSettings
-
-    def spans(self, meter_provider: MeterProvider) -> list[SpanExporter]:
-        """Build the exporters of `OTEL_TRACES_EXPORTER`."""
-        console: list[SpanExporter] = [ConsoleSpanExporter()] if self._console("traces") else []
-        return [*self._otlp("traces", meter_provider), *console]
-
-    def logs(self, meter_provider: MeterProvider) -> list[LogRecordExporter]:
-        """Build the exporters of `OTEL_LOGS_EXPORTER`."""
-        console: list[LogRecordExporter] = [ConsoleLogRecordExporter()] if self._console("logs") else []
-        return [*self._otlp("logs", meter_provider), *console]
-
-    def metrics(self) -> list[MetricExporter]:
-        """Build the push exporters of `OTEL_METRICS_EXPORTER`."""
-        console: list[MetricExporter] = [ConsoleMetricExporter()] if self._console("metrics") else []
-        return [*self._otlp("metrics", None), *console]
-
-    def _console(self, signal: Signal) -> bool:
-        return "console" in self.settings.exporters_for(signal)
-
-    def _otlp(self, signal: Signal, meter_provider: MeterProvider | None) -> list[Any]:
-        if signal not in self.settings.otlp_signals():
-            return []
-        protocol, timeout = self.settings.protocol_for(signal), self.settings.timeout_for(signal)
-        exporter = sdk_exporter(signal, protocol=protocol, timeout_seconds=timeout, meter_provider=meter_provider)
-        return [ExportFailureLogger(signal, protocol=protocol, timeout=timeout).watch(exporter)]
+    return _watch(exporter, on_export)
 
 
 def _watch(exporter: Any, on_export: Callable[[Any, bool], None]) -> Any:  # noqa: ANN401  classes of the SDK
-    """Call `on_export` after each export, with the items and whether they were delivered."""
+    """Call `on_export` after each export, with the items and whether they were delivered. Return the exporter."""
     export = exporter.export
 
     def watched(items: Any, *arguments: Any, **more: Any) -> Any:  # noqa: ANN401  see above

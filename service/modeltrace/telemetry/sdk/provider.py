@@ -19,7 +19,7 @@ from modeltrace.telemetry.sdk.exporters import (
     CountingLogProcessor,
     CountingSpanProcessor,
     ExportCounter,
-    ExporterBuilder,
+    build_exporters,
 )
 
 
@@ -44,7 +44,6 @@ def build_sdk_provider(
     os.environ.setdefault("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
     os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
 
-    builder = ExporterBuilder(settings)
     counters: list[ExportCounter] = []
 
     def new_counter(item_name: str) -> ExportCounter:
@@ -54,7 +53,7 @@ def build_sdk_provider(
     # The meter provider is built first: the queues of the other providers report to it.
     meters = MeterProvider(
         metric_readers=[
-            *(PeriodicExportingMetricReader(exporter) for exporter in builder.metrics()),
+            *(PeriodicExportingMetricReader(exporter) for exporter in build_exporters(settings, "metrics")),
             *([PrometheusMetricReader(registry=registry)] if registry else []),
         ],
         resource=resource,
@@ -64,15 +63,15 @@ def build_sdk_provider(
     tracers = TracerProvider(resource=resource, shutdown_on_exit=False)
     if not trust_context:
         tracers.sampler = IgnoreRemoteParent(tracers.sampler)
-    for span_exporter in builder.spans(meters):
+    for span_exporter in build_exporters(settings, "traces", meters):
         tracers.add_span_processor(CountingSpanProcessor(span_exporter, new_counter("spans"), meters))
 
     # Prediction log records have a queue of their own, so that other log records cannot displace them.
     loggers, prediction_loggers = (LoggerProvider(resource=resource, shutdown_on_exit=False) for _ in range(2))
     queue_size = int(settings.variables.values.get("OTEL_BLRP_MAX_QUEUE_SIZE", PREDICTION_QUEUE_SIZE))
-    for exporter in builder.logs(meters):
+    for exporter in build_exporters(settings, "logs", meters):
         loggers.add_log_record_processor(CountingLogProcessor(exporter, new_counter("log records"), meters))
-    for exporter in builder.logs(meters):
+    for exporter in build_exporters(settings, "logs", meters):
         counter = new_counter("prediction log records")
         prediction_loggers.add_log_record_processor(CountingLogProcessor(exporter, counter, meters, queue_size))
 
