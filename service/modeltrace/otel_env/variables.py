@@ -5,6 +5,7 @@ telemetry is sent, or how traces are propagated, are different: an invalid value
 lost without notice.
 """
 
+import os
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 
@@ -22,7 +23,17 @@ class Variables:
 
     def option(self, signal: Signal, option: str) -> str | None:
         """Return an option of the OTLP exporter: from the variable of the signal, or else of all signals."""
-        return self.values.get(f"{OTLP_PREFIX}{signal.upper()}_{option}") or self.values.get(OTLP_PREFIX + option)
+        return read_option(signal, option, self.values)[1] or None
+
+
+def read_option(signal: Signal, option: str, values: Mapping[str, str] = os.environ) -> tuple[str, str]:
+    """Return the variable of a signal that sets an option of the OTLP exporter, or else that of all signals.
+
+    Returns:
+        The name of the variable, and its value. An empty variable counts as unset; if none is set, the value is empty.
+    """
+    own, shared = f"{OTLP_PREFIX}{signal.upper()}_{option}", OTLP_PREFIX + option
+    return (own, values[own]) if values.get(own) else (shared, values.get(shared, ""))
 
 
 def read_variables(environ: Mapping[str, str]) -> Variables:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from modeltrace.otel_env.table import OTLP_PREFIX, OtlpProtocol, Signal
+from modeltrace.otel_env.variables import read_option
 from modeltrace.otlp.failures import Target
 from modeltrace.otlp.tls import TlsFiles, tls_files
 
@@ -43,23 +44,24 @@ def target(signal: Signal, *, protocol: OtlpProtocol, timeout_seconds: float) ->
     """Return the destination of a signal, for messages about failures."""
     from opentelemetry.util.re import parse_env_headers  # noqa: PLC0415  as late as the exporters
 
-    own_variable, own_headers = (f"{OTLP_PREFIX}{signal.upper()}_{name}" for name in ("ENDPOINT", "HEADERS"))
-    endpoint = _read_variable(signal, "ENDPOINT")
+    endpoint_variable, endpoint = read_option(signal, "ENDPOINT")
+    headers_variable, headers = read_option(signal, "HEADERS")
     if protocol == "grpc":
         url = endpoint or DEFAULT_GRPC_ENDPOINT
         if "://" not in url and not _is_insecure(signal, url):
             url = f"https://{url}"
     else:
-        base = endpoint or DEFAULT_HTTP_ENDPOINT
-        url = base if os.environ.get(own_variable) else f"{base.removesuffix('/')}/v1/{signal}"
-    values = parse_env_headers(_read_variable(signal, "HEADERS"), liberal=True).values()
+        url = endpoint or DEFAULT_HTTP_ENDPOINT
+        if endpoint_variable == OTLP_PREFIX + "ENDPOINT":
+            url = f"{url.removesuffix('/')}/v1/{signal}"
+    values = parse_env_headers(headers, liberal=True).values()
     secrets = {part for value in values for part in (value, value.split()[-1] if value else "") if len(part) > 3}
     return Target(
         url,
         grpc=protocol == "grpc",
         timeout_seconds=timeout_seconds,
-        endpoint_variable=own_variable if os.environ.get(own_variable) else OTLP_PREFIX + "ENDPOINT",
-        headers_variable=own_headers if os.environ.get(own_headers) else OTLP_PREFIX + "HEADERS",
+        endpoint_variable=endpoint_variable,
+        headers_variable=headers_variable,
         secrets=tuple(sorted(secrets, key=len, reverse=True)),
     )
 
@@ -68,7 +70,7 @@ def usable_tls_files(signal: Signal, *, protocol: OtlpProtocol) -> TlsFiles | No
     """Return the certificate files of a signal; `None` without TLS or with a credential provider."""
     if _has_credential_provider(signal, protocol):
         return None
-    url = _read_variable(signal, "ENDPOINT")
+    url = read_option(signal, "ENDPOINT")[1]
     if protocol == "grpc":
         plain_text = _is_insecure(signal, url or DEFAULT_GRPC_ENDPOINT)
     else:
@@ -83,7 +85,7 @@ def _session(signal: Signal) -> "requests.Session | None":
         `None` if the SDK builds the session: the variable is not set, or there is a credential provider, which this
         session would override.
     """
-    if _has_credential_provider(signal, "http/protobuf") or not _read_variable(signal, "CERTIFICATE"):
+    if _has_credential_provider(signal, "http/protobuf") or not read_option(signal, "CERTIFICATE")[1]:
         return None
     import requests  # noqa: PLC0415  only when HTTP is in use
 
@@ -99,8 +101,8 @@ def _grpc_options(signal: Signal) -> dict[str, Any]:
     import grpc  # noqa: PLC0415  only when gRPC is in use
 
     compressions = {"gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}
-    compression = _read_variable(signal, "COMPRESSION").strip().lower()
-    endpoint = _read_variable(signal, "ENDPOINT") or DEFAULT_GRPC_ENDPOINT
+    compression = read_option(signal, "COMPRESSION")[1].strip().lower()
+    endpoint = read_option(signal, "ENDPOINT")[1] or DEFAULT_GRPC_ENDPOINT
     files = usable_tls_files(signal, protocol="grpc")
     return {
         "endpoint": endpoint,
@@ -125,12 +127,7 @@ def credentials(files: TlsFiles) -> "grpc.ChannelCredentials":
 def _is_insecure(signal: Signal, endpoint: str) -> bool:
     """Return whether gRPC uses plain text: by the scheme of the endpoint, or by a variable if it has none."""
     scheme = endpoint.partition("://")[0].lower() if "://" in endpoint else ""
-    return scheme == "http" or (scheme != "https" and _read_variable(signal, "INSECURE").lower() == "true")
-
-
-def _read_variable(signal: Signal, name: str) -> str:
-    """Read the variable of a signal, or else the variable of all signals; an empty variable counts as unset."""
-    return os.environ.get(f"{OTLP_PREFIX}{signal.upper()}_{name}") or os.environ.get(OTLP_PREFIX + name) or ""
+    return scheme == "http" or (scheme != "https" and read_option(signal, "INSECURE")[1].lower() == "true")
 
 
 def _has_credential_provider(signal: Signal, protocol: OtlpProtocol) -> bool:

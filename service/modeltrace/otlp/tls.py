@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from modeltrace.otel_env.table import OTLP_PREFIX, Signal
+from modeltrace.otel_env.table import Signal
+from modeltrace.otel_env.variables import read_option
 from modeltrace.otlp.failures import Failure
 
 
@@ -53,12 +54,8 @@ class TlsFiles(NamedTuple):
 def tls_files(signal: Signal) -> TlsFiles:
     """Return the files that the environment names for a signal."""
     options = ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY")
-    return TlsFiles(*(_configured_file(signal, option) for option in options))
-
-
-def _configured_file(signal: Signal, option: str) -> TlsFile | None:
-    names = (f"{OTLP_PREFIX}{signal.upper()}_{option}", OTLP_PREFIX + option)
-    return next((TlsFile(name, path) for name in names if (path := os.environ.get(name))), None)
+    files = [TlsFile(*read_option(signal, option)) for option in options]
+    return TlsFiles(*(file if file.path else None for file in files))
 
 
 def _load_ca(context: ssl.SSLContext, path: str) -> None:

@@ -96,7 +96,7 @@ class _FrameHandler:
         self._batches: list[BatchRecord] = []
         self._feedback: list[FeedbackRecord] = []
         self._row_count = self._sequence = 0
-        self._flush_at = 0.0
+        self._flush_at = 0.0  # 0: there are no records
 
     def handle(self, frame: Frame) -> None:
         """Process one frame: an encoded export request or a chunk of records."""
@@ -104,7 +104,7 @@ class _FrameHandler:
         if kind == OTLP:
             signal, encoded, items = content
             self._enqueue(signal, [(encoded, items)])
-            if not self._has_records():
+            if not self._flush_at:
                 self._acks.end_frame(self._sequence)
             return
         requests, batches, labels = self._decoder.decode(*content)
@@ -131,9 +131,6 @@ class _FrameHandler:
             lines += _encode_each(lambda records: [self._line_encoder.encode(records)], requests)
             lines += _encode_each(lambda records: [self._feedback_encoder.lines(records)], labels)
         self._line_writer.enqueue(b"".join(lines), partial(self._send, (LINES_WRITTEN, self._sequence)))
-
-    def _has_records(self) -> bool:
-        return bool(self._requests or self._batches or self._feedback)
 
     def seconds_until_flush(self) -> float | None:
         """Return the seconds until the next `flush`; `None` if there are no records."""
@@ -171,7 +168,7 @@ class _FrameHandler:
 
     def close(self) -> None:
         """Deliver the remaining records or write them to disk."""
-        if self._has_records():
+        if self._flush_at:
             self.flush()
         deadline = time.monotonic() + self._config.flush_timeout
         self._line_writer.stop()

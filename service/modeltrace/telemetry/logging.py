@@ -43,19 +43,19 @@ OTEL_LOG_LEVELS = {
 }
 
 
-class AccessLogAttributes(logging.Filter):
-    """Adds the attributes of the semantic conventions to uvicorn's access records, and removes terminal colours."""
+def add_access_attributes(record: logging.LogRecord) -> bool:
+    """Add the attributes of the semantic conventions to uvicorn's access records, and remove terminal colours.
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Add attributes, and accept every record."""
-        record.__dict__.pop("color_message", None)
-        if record.name == ACCESS_LOGGER and isinstance(record.args, tuple) and len(record.args) == 5:
-            client, method, path, _, status = record.args
-            record.__dict__[CLIENT_ADDRESS] = str(client).rpartition(":")[0]
-            record.__dict__[HTTP_REQUEST_METHOD] = method
-            record.__dict__[URL_PATH] = str(path).partition("?")[0]
-            record.__dict__[HTTP_RESPONSE_STATUS_CODE] = status
-        return True
+    It accepts every record.
+    """
+    record.__dict__.pop("color_message", None)
+    if record.name == ACCESS_LOGGER and isinstance(record.args, tuple) and len(record.args) == 5:
+        client, method, path, _, status = record.args
+        record.__dict__[CLIENT_ADDRESS] = str(client).rpartition(":")[0]
+        record.__dict__[HTTP_REQUEST_METHOD] = method
+        record.__dict__[URL_PATH] = str(path).partition("?")[0]
+        record.__dict__[HTTP_RESPONSE_STATUS_CODE] = status
+    return True
 
 
 def exclude_opentelemetry(record: logging.LogRecord) -> bool:
@@ -170,7 +170,7 @@ def configure_logging(
         sink.setFormatter(json_formatter())
     lines: Queue[logging.LogRecord] = Queue(MAX_QUEUED_LINES)
     handler = LineQueueHandler(lines)
-    handler.addFilter(AccessLogAttributes())
+    handler.addFilter(add_access_attributes)
     listener = logging.handlers.QueueListener(lines, *sinks)
     listener.start()
     root = logging.getLogger()
@@ -189,7 +189,7 @@ def export_logs(provider: LoggerProvider, prediction_provider: LoggerProvider) -
         A function that stops the export. Call it, since a provider warns about each record after its shutdown.
     """
     handler = LoggingHandler(logger_provider=provider)
-    handler.addFilter(AccessLogAttributes())
+    handler.addFilter(add_access_attributes)
     handler.addFilter(exclude_opentelemetry)
     handler.addFilter(exclude_predictions)
     root = logging.getLogger()

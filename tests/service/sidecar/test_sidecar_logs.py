@@ -17,7 +17,7 @@ from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogR
 from modeltrace.sidecar.encode.logs import LogEncoder
 from modeltrace.sidecar.encode.protobuf import MAX_REQUEST_BYTES
 from modeltrace.sidecar.encode.spans import SpanEncoder
-from modeltrace.telemetry.logging import AccessLogAttributes
+from modeltrace.telemetry.logging import add_access_attributes
 from modeltrace.telemetry.records.prediction import (
     ACCESS_LOGGER,
     DATA_LOGGER,
@@ -40,7 +40,7 @@ def sdk_logs(records: list[RequestRecord], logger: str) -> ExportLogsServiceRequ
     provider = LoggerProvider(RESOURCE, shutdown_on_exit=False)
     provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
     handler = LoggingHandler(logger_provider=provider)
-    handler.addFilter(AccessLogAttributes())
+    handler.addFilter(add_access_attributes)
     times = []
     for request in records:
         with server_span(request):

@@ -27,10 +27,8 @@ from modeltrace.telemetry.export.protocol import DROPPED, EVENT, STORE, Delivery
 from modeltrace.telemetry.export.queue import SPANS_PER_REQUEST, ExportQueue
 from modeltrace.telemetry.metrics.store import StoreHealth
 
-UNITS: Final[Mapping[Signal, str]] = {"traces": "span", "logs": "log", "metrics": "metric_data_point"}
 ITEM_NAMES: Final = {"traces": "spans", "logs": "log records", "metrics": "metric points"}
 QUEUE_FULL_ERRORS: Final = ("queue_full", "spool_full")
-COMPONENT_TYPE: Final = "modeltrace_export_queue"
 METRIC_RESTARTS: Final = "modeltrace.sidecar.restarts"
 METRIC_SPOOLED: Final = "modeltrace.sidecar.spooled"
 SIGNAL: Final = "modeltrace.signal"
@@ -91,13 +89,11 @@ class ExportHealth:
 
     def create_instruments(self, meter: Meter, queue: ExportQueue, *, exporters: Mapping[Signal, str]) -> None:
         """Create the metrics. `exporters` has the type of each signal's exporter: `otlp_http` or `otlp_grpc`."""
-        queue_attributes = {OTEL_COMPONENT_TYPE: COMPONENT_TYPE, OTEL_COMPONENT_NAME: f"{COMPONENT_TYPE}/0"}
-        types = {
-            signal: f"{exporters[signal]}_{'metric' if signal == 'metrics' else unit}_exporter"
-            for signal, unit in UNITS.items()
-        }
+        queue_attributes = _component_attributes("modeltrace_export_queue")
         exporter_attributes: dict[str, dict[str, str]] = {
-            signal: {OTEL_COMPONENT_TYPE: name, OTEL_COMPONENT_NAME: f"{name}/0"} for signal, name in types.items()
+            "traces": _component_attributes(f"{exporters['traces']}_span_exporter"),
+            "logs": _component_attributes(f"{exporters['logs']}_log_exporter"),
+            "metrics": _component_attributes(f"{exporters['metrics']}_metric_exporter"),
         }
         exported = {
             "traces": otel_metrics.create_otel_sdk_exporter_span_exported(meter),
@@ -158,4 +154,8 @@ class ExportHealth:
 
     def _observe_spooled(self, _: CallbackOptions) -> Iterable[Observation]:
         with self._lock:
-            return [Observation(max(0, self._spooled[signal]), {SIGNAL: signal}) for signal in UNITS]
+            return [Observation(max(0, self._spooled[signal]), {SIGNAL: signal}) for signal in ITEM_NAMES]
+
+
+def _component_attributes(component_type: str) -> dict[str, str]:
+    return {OTEL_COMPONENT_TYPE: component_type, OTEL_COMPONENT_NAME: f"{component_type}/0"}

@@ -16,6 +16,7 @@ from modeltrace.telemetry.metrics.exemplars import WRONG_PREDICTION
 from modeltrace.telemetry.metrics.instruments import FEEDBACK, FEEDBACK_DELAY, FEEDBACK_ERROR, FEEDBACK_REJECTED
 from modeltrace.telemetry.names import EVENT_FEEDBACK, SPAN_FEEDBACK
 from modeltrace.telemetry.records.feedback import FEEDBACK_LOGGER, FeedbackRecord, TrueLabel
+from modeltrace.telemetry.sdk.recorder import span_context
 
 
 class SDKFeedbackRecorder:
@@ -36,7 +37,9 @@ class SDKFeedbackRecorder:
     def record(self, feedback: FeedbackRecord) -> None:
         """Record the span, the log record and the metrics of each label."""
         for label in feedback.labels:
-            prediction = _prediction_span(label)
+            # It is unknown whether the prediction's span was sampled; assume so.
+            flags = TraceFlags.SAMPLED if label.has_trace else TraceFlags.DEFAULT
+            prediction = span_context(label.trace_id, label.span_id, flags, is_remote=True)
             links = [Link(prediction)] if prediction.is_valid else []
             attributes = feedback.event_attributes(label)
             span = self._tracer.start_span(SPAN_FEEDBACK, attributes=attributes, links=links, start_time=feedback.start)
@@ -51,12 +54,6 @@ class SDKFeedbackRecorder:
                 self._error.record(label.absolute_error, {**feedback.model_attributes(label)}, context)
         for reason, number in () if feedback.synthetic else feedback.rejected:
             self._rejected.add(number, {**feedback.rejection_attributes(reason)})
-
-
-def _prediction_span(label: TrueLabel) -> SpanContext:
-    """Return the context of the prediction's span. It is unknown whether it was sampled; assume so."""
-    flags = TraceFlags(TraceFlags.SAMPLED if label.has_trace else TraceFlags.DEFAULT)
-    return SpanContext(int.from_bytes(label.trace_id), int.from_bytes(label.span_id), is_remote=True, trace_flags=flags)
 
 
 def _measurement_context(label: TrueLabel, prediction: SpanContext) -> Context:

@@ -118,10 +118,7 @@ class SDKRecorder:
     @contextmanager
     def record_shadow(self, parent: RequestTrace, kind: SpanKind = SpanKind.INTERNAL) -> Iterator[RequestTrace]:
         """Yield the trace of a shadow request. Its span is a child of the SERVER span of the finished request."""
-        flags = TraceFlags(parent.trace_flags)
-        server_span = SpanContext(
-            int.from_bytes(parent.trace_id), int.from_bytes(parent.span_id), is_remote=False, trace_flags=flags
-        )
+        server_span = span_context(parent.trace_id, parent.span_id, parent.trace_flags)
         span = self._tracer.start_span(SPAN_SHADOW, trace.set_span_in_context(NonRecordingSpan(server_span)), kind)
         request = parent.start_shadow(span.get_span_context().span_id.to_bytes(8))
         with trace.use_span(span, end_on_exit=True):
@@ -149,7 +146,7 @@ class SDKRecorder:
         The SDK generates the span ID, so spans of the requests have no link to this span. It has links to them.
         """
         attributes: Attributes = {**batch.model.span_attributes(), **batch_attributes(batch)}
-        links = [_link(*request_span) for request_span in batch.request_spans]
+        links = [Link(span_context(*request_span)) for request_span in batch.request_spans]
         context = trace.set_span_in_context(trace.INVALID_SPAN)
         span = self._tracer.start_span(SPAN_BATCH, context, attributes=attributes, links=links, start_time=batch.start)
         if batch.error_type:
@@ -211,11 +208,9 @@ class SDKRecorder:
             self._low_confidence.add(low, attributes)
 
 
-def _link(trace_id: bytes, span_id: bytes) -> Link:
-    context = SpanContext(
-        int.from_bytes(trace_id),
-        int.from_bytes(span_id),
-        is_remote=False,
-        trace_flags=TraceFlags(TraceFlags.SAMPLED),
-    )
-    return Link(context)
+def span_context(
+    trace_id: bytes, span_id: bytes, flags: int = TraceFlags.SAMPLED, *, is_remote: bool = False
+) -> SpanContext:
+    """Return the SDK's context of a recorded span."""
+    ids = int.from_bytes(trace_id), int.from_bytes(span_id)
+    return SpanContext(*ids, is_remote=is_remote, trace_flags=TraceFlags(flags))
