@@ -8,6 +8,7 @@ lost without notice.
 import os
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from modeltrace.errors import SettingsError
 from modeltrace.otel_env.table import OTLP_PREFIX, SAMPLER_ARGUMENT, SIGNALS, VARIABLES, Signal
@@ -23,17 +24,20 @@ class Variables:
 
     def option(self, signal: Signal, option: str) -> str | None:
         """Return an option of the OTLP exporter: from the variable of the signal, or else of all signals."""
-        return read_option(signal, option, self.values)[1] or None
+        return read_option(signal, option, self.values).value or None
 
 
-def read_option(signal: Signal, option: str, values: Mapping[str, str] = os.environ) -> tuple[str, str]:
-    """Return the variable of a signal that sets an option of the OTLP exporter, or else that of all signals.
+class Option(NamedTuple):
+    """An option of the OTLP exporter: the variable that sets it, and its value, which is empty if it is not set."""
 
-    Returns:
-        The name of the variable, and its value. An empty variable counts as unset; if none is set, the value is empty.
-    """
-    own, shared = f"{OTLP_PREFIX}{signal.upper()}_{option}", OTLP_PREFIX + option
-    return (own, values[own]) if values.get(own) else (shared, values.get(shared, ""))
+    variable: str
+    value: str
+
+
+def read_option(signal: Signal, name: str, values: Mapping[str, str] = os.environ) -> Option:
+    """Read an option from the variable of the signal, or else of all signals. An empty variable counts as unset."""
+    own, shared = f"{OTLP_PREFIX}{signal.upper()}_{name}", OTLP_PREFIX + name
+    return Option(own, values[own]) if values.get(own) else Option(shared, values.get(shared, ""))
 
 
 def read_variables(environ: Mapping[str, str]) -> Variables:

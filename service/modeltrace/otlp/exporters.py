@@ -70,7 +70,7 @@ def usable_tls_files(signal: Signal, *, protocol: OtlpProtocol) -> TlsFiles | No
     """Return the certificate files of a signal; `None` without TLS or with a credential provider."""
     if _has_credential_provider(signal, protocol):
         return None
-    url = read_option(signal, "ENDPOINT")[1]
+    url = read_option(signal, "ENDPOINT").value
     if protocol == "grpc":
         plain_text = _is_insecure(signal, url or DEFAULT_GRPC_ENDPOINT)
     else:
@@ -85,7 +85,7 @@ def _session(signal: Signal) -> "requests.Session | None":
         `None` if the SDK builds the session: the variable is not set, or there is a credential provider, which this
         session would override.
     """
-    if _has_credential_provider(signal, "http/protobuf") or not read_option(signal, "CERTIFICATE")[1]:
+    if _has_credential_provider(signal, "http/protobuf") or not read_option(signal, "CERTIFICATE").value:
         return None
     import requests  # noqa: PLC0415  only when HTTP is in use
 
@@ -101,8 +101,8 @@ def _grpc_options(signal: Signal) -> dict[str, Any]:
     import grpc  # noqa: PLC0415  only when gRPC is in use
 
     compressions = {"gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}
-    compression = read_option(signal, "COMPRESSION")[1].strip().lower()
-    endpoint = read_option(signal, "ENDPOINT")[1] or DEFAULT_GRPC_ENDPOINT
+    compression = read_option(signal, "COMPRESSION").value.strip().lower()
+    endpoint = read_option(signal, "ENDPOINT").value or DEFAULT_GRPC_ENDPOINT
     files = usable_tls_files(signal, protocol="grpc")
     return {
         "endpoint": endpoint,
@@ -127,7 +127,7 @@ def credentials(files: TlsFiles) -> "grpc.ChannelCredentials":
 def _is_insecure(signal: Signal, endpoint: str) -> bool:
     """Return whether gRPC uses plain text: by the scheme of the endpoint, or by a variable if it has none."""
     scheme = endpoint.partition("://")[0].lower() if "://" in endpoint else ""
-    return scheme == "http" or (scheme != "https" and read_option(signal, "INSECURE")[1].lower() == "true")
+    return scheme == "http" or (scheme != "https" and read_option(signal, "INSECURE").value.lower() == "true")
 
 
 def _has_credential_provider(signal: Signal, protocol: OtlpProtocol) -> bool:
