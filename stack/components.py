@@ -12,19 +12,21 @@ HERE = Path(__file__).parent
 HOST = "127.0.0.1"
 
 
-class Substitute(BaseModel):
-    """Arguments and variables that another component gets in addition if an optional component is absent."""
+class Table(BaseModel):
+    """A table of `components.toml`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Substitute(Table):
+    """Arguments and variables that another component gets in addition if an optional component is absent."""
 
     arguments: list[str] = Field(default_factory=list)
     environment: dict[str, str] = Field(default_factory=dict)
 
 
-class Component(BaseModel):
+class Component(Table):
     """One program of the stack, as described in `components.toml`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     title: str
     version: str
@@ -45,7 +47,7 @@ class Component(BaseModel):
     when_absent: dict[str, Substitute] = Field(default_factory=dict)
 
 
-class Go(BaseModel):
+class Go(Table):
     """The compiler.
 
     Attributes:
@@ -53,16 +55,12 @@ class Go(BaseModel):
         minimum: the oldest version that builds the components.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     lock: str
     minimum: str
 
 
-class ComponentTable(BaseModel):
+class ComponentTable(Table):
     """All components by name, in the order of the file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     go: Go
     components: dict[str, Component]

@@ -132,7 +132,7 @@ def traffic(
         data=data,
         bundle=bundle,
         seed=seed,
-        feedback=FeedbackConfig(feedback, feedback_delay or FEEDBACK_DELAY) if feedback else None,
+        feedback=FeedbackConfig(feedback, feedback_delay or FEEDBACK_DELAY),
         ready_timeout=wait or 0.0,
         headers=authorization_header(settings),
         synthetic_key=None if unmarked else load_id_key(settings),

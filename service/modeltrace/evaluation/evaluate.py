@@ -79,8 +79,8 @@ def evaluate(
         of_model = selection._replace(model_name=name, model_version=version, model_hash=metrics.model_hash)
         if drift_since is not None:
             of_model = of_model._replace(since=drift_since)
-        metrics = _with_drift(store, metrics, of_model, _equivalent_pairs(labelled), tolerance)
-        results.append(_with_drift_predictions(store, metrics, of_model, tolerance) if locate_drifts else metrics)
+        pairs = _equivalent_pairs(labelled)
+        results.append(_with_drift(store, metrics, of_model, pairs, tolerance, locate_drifts=locate_drifts))
     return results
 
 
@@ -121,29 +121,23 @@ def _equivalent_pairs(labelled: Iterable[Sequence[Any]]) -> list[tuple[str, str]
 
 
 def _with_drift(
-    store: Store, metrics: ModelMetrics, selection: Selection, pairs: list[tuple[str, str]], tolerance: float | None
+    store: Store,
+    metrics: ModelMetrics,
+    selection: Selection,
+    pairs: list[tuple[str, str]],
+    tolerance: float | None,
+    *,
+    locate_drifts: bool,
 ) -> ModelMetrics:
     if metrics.classification is None and (metrics.regression is None or tolerance is None):
         return metrics
+    tolerance = None if metrics.classification else tolerance
     statement = queries.error_sequence(
-        selection,
-        equivalent_pairs=pairs,
-        tolerance=None if metrics.classification else tolerance,
-        aggregates_in_order=store.location.file is None,
+        selection, equivalent_pairs=pairs, tolerance=tolerance, aggregates_in_order=store.location.file is None
     )
     ((text,),) = store.fetch_all(statement)
     errors = np.frombuffer((text or "").encode(), dtype=np.uint8).astype(np.int64) - ord("0")
-    return replace(metrics, drift=detect_drift(errors))
-
-
-def _with_drift_predictions(
-    store: Store, metrics: ModelMetrics, selection: Selection, tolerance: float | None
-) -> ModelMetrics:
-    if metrics.drift is None:
-        return metrics
-    tolerance = None if metrics.classification else tolerance
-    rows = [
-        store.fetch_all(queries.nth_labelled(selection, index, tolerance=tolerance))
-        for index in metrics.drift.drift_indices
-    ]
-    return replace(metrics, drift_predictions=tuple(PredictionRef(*row) for (row,) in rows))
+    drift = detect_drift(errors)
+    indices = drift.drift_indices if locate_drifts else []
+    rows = [store.fetch_all(queries.nth_labelled(selection, index, tolerance=tolerance)) for index in indices]
+    return replace(metrics, drift=drift, drift_predictions=tuple(PredictionRef(*row) for (row,) in rows))

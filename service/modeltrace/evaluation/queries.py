@@ -77,9 +77,8 @@ def residual_sums(selection: Selection) -> Select[Any]:
     Columns: name, version, hash, number of rows, and the sums of |error|, error², label - mean and (label - mean)².
     """
     inner = (
-        select(*MODEL_COLUMNS, predictions.c.value, _label_as_number().label("true_value"))
-        .select_from(predictions.join(labels, label_join()))
-        .where(*selection.conditions(), func.abs(predictions.c.value) <= MAX_MAGNITUDE)
+        _labelled(selection, *MODEL_COLUMNS, predictions.c.value, _label_as_number().label("true_value"))
+        .where(_fits(predictions.c.value))
         .cte("labelled")
     )
     keys = inner.c[:3]
@@ -115,12 +114,7 @@ def label_delays(selection: Selection) -> Select[Any]:
     Columns: name, version, hash, number of labels, rank, and delay in nanoseconds.
     """
     delay = labels.c.received - predictions.c.time
-    inner = (
-        select(*MODEL_COLUMNS, case((delay > 0, delay), else_=0).label("delay"))
-        .select_from(predictions.join(labels, label_join()))
-        .where(*selection.conditions())
-        .subquery()
-    )
+    inner = _labelled(selection, *MODEL_COLUMNS, case((delay > 0, delay), else_=0).label("delay")).subquery()
     keys = inner.c[:3]
     ranked = select(
         *keys,
@@ -183,9 +177,13 @@ def _labelled_in_order(selection: Selection, *columns: ColumnElement[Any], toler
     if tolerance is None:
         of_task: ColumnElement[bool] = predictions.c.value.is_(None)
     else:
-        of_task = and_(func.abs(predictions.c.value) <= MAX_MAGNITUDE, _fits(_label_as_number()))
-    joined = predictions.join(labels, label_join())
-    return select(*columns).select_from(joined).where(*selection.conditions(), of_task).order_by(*PREDICTION_ORDER)
+        of_task = and_(_fits(predictions.c.value), _fits(_label_as_number()))
+    return _labelled(selection, *columns).where(of_task).order_by(*PREDICTION_ORDER)
+
+
+def _labelled(selection: Selection, *columns: ColumnElement[Any]) -> Select[Any]:
+    """Select columns of the predictions with a true label."""
+    return select(*columns).select_from(predictions.join(labels, label_join())).where(*selection.conditions())
 
 
 def _label_as_number() -> ColumnElement[float]:

@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from time import monotonic
 from typing import Any, Final
@@ -27,34 +27,27 @@ class FeedbackConfig:
     delay: float
 
 
+@dataclass(slots=True)
 class LabelSender:
-    """Queue true labels until they are due, then send them."""
+    """Queue true labels until they are due, then send them.
 
-    def __init__(
-        self,
-        client: httpx.AsyncClient,
-        feedback: FeedbackConfig,
-        rng: random.Random,
-        counts: TrafficCounts,
-    ) -> None:
-        """Create a sender with an empty queue.
+    Attributes:
+        client: the client of the service.
+        feedback: which labels are sent, and when.
+        rng: selects the predictions whose label is sent.
+        counts: receives the number of labels that the service accepted, and the failures.
+    """
 
-        Args:
-            client: the client of the service.
-            feedback: which labels are sent, and when.
-            rng: selects the predictions whose label is sent.
-            counts: receives the labels that the service accepted, and the failures.
-        """
-        self._client = client
-        self._feedback = feedback
-        self._rng = rng
-        self._counts = counts
-        self._pending: deque[tuple[float, dict[str, object]]] = deque()
+    client: httpx.AsyncClient
+    feedback: FeedbackConfig
+    rng: random.Random
+    counts: TrafficCounts
+    _pending: deque[tuple[float, dict[str, object]]] = field(default_factory=deque, init=False)
 
     def schedule(self, prediction_id: object, label: object) -> None:
         """Queue the true label of a prediction, if it has one and the prediction is selected."""
-        if label is not None and self._rng.random() < self._feedback.share:
-            self._pending.append((monotonic() + self._feedback.delay, {"prediction_id": prediction_id, "label": label}))
+        if label is not None and self.rng.random() < self.feedback.share:
+            self._pending.append((monotonic() + self.feedback.delay, {"prediction_id": prediction_id, "label": label}))
 
     async def run(self, no_more_labels: asyncio.Event) -> None:
         """Send labels when they are due. When `no_more_labels` is set, send all remaining labels at once and return."""
@@ -69,23 +62,23 @@ class LabelSender:
     async def _send(self, now: float) -> None:
         while items := list(self._pop_due(now)):
             try:
-                response = await self._client.post("/feedback", json={"items": items})
+                response = await self.client.post("/feedback", json={"items": items})
                 ok = response.status_code == HTTPStatus.OK
                 results: list[dict[str, Any]] = response.json()["results"] if ok else []
             except httpx.HTTPError as error:
-                self._counts.record_failure(f"labels: {describe_error(error)}")
+                self.counts.record_failure(f"labels: {describe_error(error)}")
                 return
             except (ValueError, KeyError, TypeError) as error:
-                self._counts.record_failure(f"labels: {error!r}")
+                self.counts.record_failure(f"labels: {error!r}")
                 return
             if not ok:
-                self._counts.record_failure(f"labels: HTTP {response.status_code}: {response.text[:200]}")
+                self.counts.record_failure(f"labels: HTTP {response.status_code}: {response.text[:200]}")
                 return
             accepted = sum("status" in result for result in results)
-            self._counts.labels += accepted
+            self.counts.labels += accepted
             if accepted < len(items):
                 reason = next((result["error"] for result in results if "error" in result), "wrong number of results")
-                self._counts.record_failure(f"labels: {len(items) - accepted} rejected: {str(reason)[:200]}")
+                self.counts.record_failure(f"labels: {len(items) - accepted} rejected: {str(reason)[:200]}")
 
     def _pop_due(self, now: float) -> Iterator[dict[str, object]]:
         for _ in range(MAX_LABELS_PER_REQUEST):

@@ -8,7 +8,7 @@ dropped. Latency is measured from the time at which a request was due.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
@@ -68,26 +68,17 @@ def build_request(samples: Sequence[Sample], faults: FaultInjector, *, batch: bo
     )
 
 
+@dataclass(slots=True)
 class LoadGenerator:
-    """Send requests to one service."""
+    """Send requests to one service. `on_prediction` is called with the ID and the true label of each prediction."""
 
-    def __init__(
-        self,
-        client: httpx.AsyncClient,
-        samples: Iterator[Sample],
-        faults: FaultInjector,
-        plan: LoadPlan,
-        counts: TrafficCounts,
-        on_prediction: Callable[[object, object], object] = lambda *_: None,
-    ) -> None:
-        """Create a generator. `on_prediction` is called with the ID and the true label of each prediction."""
-        self._client = client
-        self._samples = samples
-        self._faults = faults
-        self._plan = plan
-        self._counts = counts
-        self._on_prediction = on_prediction
-        self._in_flight: set[asyncio.Task[None]] = set()
+    client: httpx.AsyncClient
+    samples: Iterator[Sample]
+    faults: FaultInjector
+    plan: LoadPlan
+    counts: TrafficCounts
+    on_prediction: Callable[[object, object], object] = lambda *_: None
+    _in_flight: set[asyncio.Task[None]] = field(default_factory=set, init=False)
 
     async def run(self, stop: asyncio.Event, *, drain_timeout: float) -> None:
         """Send requests until the plan is done or `stop` is set.
@@ -96,16 +87,16 @@ class LoadGenerator:
         """
         start = time.perf_counter()
         number = 0
-        while not stop.is_set() and (self._plan.count is None or self._counts.sent < self._plan.count):
-            elapsed = number / self._plan.rate
+        while not stop.is_set() and (self.plan.count is None or self.counts.sent < self.plan.count):
+            elapsed = number / self.plan.rate
             number += 1
-            if self._plan.duration is not None and elapsed >= self._plan.duration:
+            if self.plan.duration is not None and elapsed >= self.plan.duration:
                 break
             await _sleep_until(start + elapsed, stop)
             if stop.is_set():
                 break
             self._start_request(start + elapsed)
-        self._counts.duration = time.perf_counter() - start
+        self.counts.duration = time.perf_counter() - start
         if self._in_flight:
             await asyncio.wait(self._in_flight, timeout=drain_timeout)
         for task in self._in_flight:
@@ -113,41 +104,41 @@ class LoadGenerator:
         await asyncio.gather(*self._in_flight, return_exceptions=True)
 
     def _start_request(self, due: float) -> None:
-        if len(self._in_flight) >= self._plan.concurrency:
-            self._counts.dropped += 1
+        if len(self._in_flight) >= self.plan.concurrency:
+            self.counts.dropped += 1
             return
-        samples = [next(self._samples) for _ in range(self._plan.batch or 1)]
-        request = build_request(samples, self._faults, batch=self._plan.batch is not None)
-        self._counts.sent += 1
+        samples = [next(self.samples) for _ in range(self.plan.batch or 1)]
+        request = build_request(samples, self.faults, batch=self.plan.batch is not None)
+        self.counts.sent += 1
         task = asyncio.create_task(self._perform(request, due))
         self._in_flight.add(task)
         task.add_done_callback(self._in_flight.discard)
 
     async def _perform(self, request: PlannedRequest, due: float) -> None:
         try:
-            response = await self._client.post(
+            response = await self.client.post(
                 request.path,
                 content=_slow_body(request.body) if request.fault.slow else request.body,
                 headers={"content-type": "application/json"},
             )
         except httpx.HTTPError as error:
-            self._counts.record_failure(describe_error(error))
+            self.counts.record_failure(describe_error(error))
             return
         except asyncio.CancelledError:
-            self._counts.record_failure("no response before the end of the run")
+            self.counts.record_failure("no response before the end of the run")
             raise
         if not request.fault.slow:
-            self._counts.latencies.append(time.perf_counter() - due)
-        self._counts.last_trace_id = response.headers.get("x-trace-id", self._counts.last_trace_id)
+            self.counts.latencies.append(time.perf_counter() - due)
+        self.counts.last_trace_id = response.headers.get("x-trace-id", self.counts.last_trace_id)
         self._count_response(request, response)
 
     def _count_response(self, request: PlannedRequest, response: httpx.Response) -> None:
         """Count the response as answered, rejected because of an injected fault, or failed."""
         has_fault = request.fault.error or any(request.faulty_rows)
         if response.status_code in REJECTION_STATUSES and has_fault:
-            self._counts.rejected += 1
+            self.counts.rejected += 1
         elif response.status_code != HTTPStatus.OK:
-            self._counts.record_failure(f"HTTP {response.status_code}: {response.text[:200]}")
+            self.counts.record_failure(f"HTTP {response.status_code}: {response.text[:200]}")
         else:
             self._count_rows(request, response)
 
@@ -155,23 +146,23 @@ class LoadGenerator:
         try:
             entries = _parse_predictions(response, len(request.labels))
         except ValueError as error:
-            self._counts.record_failure(f"invalid response: {error}")
+            self.counts.record_failure(f"invalid response: {error}")
             return
         # An unknown feature is in the first row.
         may_fail = (request.faulty_rows[0] or request.fault.error, *request.faulty_rows[1:])
         unexpected = [e["error"] for e, allowed in zip(entries, may_fail, strict=True) if "error" in e and not allowed]
         if unexpected:
-            self._counts.record_failure(f"row rejected: {str(unexpected[0])[:200]}")
+            self.counts.record_failure(f"row rejected: {str(unexpected[0])[:200]}")
             return
-        self._counts.answered += 1
+        self.counts.answered += 1
         for entry, true_label in zip(entries, request.labels, strict=True):
             if "error" in entry:
                 continue
-            self._counts.rows += 1
-            self._on_prediction(entry.get("prediction_id"), true_label)
+            self.counts.rows += 1
+            self.on_prediction(entry.get("prediction_id"), true_label)
             if true_label is not None and entry.get("label") is not None:
-                self._counts.labelled += 1
-                self._counts.correct += entry["label"] == true_label
+                self.counts.labelled += 1
+                self.counts.correct += entry["label"] == true_label
 
 
 def _parse_predictions(response: httpx.Response, rows: int) -> list[dict[str, Any]]:

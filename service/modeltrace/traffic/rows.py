@@ -141,17 +141,14 @@ def _numeric_samplers(feature: Feature, rng: random.Random) -> dict[str, Callabl
     low, high = feature.valid_range or limits
     bounds = (limits[0], *(edges or ()), limits[1])
 
-    def between(start: float, end: float) -> Callable[[], object]:
-        def draw() -> object:
-            value = min(max(rng.uniform(start, end), start), end)
-            value = min(max(value, low), high)
-            if feature.type == "integer":
-                return min(max(round(value), math.ceil(low)), math.floor(high))
-            return value
+    def draw(start: float, end: float) -> object:
+        value = min(max(rng.uniform(start, end), start), end)
+        value = min(max(value, low), high)
+        if feature.type == "integer":
+            return min(max(round(value), math.ceil(low)), math.floor(high))
+        return value
 
-        return draw
-
-    return {f"{index:02d}": between(*edge_pair) for index, edge_pair in enumerate(itertools.pairwise(bounds))}
+    return {f"{index:02d}": partial(draw, *edge_pair) for index, edge_pair in enumerate(itertools.pairwise(bounds))}
 
 
 def _category_samplers(feature: Feature, rng: random.Random) -> dict[str, Callable[[], object]]:

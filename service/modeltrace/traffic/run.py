@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -54,7 +54,7 @@ class TrafficConfig:
         data: a file with rows; see `select_row_source`.
         bundle: a bundle with rows; see `select_row_source`.
         seed: seed of the random numbers.
-        feedback: which true labels to send; `None` sends none.
+        feedback: which true labels to send.
         ready_timeout: seconds to wait until the service is ready.
         headers: headers of every request.
         synthetic_key: the service's key, which marks every request as synthetic; `None` marks none.
@@ -63,13 +63,13 @@ class TrafficConfig:
     url: str
     plan: LoadPlan
     faults: FaultConfig
-    data: Path | None = None
-    bundle: Path | None = None
-    seed: int | None = None
-    feedback: FeedbackConfig | None = None
-    ready_timeout: float = 0.0
-    headers: Mapping[str, str] = field(default_factory=dict)
-    synthetic_key: bytes | None = None
+    data: Path | None
+    bundle: Path | None
+    seed: int | None
+    feedback: FeedbackConfig
+    ready_timeout: float
+    headers: Mapping[str, str]
+    synthetic_key: bytes | None
 
 
 async def run_traffic(
@@ -99,25 +99,21 @@ async def run_traffic(
             faults = FaultInjector(config.faults, model.features, rng)
             samples = select_row_source(config, model, rng)
             no_more_labels = asyncio.Event()
-            labels = None
-            if config.feedback:
-                # Use a separate generator of random numbers. Otherwise rows and faults would depend on response times.
-                labels = LabelSender(client, config.feedback, make_rng(config.seed), counts)
+            # Use a separate generator of random numbers. Otherwise rows and faults would depend on response times.
+            labels = LabelSender(client, config.feedback, make_rng(config.seed), counts)
 
             def on_prediction(prediction_id: object, true_label: object) -> None:
                 if signer and counts.rows == 1:
                     _check_key(signer, prediction_id, on_warning)
-                if labels:
-                    labels.schedule(prediction_id, true_label)
+                labels.schedule(prediction_id, true_label)
 
             load = LoadGenerator(client, samples, faults, config.plan, counts, on_prediction)
             progress_task = asyncio.create_task(show_progress(counts, display, ended))
-            label_task = asyncio.create_task(labels.run(no_more_labels)) if labels else None
+            label_task = asyncio.create_task(labels.run(no_more_labels))
             try:
                 await load.run(stop, drain_timeout=DRAIN_TIMEOUT)
                 no_more_labels.set()
-                if label_task:
-                    await label_task
+                await label_task
             finally:
                 ended.set()
                 await progress_task
@@ -149,15 +145,15 @@ def select_row_source(config: TrafficConfig, model: ServedModel, rng: random.Ran
     of the model.
 
     Raises:
-        RowSourceError: there are no rows, or `feedback` is set and they have no true labels.
+        RowSourceError: there are no rows, or labels are to be sent and the rows have none.
     """
-    if config.feedback and config.bundle is None:
+    if config.feedback.share and config.bundle is None:
         raise RowSourceError("--feedback sends the true labels of a bundle's held-out rows: name one with --bundle")
     if config.data is not None:
         return cycle_shuffled(load_samples(config.data, model.features), rng)
     if config.bundle is not None:
         held_out = load_held_out_samples(config.bundle, model.features)
-        if config.feedback and all(sample.label is None for sample in held_out):
+        if config.feedback.share and all(sample.label is None for sample in held_out):
             raise RowSourceError(f"--feedback: the held-out rows of {config.bundle} have no true labels")
         if (config.bundle / GENERATOR_FILE).is_file():
             # Imported here: only the example has a generator, and importing scipy takes 0.1 s.

@@ -67,7 +67,8 @@ class FakeStack:
                 {"stream": labels, "values": [["1", "a"], ["2", "b"]]},
                 {"stream": {"scope_name": "uvicorn.access"}, "values": [["3", "c"]]},
             ]
-            return httpx.Response(200, json={"data": {"result": streams if parameters["query"] == LOGQL else []}})
+            result = streams if parameters["query"] == LOGQL else []
+            return httpx.Response(200, json={"status": "success", "data": {"result": result}})
         return None
 
     def prometheus(self, path: str, parameters: httpx.QueryParams) -> httpx.Response | None:

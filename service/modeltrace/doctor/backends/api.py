@@ -34,6 +34,17 @@ class JsonApi:
         except ValueError:
             raise self.wrong_server_error() from None
 
+    async def get_data(self, path: str, **parameters: str | float) -> Any:  # noqa: ANN401  any JSON
+        """Return the data of a response of the API that Prometheus and Loki have.
+
+        Raises:
+            UnreachableError: there is no answer, or it is an error or not from this API.
+        """
+        answer = await self.get_json(path, **parameters)
+        if not isinstance(answer, dict) or answer.get("status") != "success":
+            raise self.wrong_server_error()
+        return answer.get("data")
+
     async def has_page(self, path: str, *, placeholder: str) -> bool:
         """Return whether there is a web page. A build without pages answers with an error or a placeholder."""
         response = await self._get(path, {})

@@ -26,18 +26,14 @@ class Loki:
 
     async def check(self) -> None:
         """Check that Loki answers."""
-        answer = await self.api.get_json("/loki/api/v1/labels")
-        if not isinstance(answer, dict) or answer.get("status") != "success":
-            raise self.api.wrong_server_error()
+        await self.api.get_data("/loki/api/v1/labels")
 
     async def log_records(self, trace_id: str) -> list[LogRecordRef]:
         """Return the log records of a trace. Logger and event name are labels or structured metadata in Loki."""
-        answer = await self.api.get_json(QUERY_PATH, **_query_parameters(trace_id, time.time()))
-        if answer is None:
-            raise self.api.wrong_server_error()
+        data = await self.api.get_data(QUERY_PATH, **_query_parameters(trace_id, time.time()))
         return [
             LogRecordRef(stream["stream"].get("scope_name", ""), stream["stream"].get("event_name", ""))
-            for stream in answer["data"]["result"]
+            for stream in data["result"]
             for _ in stream["values"]
         ]
 

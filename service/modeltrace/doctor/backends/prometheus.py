@@ -36,18 +36,14 @@ class Prometheus:
 
     async def check(self) -> None:
         """Check that Prometheus answers."""
-        answer = await self.api.get_json(EXEMPLARS_PATH, **_query_parameters("up", time.time()))
-        if not isinstance(answer, dict) or answer.get("status") != "success":
-            raise self.api.wrong_server_error()
+        await self.api.get_data(EXEMPLARS_PATH, **_query_parameters("up", time.time()))
 
     async def exemplars(self, query: str) -> list[Exemplar]:
         """Return the recent exemplars of a query."""
-        answer = await self.api.get_json(EXEMPLARS_PATH, **_query_parameters(query, time.time()))
-        if answer is None:
-            raise self.api.wrong_server_error()
+        data = await self.api.get_data(EXEMPLARS_PATH, **_query_parameters(query, time.time()))
         return [
             Exemplar(series["seriesLabels"]["__name__"], exemplar["labels"]["trace_id"], float(exemplar["timestamp"]))
-            for series in answer["data"]
+            for series in data
             for exemplar in series["exemplars"]
             if "trace_id" in exemplar["labels"]
         ]
