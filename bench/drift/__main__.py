@@ -9,6 +9,8 @@ runs, raise an alarm.
 
 Alerts: a month of requests is evaluated as Prometheus does it. The bench counts the alerts that fire without drift.
 
+Libraries: the same samples are checked by Evidently, NannyML and Alibi Detect with their defaults.
+
 Binning: compares KS of bins with KS of values, and PSI of 10 with 100 bins.
 """
 
@@ -16,25 +18,29 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from bench.command import make_parser, print_as
-from bench.drift import alert_months, power
+from bench.drift import alert_months, libraries, power
 from bench.drift.binning import measure_binning
 from bench.drift.false_alarms import TRAINING_SIZES, measure_false_alarms
 from bench.drift.populations import GENERATED
-from bench.drift.real_data import REAL, export_tables, load_real, needs_export
+from bench.drift.real_data import REAL, export_tables, needs_export
 from bench.drift.render import print_result
+from bench.drift.shifts import MIXED, SHIFTS, load_population
 from bench.peers.environments import InstallError
 
-POPULATIONS: Final = (*REAL, *GENERATED)
+POPULATIONS: Final = (*REAL, *GENERATED, MIXED)
 FALSE_ALARMS: Final = "false alarms"
 POWER: Final = "power"
 ALERTS: Final = "alerts"
+LIBRARIES: Final = "libraries"
+LIBRARIES_POWER: Final = "libraries, power"
 BINNING: Final = "binning"
 
 
@@ -57,13 +63,14 @@ class Effort(NamedTuple):
     windows: int
     runs: int
     months: int
+    samples: int
 
 
-FULL: Final = Effort(windows=1000, runs=200, months=20)
-QUICK: Final = Effort(windows=200, runs=50, months=4)
+FULL: Final = Effort(windows=1000, runs=200, months=20, samples=50)
+QUICK: Final = Effort(windows=200, runs=50, months=4, samples=10)
 
 
-def run_task(task: Task, effort: Effort, seed: int) -> dict[Any, Any]:
+def run_task(task: Task, effort: Effort, pythons: Mapping[str, Path], seed: int) -> dict[Any, Any]:
     """Run one task. Its random numbers do not depend on the other tasks."""
     warnings.filterwarnings("ignore", module="sklearn")  # constant columns, models that did not converge
     rng = np.random.default_rng([seed, *task.title.encode()])
@@ -71,10 +78,12 @@ def run_task(task: Task, effort: Effort, seed: int) -> dict[Any, Any]:
         return measure_binning(rng)
     if task.part == POWER:
         return power.measure_power(task.name, effort.runs, rng)
+    if task.part in (LIBRARIES, LIBRARIES_POWER):
+        compare = libraries.compare_false_alarms if task.part == LIBRARIES else libraries.compare_power
+        return compare(task.name, task.number, effort.samples, pythons, rng)
     if task.part == ALERTS:
         return alert_months.measure_alerts(task.name, task.number, effort.months, rng)
-    population = load_real(task.name) if task.name in REAL else GENERATED[task.name](rng)
-    return measure_false_alarms(population, task.number, effort.windows, rng)
+    return measure_false_alarms(load_population(task.name, rng), task.number, effort.windows, rng)
 
 
 def plan(parts: Sequence[str], populations: Sequence[str], training_sizes: Sequence[int]) -> list[Task]:
@@ -86,6 +95,9 @@ def plan(parts: Sequence[str], populations: Sequence[str], training_sizes: Seque
         tasks += [Task(POWER, name) for name in power.PARTS]
     if ALERTS in parts:
         tasks += [Task(ALERTS, name, rate) for name in alert_months.POPULATIONS for rate in alert_months.RATES]
+    if LIBRARIES in parts:
+        tasks += [Task(LIBRARIES, name, n) for name in libraries.POPULATIONS for n in libraries.TRAINING_ROWS]
+        tasks += [Task(LIBRARIES_POWER, shift.name, power.TRAINING_ROWS) for shift in SHIFTS]
     if BINNING in parts:
         tasks.append(Task(BINNING, "breast-cancer"))
     return tasks
@@ -94,7 +106,7 @@ def plan(parts: Sequence[str], populations: Sequence[str], training_sizes: Seque
 def main() -> None:
     """Parse the arguments, run the bench and print the result."""
     parser = make_parser(__doc__)
-    parts = (FALSE_ALARMS, POWER, ALERTS, BINNING)
+    parts = (FALSE_ALARMS, POWER, ALERTS, LIBRARIES, BINNING)
     parser.add_argument("--part", action="append", choices=parts, help="measure this part only (repeatable)")
     parser.add_argument(
         "--data", action="append", choices=POPULATIONS, metavar="NAME",
@@ -108,30 +120,36 @@ def main() -> None:
     parser.add_argument("--windows", type=int, help=f"undrifted windows of each size (default: {FULL.windows})")
     parser.add_argument("--runs", type=int, help=f"runs of each shift and window size (default: {FULL.runs})")
     parser.add_argument("--months", type=int, help=f"simulated months of each model (default: {FULL.months})")
+    parser.add_argument("--samples", type=int, help=f"windows for other libraries (default: {FULL.samples})")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (default: one per core)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     default = QUICK if options.quick else FULL
     effort = Effort(*(getattr(options, name) or getattr(default, name) for name in Effort._fields))
     training_sizes = options.training_rows or ((100, 2000) if options.quick else TRAINING_SIZES)
+    selected = options.part or parts
     populations = list(options.data or POPULATIONS)
     not_measured = {}
-    if FALSE_ALARMS in (options.part or parts) and needs_export(populations):
+    if FALSE_ALARMS in (selected) and needs_export(populations):
         try:
             export_tables(print_progress)
         except InstallError as error:
             not_measured = {name: str(error) for name in populations if needs_export([name])}
             populations = [name for name in populations if name not in not_measured]
             print_progress(f"{error}. Not measured: {', '.join(not_measured)}")
-    tasks = plan(options.part or parts, populations, training_sizes)
+    pythons: dict[str, Path] = {}
+    if LIBRARIES in selected:
+        pythons, problems = libraries.install_libraries(print_progress)
+        not_measured.update(problems)
+    tasks = plan(selected, populations, training_sizes)
     started, results = time.monotonic(), {}
     with ProcessPoolExecutor(options.jobs) as pool:
-        futures = {pool.submit(run_task, task, effort, options.seed): task for task in tasks}
+        futures = {pool.submit(run_task, task, effort, pythons, options.seed): task for task in tasks}
         for number, future in enumerate(as_completed(futures), 1):
             task = futures[future]
             results[task] = future.result()
             print_progress(f"[{number}/{len(tasks)}, {time.monotonic() - started:.0f} s] {task.title}")
-    by_name: dict[str, dict[str, Any]] = {part: {} for part in parts}
+    by_name: dict[str, dict[str, Any]] = {part: {} for part in (*parts, LIBRARIES_POWER)}
     for task in tasks:
         if task.number:
             by_name[task.part].setdefault(task.name, {})[task.number] = results[task]

@@ -11,17 +11,15 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.drift.populations import GENERATED, Population
-from bench.drift.product import BinnedRows, Monitor
-from bench.drift.real_data import REAL, load_real
-from bench.drift.shifts import mixed_population
+from bench.drift.product import BinnedRows, Monitor, draw_monitor
+from bench.drift.shifts import MIXED, load_population
 
 MINUTES: Final = 30 * 24 * 60
 RATES: Final = (600, 6000)
 TRAINING_ROWS: Final = 2000
 # Evaluations, one per minute, at which the state must be drift before the alert fires: `for: 5m`.
 PENDING_EVALUATIONS: Final = 6
-POPULATIONS: Final = ("breast-cancer", "heavy tails", "rare categories", "ties", "60 features", "mixed")
+POPULATIONS: Final = ("breast-cancer", "heavy tails", "rare categories", "ties", "60 features", MIXED)
 
 
 class Schedule(NamedTuple):
@@ -41,10 +39,10 @@ def measure_alerts(name: str, rate: int, months: int, rng: np.random.Generator) 
     Each feature, statistic and window has an alert of its own, as in Prometheus. The training data is drawn again for
     each month.
     """
-    population = _load(name, rng)
+    population = load_population(name, rng)
     alerts, days, causes = [], 0, Counter[str]()
     for _ in range(months):
-        monitor = Monitor(population, TRAINING_ROWS, rng)
+        monitor = draw_monitor(population, TRAINING_ROWS, rng)
         month = _Month(monitor, monitor.bin(population.sent_rows(rng)), rate, rng)
         with_alert = np.zeros(MINUTES // (24 * 60), dtype=np.bool_)
         number = 0
@@ -61,12 +59,6 @@ def measure_alerts(name: str, rate: int, months: int, rng: np.random.Generator) 
         "months": months,
         "causes": {cause: count for cause, count in causes.most_common(4) if count},
     }
-
-
-def _load(name: str, rng: np.random.Generator) -> Population:
-    if name in REAL:
-        return load_real(name)
-    return mixed_population(rng) if name == "mixed" else GENERATED[name](rng)
 
 
 class _Month:

@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.drift.intervals import clustered_share
 from bench.drift.populations import Population
-from bench.drift.product import Monitor
+from bench.drift.product import draw_monitor
 
 TRAINING_SIZES: Final = (100, 400, 2000, 10_000)
 WINDOW_SIZES: Final = (200, 1000, 10_000)
@@ -33,7 +33,7 @@ def measure_false_alarms(
     causes: dict[int, Counter[str]] = {size: Counter() for size in sizes}
     states: dict[int, Counter[str]] = {size: Counter() for size in sizes}
     for _ in range(windows // WINDOWS_PER_MODEL):
-        monitor = Monitor(population, training_size, rng)
+        monitor = draw_monitor(population, training_size, rng)
         binned = monitor.bin(population.sent_rows(rng))
         for size in sizes:
             cluster = []

@@ -7,15 +7,14 @@ from typing import Any, Final
 import numpy as np
 
 from bench.drift.populations import Population
-from bench.drift.product import Monitor
+from bench.drift.product import draw_monitor
 from bench.drift.real_data import load_real
-from bench.drift.shifts import SHIFTS, Shift, mixed_population
+from bench.drift.shifts import MIXED, SHIFTS, Shift, mixed_population
 
 TRAINING_ROWS: Final = 2000
 SIZES: Final = (200, 500, 1000, 2000, 5000, 10_000)
 # Windows of each size that are compared with the same training data.
 WINDOWS_PER_MODEL: Final = 5
-MIXED: Final = "mixed"
 NUMERIC: Final = "breast-cancer, 10 features"
 PARTS: Final = (MIXED, NUMERIC)
 
@@ -39,7 +38,7 @@ def _detect(
     detected = dict.fromkeys(SIZES, 0)
     causes: Counter[str] = Counter()
     for turn in range(runs // WINDOWS_PER_MODEL):
-        monitor = Monitor(population, TRAINING_ROWS, rng)
+        monitor = draw_monitor(population, TRAINING_ROWS, rng)
         binned = monitor.bin(shift.apply(population.sent_rows(rng), columns, turn, rng))
         for size in SIZES:
             for _ in range(WINDOWS_PER_MODEL):

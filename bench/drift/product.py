@@ -81,10 +81,15 @@ class FeatureSeries(NamedTuple):
         )
 
 
-class _Outputs(NamedTuple):
+class Outputs(NamedTuple):
+    """The outputs of a fitted model: their reference, and one for each row of the population."""
+
     reference: OutputReference | None = None
     confidence_threshold: float | None = None
     outputs: Sequence[ModelOutput] = ()  # for each row of the population
+
+
+NO_OUTPUTS: Final = Outputs()
 
 
 class _MonitoredModel(NamedTuple):
@@ -97,15 +102,14 @@ class _MonitoredModel(NamedTuple):
 class Monitor:
     """The bins and critical values of a model that is packed with a training sample."""
 
-    def __init__(self, population: Population, n: int, rng: np.random.Generator) -> None:
-        rows, drawn = population.draw_training(rng, n)
+    def __init__(self, rows: pd.DataFrame, outputs: Outputs = NO_OUTPUTS) -> None:
         training = convert_columns(name_columns(rows))
         self.schema = build_schema(
             training, valid_ranges={}, max_lengths={}, strict_categories=False, allowed_violations={},
             ignore_unknown=False,
         )  # fmt: skip
         self._feature_bins = FeatureBins(self.schema)
-        self._outputs = _Outputs() if population.estimator is None else _fit(population, drawn)
+        self._outputs = outputs
         self._model = _MonitoredModel(
             self.schema.features, self._outputs.reference, self._outputs.confidence_threshold,
             duplicate_probability(training),
@@ -219,7 +223,13 @@ class Monitor:
                 yield statistic, (rows >= drift.MIN_ROWS) & (value > limit)
 
 
-def _fit(population: Population, drawn: Integers) -> _Outputs:
+def draw_monitor(population: Population, n: int, rng: np.random.Generator) -> Monitor:
+    """Draw `n` training rows, and fit the estimator of the population on them, if there is one."""
+    rows, drawn = population.draw_training(rng, n)
+    return Monitor(rows, NO_OUTPUTS if population.estimator is None else _fit(population, drawn))
+
+
+def _fit(population: Population, drawn: Integers) -> Outputs:
     """Fit the estimator on the drawn rows. Return the reference of its outputs, and its outputs for all rows."""
     assert population.estimator is not None  # noqa: S101  the caller has checked it
     assert population.target is not None  # noqa: S101  a population with an estimator has a target
@@ -228,7 +238,7 @@ def _fit(population: Population, drawn: Integers) -> _Outputs:
     predict = make_predict_fn(estimator, population.task)
     classes = tuple(estimator.classes_.tolist()) if population.task == "classifier" else None
     training_outputs = predict(matrix[drawn])
-    return _Outputs(
+    return Outputs(
         build_output_reference(training_outputs, [], classes),
         confidence_threshold(training_outputs, [], classes),
         predict(matrix),

@@ -19,6 +19,9 @@ def print_result(result: Mapping[str, Any]) -> None:
         console.print(_power(name, shifts))
     if result["alerts"]:
         console.print(_alerts(result["alerts"]))
+    for part in ("libraries", "libraries, power"):
+        if result[part]:
+            console.print(_libraries(part, result[part]))
     if result["binning"]:
         console.print(_binning(next(iter(result["binning"].values()))))
 
@@ -79,6 +82,17 @@ def _alerts(by_population: Mapping[str, Any]) -> Table:
                 ", ".join(f"{cause}: {number}" for cause, number in figures["causes"].items()),
                 style="red" if figures["alerts"] > 1 else "",
             )  # fmt: skip
+    return table
+
+
+def _libraries(title: str, by_name: Mapping[str, Any]) -> Table:
+    first = next(iter(next(iter(next(iter(by_name.values())).values())).values()))
+    table = Table("data or shift", "training rows", "library", *(f"{int(size):,} rows" for size in first), title=title)
+    for name, training_sizes in by_name.items():
+        for training_rows, by_library in training_sizes.items():
+            for library, sizes in by_library.items():
+                shares = (f"{figures['share']:.0%}" for figures in sizes.values())
+                table.add_row(name, f"{training_rows:,}", library, *shares)
     return table
 
 

@@ -6,7 +6,8 @@ from typing import Final, NamedTuple
 import numpy as np
 import pandas as pd
 
-from bench.drift.populations import ROWS, Population, Rng
+from bench.drift.populations import GENERATED, ROWS, Population, Rng
+from bench.drift.real_data import REAL, load_real
 
 Change = Callable[[pd.DataFrame, str, Rng], "pd.Series"]
 
@@ -36,6 +37,7 @@ class Shift(NamedTuple):
         return rows.assign(**{name: self.change(rows, name, rng) for name in changed})
 
 
+MIXED: Final = "mixed"
 NUMERIC_COLUMNS: Final = ("normal", "skewed", "amount", "age", "ratio", "partial")
 
 
@@ -53,7 +55,14 @@ def mixed_population(rng: Rng) -> Population:
         "flag": rng.random(ROWS) < 0.05,
         "often_missing": pd.Series(rng.normal(size=ROWS)).mask(rng.random(ROWS) < 0.3),
     }
-    return Population("mixed", pd.DataFrame(columns))
+    return Population(MIXED, pd.DataFrame(columns))
+
+
+def load_population(name: str, rng: Rng) -> Population:
+    """Return the real or generated population of this name."""
+    if name in REAL:
+        return load_real(name)
+    return mixed_population(rng) if name == MIXED else GENERATED[name](rng)
 
 
 def _add_deviations(number: float) -> Change:

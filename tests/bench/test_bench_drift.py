@@ -1,5 +1,7 @@
 """The drift bench: windows without drift raise no alarm, and windows with drift do."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,8 +9,9 @@ import pytest
 from bench.drift.alert_months import find_onsets
 from bench.drift.false_alarms import measure_false_alarms
 from bench.drift.intervals import clustered_share, wilson
+from bench.drift.libraries import MODELTRACE, compare_power
 from bench.drift.populations import GENERATED, Population
-from bench.drift.product import PREDICTION, FeatureSeries, Monitor
+from bench.drift.product import PREDICTION, FeatureSeries, draw_monitor
 from bench.drift.real_data import load_real
 from bench.drift.shifts import SHIFTS, mixed_population
 
@@ -18,7 +21,7 @@ NORMAL = Population("normal", pd.DataFrame(np.random.default_rng(0).normal(size=
 def drifted_features(population: Population, rows: pd.DataFrame, n: int = 2000) -> set[str]:
     """Return the features that drift in a window of the given rows."""
     rng = np.random.default_rng(1)
-    monitor = Monitor(population, 2000, rng)
+    monitor = draw_monitor(population, 2000, rng)
     binned = monitor.bin(rows)
     window = monitor.count(binned, rng.integers(len(rows), size=n))
     return {feature for feature, result in monitor.check(window) if result.state == "drift"}
@@ -40,7 +43,7 @@ def test_a_shift_is_found_in_the_shifted_feature_only() -> None:
 def test_the_outputs_of_a_model_are_checked() -> None:
     """With an estimator, the statistics of its outputs are among the results."""
     rng = np.random.default_rng(2)
-    monitor = Monitor(load_real("wine"), 400, rng)
+    monitor = draw_monitor(load_real("wine"), 400, rng)
     binned = monitor.bin(load_real("wine").rows)
     results = monitor.check(monitor.count(binned, rng.integers(len(binned.bins), size=300)))
     assert {result.statistic for feature, result in results if feature == PREDICTION} >= {"psi", "low_confidence"}
@@ -49,7 +52,7 @@ def test_the_outputs_of_a_model_are_checked() -> None:
 def test_windows_have_the_requested_number_of_rows() -> None:
     """A window has the requested number of rows in each feature, even if the population is smaller."""
     rng = np.random.default_rng(3)
-    monitor = Monitor(NORMAL, 100, rng)
+    monitor = draw_monitor(NORMAL, 100, rng)
     window = monitor.count(monitor.bin(NORMAL.rows), rng.integers(500, size=10_000))
     assert window.counts.sum() == 3 * 10_000
 
@@ -59,7 +62,7 @@ def test_the_product_accepts_each_generated_population(name: str) -> None:
     """Schema and bins can be built for each population, and each of its rows falls into one bin of each feature."""
     rng = np.random.default_rng(4)
     population = GENERATED[name](rng)
-    monitor = Monitor(population, 100, rng)
+    monitor = draw_monitor(population, 100, rng)
     binned = monitor.bin(population.sent_rows(rng).head(300))
     assert binned.bins.shape == (300, population.rows.shape[1])
 
@@ -92,7 +95,7 @@ def test_the_check_of_many_windows_agrees_with_the_check_of_one() -> None:
     """Windows of different sizes, drifted and undrifted, have the same states when they are checked together."""
     rng = np.random.default_rng(6)
     population = load_real("wine")
-    monitor = Monitor(population, 400, rng)
+    monitor = draw_monitor(population, 400, rng)
     binned = monitor.bin(population.rows.assign(f00=population.rows["f00"] + 0.5, f01=0.0))
     sizes = (150, 300, 300, 2000)
     minutes = np.repeat(range(len(sizes)), sizes)
@@ -118,3 +121,16 @@ def test_an_alert_fires_after_five_minutes_of_drift() -> None:
     drifting[10:25] = True
     drifting[30:36] = True
     assert find_onsets(drifting).tolist() == [15, 35]
+
+
+def test_shifted_samples_for_other_libraries_are_checked_by_modeltrace(tmp_path: Path) -> None:
+    """A library's program gets the samples as files; what it prints is compared with what Modeltrace finds."""
+    python = tmp_path / "python"
+    python.write_text("""#!/bin/sh
+ls "$2/000" >&2
+echo '{"200": {"Library": [true, false, false, false, false]}}'
+""")
+    python.chmod(0o755)
+    shares = compare_power("mean + 1 deviation", 400, 5, {"evidently_drift": python}, np.random.default_rng(7))
+    assert shares[MODELTRACE][1000]["share"] == 1
+    assert shares["Library"][200]["share"] == 0.2
