@@ -1,6 +1,7 @@
 """`modeltrace pack`."""
 
 import re
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
@@ -21,7 +22,7 @@ from modeltrace.inference.schema import PRIVACY_RULES, REASONS, PrivacyRule, Rea
 from modeltrace.settings import read_settings
 from modeltrace.terminal import echo
 
-_MLFLOW_PANEL = "MLflow registry"
+_registry_option = partial(typer.Option, rich_help_panel="MLflow registry")
 
 
 def parse_valid_range(text: str) -> tuple[str, float, float]:
@@ -111,7 +112,6 @@ def pack(
     allow_violations: Annotated[
         list[str] | None,
         typer.Option(
-            "--allow-violations",
             metavar="FEATURE[=REASON,…]",
             help="Accept rows in which the feature violates the schema, and count the violations. Reasons: missing, "
             "type (the model gets a missing value instead), range, category. Default: all. The model must accept such "
@@ -124,7 +124,6 @@ def pack(
     privacy: Annotated[
         list[str] | None,
         typer.Option(
-            "--privacy",
             metavar="FEATURE=RULE",
             help="How telemetry and the prediction store record values of the feature: hash (equal values have equal "
             "hashes), bucket (the bin of the training data), drop (not at all), plain (unchanged). Repeatable.",
@@ -140,13 +139,9 @@ def pack(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,  # noqa: FBT002  a flag
     register: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME", help="Register the bundle as a new version of this model.", rich_help_panel=_MLFLOW_PANEL
-        ),
+        _registry_option(metavar="NAME", help="Register the bundle as a new version of this model."),
     ] = None,
-    alias: Annotated[
-        str | None, typer.Option(help="Set this alias to the new version.", rich_help_panel=_MLFLOW_PANEL)
-    ] = None,
+    alias: Annotated[str | None, _registry_option(help="Set this alias to the new version.")] = None,
 ) -> None:
     """Turn a fitted scikit-learn estimator and its training data into a bundle that can be served.
 

@@ -13,9 +13,7 @@ from modeltrace.cli.report_common import (
     ReportOptions,
     check_not_exists,
     check_suffix,
-    move_to_output,
     open_bundle,
-    prepare_comparison,
     print_notes,
     run_library,
     select_predictions,
@@ -41,11 +39,8 @@ def evidently(
     Example: modeltrace report evidently week.html --since 7d --reference train.csv --target churned
     """
     check_suffix(out, ".html")
-    with prepare_comparison(options, out) as (comparison, folder):
-        page = folder / "page.html"
-        summary = run_library(EVIDENTLY, "evidently_report", comparison, folder, options.python, page)
-        move_to_output(page, out)
-    empty = summary["empty"]
+    with run_library(EVIDENTLY, "evidently_report", options, out) as (comparison, summary, _):
+        empty = summary["empty"]
     if empty:
         print_notes([("left out", f"{', '.join(empty)}: all values are missing on one side")])
     metrics = {item["metric"].partition("(")[0]: item["value"] for item in reversed(summary["metrics"])}
@@ -69,15 +64,12 @@ def alibi(
     Example: modeltrace report alibi week.json --since 7d --reference train.parquet
     """
     check_suffix(out, ".json", ".html")
-    with prepare_comparison(options, out) as (comparison, folder):
-        summary = run_library(ALIBI, "alibi_tests", comparison, folder, options.python, folder)
-        file = folder / "report"
+    with run_library(ALIBI, "alibi_tests", options, out) as (comparison, summary, output):
         if out.suffix == ".html":
             title = f"{comparison.description['title']}: drift tests"
-            file.write_text(render_tests(title, comparison.notes, summary), encoding="utf-8")
+            output.write_text(render_tests(title, comparison.notes, summary), encoding="utf-8")
         else:
-            _write_json(file, {"notes": comparison.notes, **summary})
-        move_to_output(file, out)
+            _write_json(output, {"notes": comparison.notes, **summary})
     drifted = sum(test["drift"] for test in summary["tests"])
     result = f"{drifted} of {len(summary['tests'])} columns drifted (level {summary['level']}, Bonferroni)"
     if summary["mmd"] is not None:
@@ -94,12 +86,8 @@ def whylogs(
 
     Example: modeltrace report whylogs profiles --since 1d --reference train.parquet
     """
-    with prepare_comparison(options, out) as (comparison, folder):
-        profiles = folder / "profiles"
-        profiles.mkdir()
-        summary = run_library(WHYLOGS, "whylogs_profiles", comparison, folder, options.python, profiles)
+    with run_library(WHYLOGS, "whylogs_profiles", options, out) as (comparison, summary, profiles):
         _write_json(profiles / "summary.json", {"notes": comparison.notes, **summary})
-        move_to_output(profiles, out)
     columns = len(comparison.description["columns"])
     print_notes(
         [

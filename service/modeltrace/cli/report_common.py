@@ -121,8 +121,14 @@ def select_predictions(
 
 
 @contextmanager
-def prepare_comparison(options: ComparisonOptions, out: Path) -> Iterator[tuple[Comparison, Path]]:
-    """Print the notes of a comparison. Yield the comparison and a private temporary folder."""
+def run_library(
+    library: Library, program: str, options: ComparisonOptions, out: Path
+) -> Iterator[tuple[Comparison, dict[str, Any], Path]]:
+    """Print the notes of a comparison, and run the program of a library.
+
+    Yields the comparison, the summary that the program returns, and the path of its output. At the end of the block,
+    the output is moved to `out`.
+    """
     check_not_exists(out, force=options.force)
     with open_configured_store() as store:
         settings, bundle, manifest = open_bundle(store, options.bundle)
@@ -130,8 +136,16 @@ def prepare_comparison(options: ComparisonOptions, out: Path) -> Iterator[tuple[
         reference = _load_reference(store, options, settings, bundle, manifest)
     comparison = build_comparison(window, reference, build_layout(manifest), manifest.name)
     print_notes(comparison.notes)
-    with TemporaryDirectory(prefix="modeltrace-report-") as folder:
-        yield comparison, Path(folder)
+    with TemporaryDirectory(prefix="modeltrace-report-") as name:
+        folder = Path(name)
+        output = folder / "output"
+        description = {**comparison.write(folder), "output": str(output)}
+        with activity_display() as show_activity:
+            python = options.python or ensure_venv(library, show_activity)
+            show_activity(f"{library.title} is running")
+            summary = run_program(python, program, description, folder)
+        yield comparison, summary, output
+        move_to_output(output, out)
 
 
 def _read_window(
@@ -155,17 +169,6 @@ def _load_reference(
     if options.reference is not None:
         return reference_from_file(options.reference, options.target, bundle, manifest, settings)
     return reference_from_held_out(bundle, manifest, settings)
-
-
-def run_library(
-    library: Library, program: str, comparison: Comparison, folder: Path, python: Path | None, output: Path
-) -> dict[str, Any]:
-    """Run a library's program, which writes `output`. Return its summary."""
-    description = {**comparison.write(folder), "output": str(output)}
-    with activity_display() as show_activity:
-        python = python or ensure_venv(library, show_activity)
-        show_activity(f"{library.title} is running")
-        return run_program(python, program, description, folder)
 
 
 @contextmanager

@@ -185,13 +185,13 @@ def service_environment(environ: Mapping[str, str], config: UpConfig, otel: Otel
 
 def _endpoints(otel: OtelSettings, endpoints: Mapping[str, str]) -> dict[str, str]:
     """Return the endpoint variable for all signals, and one for each signal with its own protocol."""
-    own = {signal: otel.protocol_for(signal) for signal in SIGNALS if otel.protocol_for(signal) != otel.protocol}
     return {
         ENDPOINT: endpoints[otel.protocol],
         **{
             f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT": endpoints[protocol]
             + ("" if protocol == "grpc" else f"/v1/{signal}")
-            for signal, protocol in own.items()
+            for signal in SIGNALS
+            if (protocol := otel.protocol_for(signal)) != otel.protocol
         },
     }
 

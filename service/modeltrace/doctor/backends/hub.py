@@ -21,9 +21,7 @@ class HubBackend:
 
     async def check(self) -> None:
         """Check that a hub answers and accepts the key."""
-        response = await self._get("/api/stats")
-        if response.status_code != HTTPStatus.OK:
-            raise self._unexpected_answer_error(response)
+        await self._get("/api/stats")
 
     async def span_names(self, trace_id: str) -> list[str]:
         """Return the names of the spans of a trace."""
@@ -51,15 +49,14 @@ class HubBackend:
         return None
 
     async def _trace(self, trace_id: str) -> dict[str, Any]:
-        response = await self._get(f"/api/traces/{trace_id}")
+        response = await self._get(f"/api/traces/{trace_id}", HTTPStatus.NOT_FOUND)
         if response.status_code == HTTPStatus.NOT_FOUND:
             return {}
-        if response.status_code != HTTPStatus.OK:
-            raise self._unexpected_answer_error(response)
         trace: dict[str, Any] = response.json()
         return trace
 
-    async def _get(self, path: str) -> httpx.Response:
+    async def _get(self, path: str, *accepted: HTTPStatus) -> httpx.Response:
+        """Return a response with the status 200 or one of `accepted`."""
         try:
             response = await self._client.get(path)
         except httpx.HTTPError as error:
@@ -68,8 +65,7 @@ class HubBackend:
             ) from None
         if response.status_code == HTTPStatus.UNAUTHORIZED:
             raise UnreachableError(f"the hub at {self._url} requires its key: set MODELTRACE_HUB_KEY")
+        if response.status_code not in (HTTPStatus.OK, *accepted):
+            answer = f"{response.status_code} {response.text[:200]}"
+            raise UnreachableError(f"the server at {self._url} is not a hub that can be queried; it answers {answer}")
         return response
-
-    def _unexpected_answer_error(self, response: httpx.Response) -> UnreachableError:
-        answer = f"{response.status_code} {response.text[:200]}"
-        return UnreachableError(f"the server at {self._url} is not a hub that can be queried; it answers {answer}")

@@ -47,12 +47,14 @@ def build_profile(path, columns, time):
 def main():
     """Write the profiles and print their summary."""
     description = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    output = Path(description["output"])
+    output.mkdir()
     out, sys.stdout = sys.stdout, sys.stderr  # keep the library's output out of the summary
     summary = {"library": f"whylogs {whylogs.__version__}", "profiles": {}}
     for side in ("reference", "window"):
         profile = build_profile(description[side], description["columns"], description["times"][side])
         view = profile.view()
-        view.write(str(Path(description["output"]) / f"{side}.bin"))
+        view.write(str(output / f"{side}.bin"))
         statistics = view.to_pandas()
         summary["profiles"][side] = {
             str(name): {
