@@ -3,7 +3,6 @@
 Names: https://opentelemetry.io/docs/specs/semconv/http/http-spans. Attributes with an empty value or zero are omitted.
 """
 
-import re
 from operator import attrgetter
 from typing import Final
 from urllib.parse import quote
@@ -35,25 +34,6 @@ SERVER_FIELDS: Final = attrgetter(
     "user_agent",
 )  # fmt: skip
 ACCESS_FIELDS: Final = attrgetter("method", "path", "query", "http_version", "client_address", "client_port", "status")
-
-# https://www.w3.org/TR/trace-context/#tracestate-header-field-values
-_MEMBER = re.compile(
-    r"(?P<key>[a-z][_0-9a-z\-*/]{0,255}|[a-z0-9][_0-9a-z\-*/]{0,240}@[a-z][_0-9a-z\-*/]{0,13})"
-    r"=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
-)
-_MAX_MEMBERS = 32
-
-
-def normalize_trace_state(header: str) -> str:
-    """Return the members of a `tracestate` header without spaces; "" if a member is malformed."""
-    members: dict[str, str] = {}
-    for member in (part.strip(" \t") for part in header.split(",")):
-        if member:
-            match = _MEMBER.fullmatch(member)
-            if not match or match["key"] in members:
-                return ""
-            members[match["key"]] = member
-    return ",".join(members.values()) if len(members) <= _MAX_MEMBERS else ""
 
 
 def server_span(

@@ -19,8 +19,9 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from opentelemetry.semconv.attributes.client_attributes import CLIENT_PORT
+from opentelemetry.trace.span import TraceState
 
-from modeltrace.sidecar.encode.http import SERVER_FIELDS, normalize_trace_state, server_span
+from modeltrace.sidecar.encode.http import SERVER_FIELDS, server_span
 from modeltrace.sidecar.encode.protobuf import (
     CACHE_SIZE,
     FIXED32,
@@ -190,8 +191,8 @@ def _encode_model(model: ModelInfo) -> bytes:
 
 
 def encode_trace_state(header: str) -> bytes:
-    """Encode the value of a `tracestate` header."""
-    return delimited(_STATE, normalize_trace_state(header).encode())
+    """Encode the members of a `tracestate` header; a malformed header is ignored completely."""
+    return delimited(_STATE, TraceState.from_header([header]).to_header().encode())
 
 
 def _encode_server_span(*fields: Any) -> bytes:  # noqa: ANN401  those of `SERVER_FIELDS`
