@@ -108,11 +108,11 @@ def choices(*allowed: str) -> Parse:
 
 def propagators(value: str) -> str:
     """Accept a list of propagators whose packages are installed."""
-    known = sorted(
-        {"tracecontext", "baggage"} | _plugins(PROPAGATOR_GROUP) if _custom(value) else {"baggage", "tracecontext"}
-    )
+    known = {"tracecontext", "baggage"}
+    if not set(split(value.lower())) <= known | {"none"}:  # otherwise, do not look for packages
+        known |= _plugins(PROPAGATOR_GROUP)
     try:
-        return choices(*known)(value)
+        return choices(*sorted(known))(value)
     except ValueError as error:
         raise ValueError(f"{error} (others come with a package, e.g. opentelemetry-propagator-b3)") from None
 
@@ -216,10 +216,6 @@ def printable(value: str, limit: int = 40) -> str:
         char if char.isprintable() and char not in '"\\' else quote(char, errors="replace") for char in value[:limit]
     )
     return safe if len(value) <= limit else f"{safe}…"
-
-
-def _custom(value: str) -> bool:
-    return not set(split(value.lower())) <= {"tracecontext", "baggage", "none"}
 
 
 def _plugins(group: str) -> set[str]:

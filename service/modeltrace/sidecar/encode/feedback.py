@@ -16,7 +16,6 @@ from modeltrace.sidecar.encode.json_lines import encode_line, trace_ids
 from modeltrace.sidecar.encode.protobuf import (
     ITEM,
     MAX_REQUEST_BYTES,
-    SAMPLED,
     ExportRequest,
     ExportRequests,
     attribute_encoder,
@@ -24,7 +23,7 @@ from modeltrace.sidecar.encode.protobuf import (
 )
 from modeltrace.telemetry.names import EVENT_FEEDBACK, SPAN_FEEDBACK
 from modeltrace.telemetry.records.feedback import FEEDBACK_LOGGER, FeedbackRecord, TrueLabel
-from modeltrace.telemetry.records.prediction import Origin
+from modeltrace.telemetry.records.prediction import SAMPLED, Origin
 
 _NAME = delimited(spans.NAME, SPAN_FEEDBACK.encode()) + spans.INTERNAL
 _EVENT = logs.INFO + delimited(logs.EVENT_NAME, EVENT_FEEDBACK.encode())

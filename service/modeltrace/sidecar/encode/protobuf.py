@@ -26,7 +26,6 @@ MAX_CACHED_TEXT: Final = 31
 MAX_CACHED_REQUEST_TEXT: Final = 1024
 
 MAX_REQUEST_BYTES: Final = 4 * 2**20 - 64 * 1024  # gRPC servers reject messages of more than 4 MiB by default
-SAMPLED: Final = 1  # the trace flag
 
 ExportRequests = list[tuple[bytes, int]]  # encoded, each with its number of items
 

@@ -29,7 +29,6 @@ from modeltrace.sidecar.encode.protobuf import (
     ITEM,
     MAX_CACHED_REQUEST_TEXT,
     MAX_REQUEST_BYTES,
-    SAMPLED,
     VARINT,
     ExportRequest,
     ExportRequests,
@@ -50,6 +49,7 @@ from modeltrace.telemetry.names import (
     SPAN_VALIDATE,
 )
 from modeltrace.telemetry.records.prediction import (
+    SAMPLED,
     BatchRecord,
     Failure,
     ModelInfo,

@@ -6,14 +6,13 @@ a wrong prediction, unless it was not sampled; this is not known here.
 """
 
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from modeltrace.telemetry.metrics.exemplars import FAILED, LATEST, PINNED
 from modeltrace.telemetry.metrics.instruments import FEEDBACK, FEEDBACK_DELAY, FEEDBACK_ERROR, FEEDBACK_REJECTED
 from modeltrace.telemetry.metrics.series import RecordMetrics
 from modeltrace.telemetry.records.feedback import FeedbackRecord
-
-SAMPLED: Final = 1
+from modeltrace.telemetry.records.prediction import SAMPLED
 
 
 class _PredictionSpan(NamedTuple):

@@ -25,7 +25,7 @@ from modeltrace.telemetry.metrics.instruments import (
 from modeltrace.telemetry.metrics.per_model_cache import PerModelCache
 from modeltrace.telemetry.metrics.series import Attributes, InstrumentSeries, RecordMetrics, Series
 from modeltrace.telemetry.names import SPAN_INFERENCE
-from modeltrace.telemetry.records.prediction import ModelInfo, RequestRecord
+from modeltrace.telemetry.records.prediction import SAMPLED, ModelInfo, RequestRecord
 
 SERVER_ERROR: Final = 500  # the lowest status of a server error
 
@@ -48,7 +48,7 @@ class PredictionMetrics(RecordMetrics):
 
     def _add(self, request: RequestRecord) -> None:
         rank = PINNED if request.pinned else LATEST
-        source = request if self._always or (self._sampled and request.trace_flags & 1) else None
+        source = request if self._always or (self._sampled and request.trace_flags & SAMPLED) else None
 
         if request.shadow_of is None:
             self._add_http(request, rank, source)

@@ -36,6 +36,7 @@ DATA_LOGGER = "modeltrace.data"
 MODEL_LOGGER = "modeltrace.model"
 
 INVALID_TRACE_ID: Final = bytes(16)
+SAMPLED: Final = 1  # the trace flag
 # Maximum number of schema violations of one request that become events and log records. Metrics count all.
 MAX_VIOLATION_EVENTS: Final = 32
 
