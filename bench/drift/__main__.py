@@ -66,8 +66,8 @@ class Effort(NamedTuple):
     samples: int
 
 
-FULL: Final = Effort(windows=1000, runs=200, months=20, samples=50)
-QUICK: Final = Effort(windows=200, runs=50, months=4, samples=10)
+FULL: Final = Effort(windows=600, runs=200, months=20, samples=50)
+QUICK: Final = Effort(windows=100, runs=50, months=4, samples=10)
 
 
 def run_task(task: Task, effort: Effort, pythons: Mapping[str, Path], seed: int) -> dict[Any, Any]:
@@ -116,7 +116,7 @@ def main() -> None:
         "--training-rows", action="append", type=int, metavar="N",
         help="rows of the training data for false alarms (repeatable)",
     )  # fmt: skip
-    parser.add_argument("--quick", action="store_true", help="a fifth of the windows, runs and months")
+    parser.add_argument("--quick", action="store_true", help="a fraction of the windows, runs and months")
     parser.add_argument("--windows", type=int, help=f"undrifted windows of each size (default: {FULL.windows})")
     parser.add_argument("--runs", type=int, help=f"runs of each shift and window size (default: {FULL.runs})")
     parser.add_argument("--months", type=int, help=f"simulated months of each model (default: {FULL.months})")

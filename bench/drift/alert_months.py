@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.drift.product import BinnedRows, Monitor, draw_monitor
+from bench.drift.product import BinnedRows, Monitor, draw_monitor, request_rows
 from bench.drift.shifts import MIXED, load_population
 
 MINUTES: Final = 30 * 24 * 60
@@ -43,7 +43,7 @@ def measure_alerts(name: str, rate: int, months: int, rng: np.random.Generator) 
     alerts, days, causes = [], 0, Counter[str]()
     for _ in range(months):
         monitor = draw_monitor(population, TRAINING_ROWS, rng)
-        month = _Month(monitor, monitor.bin(population.sent_rows(rng)), rate, rng)
+        month = _Month(monitor, monitor.bin(request_rows(population.sent_rows(rng))), rate, rng)
         with_alert = np.zeros(MINUTES // (24 * 60), dtype=np.bool_)
         number = 0
         for cause, onsets in month.alert_onsets():

@@ -8,7 +8,8 @@ import numpy as np
 
 from bench.drift.intervals import clustered_share
 from bench.drift.populations import Population
-from bench.drift.product import draw_monitor
+from bench.drift.product import draw_monitor, request_rows
+from modeltrace.monitoring.bins import Row
 
 TRAINING_SIZES: Final = (100, 400, 2000, 10_000)
 WINDOW_SIZES: Final = (200, 1000, 10_000)
@@ -32,9 +33,12 @@ def measure_false_alarms(
     raised: dict[int, list[list[bool]]] = {size: [] for size in sizes}
     causes: dict[int, Counter[str]] = {size: Counter() for size in sizes}
     states: dict[int, Counter[str]] = {size: Counter() for size in sizes}
+    rows: list[Row] = []
     for _ in range(windows // WINDOWS_PER_MODEL):
         monitor = draw_monitor(population, training_size, rng)
-        binned = monitor.bin(population.sent_rows(rng))
+        if not rows or population.unique:
+            rows = request_rows(population.sent_rows(rng))
+        binned = monitor.bin(rows)
         for size in sizes:
             cluster = []
             for _ in range(WINDOWS_PER_MODEL):

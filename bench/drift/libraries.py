@@ -12,7 +12,7 @@ import pandas as pd
 
 from bench.drift.intervals import clustered_share
 from bench.drift.populations import Population
-from bench.drift.product import Monitor
+from bench.drift.product import Monitor, request_rows
 from bench.drift.shifts import MIXED, SHIFTS, load_population, mixed_population
 from bench.peers.environments import InstallError, create_environment
 from modeltrace.report.venvs import ALIBI, EVIDENTLY, VenvError, ensure_venv
@@ -91,7 +91,7 @@ def _compare(
             training, _ = population.draw_training(rng, training_rows)
             pool = change(population.sent_rows(rng), turn)
             monitor = Monitor(training)
-            binned = monitor.bin(pool)
+            binned = monitor.bin(request_rows(pool))
             columns = _column_kinds(training)
             (job / "columns.json").write_text(json.dumps(columns))
             sample = job / f"{turn:03d}"

@@ -7,21 +7,25 @@ from typing import Any, Final
 import numpy as np
 
 from bench.drift.populations import Population
-from bench.drift.product import draw_monitor
+from bench.drift.product import draw_monitor, request_rows
 from bench.drift.real_data import load_real
-from bench.drift.shifts import MIXED, SHIFTS, Shift, mixed_population
+from bench.drift.shifts import ALL_NEW, MIXED, SHIFTS, Shift, load_population, mixed_population
 
 TRAINING_ROWS: Final = 2000
 SIZES: Final = (200, 500, 1000, 2000, 5000, 10_000)
 # Windows of each size that are compared with the same training data.
 WINDOWS_PER_MODEL: Final = 5
 NUMERIC: Final = "breast-cancer, 10 features"
-PARTS: Final = (MIXED, NUMERIC)
+CATEGORIES: Final = "rare categories"
+PARTS: Final = (MIXED, NUMERIC, CATEGORIES)
 
 
 def measure_power(part: str, runs: int, rng: np.random.Generator) -> dict[str, Any]:
     """Return, for each shift that a population can have, the share of runs that detect it, by window size."""
-    if part == MIXED:
+    shifts: list[tuple[Shift, tuple[str, ...]]]
+    if part == CATEGORIES:
+        population, shifts = load_population(part, rng), [(ALL_NEW, ALL_NEW.columns)]
+    elif part == MIXED:
         population, shifts = mixed_population(rng), [(shift, shift.columns) for shift in SHIFTS]
     else:
         rows = load_real("breast-cancer").rows.iloc[:, :10]
@@ -39,7 +43,7 @@ def _detect(
     causes: Counter[str] = Counter()
     for turn in range(runs // WINDOWS_PER_MODEL):
         monitor = draw_monitor(population, TRAINING_ROWS, rng)
-        binned = monitor.bin(shift.apply(population.sent_rows(rng), columns, turn, rng))
+        binned = monitor.bin(request_rows(shift.apply(population.sent_rows(rng), columns, turn, rng)))
         for size in SIZES:
             for _ in range(WINDOWS_PER_MODEL):
                 window = monitor.count(binned, rng.integers(len(binned.bins), size=size))

@@ -20,7 +20,7 @@ from modeltrace.bundles.verify_outputs import to_rows
 from modeltrace.inference.model import ModelOutput, make_predict_fn
 from modeltrace.inference.schema import MISSING, OTHER, Feature, OutputReference
 from modeltrace.monitoring import drift
-from modeltrace.monitoring.bins import FeatureBins
+from modeltrace.monitoring.bins import FeatureBins, Row
 from modeltrace.monitoring.drift_check import DriftResult, WindowCounts, check_confidence, check_drift
 from modeltrace.monitoring.reference_metrics import OUTPUTS, critical_values
 
@@ -99,6 +99,12 @@ class _MonitoredModel(NamedTuple):
     duplicate_probability: float | None
 
 
+def request_rows(rows: pd.DataFrame) -> list[Row]:
+    """Convert a table to rows as requests send them."""
+    values: list[Any] = to_rows(rows)
+    return values
+
+
 class Monitor:
     """The bins and critical values of a model that is packed with a training sample."""
 
@@ -122,12 +128,11 @@ class Monitor:
             sizes.append(len(self._outputs.reference.shares))
         self._ends = np.cumsum(sizes)
 
-    def bin(self, rows: pd.DataFrame) -> BinnedRows:
-        """Return the bins of rows as a client sends them. With a model, these must be the rows of the population."""
-        values: list[Any] = to_rows(rows)
-        numbers = self._feature_bins.numeric_values(values)
-        bins = self._feature_bins.digitize(values, numbers)
-        low = np.zeros(len(values), dtype=np.bool_)
+    def bin(self, rows: Sequence[Row]) -> BinnedRows:
+        """Return the bins of rows from `request_rows`. With a model, these must be the rows of the population."""
+        numbers = self._feature_bins.numeric_values(rows)
+        bins = self._feature_bins.digitize(rows, numbers)
+        low = np.zeros(len(rows), dtype=np.bool_)
         reference, threshold, outputs = self._outputs
         if reference:
             bins = np.column_stack([bins, _output_bins(reference, outputs) + len(self._feature_bins.bin_names)])

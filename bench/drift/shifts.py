@@ -101,6 +101,12 @@ def _choose(rows: int, share: float, rng: Rng) -> "np.ndarray[tuple[int], np.dty
     return rng.random(rows) < share
 
 
+def _rename(rows: pd.DataFrame, name: str, rng: Rng) -> "pd.Series":  # noqa: ARG001  the signature of a change
+    return "new" + rows[name]
+
+
+# A shift of the population "rare categories", which has a column of 5,000 equal levels.
+ALL_NEW: Final = Shift("all of 5,000 levels are new", ("equal_levels",), _rename, numeric=False)
 SHIFTS: Final = (
     Shift("mean + 0.25 deviations", NUMERIC_COLUMNS, _add_deviations(0.25), goal=1000),
     Shift("mean + 1 deviation", NUMERIC_COLUMNS, _add_deviations(1.0), goal=200),

@@ -11,7 +11,7 @@ from bench.drift.false_alarms import measure_false_alarms
 from bench.drift.intervals import clustered_share, wilson
 from bench.drift.libraries import MODELTRACE, compare_power
 from bench.drift.populations import GENERATED, Population
-from bench.drift.product import PREDICTION, FeatureSeries, draw_monitor
+from bench.drift.product import PREDICTION, FeatureSeries, draw_monitor, request_rows
 from bench.drift.real_data import load_real
 from bench.drift.shifts import SHIFTS, mixed_population
 
@@ -22,7 +22,7 @@ def drifted_features(population: Population, rows: pd.DataFrame, n: int = 2000) 
     """Return the features that drift in a window of the given rows."""
     rng = np.random.default_rng(1)
     monitor = draw_monitor(population, 2000, rng)
-    binned = monitor.bin(rows)
+    binned = monitor.bin(request_rows(rows))
     window = monitor.count(binned, rng.integers(len(rows), size=n))
     return {feature for feature, result in monitor.check(window) if result.state == "drift"}
 
@@ -44,7 +44,7 @@ def test_the_outputs_of_a_model_are_checked() -> None:
     """With an estimator, the statistics of its outputs are among the results."""
     rng = np.random.default_rng(2)
     monitor = draw_monitor(load_real("wine"), 400, rng)
-    binned = monitor.bin(load_real("wine").rows)
+    binned = monitor.bin(request_rows(load_real("wine").rows))
     results = monitor.check(monitor.count(binned, rng.integers(len(binned.bins), size=300)))
     assert {result.statistic for feature, result in results if feature == PREDICTION} >= {"psi", "low_confidence"}
 
@@ -53,7 +53,7 @@ def test_windows_have_the_requested_number_of_rows() -> None:
     """A window has the requested number of rows in each feature, even if the population is smaller."""
     rng = np.random.default_rng(3)
     monitor = draw_monitor(NORMAL, 100, rng)
-    window = monitor.count(monitor.bin(NORMAL.rows), rng.integers(500, size=10_000))
+    window = monitor.count(monitor.bin(request_rows(NORMAL.rows)), rng.integers(500, size=10_000))
     assert window.counts.sum() == 3 * 10_000
 
 
@@ -63,7 +63,7 @@ def test_the_product_accepts_each_generated_population(name: str) -> None:
     rng = np.random.default_rng(4)
     population = GENERATED[name](rng)
     monitor = draw_monitor(population, 100, rng)
-    binned = monitor.bin(population.sent_rows(rng).head(300))
+    binned = monitor.bin(request_rows(population.sent_rows(rng).head(300)))
     assert binned.bins.shape == (300, population.rows.shape[1])
 
 
@@ -96,7 +96,7 @@ def test_the_check_of_many_windows_agrees_with_the_check_of_one() -> None:
     rng = np.random.default_rng(6)
     population = load_real("wine")
     monitor = draw_monitor(population, 400, rng)
-    binned = monitor.bin(population.rows.assign(f00=population.rows["f00"] + 0.5, f01=0.0))
+    binned = monitor.bin(request_rows(population.rows.assign(f00=population.rows["f00"] + 0.5, f01=0.0)))
     sizes = (150, 300, 300, 2000)
     minutes = np.repeat(range(len(sizes)), sizes)
     drawn = rng.integers(len(binned.bins), size=len(minutes))

@@ -1,7 +1,7 @@
 """Evidently: the tests that DataDriftPreset chooses by default.
 
-Building a report takes a second, so the tests are called directly. The first window of each sample is also checked with
-a report, and both must agree.
+Building a report takes a second, so the tests are called directly. The first window is also checked with a
+report, and both must agree.
 """
 
 import json
@@ -13,6 +13,7 @@ from evidently.presets import DataDriftPreset
 from samples import run
 
 DRIFT_SHARE = 0.5  # the default of DataDriftPreset
+checked = []  # the number of drifted columns in the report that was compared
 TYPES = {"number": ColumnType.Numerical, "category": ColumnType.Categorical}
 
 
@@ -39,9 +40,11 @@ def count_drifted(columns, training, window):
 def find_alarms(columns, training, windows):
     """Return for each window whether a column, and whether half of the columns, drifted."""
     counts = [count_drifted(columns, training, window) for window in windows]
-    in_report = count_with_report(columns, training, windows[0])
-    if counts[0] != in_report:
-        raise RuntimeError(f"the tests find {counts[0]} drifted columns, the report {in_report}")
+    if not checked:
+        in_report = count_with_report(columns, training, windows[0])
+        if counts[0] != in_report:
+            raise RuntimeError(f"the tests find {counts[0]} drifted columns, the report {in_report}")
+        checked.append(in_report)
     return [
         {"Evidently, any column": count > 0, "Evidently, half of the columns": count / len(columns) >= DRIFT_SHARE}
         for count in counts
