@@ -94,16 +94,14 @@ class Stack:
 
     def status(self, name: str) -> ComponentStatus:
         """Return the state of a component."""
+        if not self.running:
+            return ComponentStatus(name, "STOPPED", healthy=False, uptime=0, pid=0)
         info = self._call_supervisor("getProcessInfo", name)
         uptime = info["now"] - info["start"] if info["statename"] == "RUNNING" else 0
         return ComponentStatus(name, info["statename"], self._healthy(name), uptime, info["pid"])
 
     def statuses(self) -> list[ComponentStatus]:
         """Return the state of each component, in start order."""
-        if not self.running:
-            return [
-                ComponentStatus(name, "STOPPED", healthy=False, uptime=0, pid=0) for name in self.layout.start_order()
-            ]
         return [self.status(name) for name in self.layout.start_order()]
 
     def _check_same(self) -> None:

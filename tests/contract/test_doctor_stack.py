@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from modeltrace.doctor.backends import stack as stack_backend
 from modeltrace.doctor.backends.backend import UnresolvedExemplars
 from modeltrace.doctor.backends.prometheus import PREDICTION_METRICS, Prometheus
 from modeltrace.doctor.backends.stack import StackAddresses, StackBackend
@@ -137,9 +138,10 @@ def sampling() -> Iterator[StackUnderTest]:
 
 
 def test_exemplars_of_unsampled_traces_are_counted(
-    bundle: Path, sampling: StackUnderTest, rows: list[dict[str, float]]
+    bundle: Path, sampling: StackUnderTest, rows: list[dict[str, float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Exemplars are stored although their traces are not sampled, and the doctor counts them."""
+    monkeypatch.setattr(stack_backend, "SETTLE_SECONDS", 0)
     address = sampling.layout.address
     addresses = StackAddresses(
         jaeger=f"http://{address('jaeger', 'query')}",
@@ -156,7 +158,7 @@ def test_exemplars_of_unsampled_traces_are_counted(
 
     async def unresolved_exemplars() -> UnresolvedExemplars | None:
         async with httpx.AsyncClient() as client:
-            return await StackBackend(client, addresses, settle_seconds=0).unresolved_exemplars()
+            return await StackBackend(client, addresses).unresolved_exemplars()
 
     with running_service(bundle, f"http://{address('otelcol', 'http')}") as (_, url):
         confident = next(

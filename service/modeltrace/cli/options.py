@@ -11,7 +11,7 @@ from modeltrace.cli.times import parse_time
 
 time_option = partial(typer.Option, parser=parse_time, metavar="TIME")
 # The bundle of the model whose predictions a command analyses, see `resolve_bundle`.
-bundle_option = partial(
+bundle_source_option = partial(
     typer.Option, metavar="SOURCE", show_default="MODELTRACE_BUNDLE, or the bundle of the newest prediction"
 )
 

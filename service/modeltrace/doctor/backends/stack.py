@@ -55,18 +55,15 @@ async def find_log_store(client: httpx.AsyncClient, addresses: StackAddresses) -
 
 
 class StackBackend:
-    """The components of the stack. `settle_seconds` is described at `SETTLE_SECONDS`."""
+    """The components of the stack."""
 
     receiver = "the Collector (port 4318, or 4317 for gRPC; ./dev stack logs otelcol)"
 
-    def __init__(
-        self, client: httpx.AsyncClient, addresses: StackAddresses, *, settle_seconds: float = SETTLE_SECONDS
-    ) -> None:
+    def __init__(self, client: httpx.AsyncClient, addresses: StackAddresses) -> None:
         self._jaeger = Jaeger(addresses.jaeger, client)
         self._log_store = LogFile(addresses.log_file) if addresses.log_file else Loki(addresses.loki, client)
         self._prometheus = Prometheus(addresses.prometheus, client)
         self._grafana = addresses.grafana
-        self._settle_seconds = settle_seconds
 
     async def check(self) -> None:
         """Check that all components answer; the message names those that do not."""
@@ -129,7 +126,7 @@ class StackBackend:
 
     async def unresolved_exemplars(self) -> UnresolvedExemplars | None:
         """Look up the traces of the latest exemplars. Sampling in the Collector drops traces but not exemplars."""
-        before = time.time() - self._settle_seconds
+        before = time.time() - SETTLE_SECONDS
         exemplars = await self._prometheus.exemplars(PREDICTION_METRICS)
         latest = sorted((e for e in exemplars if e.timestamp <= before), key=lambda e: e.timestamp, reverse=True)
         trace_ids = list(dict.fromkeys(exemplar.trace_id for exemplar in latest))[:MAX_TRACES_CHECKED]
