@@ -1,6 +1,5 @@
 """Render metrics as JSON and as text for a terminal."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -56,8 +55,7 @@ def _sections(metrics: ModelMetrics) -> Iterator[RenderableType]:
         yield from _classification(metrics.classification)
     if metrics.regression:
         yield from _regression(metrics.regression)
-    if metrics.drift is not None and metrics.drift.error_rate is not None:
-        yield from _drift(metrics)
+    yield from _drift(metrics)
 
 
 def _model_hash(metrics: ModelMetrics) -> str:
@@ -126,14 +124,13 @@ def _regression(metrics: RegressionMetrics) -> Iterator[RenderableType]:
 
 
 def _drift(metrics: ModelMetrics) -> Iterator[RenderableType]:
-    assert metrics.drift is not None  # noqa: S101  checked by the caller
-    level = metrics.drift.level
+    drift = metrics.drift
+    if drift is None or drift.error_rate is None:
+        return
+    level = drift.level
     style = "" if level == STABLE else "yellow" if level == WARNING else "red"
-    rate = metrics.drift.error_rate
-    yield Text(
-        f"  concept drift: {LEVEL_NAMES[level]}, error rate {math.nan if rate is None else rate:.2%}", style=style
-    )
-    for index, prediction in zip(metrics.drift.drift_indices, metrics.drift_predictions, strict=False):
+    yield Text(f"  concept drift: {LEVEL_NAMES[level]}, error rate {drift.error_rate:.2%}", style=style)
+    for index, prediction in zip(drift.drift_indices, metrics.drift_predictions, strict=False):
         at = datetime.fromtimestamp(prediction.time // 10**9, UTC)
         trace = f", trace {prediction.trace_id}" if prediction.trace_id else ""
         yield Text(f"    drift at label {index + 1:,}: {at:%Y-%m-%d %H:%M:%S} UTC, {prediction.prediction_id}{trace}")
