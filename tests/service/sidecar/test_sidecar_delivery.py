@@ -567,8 +567,9 @@ from modeltrace.sidecar.delivery import Delivery
 from modeltrace.sidecar.delivery_group import open_spool
 
 client = otlp_client("logs", protocol="http/protobuf", timeout_seconds=2)
-spool = open_spool(Path(sys.argv[1]), 2**30, print)
-delivery = Delivery("logs", client, on_event=print, max_bytes=2**30, spool=spool)
+on_event = lambda _: None  # another thread that prints could write within the line of the end
+spool = open_spool(Path(sys.argv[1]), 2**30, on_event)
+delivery = Delivery("logs", client, on_event=on_event, max_bytes=2**30, spool=spool)
 delivery.start()
 for number in range(50):
     delivery.enqueue(b"%03d" % number, 1)
