@@ -46,7 +46,7 @@ from modeltrace.telemetry.logging import configure_logging, export_logs
 from modeltrace.telemetry.metrics.features import FeatureMetrics, observe_features, observe_reference
 from modeltrace.telemetry.metrics.model_catalog import ModelCatalog
 from modeltrace.telemetry.metrics.outcomes import challenger_row_counter, model_change_counter
-from modeltrace.telemetry.provider import SCOPE_NAME, ShutdownReport, SidecarPipeline, Telemetry, log_shutdown_report
+from modeltrace.telemetry.provider import SCOPE_NAME, SidecarPipeline, Telemetry, log_shutdown_report
 from modeltrace.telemetry.records.trace import RequestTrace
 from modeltrace.telemetry.resource import build_resource
 from modeltrace.telemetry.sdk.feedback_recorder import SDKFeedbackRecorder
@@ -263,7 +263,7 @@ def build_app(settings: Settings) -> ASGIApp:
             publisher.stop()
         report = telemetry.shutdown(settings.flush_timeout)
         stop_log_export()
-        log_shutdown_report(ShutdownReport({**report.lost, **store_writer.close(deadline)}, report.spooled))
+        log_shutdown_report(report._replace(lost={**report.lost, **store_writer.close(deadline)}))
         if publisher:
             publisher.close(deadline)
         log_writer.close()

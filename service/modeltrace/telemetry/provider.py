@@ -41,6 +41,7 @@ class ShutdownReport(NamedTuple):
 
     lost: dict[str, int]
     spooled: dict[str, int]
+    sidecar_ended: bool = True  # otherwise it continues to deliver telemetry by itself
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,7 @@ class SidecarPipeline:
         """Deliver as much as possible by the monotonic `deadline`."""
         ended = self.queue.close(deadline)
         lost = self.health.lost_items(self.queue)
-        if not ended:
-            logging.getLogger(SCOPE_NAME).warning("the sidecar continues to deliver telemetry by itself")
-        return ShutdownReport(lost, self.health.spooled_items())
+        return ShutdownReport(lost, self.health.spooled_items(), ended)
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ class Telemetry:
         lost = Counter(report.lost)
         for counter in self.export_counters:
             lost[counter.item_name] += counter.lost()
-        return ShutdownReport(dict(+lost), report.spooled)  # `+` removes zeros
+        return report._replace(lost=dict(+lost))  # `+` removes zeros
 
 
 def instrument_process(meters: MeterProvider) -> None:
@@ -123,8 +122,13 @@ def instrument_process(meters: MeterProvider) -> None:
 
 
 def log_shutdown_report(report: ShutdownReport) -> None:
-    """Log the numbers of items that were not delivered."""
+    """Log the numbers of items that were not delivered.
+
+    The providers have stopped. A record that was logged earlier during the shutdown would itself be counted as lost.
+    """
     logger = logging.getLogger(SCOPE_NAME)
+    if not report.sidecar_ended:
+        logger.warning("the sidecar continues to deliver telemetry by itself")
     if report.lost:
         logger.error("telemetry not delivered since the start: %s", _format_counts(report.lost))
     if report.spooled:
