@@ -18,10 +18,10 @@ from modeltrace.bundles.training_frame import convert_columns, name_columns
 from modeltrace.bundles.training_schema import build_schema
 from modeltrace.bundles.verify_outputs import to_rows
 from modeltrace.inference.model import ModelOutput, make_predict_fn
-from modeltrace.inference.schema import MISSING, OTHER, Feature, OutputReference
+from modeltrace.inference.schema import Feature, OutputReference
 from modeltrace.monitoring import drift
 from modeltrace.monitoring.bins import FeatureBins, Row
-from modeltrace.monitoring.drift_check import DriftResult, WindowCounts, check_confidence, check_drift
+from modeltrace.monitoring.drift_check import DriftResult, WindowCounts, check_confidence, check_drift, compare
 from modeltrace.monitoring.reference_metrics import OUTPUTS, critical_values
 
 Integers = NDArray[np.intp]
@@ -34,20 +34,17 @@ class BinnedRows(NamedTuple):
 
     Attributes:
         bins: the bin number of each value, shape (n_rows, n_features). The last column is the model's outputs, if any.
-        numbers: the numeric features, shape (n_rows, n_numeric); 0 for a missing value.
         low_confidence: whether the model's confidence is low, shape (n_rows,).
     """
 
     bins: Integers
-    numbers: NDArray[np.float64]
     low_confidence: NDArray[np.bool_]
 
 
 class Window(NamedTuple):
-    """The counts of a window: by bin number, the sum of each numeric feature, rows with low confidence."""
+    """The counts of a window: by bin number, and the number of rows with low confidence."""
 
     counts: NDArray[np.int64]
-    sums: NDArray[np.float64]
     low_confidence: int
 
 
@@ -56,29 +53,19 @@ class FeatureSeries(NamedTuple):
 
     Attributes:
         counts: shape (n_windows, n_bins).
-        sums: the sum of the numbers, shape (n_windows,).
         low_confidence: rows with low confidence, shape (n_windows,).
     """
 
     counts: NDArray[np.int64]
-    sums: NDArray[np.float64]
     low_confidence: NDArray[np.int64]
 
     def accumulate(self) -> "FeatureSeries":
         """Return the sums over all windows before each window. There is one more than there are windows."""
-        counts, sums, low = (
-            np.concatenate([np.zeros_like(values[:1]), values.cumsum(axis=0)])
-            for values in (self.counts, self.sums, self.low_confidence)
-        )
-        return FeatureSeries(counts.astype(np.int64), sums.astype(np.float64), low.astype(np.int64))
+        return FeatureSeries(*(np.concatenate([np.zeros_like(values[:1]), values.cumsum(axis=0)]) for values in self))
 
     def between(self, starts: Integers, ends: Integers) -> "FeatureSeries":
         """Return the differences of accumulated sums."""
-        return FeatureSeries(
-            self.counts[ends] - self.counts[starts],
-            self.sums[ends] - self.sums[starts],
-            self.low_confidence[ends] - self.low_confidence[starts],
-        )
+        return FeatureSeries(*(values[ends] - values[starts] for values in self))
 
 
 class Outputs(NamedTuple):
@@ -138,23 +125,22 @@ class Monitor:
             bins = np.column_stack([bins, _output_bins(reference, outputs) + len(self._feature_bins.bin_names)])
         if threshold is not None:
             low = np.array([output.confidence is not None and output.confidence < threshold for output in outputs])
-        return BinnedRows(bins, np.nan_to_num(numbers[:, self._feature_bins.sum_columns], nan=0.0), low)
+        return BinnedRows(bins, low)
 
     def count(self, binned: BinnedRows, drawn: Integers) -> Window:
         """Count the drawn rows."""
         counts = np.bincount(binned.bins[drawn].ravel(), minlength=int(self._ends[-1]))
-        return Window(counts, binned.numbers[drawn].sum(axis=0), int(binned.low_confidence[drawn].sum()))
+        return Window(counts, int(binned.low_confidence[drawn].sum()))
 
     def check(self, window: Window) -> list[tuple[str, DriftResult]]:
         """Return each statistic of a window with the name of its feature."""
         by_feature = np.split(window.counts, self._ends[:-1])
-        sums = dict(zip(self._feature_bins.numeric_names, window.sums.tolist(), strict=True))
         results = [
             (feature.name, result)
             for feature, counts in zip(self.schema.features, by_feature, strict=False)
             for result in check_drift(
                 feature.reference,
-                WindowCounts(counts.tolist(), sums.get(feature.name, 0.0)),
+                WindowCounts(counts.tolist()),
                 self._criticals.get(feature.name, {}),
             )
         ]
@@ -182,50 +168,24 @@ class Monitor:
         start, end = [0, *self._ends][index : index + 2]
         bins = minutes * (end - start) + (binned.bins[:, index] - start)[drawn]
         counts = np.bincount(bins, minlength=n_minutes * (end - start)).reshape(n_minutes, end - start)
-        sums: NDArray[np.float64] = np.zeros(n_minutes)
         low = np.zeros(n_minutes, dtype=np.int64)
-        name = self.names[index]
-        if name in self._feature_bins.numeric_names:
-            values = binned.numbers[:, self._feature_bins.numeric_names.index(name)]
-            sums = np.bincount(minutes, weights=values[drawn], minlength=n_minutes).astype(np.float64)
-        elif index == len(self.schema.names):
+        if index == len(self.schema.names):
             low = np.bincount(minutes[binned.low_confidence[drawn]], minlength=n_minutes).astype(np.int64)
-        return FeatureSeries(counts, sums, low)
+        return FeatureSeries(counts, low)
 
     def check_series(self, index: int, windows: FeatureSeries) -> Iterator[tuple[str, NDArray[np.bool_]]]:
         """Yield which windows drift, by statistic. A vectorized `check` of one feature, or of the model's outputs."""
         is_output = index == len(self.schema.names)
         reference = self._outputs.reference if is_output else self.schema.features[index].reference
         assert reference is not None  # noqa: S101  there is an index for it
-        training = np.array(list(reference.shares.values())) * reference.n
-        bin_index = {name: number for number, name in enumerate(reference.shares)}
-        numeric = [number for name, number in bin_index.items() if name not in (MISSING, OTHER)]
-        n, n_numbers = windows.counts.sum(axis=1), windows.counts[:, numeric].sum(axis=1)
         for statistic, critical in self._criticals.get(OUTPUTS if is_output else self.names[index], {}).items():
-            rows, training_rows = n, float(reference.n)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                if statistic in (drift.PSI, drift.JENSEN_SHANNON):
-                    compute = drift.psi if statistic == drift.PSI else drift.jensen_shannon
-                    value, limit = (
-                        compute(windows.counts, training),
-                        drift.threshold(statistic, critical, n, training_rows),
-                    )
-                elif statistic in (drift.KS, drift.MEAN_CHANGE):
-                    rows, training_rows = n_numbers, float(training[numeric].sum())
-                    limit = drift.threshold(statistic, critical, rows, training_rows)
-                    if statistic == drift.KS:
-                        value = drift.ks(windows.counts[:, numeric], training[numeric])
-                    else:
-                        mean = reference.mean or 0.0
-                        value = np.abs(windows.sums / rows - mean) / drift.mean_scale(mean, reference.deviation)
-                elif statistic == drift.LOW_CONFIDENCE:
+            if statistic == drift.LOW_CONFIDENCE:
+                n = windows.counts.sum(axis=1)
+                with np.errstate(divide="ignore", invalid="ignore"):
                     value, limit = windows.low_confidence / n, drift.low_confidence_threshold(critical, n)
-                else:
-                    number = bin_index[OTHER if statistic == drift.NEW_CATEGORIES else MISSING]
-                    share = training[number] / reference.n
-                    value = windows.counts[:, number] / n - share
-                    limit = drift.increase_threshold(statistic, critical, n, training_rows, share)
-                yield statistic, (rows >= drift.MIN_ROWS) & (value > limit)
+            else:
+                value, limit, n, _ = compare(statistic, critical, reference, windows.counts)
+            yield statistic, (n >= drift.MIN_ROWS) & (np.abs(value) > limit)
 
 
 def draw_monitor(population: Population, n: int, rng: np.random.Generator) -> Monitor:

@@ -80,7 +80,7 @@ def expected(model: Model, rows: pd.DataFrame, answers: list[dict[str, Any]]) ->
     for feature in model.schema.features:
         counts = tuple(bin_counts[index] for index, (name, _) in enumerate(bins.bin_names) if name == feature.name)
         refused = REFUSED if feature.name == "mean_radius" else 0
-        windows[feature.name] = WindowCounts(counts, float(rows[feature.name].sum()), refused)
+        windows[feature.name] = WindowCounts(counts, refused)
     labels = Counter(str(answer["label"]) for answer in answers)
     assert model.output_reference
     windows[OUTPUTS] = WindowCounts(tuple(labels[label] for label in model.output_reference.shares))

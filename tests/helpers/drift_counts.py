@@ -18,7 +18,7 @@ from modeltrace.telemetry.metrics.features import REMEMBERED_ROWS
 
 ROWS: Final = 600
 # The value of a state in the rules.
-DRIFT_STATES: Final = {"drift": 1, "ok": 0, "not enough data": -1, "rows repeat": -2}
+DRIFT_STATES: Final = {"drift": 1, "ok": 0, "not enough data": -1, "rows repeat": -2, "reference too small": -3}
 Labels = Mapping[str, str]
 
 
@@ -67,7 +67,6 @@ class TrafficCounts:
             {
                 name: WindowCounts(
                     tuple(a - b for a, b in zip(now.counts, then.counts, strict=True)),
-                    now.total - then.total,
                     now.rejected - then.rejected,
                 )
                 for (name, now), then in zip(self.windows.items(), before.windows.values(), strict=True)
@@ -105,12 +104,9 @@ def draw_traffic(model: Model, rng: np.random.Generator, rows: int, *, shift: fl
         shares = np.array(list(feature.reference.shares.values()))
         p = shares * np.exp(shift * rng.normal(size=len(shares))) + shift * 0.01
         counts = rng.multinomial(rows, p / p.sum())
-        total = 0.0
         if feature.reference.edges is not None:
             counts[-1] = 0  # `other`, which a number never is
-            mean, deviation = feature.reference.mean or 0.0, feature.reference.deviation or 0.0
-            total = float(counts[:-2].sum() * (mean + shift * deviation))
-        windows[feature.name] = WindowCounts(tuple(counts.tolist()), round(total, 6), int(shift * rows / 20))
+        windows[feature.name] = WindowCounts(tuple(counts.tolist()), int(shift * rows / 20))
     assert model.output_reference
     shares = np.array(list(model.output_reference.shares.values()))
     p = shares * np.exp(shift * rng.normal(size=len(shares)))
@@ -136,9 +132,6 @@ def counter_series(model: Model, traffic: TrafficCounts) -> Iterator[tuple[str, 
         window, labels = traffic.windows[feature.name], {**common, "ml_feature_name": feature.name}
         for bin_name, count in zip(feature.reference.shares, window.counts, strict=True):
             yield "ml_feature_observations_total", {**labels, "ml_feature_bin": bin_name}, count
-        if feature.reference.edges is not None:
-            for sign, total in (("positive", max(window.total, 0.0)), ("negative", max(-window.total, 0.0))):
-                yield "ml_feature_sum_total", {**labels, "ml_feature_sign": sign}, total
         if window.rejected:
             yield "ml_data_violations_total", {**labels, **rejected}, window.rejected
     assert model.output_reference

@@ -10,17 +10,21 @@ MIN_EFFECT = {
     "psi": 0.1,
     "jensen_shannon": 0.02,
     "ks": 0.1,
-    "new_categories": 0.02,
-    "mean_change": 0.1,
-    "missing": 0.02,
+    "location": 0.1,
+    "spread": 0.1,
+    "share_change": 0.02,
+    "new_categories": 0.005,
+    "missing": 0.01,
     "low_confidence": 0.05,
 }
 CRITICAL_VALUES = {
     "psi": 30.0,
     "jensen_shannon": 5.4,
     "ks": 2.1,
+    "location": 4.0,
+    "spread": 4.0,
+    "share_change": 4.0,
     "new_categories": 3.7,
-    "mean_change": 4.0,
     "missing": 3.7,
     "low_confidence": 2.4,
 }
@@ -41,7 +45,8 @@ class Feature:
     def bins(self) -> dict[str, float]:
         """The share of each bin in the training data."""
         if self.categories:
-            return {**{name: 1 / len(self.categories) for name in self.categories}, "missing": 0.0, "other": 0.0}
+            special = dict.fromkeys(("missing", "other", "unseen"), 0.0)
+            return {**{name: 1 / len(self.categories) for name in self.categories}, **special}
         return {**{f"{number:02d}": 0.1 for number in range(10)}, "missing": 0.0, "other": 0.0}
 
     def draw(self, rng: random.Random) -> Any:
@@ -57,7 +62,7 @@ class Feature:
         if value is None:
             return "missing"
         if self.categories:
-            return value if value in self.categories else "other"
+            return value if value in self.categories else "unseen"
         return f"{bisect_left(EDGES, value):02d}"
 
     def description(self) -> dict[str, Any]:

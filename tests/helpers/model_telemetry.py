@@ -22,6 +22,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 )
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from modeltrace.monitoring.drift import normal_scores
 from tests.helpers.metric_points import CUMULATIVE, SECOND, Attributes, gauge
 from tests.helpers.model_features import CRITICAL_VALUES, MIN_EFFECT, Feature
 from tests.helpers.otlp_sender import Sender, log_record, span
@@ -67,13 +68,14 @@ class ModelService:
 
     def references(self, time_ns: int, threshold: float = 0.6) -> None:
         """Send the reference data that predictions are compared with."""
-        shares, means, critical = {}, {}, {}
+        shares, scores, means, critical = {}, {}, {}, {}
         sizes = {self.model: 10_000.0}
         for feature in self.features:
             of = (*self.model, ("ml.feature.name", feature.name))
             shares |= {(*of, ("ml.feature.bin", name)): share for name, share in feature.bins.items()}
             sizes[of] = 10_000
-            other = {"ks", "mean_change"} if feature.categories else {"new_categories"}
+            numeric, categorical = {"ks", "location", "spread"}, {"share_change", "new_categories"}
+            other = numeric if feature.categories else categorical
             critical |= {
                 (*of, ("ml.drift.statistic", name)): value
                 for name, value in CRITICAL_VALUES.items()
@@ -81,6 +83,8 @@ class ModelService:
             }
             if not feature.categories:
                 means[of] = 0.0
+                values = normal_scores([0.1] * 10).tolist()
+                scores |= {(*of, ("ml.feature.bin", f"{number:02d}")): score for number, score in enumerate(values)}
         answers = {(*self.model, ("ml.prediction.label", label)): 1 / len(self.labels) for label in self.labels}
         critical |= {
             (*self.model, ("ml.drift.statistic", name)): CRITICAL_VALUES[name]
@@ -91,6 +95,7 @@ class ModelService:
                 ("ml.feature.reference", "1"): shares,
                 ("ml.feature.reference.mean", "1"): means,
                 ("ml.feature.reference.deviation", "1"): dict.fromkeys(means, 1.0),
+                ("ml.feature.reference.score", "1"): scores,
                 ("ml.feature.reference.size", "{row}"): sizes,
                 ("ml.prediction.reference", "1"): answers,
                 ("ml.prediction.confidence.threshold", "1"): {self.model: threshold},

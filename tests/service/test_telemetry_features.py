@@ -110,9 +110,9 @@ def test_the_exemplar_of_a_bin_is_its_latest_request() -> None:
     by_bin = exemplars(metrics)
     assert by_bin["plan", "pro"] == 1
     assert by_bin["plan", "basic"] == 2
-    assert by_bin["plan", "other"] == 3
-    assert by_bin["age", "01"] == 3
-    assert by_bin["balance", "09"] == 4
+    assert by_bin["plan", "unseen"] == 3
+    assert by_bin["age", "02"] == 3
+    assert by_bin["balance", "11"] == 4
     assert exemplars(metrics) == {}
 
 
@@ -195,7 +195,7 @@ def test_each_model_has_its_own_bins() -> None:
         for p in metrics.collect()[0].data.data_points
         if p.attributes["ml.feature.name"] == "age" and p.value  # type: ignore[index, union-attr]
     }
-    assert by_bin == {("1", "09"): 3, ("2", "01"): 1}
+    assert by_bin == {("1", "10"): 3, ("2", "03"): 1}
 
 
 def test_a_limited_number_of_retired_versions_is_reported() -> None:

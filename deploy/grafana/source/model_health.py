@@ -14,7 +14,7 @@ from deploy.grafana.source.panels import (
     time_series_panel,
 )
 from deploy.grafana.source.queries import JOB, increase_5m, or_zero, quantile, range_query, rate, sum_by, table_query
-from modeltrace.monitoring.drift import LOW_CONFIDENCE, MEAN_CHANGE, MIN_EFFECT, MISSING_VALUES, PSI
+from modeltrace.monitoring.drift import LOCATION, LOW_CONFIDENCE, MIN_EFFECT, MISSING_VALUES, PSI
 
 UID = "modeltrace-model-health"
 SHARE = "job_model_feature_bin:ml_drift_share:window"
@@ -84,9 +84,9 @@ def _summary() -> Panels:
         stat_panel(
             4,
             "Missing values",
-            "Largest increase of the share of missing values over that of the training data, in the last hour.",
+            "Largest change of the share of missing values from that of the training data, in the last hour.",
             "percentunit",
-            range_query(f"max({drift_metric('value', 'missing', FEATURE)})", ""),
+            range_query(f"max(abs({drift_metric('value', 'missing', FEATURE)}))", ""),
             limits=(MIN_EFFECT[MISSING_VALUES] / 2, MIN_EFFECT[MISSING_VALUES]),
         ),
         stat_panel(
@@ -123,8 +123,10 @@ def _features() -> Panels:
             ("PSI", "short", "psi"),
             ("Jensen-Shannon, bits", "short", "jensen_shannon"),
             ("Kolmogorov-Smirnov", "short", "ks"),
-            ("Change of mean", "percentunit", "mean_change"),
-            ("New categories", "percentunit", "new_categories"),
+            ("Location", "short", "location"),
+            ("Spread", "short", "spread"),
+            ("Share of a category", "percentunit", "share_change"),
+            ("Unseen categories", "percentunit", "new_categories"),
             ("Missing", "percentunit", "missing"),
         )
     }
@@ -142,17 +144,17 @@ def _features() -> Panels:
         ),
         time_series_panel(
             12,
-            "Change of mean",
-            "Relative change of the mean of each feature compared with the training data.",
-            "percentunit",
-            range_query(drift_metric("value", "mean_change", FEATURE), "{{ml_feature_name}} · {{ml_model_version}}"),
-            limits=(MIN_EFFECT[MEAN_CHANGE],),
+            "Location",
+            "Change of the location of each numeric feature from the training data, in standard deviations.",
+            "short",
+            range_query(drift_metric("value", "location", FEATURE), "{{ml_feature_name}} · {{ml_model_version}}"),
+            limits=(MIN_EFFECT[LOCATION],),
         ),
         table_panel(
             24,
             "Features",
             "Each statistic over the last hour, its number of rows, and the state: 1 drift, 0 no drift, -1 too few "
-            "rows (fewer than 200), -2 unknown because rows repeat.",
+            "rows (fewer than 200), -2 rows repeat, -3 reference too small (fewer than 250 rows).",
             {"ml_model_version": "Version", "ml_feature_name": "Feature"},
             {"State": ("short", table_query(state)), "Rows": ("short", table_query(rows)), **cells},
         ),

@@ -19,8 +19,12 @@ _NUMERIC_FIELDS: Final = ("value", "n", "min_effect", "threshold")
 _MAX_CRITICAL_VALUE: Final = 1e6
 # The number of predictions below which no drift state is computed.
 MIN_ROWS: Final = 200
+# The number of training rows below which no statistic is reported as "ok".
+MIN_TRAINING_ROWS: Final = 250
 # State of a statistic whose rows are not independent, because too many of them repeat.
 ROWS_REPEAT: Final = "rows repeat"
+# The states of a statistic. A feature has the first one that one of its statistics has.
+_STATES: Final = ("drift", ROWS_REPEAT, "not enough data", "reference too small", "ok")
 
 
 def version_metrics(window: Window, counts: list[Record], gauges: list[Record], drift_rows: list[Record]) -> Record:
@@ -187,7 +191,7 @@ def _violations(rows: Iterable[Record]) -> list[Record]:
 
 
 def _missing_values(features: Iterable[Record]) -> list[Record]:
-    """Return features with missing values in the window or in the training data, the largest increase first.
+    """Return features with missing values in the window or in the training data, the largest change first.
 
     The counts include rows that the service rejected because of a missing value.
     """
@@ -208,7 +212,7 @@ def _missing_values(features: Iterable[Record]) -> list[Record]:
                 "state": statistic.get("state"),
             }
         )
-    return sorted(result, key=lambda item: -(item["increase"] if item["increase"] is not None else -1))
+    return sorted(result, key=lambda item: -abs(item["increase"] or 0))
 
 
 def _feature_drift(row: Record, *, rows_repeat: bool) -> Record:
@@ -221,10 +225,9 @@ def _feature_drift(row: Record, *, rows_repeat: bool) -> Record:
         for statistic in row["statistics"] or []
     ]
     for statistic in statistics if rows_repeat else ():
-        if statistic["state"] in ("drift", "ok"):
+        if statistic["state"] in ("drift", "ok", "reference too small"):
             statistic["state"] = ROWS_REPEAT
-    states = {statistic["state"] for statistic in statistics}
-    state = next((state for state in ("drift", ROWS_REPEAT, "not enough data", "ok") if state in states), None)
+    state = next((state for state in _STATES if any(item["state"] == state for item in statistics)), None)
     if row["n"] is None or row["n"] < MIN_ROWS:
         state = "not enough data"
     return {**row, "state": state, "statistics": {statistic.pop("statistic"): statistic for statistic in statistics}}

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from modeltrace_hub.queries.metric_names import COUNTERS, DRIFT_COUNTERS, GAUGES
-from modeltrace_hub.queries.model_metrics import MIN_ROWS, version_metrics
+from modeltrace_hub.queries.model_metrics import MIN_ROWS, MIN_TRAINING_ROWS, version_metrics
 from modeltrace_hub.queries.reader import Reader, Record
 from modeltrace_hub.queries.values import text_attributes
 from modeltrace_hub.queries.windows import LOOKBACK_NS, Window
@@ -129,7 +129,12 @@ class _MetricsReader:
         self._gauges = _group_by_version(reader.fetch_all("get_model_gauges", gauges=[*GAUGES], **values))
         self._drift: dict[Key, list[Record]] = defaultdict(list)
         drift_rows = reader.fetch_all(
-            "compute_drift", counters=[*DRIFT_COUNTERS], step_ns=length, min_rows=MIN_ROWS, **values
+            "compute_drift",
+            counters=[*DRIFT_COUNTERS],
+            step_ns=length,
+            min_rows=MIN_ROWS,
+            min_training_rows=MIN_TRAINING_ROWS,
+            **values,
         )
         for row in drift_rows:
             self._drift[row.pop("model"), row.pop("version")].append(row)

@@ -17,7 +17,7 @@ from modeltrace.inference.schema import Dtype, Feature, FeatureType, Value
 from modeltrace.inference.validate import MAX_FLOAT, MAX_INTEGER
 
 # Maximum number of categories that the schema lists for a text column: its most frequent texts.
-MAX_LISTED_CATEGORIES = 1000
+MAX_LISTED_CATEGORIES = 10_000
 NUMERIC_TYPES = ("number", "integer")
 # Minimum of a `max_length` that is derived from the training data, in characters.
 MIN_TEXT_LIMIT = 256
@@ -86,7 +86,7 @@ def describe_column(
         enforce_categories=strict_categories,
         max_length=_text_limit(levels, texts, max_length) if level_kind == "text" else None,
         example=next(level for level in levels if level_name(level, level_kind) == frequent),
-        reference=categorical_reference(texts, n=len(column)),
+        reference=categorical_reference(texts, n=len(column), lists_all=present.nunique() <= len(levels)),
     )
 
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from modeltrace.bundles.artifact import ArtifactFormat, load_artifact
 from modeltrace.bundles.manifest import MANIFEST_FILE, Manifest, read_manifest
 from modeltrace.bundles.pack import pack
-from modeltrace.bundles.training_frame import date_columns, number_object_columns
+from modeltrace.bundles.training_frame import date_columns, identifier_columns, number_object_columns
 from modeltrace.bundles.verify_outputs import first_line
 from modeltrace.errors import ModeltraceError, PackError
 from modeltrace.inference.allowed_violations import AllowedViolations
@@ -126,17 +126,24 @@ def _print_summary(bundle: Path, training: pd.DataFrame) -> None:
 
 
 def _column_notes(table: pd.DataFrame) -> list[str]:
-    """Return a note for each column that the model receives in another form than the file suggests."""
+    """Return a note for each column that is not what it seems: converted numbers, dates as text, identifiers."""
     numbers = [
         f"Note: column {name} contains number objects such as Decimal, which the model receives as floats"
         for name in number_object_columns(table)
     ]
+    dates_as_text = date_columns(table)
     dates = [
         f"Note: column {name} contains dates as text, so each date is a category, for the model and for drift. Numbers "
         "derived from them before fitting (days since a date, month, weekday) are better features"
-        for name in date_columns(table)
+        for name in dates_as_text
     ]
-    return numbers + dates
+    identifiers = [
+        f"Note: column {name} looks like an identifier: nearly all values differ. The model cannot learn from it, "
+        "and its drift cannot be detected. Remove the column and fit again"
+        for name in identifier_columns(table)
+        if name not in dates_as_text
+    ]
+    return numbers + dates + identifiers
 
 
 def _output_lines(manifest: Manifest) -> Sequence[str]:

@@ -8,7 +8,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from modeltrace.errors import PackError
-from modeltrace.inference.schema import MISSING, OTHER, Feature, PrivacyRule, Schema, Value
+from modeltrace.inference.reference import numeric_shares
+from modeltrace.inference.schema import MISSING, OTHER, UNSEEN, Feature, PrivacyRule, Schema, Value
 
 # The example of a redacted text feature. A category of the training data would disclose a value.
 PLACEHOLDER_TEXT = "example"
@@ -43,21 +44,22 @@ def _redact_feature(feature: Feature, column: "pd.Series", rule: PrivacyRule) ->
 
 
 def _redact_numbers(feature: Feature, column: "pd.Series") -> dict[str, object]:
-    """Remove minimum, maximum and mean. Round the bin edges, which otherwise are values of the data."""
+    """Remove minimum, maximum and mean. Round the bin edges, which otherwise are close to values of the data.
+
+    The outermost edges disclose minimum and maximum. They are removed, except those of a constant feature.
+    """
     values = column.dropna().to_numpy(dtype=np.float64)
-    rounded = _round_edges(np.array(feature.reference.edges))
+    edges = np.array(feature.reference.edges)
+    rounded = _round_edges(edges[1:-1] if len(edges) > 2 else edges)
     # An edge at or above the largest value would create an empty bin. At least one edge is required.
     edges = rounded[rounded < values.max()] if (rounded < values.max()).any() else rounded[:1]
-    counts = np.bincount(np.searchsorted(edges, values, side="left"), minlength=len(edges) + 1)
-    shares = {f"{index:02d}": count / len(column) for index, count in enumerate(counts.tolist())}
-    missing = (len(column) - len(values)) / len(column)
     return {
         "training_range": None,
         "example": _placeholder_number(feature, float(rounded[len(rounded) // 2])),
         "reference": {
             "n": len(column),
             "edges": tuple(edges.tolist()),
-            "shares": {**shares, MISSING: missing, OTHER: 0.0},
+            "shares": numeric_shares(values, edges, n=len(column)),
         },
     }
 
@@ -83,7 +85,12 @@ def _redact_categories(feature: Feature, rule: PrivacyRule) -> dict[str, object]
     needs_names = feature.enforce_categories or feature.dtype == "category"
     if rule == "bucket":
         frequent = tuple(name for name in feature.categories or () if name in feature.reference.shares)
-        return {} if needs_names or feature.type == "boolean" else {"categories": frequent}
+        if needs_names or feature.type == "boolean":
+            return {}
+        # Without the other categories, a rare value cannot be distinguished from an unseen one.
+        shares = dict(feature.reference.shares)
+        shares[OTHER] += shares.pop(UNSEEN)
+        return {"categories": frequent, "reference": {**feature.reference.model_dump(), "shares": shares}}
     if needs_names:
         raise PackError(
             f"--privacy {feature.name}={rule}: model.json has to contain the categories of this feature, because "

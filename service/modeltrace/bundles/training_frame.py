@@ -27,6 +27,10 @@ DATE_ADVICE: Final = (
     "weekday, hour), fit again, and pack with a file that contains those columns"
 )
 
+# A column looks like an identifier if at least this share of at least this number of values are different.
+IDENTIFIER_SHARE = 0.9
+MIN_IDENTIFIERS = 50
+
 
 def name_columns(data: pd.DataFrame) -> pd.DataFrame:
     """Convert the column names to text.
@@ -80,6 +84,19 @@ def number_object_columns(data: pd.DataFrame) -> list[str]:
 def date_columns(data: pd.DataFrame) -> list[str]:
     """Return the columns that contain dates as text, as CSV files do."""
     return [str(name) for name, column in data.items() if _are_dates(column)]
+
+
+def identifier_columns(data: pd.DataFrame) -> list[str]:
+    """Return the columns that look like identifiers: nearly all texts are different, or integers are consecutive."""
+    return [str(name) for name, column in data.items() if _are_identifiers(column.dropna())]
+
+
+def _are_identifiers(present: "pd.Series") -> bool:
+    if len(present) < MIN_IDENTIFIERS or present.nunique() < IDENTIFIER_SHARE * len(present):
+        return False
+    if pd.api.types.is_integer_dtype(present):
+        return int(present.max()) - int(present.min()) < 2 * len(present)
+    return bool(pd.api.types.is_string_dtype(present) or isinstance(present.dtype, pd.CategoricalDtype))
 
 
 def find_vectorizer(estimator: Any) -> str | None:  # noqa: ANN401  any estimator

@@ -25,6 +25,7 @@ PRIVACY_RULES: tuple[PrivacyRule, ...] = get_args(PrivacyRule)
 
 MISSING = "missing"
 OTHER = "other"
+UNSEEN = "unseen"
 # Rounding may raise a share above 1 by this amount.
 SHARE_TOLERANCE = 1e-9
 # Maximum number of characters of a text if the feature has no `max_length`.
@@ -34,10 +35,11 @@ DEFAULT_MAX_LENGTH = 65_536
 class Reference(BaseModel):
     """The distribution of a feature in the training data, in the bins into which later traffic is counted.
 
-    Numbers: `edges` are the inner bin edges (1 to 9 deciles of the training data; equal ones are merged). Bin `i`
-    contains `edges[i-1] < x <= edges[i]`; its name is `00`, `01`, …. Categories and booleans: one bin per value. The
-    last bins are `missing` and `other` (any other value); a category of one of these names counts there, too. `shares`
-    add up to 1. `n` is the number of rows, `deviation` the standard deviation.
+    Numbers: bin `i` contains `edges[i-1] < x <= edges[i]`; its name is `00`, `01`, …. The other bins are `missing` and
+    `other`, which is empty. Categories and booleans: one bin per frequent value, `missing`, `other` (the other values
+    that the schema lists) and `unseen` (values that it does not list). A category of one of these names counts there,
+    too. A private feature may lack bins. `shares` add up to 1. `n` is the number of rows that determined them.
+    `deviation` is the standard deviation.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -47,6 +49,12 @@ class Reference(BaseModel):
     edges: tuple[float, ...] | None = None
     mean: float | None = None
     deviation: float | None = Field(default=None, ge=0)
+
+    @property
+    def number_shares(self) -> list[float]:
+        """The shares of the ordered bins; empty for categories and booleans."""
+        n_bins = 0 if self.edges is None else len(self.edges) + 1
+        return list(self.shares.values())[:n_bins]
 
     def has_valid_bins(self, more: Sequence[str]) -> bool:
         """Return whether the shares are valid and contain each bin of `edges` and each bin of `more`."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modeltrace.inference.levels import LevelKind, level_name
-from modeltrace.inference.schema import MISSING, OTHER, Schema, Value
+from modeltrace.inference.schema import MISSING, OTHER, UNSEEN, Feature, Schema, Value
 
 Row = Sequence[Value]  # in the order of the schema; None for a missing value
 
@@ -39,11 +39,7 @@ class FeatureBins:
         self._numeric = np.array(numeric, dtype=np.intp)
         self.sum_columns = _column_index(rules[self._numeric] == "plain")
         self._categorical = [
-            (
-                index,
-                {name: number for number, name in enumerate(feature.reference.shares)},
-                partial(_bin_name, kind=feature.level_kind or "boolean"),
-            )
+            (index, *_category_bins(feature), partial(_bin_name, kind=feature.level_kind or "boolean"))
             for index, feature in enumerate(schema.features)
             if feature.reference.edges is None
         ]
@@ -74,11 +70,18 @@ class FeatureBins:
         if len(self._numeric):
             exceeded = (numbers[:, :, np.newaxis] > self._edges).sum(axis=2)
             bins[:, self._numeric] = np.where(np.isnan(numbers), self._missing, exceeded)
-        for index, numbers_by_name, name in self._categorical:
-            other = numbers_by_name[OTHER]
-            bins[:, index] = [numbers_by_name.get(name(row[index]), other) for row in rows]
+        for index, bin_by_name, unseen, name in self._categorical:
+            bins[:, index] = [bin_by_name.get(name(row[index]), unseen) for row in rows]
         bins += self._starts
         return bins
+
+
+def _category_bins(feature: Feature) -> tuple[dict[str, int], int]:
+    """Return the bin number of each listed value by its name, and the bin number of all other values."""
+    numbers = {name: number for number, name in enumerate(feature.reference.shares)}
+    kind = feature.level_kind or "boolean"
+    listed = (level_name(level, kind) for level in feature.categories or ())
+    return {**dict.fromkeys(listed, numbers[OTHER]), **numbers}, numbers.get(UNSEEN, numbers[OTHER])
 
 
 def _column_index(selected: "NDArray[np.bool_]") -> "NDArray[np.intp] | slice":

@@ -4,9 +4,9 @@ All statistics are computed from counts in the bins of the training data, so the
 Prometheus' rules (deploy/prometheus/rules/drift.yml) and the hub's SQL do the same; docs/monitoring.md explains it.
 
 Drift is reported when a statistic exceeds two limits. The first is a minimum effect: smaller changes need no action.
-The second is a critical value: random sampling without drift rarely exceeds it. The false alarm rate of a window is
-1 % for all statistics of all features together (Bonferroni correction). `level` is the false alarm rate of one
-statistic. `n` is the number of rows of the window, and `training` is the number of rows of the training data.
+The second is a critical value: random sampling without drift rarely exceeds it. All statistics of all features share
+the false alarm rate of a window (Bonferroni correction). `level` is the false alarm rate of one statistic. `n` is the
+number of rows of the window, and `training` is the number of rows of the training data.
 """
 
 import math
@@ -15,13 +15,15 @@ from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import gammainccinv
+from scipy.special import gammainccinv, ndtri
 
 PSI: Final = "psi"
 JENSEN_SHANNON: Final = "jensen_shannon"
 KS: Final = "ks"
+LOCATION: Final = "location"
+SPREAD: Final = "spread"
+SHARE_CHANGE: Final = "share_change"
 NEW_CATEGORIES: Final = "new_categories"
-MEAN_CHANGE: Final = "mean_change"
 MISSING_VALUES: Final = "missing"
 LOW_CONFIDENCE: Final = "low_confidence"
 
@@ -30,29 +32,39 @@ MIN_EFFECT: Final = {
     PSI: 0.1,
     JENSEN_SHANNON: 0.02,
     KS: 0.1,
-    NEW_CATEGORIES: 0.02,
-    MEAN_CHANGE: 0.1,
-    MISSING_VALUES: 0.02,
+    LOCATION: 0.1,
+    SPREAD: 0.1,
+    SHARE_CHANGE: 0.02,
+    NEW_CATEGORIES: 0.005,
+    MISSING_VALUES: 0.01,
     LOW_CONFIDENCE: 0.05,
 }
-# The share of windows without drift that may raise an alarm.
-FALSE_ALARM_RATE: Final = 0.01
+# The share of windows without drift that may raise an alarm. Prometheus evaluates a window of an hour every minute, so
+# a model has about one false alert in a month.
+FALSE_ALARM_RATE: Final = 0.0005
 # Minimum number of rows of a window.
 MIN_ROWS: Final = 200
+# With fewer rows of training data, even large windows can only show a large change.
+MIN_TRAINING_ROWS: Final = 250
 # Rows added to the count of each bin, so that the logarithm of an empty bin is finite.
 PSEUDOCOUNT: Final = 0.5
-# A change of mean is relative to the training mean. If the mean is below this share of the deviation, the change is
-# relative to the deviation.
-SMALL_MEAN_RATIO: Final = 0.1
-# A deviation is unreliable if fewer rows than this at the most distant value could cause all of it.
-MIN_TAIL_ROWS: Final = 5
+# Bins beyond this quantile, and beyond that of the same distance from 1, have its score: a few rows determine them.
+OUTER_QUANTILE: Final = 0.025
+# Scores are unreliable if the square of a score exceeds this value: few rows determine it.
+MAX_SQUARED_SCORE: Final = 20.0
+# If the variance of the squares of scores is smaller, as for two values with equal shares, there is no spread.
+MIN_SPREAD_VARIANCE: Final = 0.01
+# Rows added to the share of the training data, and to the count of the window, so that the threshold of a share is
+# valid for small counts.
+TRAINING_CORRECTION: Final = 1.5
+WINDOW_CORRECTION: Final = 1.0
 
 # Rows repeat if the number of distinct rows is below this share of the number expected for independent rows.
 MIN_DISTINCT_RATIO: Final = 0.5
 # Minimum probability that an independent row is new. Below it, repetition cannot be detected in the smallest window.
 MIN_NEW_PROBABILITY: Final = 0.1
 
-DriftState = Literal["drift", "ok", "not enough data", "rows repeat"]
+DriftState = Literal["drift", "ok", "not enough data", "reference too small", "rows repeat"]
 Floats = NDArray[np.float64]
 
 
@@ -87,11 +99,41 @@ def ks(counts: ArrayLike, training: ArrayLike) -> Any:  # noqa: ANN401  as above
     return np.abs(difference.cumsum(axis=-1)).max(axis=-1)
 
 
-def mean_scale(mean: float, deviation: float | None) -> float:
-    """Return the scale of a change of mean: the training mean, or the deviation if the mean is close to zero."""
-    if deviation is None or abs(mean) >= SMALL_MEAN_RATIO * deviation:
-        return abs(mean)
-    return deviation
+def normal_scores(training: ArrayLike) -> Floats:
+    """Return a score for each of the ordered bins of numbers, with mean 0 and variance 1 in the training data.
+
+    A score is the normal quantile of the middle of the bin, standardized. Outer bins without training data have the
+    score of the next bin. The scores of equal numbers are 0. Statistics of scores detect a change of location or spread
+    of normal values nearly as well as mean and variance, and extreme values do not affect them (B. L. van der Waerden,
+    "Order tests for the two-sample problem", 1952).
+    """
+    q = np.asarray(training, dtype=np.float64)
+    if np.count_nonzero(q) < 2:
+        return np.zeros_like(q)
+    q = q / q.sum()
+    middle = q.cumsum() - q / 2
+    low, high = max(middle[q > 0].min(), OUTER_QUANTILE), min(middle[q > 0].max(), 1 - OUTER_QUANTILE)
+    scores: Floats = ndtri(middle.clip(low, high))
+    scores -= q @ scores
+    return scores / math.sqrt(float(q @ scores**2))
+
+
+def spread_scores(scores: Floats, training: ArrayLike) -> Floats:
+    """Return the squares of normal scores, with mean 0 and variance 1 in the training data; 0 if there is no spread."""
+    q = np.asarray(training, dtype=np.float64)
+    squares = scores**2 - 1
+    variance = float(q @ squares**2 / q.sum()) if scores.any() else 0.0
+    return squares / math.sqrt(variance) if variance > MIN_SPREAD_VARIANCE else np.zeros_like(scores)
+
+
+def score_change(counts: ArrayLike, scores: Floats) -> Any:  # noqa: ANN401  as above
+    """Return the absolute mean score of counts in bins, shape (…, k); NaN without values.
+
+    The scores have mean 0 and variance 1 in the training data, so the unit is the standard deviation.
+    """
+    c = np.asarray(counts, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        return np.abs(c @ scores / c.sum(axis=-1))
 
 
 def chi_square_quantile(df: int, level: float) -> float:
@@ -107,10 +149,10 @@ def critical_psi(bins: int, training: int, level: float) -> float:
     Without drift, PSI is distributed as (1/n + 1/training) times chi-square with `bins` - 1 degrees of freedom:
     Yurdakul (2018), "Statistical properties of the population stability index". Bins that are empty in the training
     data are counted, too, because smoothing adds about one degree of freedom for each. The approximation PSI ≈ r² holds
-    for small relative differences r of p and q. The correction r⁴/3 matters if the training data has few rows.
+    for small relative differences r of p and q. The correction r⁴/3 matters for small windows and few training rows.
     """
     quantile = chi_square_quantile(bins - 1, level)
-    return quantile * (1 + quantile / (3 * training))
+    return quantile * (1 + quantile / (3 * min(training, MIN_ROWS)))
 
 
 def critical_jensen_shannon(bins: int, level: float) -> float:
@@ -130,67 +172,51 @@ def critical_ks(level: float) -> float:
     return math.sqrt(math.log(2 / level) / 2)
 
 
-def has_reliable_deviation(mean: float, deviation: float, low: float, high: float, training: int) -> bool:
-    """Return whether the deviation is reliable. If a feature hardly varies, few rows determine its deviation."""
-    farthest = max(high - mean, mean - low) / deviation
-    return training >= MIN_TAIL_ROWS * farthest * farthest
+def has_reliable_scores(scores: Floats, training: ArrayLike) -> bool:
+    """Return whether score statistics can be computed: not all scores are 0, and no few rows determine a score."""
+    highest = float((scores**2).max(initial=0.0, where=np.asarray(training) > 0))
+    return 0 < highest <= MAX_SQUARED_SCORE
 
 
-def critical_mean_change(mean: float, deviation: float, low: float, high: float, training: int, level: float) -> float:
-    """Return the critical value of a change of mean relative to `mean_scale`, to be multiplied by √(1/n + 1/training).
+def critical_score(scores: Floats, training: ArrayLike, level: float) -> float:
+    """Return the critical value of a score statistic, to be multiplied by √(1/n + 1/training).
 
-    The value is the normal quantile z with a correction for skewness. The correction is computed for the smallest
-    window, where skewness matters most. It applies Chernoff's method to Bennett's bound on the cumulant generating
-    function of a variable with this deviation and values between `low` and `high` (Boucheron, Lugosi, Massart,
-    "Concentration Inequalities", 2.7). The deviation is computed with z²/2 additional rows at the most distant value,
-    because the training data may lack this number of such rows by chance.
+    It is the two-sided normal quantile z with the correction for skewness of Cornish and Fisher (1938). The correction
+    is computed for the window size from `MIN_ROWS` rows on that needs the largest one.
     """
-    quantile = NormalDist().inv_cdf(1 - level / 2)
-    size = math.sqrt(1 / MIN_ROWS + 1 / training)
-    tilts = np.geomspace(0.01, 100, 400) * quantile / size
-    scale = mean_scale(mean, deviation)
-    deviation = math.hypot(deviation, quantile * max(high - mean, mean - low) / math.sqrt(2 * training))
-    above, below = (high - mean) / deviation, (mean - low) / deviation
-
-    def quantile_bound(window_bound: float, training_bound: float) -> float:
-        cumulants = MIN_ROWS * _bennett(tilts / MIN_ROWS, window_bound)
-        cumulants += training * _bennett(tilts / training, training_bound)
-        return float(((cumulants + quantile**2 / 2) / tilts).min())
-
-    largest = max(quantile_bound(above, below), quantile_bound(below, above))
-    return largest / size * deviation / scale
+    q = np.asarray(training, dtype=np.float64)
+    rows = float(q.sum())
+    z = NormalDist().inv_cdf(1 - level / 2)
+    skewness = abs(float(q @ scores**3)) / rows
+    size = max(abs(1 / MIN_ROWS - 1 / rows) / math.sqrt(1 / MIN_ROWS + 1 / rows), 1 / math.sqrt(rows))
+    return z + (z * z - 1) / 6 * skewness * size
 
 
-def _bennett(tilts: Floats, bound: float) -> Floats:
-    """Return the largest cumulant generating function of variables with mean 0, deviation 1 and maximum `bound`."""
-    if bound <= 0:  # a variable with mean 0 and maximum 0 is constant
-        return np.zeros_like(tilts)
-    rest = math.log1p(bound**2)
-    bounds: Floats = np.logaddexp(bound * tilts - rest, 2 * math.log(bound) - tilts / bound - rest)
-    return bounds
-
-
-def critical_increase(level: float) -> float:
-    """Return the normal quantile for `increase_threshold` and `low_confidence_threshold`."""
-    return NormalDist().inv_cdf(1 - level)
+def critical_share(level: float) -> float:
+    """Return the critical value of a share, which may increase or decrease: the two-sided normal quantile."""
+    return NormalDist().inv_cdf(1 - level / 2)
 
 
 def threshold(statistic: str, critical: float, n: Any, training: Any) -> Any:  # noqa: ANN401  numbers or arrays
-    """Return the threshold of psi, jensen_shannon, ks or mean_change for `n` rows against `training` rows."""
+    """Return the threshold of a statistic of several bins for `n` rows against `training` rows."""
     variance = 1 / n + 1 / training
     scale = variance if statistic in (PSI, JENSEN_SHANNON) else variance**0.5
     return np.maximum(MIN_EFFECT[statistic], critical * scale)
 
 
-def increase_threshold(statistic: str, critical: float, n: Any, training: Any, share: Any) -> Any:  # noqa: ANN401  as above
-    """Return the threshold of an increase above `share` in the training data, for new categories and missing values.
+def share_threshold(statistic: str, critical: float, n: Any, training: Any, share: Any, change: Any) -> Any:  # noqa: ANN401  as above
+    """Return the threshold of the change of a share, which was `share` in the training data.
 
-    The threshold is the smallest significant increase by the score test of two Poisson rates, plus a correction for
-    skewness in small windows, z²/6n. The correction is needed because a share of zero has no deviation.
+    The arc sine of the root of a share has the variance 1/4n for every share (F. J. Anscombe, "The transformation of
+    Poisson, binomial and negative-binomial data", Biometrika 35, 1948). The corrections make the threshold valid for
+    small counts: a test compares the false alarm rate with exact binomial probabilities. The threshold of a decrease is
+    that of an increase of the share of all other rows.
     """
-    half = critical**2 / (2 * training)
-    critical_value = critical**2 / (6 * n) + half + np.sqrt(half**2 + critical**2 * share * (1 / n + 1 / training))
-    return np.maximum(MIN_EFFECT[statistic], critical_value)
+    before = np.where(np.asarray(change) < 0, 1 - share, share)
+    known = (before * training + TRAINING_CORRECTION) / (training + TRAINING_CORRECTION)
+    angle = np.arcsin(np.sqrt(known)) + critical / 2 * np.sqrt(1 / n + 1 / training)
+    limit = np.sin(np.minimum(angle, math.pi / 2)) ** 2 + WINDOW_CORRECTION / n - before
+    return np.maximum(MIN_EFFECT[statistic], limit)
 
 
 def low_confidence_threshold(critical: float, n: Any) -> Any:  # noqa: ANN401  as above
@@ -221,10 +247,12 @@ def max_repeated_share(duplicate_probability: float, remembered: int) -> float:
     return 1.0 if new < MIN_NEW_PROBABILITY else 1 - MIN_DISTINCT_RATIO * new
 
 
-def drift_state(value: float, limit: float, n: int, *, rows_repeat: bool = False) -> DriftState:
+def drift_state(value: float, limit: float, n: float, training: float, *, rows_repeat: bool = False) -> DriftState:
     """Compare a statistic with its threshold. If `rows_repeat`, the rows are not independent and the state says so."""
     if n < MIN_ROWS or not math.isfinite(value):
         return "not enough data"
     if rows_repeat:
         return "rows repeat"
-    return "drift" if value > limit else "ok"
+    if abs(value) > limit:
+        return "drift"
+    return "reference too small" if training < MIN_TRAINING_ROWS else "ok"

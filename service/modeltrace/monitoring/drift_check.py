@@ -3,12 +3,14 @@
 Prometheus' rules and the hub's SQL compute the same statistics from metrics.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from modeltrace.inference.schema import MISSING, OTHER, Reference
+from modeltrace.inference.schema import MISSING, UNSEEN, OutputReference, Reference
 from modeltrace.monitoring import drift
 
 CriticalValues = Mapping[str, float]  # by statistic, of one feature or of the model's outputs
@@ -18,7 +20,7 @@ class DriftResult(NamedTuple):
     """One statistic of a window."""
 
     statistic: str
-    value: float
+    value: float  # for `missing` and `new_categories`, negative if the share decreased
     threshold: float
     n: int  # rows from which the statistic was computed
     state: drift.DriftState
@@ -28,61 +30,95 @@ class WindowCounts(NamedTuple):
     """The counts of one feature, or of the model's outputs."""
 
     counts: Sequence[int]  # in the order of the reference's bins
-    total: float = 0.0  # the sum of the numbers
     rejected: int = 0  # rows that were rejected because the value was missing
     rows_repeat: bool = False  # whether too many rows repeat, so that they are not independent
 
 
 def check_drift(reference: Reference, window: WindowCounts, criticals: CriticalValues) -> list[DriftResult]:
     """Compute every statistic that has a critical value, in the order of `criticals`."""
-    return [_result(*values, window.rows_repeat) for values in _statistics(reference, window, criticals)]
+    results = []
+    for statistic, critical in criticals.items():
+        value, limit, n, training = map(float, compare(statistic, critical, reference, window.counts, window.rejected))
+        state = drift.drift_state(value, limit, n, training, rows_repeat=window.rows_repeat)
+        results.append(DriftResult(statistic, value, limit, int(n), state))
+    return results
+
+
+def compare(
+    statistic: str, critical: float, reference: Reference, counts: ArrayLike, rejected: int = 0
+) -> tuple[Any, Any, Any, float]:
+    """Compare one or several windows with the training data.
+
+    Args:
+        statistic: the name of the statistic.
+        critical: its critical value.
+        reference: the training data.
+        counts: the counts of each window in the bins of the reference, shape (…, k).
+        rejected: the rows of each window that were rejected because the value was missing.
+
+    Returns:
+        The value and the threshold of each window (NaN without rows), its number of rows, each of shape (…), and the
+        number of rows of the training data.
+    """
+    window, shares, rows = np.asarray(counts), np.array([*reference.shares.values()]), float(reference.n)
+    if statistic in (drift.KS, drift.LOCATION, drift.SPREAD):
+        n_bins = len(reference.number_shares)
+        window, shares, rows = window[..., :n_bins], shares[:n_bins], float(shares[:n_bins].sum() * rows)
+    tested = np.array([_share_statistic(reference, name) == statistic for name in reference.shares])
+    if statistic == drift.MISSING_VALUES:
+        window = window + rejected * tested
+    n = window.sum(axis=-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if tested.any():
+            change = window[..., tested] / n[..., np.newaxis] - shares[tested]
+            return *_largest_change(statistic, critical, change, n, rows, shares[tested]), n, rows
+        limit = drift.threshold(statistic, critical, n, rows)
+        return _distance(statistic, window, shares * rows), np.where(n > 0, limit, np.nan), n, rows
 
 
 def check_confidence(low: int, n: int, critical: float, *, rows_repeat: bool = False) -> DriftResult:
     """Check whether `low` of `n` predictions below the confidence threshold are too many."""
-    value, limit = (low / n, drift.low_confidence_threshold(critical, n)) if n else (np.nan, np.nan)
-    return _result(drift.LOW_CONFIDENCE, value, limit, n, rows_repeat)
+    value, limit = (low / n, drift.low_confidence_threshold(critical, n)) if n else (math.nan, math.nan)
+    state = drift.drift_state(value, limit, n, drift.MIN_TRAINING_ROWS, rows_repeat=rows_repeat)
+    return DriftResult(drift.LOW_CONFIDENCE, value, float(limit), n, state)
 
 
-def _result(statistic: str, value: float, limit: float, n: int, rows_repeat: bool) -> DriftResult:  # noqa: FBT001  passed on
-    value, limit = float(value), float(limit)
-    return DriftResult(statistic, value, limit, n, drift.drift_state(value, limit, n, rows_repeat=rows_repeat))
+def _share_statistic(reference: Reference, bin_name: str) -> str | None:
+    """Return the statistic that tests the share of a bin; `None` for a bin of numbers."""
+    if bin_name == MISSING and not isinstance(reference, OutputReference):
+        return drift.MISSING_VALUES
+    if reference.edges is not None:
+        return None
+    if bin_name == UNSEEN and not isinstance(reference, OutputReference):
+        return drift.NEW_CATEGORIES
+    return drift.SHARE_CHANGE
 
 
-def _statistics(
-    reference: Reference, window: WindowCounts, criticals: CriticalValues
-) -> Iterator[tuple[str, float, float, int]]:
-    """Yield statistic, value, threshold and number of rows; NaN for a value or threshold without rows."""
-    counts, rows = np.asarray(window.counts), reference.n
-    shares = np.array(list(reference.shares.values()))
-    training = shares * rows
-    bin_index = {name: index for index, name in enumerate(reference.shares)}
-    is_number = np.array([name not in (MISSING, OTHER) for name in bin_index])
-    n = int(counts.sum())
-    n_numbers, training_numbers = int(counts[is_number].sum()), float(training[is_number].sum())
-    for statistic, critical in criticals.items():
-        match statistic:
-            case drift.PSI:
-                yield statistic, drift.psi(counts, training), _threshold(statistic, critical, n, rows), n
-            case drift.JENSEN_SHANNON:
-                yield statistic, drift.jensen_shannon(counts, training), _threshold(statistic, critical, n, rows), n
-            case drift.KS:
-                limit = _threshold(statistic, critical, n_numbers, training_numbers)
-                yield statistic, drift.ks(counts[is_number], training[is_number]), limit, n_numbers
-            case drift.MEAN_CHANGE:
-                mean = reference.mean or 0.0
-                scale = drift.mean_scale(mean, reference.deviation)
-                value = abs(window.total / n_numbers - mean) / scale if n_numbers else np.nan
-                yield statistic, value, _threshold(statistic, critical, n_numbers, training_numbers), n_numbers
-            case drift.NEW_CATEGORIES | drift.MISSING_VALUES:
-                name, rejected = (OTHER, 0) if statistic == drift.NEW_CATEGORIES else (MISSING, window.rejected)
-                count, share, total = counts[bin_index[name]] + rejected, shares[bin_index[name]], n + rejected
-                value, limit = np.nan, np.nan
-                if total:
-                    value = count / total - share
-                    limit = drift.increase_threshold(statistic, critical, total, rows, share)
-                yield statistic, value, limit, total
+def _distance(statistic: str, counts: NDArray[np.int64], training: drift.Floats) -> Any:  # noqa: ANN401  a number, or one per window
+    """Return a statistic of all bins; NaN without rows."""
+    match statistic:
+        case drift.PSI:
+            value = drift.psi(counts, training)
+        case drift.JENSEN_SHANNON:
+            value = drift.jensen_shannon(counts, training)
+        case drift.KS:
+            return drift.ks(counts, training)
+        case _:
+            scores = drift.normal_scores(training)
+            return drift.score_change(
+                counts, scores if statistic == drift.LOCATION else drift.spread_scores(scores, training)
+            )
+    return np.where(counts.sum(axis=-1) > 0, value, np.nan)
 
 
-def _threshold(statistic: str, critical: float, n: int, training: float) -> float:
-    return float(drift.threshold(statistic, critical, n, training)) if n else np.nan
+def _largest_change(
+    statistic: str, critical: float, change: drift.Floats, n: NDArray[np.int64], rows: float, shares: drift.Floats
+) -> tuple[Any, Any]:
+    """Return the change of a share that exceeds its own threshold most, and that threshold.
+
+    The change of a single share has a sign. Of several shares, one increases if another one decreases.
+    """
+    limits = drift.share_threshold(statistic, critical, n[..., np.newaxis], rows, shares, change)
+    largest = np.nan_to_num(np.abs(change) / limits).argmax(axis=-1)[..., np.newaxis]
+    value, limit = (np.take_along_axis(array, largest, axis=-1)[..., 0] for array in (change, limits))
+    return np.abs(value) if statistic == drift.SHARE_CHANGE else value, np.where(n > 0, limit, np.nan)

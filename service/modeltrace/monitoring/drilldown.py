@@ -115,7 +115,7 @@ def _drill_down_feature(
 ) -> Drilldown:
     bins = FeatureBins(Schema(features=(feature,)))
     names = [name for _, name in bins.bin_names]
-    total, erased = 0.0, 0
+    erased = 0
     for stored in filter(counter.is_same_model, predictions):
         if stored.inputs is None:
             erased += 1
@@ -123,13 +123,11 @@ def _drill_down_feature(
         value = stored.inputs.get(feature.name)
         numbers = bins.numeric_values([(value,)])
         counter.add(names[int(bins.digitize([(value,)], numbers)[0, 0])], stored, value)
-        if bins.numeric_names and value is not None:
-            total += float(numbers[0, 0])
     criticals = {name: value for (of, name), value in critical_values(model).items() if of == feature.name}
     if not feature.accepts_missing:
         # Rows without the feature were rejected, so the store does not contain them.
         criticals.pop(drift.MISSING_VALUES, None)
-    results = check_drift(feature.reference, counter.window(feature.reference, total), criticals)
+    results = check_drift(feature.reference, counter.window(feature.reference), criticals)
     return counter.drilldown(feature.name, erased, results, feature.reference)
 
 
@@ -196,10 +194,10 @@ class _BinCounter:
             return False
         return len(self._row_hashes) < drift.min_distinct_rows(self._with_inputs, self._duplicate_probability)
 
-    def window(self, reference: Reference, total: float = 0.0) -> WindowCounts:
-        """Return the counts in the order of the reference's bins; `total` is the sum of the numbers."""
+    def window(self, reference: Reference) -> WindowCounts:
+        """Return the counts in the order of the reference's bins."""
         counts = [self._counts.get(name, 0) for name in reference.shares]
-        return WindowCounts(counts, total, rows_repeat=self.rows_repeat)
+        return WindowCounts(counts, rows_repeat=self.rows_repeat)
 
     def drilldown(self, feature: str, erased: int, results: list[DriftResult], reference: Reference) -> Drilldown:
         """Return the result for a feature."""

@@ -1,11 +1,12 @@
 """Gauges that describe the training data of a model, and the critical values of its drift statistics."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
+import numpy as np
+
 from modeltrace.inference.model import Model
-from modeltrace.inference.schema import MISSING, Feature, OutputReference, Reference
+from modeltrace.inference.schema import UNSEEN, Feature, OutputReference, Reference
 from modeltrace.monitoring import drift
 from modeltrace.monitoring.bins import FeatureBins
 from modeltrace.telemetry.metrics.features import REMEMBERED_ROWS
@@ -17,6 +18,7 @@ from modeltrace.telemetry.metrics.instruments import (
     FEATURE_REFERENCE_DEVIATION,
     FEATURE_REFERENCE_MEAN,
     PREDICTION_REFERENCE,
+    REFERENCE_SCORE,
     REFERENCE_SIZE,
     REPEATED_LIMIT,
 )
@@ -31,8 +33,6 @@ from modeltrace.telemetry.names import (
 
 # The key of the model's outputs in place of a feature's name. No feature has an empty name.
 OUTPUTS = ""
-# A change of mean relative to a smaller scale could overflow, so it is not computed.
-MIN_SCALE = 2.0**-800
 
 
 def reference_metrics(model: Model) -> ReferenceData:
@@ -54,6 +54,7 @@ def reference_metrics(model: Model) -> ReferenceData:
                 (references[name].shares[bin_name], _attributes(name, bin_name)) for name, bin_name in bins.bin_names
             ],
             FEATURE_REFERENCE_MEAN: [(references[name].mean or 0.0, _attributes(name)) for name in bins.numeric_names],
+            REFERENCE_SCORE: [point for name, reference in sizes.items() for point in _scores(name, reference)],
             REFERENCE_SIZE: [(reference.n, _attributes(name)) for name, reference in sizes.items()],
             FEATURE_REFERENCE_DEVIATION: [
                 (value, _attributes(name)) for name, value in deviations if value is not None
@@ -77,6 +78,14 @@ def _attributes(feature: str, bin_name: str | None = None) -> Mapping[str, str]:
     """Return the metric attributes of a feature (none for `OUTPUTS`), or of one of its bins."""
     attributes = {ML_FEATURE_NAME: feature} if feature else {}
     return attributes if bin_name is None else {**attributes, ML_FEATURE_BIN: bin_name}
+
+
+def _scores(name: str, reference: Reference) -> Iterator[tuple[float, Mapping[str, str]]]:
+    """Yield the score of each bin of numbers."""
+    shares = reference.number_shares
+    for index, score in enumerate(drift.normal_scores(shares).tolist() if shares else ()):
+        bin_name = f"{index:02d}"
+        yield score, _attributes(name, bin_name) if name else {ML_PREDICTION_BIN: bin_name}
 
 
 class MonitoredModel(Protocol):
@@ -104,54 +113,54 @@ def critical_values(model: MonitoredModel) -> dict[tuple[str, str], float]:
 
     All statistics share the false alarm rate, so each critical value depends on their number.
     """
-    monitored = [(feature.name, statistic) for feature in model.features for statistic in _statistics(feature)]
+    references: dict[str, Reference] = {feature.name: feature.reference for feature in model.features}
+    monitored = [
+        (name, statistic)
+        for name, reference in references.items()
+        for statistic in (*_statistics(reference), drift.MISSING_VALUES)
+    ]
     if model.output_reference:
-        monitored += [(OUTPUTS, drift.PSI), (OUTPUTS, drift.JENSEN_SHANNON)]
-        if model.output_reference.edges is not None:
-            monitored.append((OUTPUTS, drift.KS))
+        references[OUTPUTS] = model.output_reference
+        monitored += [(OUTPUTS, statistic) for statistic in _statistics(model.output_reference)]
     if model.confidence_threshold is not None:
         monitored.append((OUTPUTS, drift.LOW_CONFIDENCE))
     level = drift.FALSE_ALARM_RATE / len(monitored)
-    features = {feature.name: feature for feature in model.features}
-    values = {}
-    for name, statistic in monitored:
-        reference = features[name].reference if name else model.output_reference
-        if reference and statistic == drift.PSI:
-            values[name, statistic] = drift.critical_psi(len(reference.shares), reference.n, level)
-        elif reference and statistic == drift.JENSEN_SHANNON:
-            values[name, statistic] = drift.critical_jensen_shannon(len(reference.shares), level)
-        elif statistic == drift.KS:
-            values[name, statistic] = drift.critical_ks(level)
-        elif statistic == drift.MEAN_CHANGE:
-            moments = _moments(features[name])
-            values[name, statistic] = drift.critical_mean_change(*moments, level) if moments else math.inf
-        else:
-            values[name, statistic] = drift.critical_increase(level)
-    return values
+    return {(name, statistic): _critical_value(statistic, references.get(name), level) for name, statistic in monitored}
 
 
-def _statistics(feature: Feature) -> Iterator[str]:
-    yield from (drift.PSI, drift.JENSEN_SHANNON, drift.MISSING_VALUES)
-    if feature.reference.edges is None:
-        yield drift.NEW_CATEGORIES
+def _statistics(reference: Reference) -> Iterator[str]:
+    """Yield the statistics of the bins of a feature or of the outputs."""
+    yield from (drift.PSI, drift.JENSEN_SHANNON)
+    if reference.edges is None:
+        yield drift.SHARE_CHANGE
+        if UNSEEN in reference.shares:
+            yield drift.NEW_CATEGORIES
         return
     yield drift.KS
-    # The sums of private features are not recorded, so their means are unknown. For a feature that hardly varies, a
-    # change of mean has no reliable scale; its bins still show a change.
-    if str(feature.privacy) == "plain" and (moments := _moments(feature)) and drift.has_reliable_deviation(*moments):
-        yield drift.MEAN_CHANGE
+    training = reference.number_shares
+    scores = drift.normal_scores(training)
+    if drift.has_reliable_scores(scores, training):
+        yield drift.LOCATION
+    if drift.has_reliable_scores(drift.spread_scores(scores, training), training):
+        yield drift.SPREAD
 
 
-def _moments(feature: Feature) -> tuple[float, float, float, float, int] | None:
-    """Return mean, deviation, minimum, maximum and number of values; `None` if unknown, or if all values are equal.
-
-    The range determines whether all values are equal: their computed deviation may be a rounding error instead of 0.
-    """
-    reference = feature.reference
-    if not reference.deviation or reference.mean is None or not feature.training_range:
-        return None
-    low, high = feature.training_range
-    if not low < high or drift.mean_scale(reference.mean, reference.deviation) < MIN_SCALE:
-        return None
-    present = round(reference.n * (1 - reference.shares[MISSING]))
-    return reference.mean, reference.deviation, low, high, present
+def _critical_value(statistic: str, reference: Reference | None, level: float) -> float:
+    if reference is None or statistic in (drift.MISSING_VALUES, drift.NEW_CATEGORIES, drift.LOW_CONFIDENCE):
+        return drift.critical_share(level)
+    bins = len(reference.shares)
+    match statistic:
+        case drift.PSI:
+            return drift.critical_psi(bins, reference.n, level)
+        case drift.JENSEN_SHANNON:
+            return drift.critical_jensen_shannon(bins, level)
+        case drift.KS:
+            return drift.critical_ks(level)
+        case drift.LOCATION | drift.SPREAD:
+            training = np.array(reference.number_shares) * reference.n
+            scores = drift.normal_scores(training)
+            if statistic == drift.SPREAD:
+                scores = drift.spread_scores(scores, training)
+            return drift.critical_score(scores, training, level)
+        case _:  # each bin is a test
+            return drift.critical_share(level / bins)

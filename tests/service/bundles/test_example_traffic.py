@@ -34,8 +34,7 @@ SIZES = (200, 1000, 10_000)
 class CountedRows(NamedTuple):
     """Rows as bin indices, shape (rows, features), with the model's outputs."""
 
-    values: NDArray[np.float64]
-    places: NDArray[np.intp]
+    bins: NDArray[np.intp]
     labels: NDArray[np.str_]
     unsure: NDArray[np.bool_]
 
@@ -55,7 +54,6 @@ class DriftWatch:
         threshold = self.model.confidence_threshold
         assert threshold is not None
         return CountedRows(
-            values,
             self.bins.digitize(values, values),  # type: ignore[arg-type]  # every feature is a number
             np.array([str(output.label) for output in outputs]),
             np.array([(output.confidence or 0.0) < threshold for output in outputs]),
@@ -66,12 +64,12 @@ class DriftWatch:
         return {(name, result.statistic) for name, result in self._findings(counted, size) if result.state == "drift"}
 
     def _findings(self, counted: "CountedRows", size: int | None) -> Iterator[tuple[str, DriftResult]]:
-        values, places, labels, unsure = (part[:size] for part in counted)
-        counts = np.bincount(places.ravel(), minlength=len(self.bins.bin_names))
+        bins, labels, unsure = (part[:size] for part in counted)
+        counts = np.bincount(bins.ravel(), minlength=len(self.bins.bin_names))
         start = 0
-        for column, feature in enumerate(self.model.schema.features):
+        for feature in self.model.schema.features:
             end = start + len(feature.reference.shares)
-            window = WindowCounts(counts[start:end].tolist(), float(values[:, column].sum()))
+            window = WindowCounts(counts[start:end].tolist())
             start = end
             for finding in check_drift(feature.reference, window, self._of(feature.name)):
                 yield feature.name, finding

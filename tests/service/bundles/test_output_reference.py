@@ -57,11 +57,11 @@ def test_every_class_has_a_share() -> None:
 
 def test_values_are_counted_between_deciles() -> None:
     """A regressor has no bins `missing` and `other`, because an output cannot be one of them."""
-    outputs = build_output_reference([ModelOutput(value=float(n)) for n in range(1000)], [], None)
+    outputs = build_output_reference([ModelOutput(value=float(n)) for n in range(1, 1001)], [], None)
 
-    assert list(outputs.shares) == [f"{index:02d}" for index in range(10)]
-    assert list(outputs.shares.values()) == [pytest.approx(0.1)] * 10
-    assert outputs.mean == pytest.approx(499.5)
+    assert list(outputs.shares) == [f"{index:02d}" for index in range(12)]
+    assert list(outputs.shares.values()) == [0.0, *[pytest.approx(0.1)] * 10, 0.0]
+    assert outputs.mean == pytest.approx(500.5)
 
 
 @pytest.mark.parametrize(("number", "expected"), [(MIN_HELD_OUT_ROWS - 1, "training"), (MIN_HELD_OUT_ROWS, "held_out")])

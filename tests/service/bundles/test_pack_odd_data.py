@@ -30,7 +30,7 @@ from modeltrace.bundles.libraries import check_libraries, find_libraries
 from modeltrace.bundles.manifest import read_manifest
 from modeltrace.bundles.pack import pack
 from modeltrace.bundles.pack_files import pack_files
-from modeltrace.bundles.training_frame import date_columns
+from modeltrace.bundles.training_frame import date_columns, identifier_columns
 from modeltrace.errors import BundleError, IncompatibleBundleError, PackError
 
 ROWS = 40
@@ -376,3 +376,18 @@ def test_another_minor_version_of_numpy_is_accepted() -> None:
     recorded = {"scikit-learn": version("scikit-learn"), "numpy": f"{major}.999.0", "pandas": "0.1", "skl2onnx": "0.1"}
 
     check_libraries("the bundle", recorded, ("scikit-learn", "numpy"))
+
+
+def test_identifiers_are_named() -> None:
+    """Nearly unique texts and consecutive integers are identifiers; measured values and few rows are not."""
+    rng = np.random.default_rng(0)
+    columns = {
+        "customer": [f"c{index:05d}" for index in range(300)],
+        "row": np.arange(1000, 1300),
+        "amount": rng.integers(0, 10**9, 300),
+        "name": rng.choice(["a", "b", "c"], 300),
+        "height": rng.normal(size=300),
+    }
+
+    assert identifier_columns(pd.DataFrame(columns)) == ["customer", "row"]
+    assert identifier_columns(pd.DataFrame(columns).head(40)) == []

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial.distance import jensenshannon
-from scipy.stats import binom, chi2, entropy, ks_2samp, kstwobign, norm, poisson
+from scipy.stats import binom, chi2, entropy, ks_2samp, kstwobign, norm
 
 from modeltrace.monitoring import drift
 
@@ -56,12 +56,32 @@ def test_statistics_are_vectorized_over_windows() -> None:
         assert statistic(windows, training).tolist() == [statistic(window, training) for window in windows]
 
 
-def test_the_scale_of_a_mean_is_the_deviation_if_the_mean_is_small() -> None:
-    """For 40 ± 12 the scale is 40, for 1 ± 1000 it is 1000; without a deviation it is the mean."""
-    assert drift.mean_scale(40, 12) == 40
-    assert drift.mean_scale(-40, 12) == 40
-    assert drift.mean_scale(1, 1000) == 1000
-    assert drift.mean_scale(1, None) == 1
+@given(arrays(np.float64, BINS, elements=st.integers(0, 400)).filter(lambda training: np.count_nonzero(training) > 1))
+def test_scores_are_standardized(training: np.ndarray) -> None:
+    """Location and spread of the training data are 0; the scores increase from bin to bin."""
+    scores = drift.normal_scores(training)
+    squares = drift.spread_scores(scores, training)
+
+    assert drift.score_change(training, scores) == pytest.approx(0, abs=1e-9)
+    assert training @ scores**2 / training.sum() == pytest.approx(1)
+    assert (np.diff(scores) >= 0).all()
+    if squares.any():
+        assert drift.score_change(training, squares) == pytest.approx(0, abs=1e-9)
+        assert training @ squares**2 / training.sum() == pytest.approx(1)
+
+
+def test_scores_measure_a_shift_in_standard_deviations() -> None:
+    """Ten bins of normal values with shift 0.3 have the location 0.3, and with 1.2 times the spread a spread."""
+    edges = norm.ppf(np.linspace(0.1, 0.9, 9))
+    training = np.full(10, 0.1)
+    scores = drift.normal_scores(training)
+    shifted = np.diff([0, *norm.cdf(edges - 0.3), 1])
+    spread = np.diff([0, *norm.cdf(edges / 1.2), 1])
+
+    assert drift.score_change(shifted, scores) == pytest.approx(0.3, abs=0.02)
+    assert drift.score_change(shifted[::-1], scores) == pytest.approx(0.3, abs=0.02)
+    assert drift.score_change(spread, scores) == pytest.approx(0, abs=1e-9)
+    assert drift.score_change(spread, drift.spread_scores(scores, training)) > drift.MIN_EFFECT[drift.SPREAD]
 
 
 @given(st.integers(1, 40), st.floats(1e-6, 0.2))
@@ -69,44 +89,55 @@ def test_quantiles_are_those_of_scipy(df: int, level: float) -> None:
     """Kolmogorov's quantile is computed from the first term of its series, which is never less."""
     assert drift.chi_square_quantile(df, level) == pytest.approx(chi2.isf(level, df))
     assert drift.critical_ks(level) == pytest.approx(kstwobign.isf(level), rel=2e-3)
-    assert drift.critical_increase(level) == pytest.approx(norm.isf(level))
+    assert drift.critical_share(level) == pytest.approx(norm.isf(level / 2))
 
 
-def test_the_critical_mean_change_of_symmetric_data_is_near_the_normal_quantile() -> None:
-    """It holds for many rows within 4 deviations; for skewed data the value is larger."""
-    normal = drift.critical_mean_change(10, 1, 6, 14, 100_000, 1e-4) * 10
-    skewed = drift.critical_mean_change(10, 1, 9, 40, 100_000, 1e-4) * 10
+@pytest.mark.parametrize("n", [200, 2000])
+@pytest.mark.parametrize("training", [400, 4000])
+@pytest.mark.parametrize("shares", [[0.1] * 10, [0.9, 0.06, 0.04], [0.6, 0.2, 0.1, 0.05, 0.05]])
+def test_the_false_alarm_rate_of_scores_is_bounded(n: int, training: int, shares: list[float]) -> None:
+    """Both samples are drawn 12,000 times, also from skewed distributions."""
+    rng, level = np.random.default_rng(n + training), 0.005
+    references, windows = rng.multinomial(training, shares, 4000), rng.multinomial(n, shares, (4000, 3))
+    alarms = 0
+    for reference, counts in zip(references, windows, strict=True):
+        for scores in (location := drift.normal_scores(reference), drift.spread_scores(location, reference)):
+            if drift.has_reliable_scores(scores, reference):
+                critical = drift.critical_score(scores, reference, level)
+                alarms += (drift.score_change(counts, scores) > critical * math.sqrt(1 / n + 1 / training)).sum()
 
-    assert norm.isf(5e-5) < normal < norm.isf(5e-5) * 1.25
-    assert skewed > 1.5 * normal
+    assert alarms / 24_000 < 1.5 * level
 
 
-def test_the_deviation_of_a_nearly_constant_feature_is_unreliable() -> None:
-    """The deviation of two rows in a thousand does not describe the next thousand."""
-    share = 2 / 1000
-    assert not drift.has_reliable_deviation(share, math.sqrt(share * (1 - share)), 0, 1, 1000)
-    assert drift.has_reliable_deviation(0.1, 0.3, 0, 1, 1000)
+def test_few_rows_do_not_determine_a_score() -> None:
+    """The score of a value that two of a thousand rows have is unreliable."""
+    assert not drift.has_reliable_scores(drift.normal_scores([998, 2]), [998, 2])
+    assert drift.has_reliable_scores(drift.normal_scores([900, 100]), [900, 100])
 
 
 @pytest.mark.parametrize("n", [200, 1000, 10_000])
 @pytest.mark.parametrize("training", [124, 398, 10_000, 1_000_000])
-@pytest.mark.parametrize("rate", [0.0, 1e-5, 1e-4, 1e-3, 1e-2, 0.1])
-def test_the_false_alarm_rate_of_an_increase_is_bounded(n: int, training: int, rate: float) -> None:
-    """The rate is computed exactly over all counts of Poisson samples of both sizes."""
+@pytest.mark.parametrize("rate", [0.0, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 0.5, 0.9, 0.99, 1.0])
+def test_the_false_alarm_rate_of_a_share_is_bounded(n: int, training: int, rate: float) -> None:
+    """The rate is computed exactly, over all counts of both samples; small counts may reach three times the level."""
     level = drift.FALSE_ALARM_RATE / 150
-    critical = drift.critical_increase(level)
-    seen = np.arange(int(poisson.isf(1e-9, rate * training)) + 2)
-    limits = drift.increase_threshold(drift.NEW_CATEGORIES, critical, n, training, seen / training) + seen / training
-    alarms = poisson.sf(np.floor(limits * n + 1e-9), rate * n)
+    critical = drift.critical_share(level)
+    seen = np.arange(*binom.interval(1 - 1e-9, training, rate) + np.array([0, 1]))
+    above, below = (
+        drift.share_threshold(drift.MISSING_VALUES, critical, n, training, seen / training, np.full(len(seen), sign))
+        for sign in (1.0, -1.0)
+    )
+    alarms = binom.sf(np.floor((seen / training + above) * n + 1e-9), n, rate)
+    alarms += binom.cdf(np.ceil((seen / training - below) * n - 1e-9) - 1, n, rate)
 
-    assert float(poisson.pmf(seen, rate * training) @ alarms) <= level
+    assert float(binom.pmf(seen, training, rate) @ alarms) <= 3 * level
 
 
 @pytest.mark.parametrize("n", [200, 1000, 10_000])
 def test_a_share_of_five_percent_low_confidence_raises_no_alarm(n: int) -> None:
     """The threshold is above 5 %, by more than chance adds to 5 %."""
     level = drift.FALSE_ALARM_RATE / 150
-    limit = drift.low_confidence_threshold(drift.critical_increase(level), n)
+    limit = drift.low_confidence_threshold(drift.critical_share(level), n)
 
     assert limit > 0.05
     assert binom.sf(math.floor(limit * n), n, 0.05) <= level
@@ -121,9 +152,12 @@ def test_thresholds_decrease_to_the_minimum_effect() -> None:
         assert limits[-1] == drift.MIN_EFFECT[statistic] < limits[0]
 
 
-def test_few_rows_are_not_enough_data() -> None:
-    """The state applies to fewer than 200 rows, and to a statistic that is NaN."""
-    assert drift.drift_state(0.9, 0.1, 199) == "not enough data"
-    assert drift.drift_state(math.nan, 0.1, 1000) == "not enough data"
-    assert drift.drift_state(0.9, 0.1, 200) == "drift"
-    assert drift.drift_state(0.1, 0.1, 200) == "ok"
+def test_the_state_says_why_there_is_no_result() -> None:
+    """Fewer than 200 rows and NaN are not enough data; fewer than 250 training rows can only show a large change."""
+    assert drift.drift_state(0.9, 0.1, 199, 1000) == "not enough data"
+    assert drift.drift_state(math.nan, 0.1, 1000, 1000) == "not enough data"
+    assert drift.drift_state(0.9, 0.1, 200, 100) == "drift"
+    assert drift.drift_state(-0.9, 0.1, 200, 1000) == "drift"
+    assert drift.drift_state(0.1, 0.1, 200, 250) == "ok"
+    assert drift.drift_state(0.1, 0.1, 200, 249) == "reference too small"
+    assert drift.drift_state(0.9, 0.1, 200, 1000, rows_repeat=True) == "rows repeat"

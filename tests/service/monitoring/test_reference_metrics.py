@@ -18,8 +18,9 @@ from modeltrace.monitoring import drift
 from modeltrace.monitoring.model_event import log_model_event
 from modeltrace.monitoring.reference_metrics import OUTPUTS, critical_values, reference_metrics
 
-NUMBER = {drift.PSI, drift.JENSEN_SHANNON, drift.MISSING_VALUES, drift.KS, drift.MEAN_CHANGE}
-CATEGORY = {drift.PSI, drift.JENSEN_SHANNON, drift.MISSING_VALUES, drift.NEW_CATEGORIES}
+SCORES = {drift.LOCATION, drift.SPREAD}
+NUMBER = {drift.PSI, drift.JENSEN_SHANNON, drift.MISSING_VALUES, drift.KS, *SCORES}
+CATEGORY = {drift.PSI, drift.JENSEN_SHANNON, drift.MISSING_VALUES, drift.SHARE_CHANGE, drift.NEW_CATEGORIES}
 
 
 @pytest.fixture(scope="module")
@@ -32,16 +33,16 @@ def regressor(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 
 def test_each_feature_type_has_its_statistics(regressor: Model) -> None:
-    """Numbers have KS and a mean, categories may be new, and a constant feature has no mean change."""
+    """Numbers have KS, location and spread; categories have shares; a constant feature has no location."""
     statistics: dict[str, set[str]] = {}
     for name, statistic in critical_values(regressor):
         statistics.setdefault(name, set()).add(statistic)
 
     assert statistics == {
         "age": NUMBER,
-        "same": NUMBER - {drift.MEAN_CHANGE},
+        "same": NUMBER - SCORES,
         "member": CATEGORY,
-        OUTPUTS: {drift.PSI, drift.JENSEN_SHANNON, drift.KS},
+        OUTPUTS: {drift.PSI, drift.JENSEN_SHANNON, drift.KS, *SCORES},
     }
 
 
@@ -55,18 +56,12 @@ def test_more_statistics_have_larger_critical_values(regressor: Model, model: Mo
 
 
 def test_a_bundle_without_references_has_fewer_statistics(model: Model) -> None:
-    """Without deviations and output reference, bins and missing values are monitored; means and outputs are not."""
-    features = tuple(
-        feature.model_copy(update={"reference": feature.reference.model_copy(update={"deviation": None})})
-        for feature in model.schema.features
-    )
-    without_references = replace(
-        model, schema=Schema(features=features), output_reference=None, confidence_threshold=None
-    )
+    """Without an output reference, only features are monitored."""
+    without_references = replace(model, output_reference=None, confidence_threshold=None)
     points = {gauge.name: len(values) for gauge, values in reference_metrics(without_references).gauges.items()}
 
-    assert {statistic for _, statistic in critical_values(without_references)} == NUMBER - {drift.MEAN_CHANGE}
-    assert points["ml.feature.reference.deviation"] == points["ml.prediction.reference"] == 0
+    assert {statistic for _, statistic in critical_values(without_references)} == NUMBER
+    assert points["ml.prediction.reference"] == 0
     assert points["ml.feature.reference.size"] == 30
 
 

@@ -51,6 +51,6 @@ def test_degenerate_tables_have_a_probability() -> None:
 
 def test_repeated_rows_have_their_own_state() -> None:
     """With few rows the state is "not enough data"; otherwise it is "rows repeat", whatever the value."""
-    assert drift_state(9.0, 0.1, 100, rows_repeat=True) == "not enough data"
-    assert {drift_state(value, 0.1, 10_000, rows_repeat=True) for value in (0.0, 9.0)} == {"rows repeat"}
+    assert drift_state(9.0, 0.1, 100, 1000, rows_repeat=True) == "not enough data"
+    assert {drift_state(value, 0.1, 10_000, 1000, rows_repeat=True) for value in (0.0, 9.0)} == {"rows repeat"}
     assert min_distinct_rows(1000, 0.0) == 500

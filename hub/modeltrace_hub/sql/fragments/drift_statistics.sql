@@ -33,85 +33,99 @@ measured AS (
         sum((p - q) * ln(p / q)) AS psi,
         0.5 * sum(p * log2(2 * p / (p + q)) + q * log2(2 * q / (p + q))) AS jensen_shannon,
         max(abs(below - expected_below)) FILTER (ordered) AS ks,
-        sum(observed) FILTER (bin = 'missing') AS missing,
-        sum(share) FILTER (bin = 'missing') AS expected_missing,
-        -- A numeric feature has no "other" bin.
-        sum(observed) FILTER (bin = 'other' AND NOT has_order) AS other,
-        sum(share) FILTER (bin = 'other' AND NOT has_order) AS expected_other
+        -- Scores have mean 0 and variance 1 in the training data. The scores of a constant feature are 0.
+        CASE WHEN max(abs(score)) > 0 THEN abs(sum(observed * score)) / nullif(any_value(n_numbers), 0) END AS location,
+        CASE
+            WHEN max(abs(score)) > 0 THEN
+                abs(sum(observed * (score ** 2 - 1))) / nullif(any_value(n_numbers), 0)
+                / nullif(sqrt(sum(share * (score ** 2 - 1) ** 2) / nullif(sum(share) FILTER (ordered), 0)), 0)
+        END AS spread
     FROM smoothed
     GROUP BY model, version, feature
 ),
 feature_statistics AS (
-    SELECT
-        measured.*, reference_mean, reference_deviation, coalesce(rejected, 0) AS rejected,
-        total / nullif(n_numbers, 0) AS mean,
-        -- Relative change of the mean. If the reference mean is close to 0, divide by the standard deviation instead.
-        abs(total / nullif(n_numbers, 0) - reference_mean)
-        / nullif(CASE WHEN abs(reference_mean) < 0.1 * reference_deviation THEN reference_deviation ELSE abs(reference_mean) END, 0)
-            AS mean_change
+    SELECT measured.*, reference_mean, reference_deviation, total / nullif(n_numbers, 0) AS mean
     FROM measured
     LEFT JOIN feature_sum USING (model, version, feature)
     LEFT JOIN reference_mean USING (model, version, feature)
-    LEFT JOIN rejected USING (model, version, feature)
 ),
--- One row per statistic, with `n` rows of the window and `size` rows of the training data.
-statistic AS (
+-- Statistics of all bins of a feature: one row per statistic, with `n` rows of the window and `size` training rows.
+bin_statistic AS (
     SELECT model, version, feature, unnest(statistics, max_depth := 2)
     FROM (
         SELECT model, version, feature, list_filter([
-            {'position': 1, 'statistic': 'psi', 'value': psi, 'n': n, 'size': size, 'share': 0.0, 'applies': true},
+            {'position': 1, 'statistic': 'psi', 'value': psi, 'n': n, 'size': size, 'applies': true},
+            {'position': 2, 'statistic': 'jensen_shannon', 'value': jensen_shannon, 'n': n, 'size': size, 'applies': true},
+            {'position': 3, 'statistic': 'ks', 'value': ks, 'n': n_numbers, 'size': size_numbers, 'applies': has_order},
             {
-                'position': 2, 'statistic': 'jensen_shannon', 'value': jensen_shannon, 'n': n, 'size': size, 'share': 0.0,
-                'applies': true
-            },
-            {
-                'position': 3, 'statistic': 'ks', 'value': ks, 'n': n_numbers, 'size': size_numbers, 'share': 0.0,
+                'position': 4, 'statistic': 'location', 'value': location, 'n': n_numbers, 'size': size_numbers,
                 'applies': has_order
             },
             {
-                'position': 4, 'statistic': 'mean_change', 'value': mean_change, 'n': n_numbers, 'size': size_numbers,
-                'share': 0.0, 'applies': reference_mean IS NOT NULL
-            },
-            {
-                'position': 5, 'statistic': 'new_categories', 'value': other / nullif(n, 0) - expected_other, 'n': n,
-                'size': size, 'share': expected_other, 'applies': expected_other IS NOT NULL
-            },
-            {
-                'position': 6, 'statistic': 'missing',
-                'value': (missing + rejected) / nullif(n + rejected, 0) - expected_missing, 'n': n + rejected,
-                'size': size, 'share': expected_missing, 'applies': expected_missing IS NOT NULL
+                'position': 5, 'statistic': 'spread', 'value': spread, 'n': n_numbers, 'size': size_numbers,
+                'applies': has_order
             }
         ], lambda item: item.applies) AS statistics
         FROM feature_statistics
     )
 ),
--- `by_chance` is what samples of this size reach without drift, from a critical value that does not depend on the size.
-statistic_limits AS (
+-- The share of one bin: of each category or class, of unseen categories, and of missing values, rejected rows included.
+bin_share AS (
     SELECT
-        statistic.*, min_effect.value AS min_effect,
+        model, version, feature, size, share,
         CASE
-            WHEN statistic IN ('psi', 'jensen_shannon') THEN critical.value * (1 / n + 1 / size)
-            WHEN statistic IN ('ks', 'mean_change') THEN critical.value * sqrt(1 / n + 1 / size)
-            ELSE
-                critical.value ** 2 / (6 * n) + critical.value ** 2 / (2 * size)
-                + sqrt((critical.value ** 2 / (2 * size)) ** 2 + critical.value ** 2 * share * (1 / n + 1 / size))
-        END AS by_chance
-    FROM statistic
+            WHEN bin = 'missing' AND feature <> '' THEN 'missing'
+            WHEN bin = 'unseen' AND feature <> '' THEN 'new_categories'
+            ELSE 'share_change'
+        END AS statistic,
+        n + coalesce(rejected, 0) AS n_bin,
+        (observed + coalesce(rejected, 0)) / nullif(n_bin, 0) - share AS change,
+        CASE WHEN change < 0 THEN 1 - share ELSE share END AS share_before
+    FROM counted
+    LEFT JOIN (SELECT *, 'missing' AS bin FROM rejected WHERE feature <> '') USING (model, version, feature, bin)
+    WHERE NOT has_order OR bin = 'missing'
+),
+statistic AS (
+    SELECT
+        bin_statistic.* EXCLUDE (applies), min_effect.value AS min_effect,
+        critical.value
+        * CASE WHEN statistic IN ('psi', 'jensen_shannon') THEN 1 / n + 1 / size ELSE sqrt(1 / n + 1 / size) END AS by_chance
+    FROM bin_statistic
     LEFT JOIN min_effect USING (model, version, statistic)
     LEFT JOIN critical USING (model, version, feature, statistic)
+    UNION ALL BY NAME
+    SELECT
+        model, version, feature, statistic,
+        CASE statistic WHEN 'share_change' THEN 6 WHEN 'new_categories' THEN 7 ELSE 8 END AS position,
+        CASE WHEN statistic = 'share_change' THEN abs(change) ELSE change END AS value, n_bin AS n, size, min_effect.value AS min_effect,
+        -- The threshold of a decrease is that of an increase of the share of all other rows.
+        sin(least(
+            asin(sqrt((share_before * size + 1.5) / (size + 1.5))) + critical.value / 2 * sqrt(1 / n_bin + 1 / size), pi() / 2
+        )) ** 2 + 1 / n_bin - share_before AS by_chance
+    FROM bin_share
+    LEFT JOIN min_effect USING (model, version, statistic)
+    LEFT JOIN critical USING (model, version, feature, statistic)
+),
+-- Of the shares of categories, the one that exceeds its threshold most. `by_chance` is what samples of this size reach
+-- without drift.
+statistic_limits AS (
+    SELECT *, CASE WHEN n > 0 THEN greatest(min_effect, by_chance) END AS threshold
+    FROM statistic
+    QUALIFY row_number() OVER (
+        PARTITION BY model, version, feature, statistic ORDER BY abs(value) / threshold DESC NULLS LAST, abs(value) DESC
+    ) = 1
 ),
 -- A statistic drifts if it is above the minimum effect and above what chance reaches without drift.
 statistic_states AS (
     SELECT
         model, version, feature,
         list({
-            'statistic': statistic, 'value': value, 'n': n, 'min_effect': min_effect,
-            'threshold':
-                CASE WHEN n > 0 AND min_effect IS NOT NULL AND by_chance IS NOT NULL THEN greatest(min_effect, by_chance) END,
+            'statistic': statistic, 'value': value, 'n': n, 'min_effect': min_effect, 'threshold': threshold,
             'state': CASE
                 WHEN min_effect IS NULL OR by_chance IS NULL AND n > 0 THEN NULL
                 WHEN n < $min_rows OR value IS NULL THEN 'not enough data'
-                WHEN value > greatest(min_effect, by_chance) THEN 'drift'
+                WHEN abs(value) > threshold THEN 'drift'
+                WHEN size < $min_training_rows THEN 'reference too small'
                 ELSE 'ok'
             END
         } ORDER BY position) AS statistics

@@ -14,7 +14,6 @@ gauge AS (
             attributes ->> '/ml.feature.bin', attributes ->> '/ml.prediction.bin', attributes ->> '/ml.prediction.label'
         ) AS bin,
         attributes ->> '/ml.drift.statistic' AS statistic,
-        json_exists(attributes, '/ml.prediction.bin') AS binned,
         arg_max(value, time_ns) AS value
     FROM (
         SELECT name, attributes, arg_max(value, time_ns) AS value, max(time_ns) AS time_ns
@@ -22,7 +21,8 @@ gauge AS (
         WHERE
             name IN (
                 'ml.feature.reference', 'ml.feature.reference.mean', 'ml.feature.reference.size',
-                'ml.feature.reference.deviation', 'ml.prediction.reference', 'ml.drift.min_effect', 'ml.drift.critical_value'
+                'ml.feature.reference.deviation', 'ml.feature.reference.score', 'ml.prediction.reference',
+                'ml.drift.min_effect', 'ml.drift.critical_value'
             )
             AND time_ns BETWEEN $since_ns - $lookback_ns AND $until_ns
             AND received_ns >= $since_ns - $lookback_ns - {max_clock_skew_ns}
@@ -48,7 +48,7 @@ observed AS (
 ),
 -- The share of each bin in the training data.
 reference AS (
-    SELECT model, version, feature, bin, binned, value AS share
+    SELECT model, version, feature, bin, value AS share
     FROM gauge
     WHERE name IN ('ml.feature.reference', 'ml.prediction.reference') AND bin IS NOT NULL AND value BETWEEN 0 AND 1
 ),
@@ -72,6 +72,12 @@ feature_sum AS (
     FROM increase
     WHERE name = 'ml.feature.sum'
     GROUP BY ALL
+),
+-- The score of each bin of numbers. Bins of categories have no score.
+score AS (
+    SELECT model, version, feature, bin, value AS score
+    FROM gauge
+    WHERE name = 'ml.feature.reference.score' AND bin IS NOT NULL AND value BETWEEN -1e6 AND 1e6
 ),
 -- Rows that were rejected for a missing value are not among the observations; accepted ones are.
 rejected AS (
@@ -100,15 +106,15 @@ critical AS (
     SELECT model, version, feature, statistic, value FROM gauge
     WHERE name = 'ml.drift.critical_value' AND value BETWEEN 0 AND 1e6
 ),
--- One row per bin of the training data. Values of other bins are not compared.
+-- One row per bin of the training data. Values of other bins are not compared. The bins of numbers are ordered.
 compared AS (
     SELECT
-        model, version, feature, bin, coalesce(observed, 0) AS observed, share, size,
-        bin NOT IN ('missing', 'other') AND (binned OR reference_mean.reference_mean IS NOT NULL) AS ordered,
-        CASE bin WHEN 'missing' THEN 1 WHEN 'other' THEN 2 ELSE 0 END AS position
+        model, version, feature, bin, coalesce(observed, 0) AS observed, share, size, score,
+        score IS NOT NULL AS ordered,
+        CASE bin WHEN 'missing' THEN 1 WHEN 'other' THEN 2 WHEN 'unseen' THEN 3 ELSE 0 END AS position
     FROM reference
     LEFT JOIN observed USING (model, version, feature, bin)
-    LEFT JOIN reference_mean USING (model, version, feature)
+    LEFT JOIN score USING (model, version, feature, bin)
     LEFT JOIN training USING (model, version, feature)
 ),
 {drift_statistics}

@@ -76,6 +76,9 @@ FEATURE_REFERENCE_MEAN: Final = Instrument(
 FEATURE_REFERENCE_DEVIATION: Final = Instrument(
     "ml.feature.reference.deviation", "1", "Standard deviation of a feature in the training data.", MAX_BUNDLE_SERIES
 )
+REFERENCE_SCORE: Final = Instrument(
+    "ml.feature.reference.score", "1", "Normal score of a bin of numbers.", MAX_BUNDLE_SERIES
+)
 REFERENCE_SIZE: Final = Instrument(
     "ml.feature.reference.size", "{row}", "Number of rows of a reference distribution.", MAX_BUNDLE_SERIES
 )
@@ -99,8 +102,8 @@ DRIFT_CRITICAL_VALUE: Final = Instrument(
 )
 # Reference data of a bundle.
 REFERENCE_GAUGES: Final = (
-    FEATURE_REFERENCE, FEATURE_REFERENCE_MEAN, FEATURE_REFERENCE_DEVIATION, REFERENCE_SIZE, PREDICTION_REFERENCE,
-    CONFIDENCE_THRESHOLD, REPEATED_LIMIT, DRIFT_MIN_EFFECT, DRIFT_CRITICAL_VALUE,
+    FEATURE_REFERENCE, FEATURE_REFERENCE_MEAN, FEATURE_REFERENCE_DEVIATION, REFERENCE_SCORE, REFERENCE_SIZE,
+    PREDICTION_REFERENCE, CONFIDENCE_THRESHOLD, REPEATED_LIMIT, DRIFT_MIN_EFFECT, DRIFT_CRITICAL_VALUE,
 )  # fmt: skip
 
 # Metrics of labelled predictions, by version; precision, recall and F1 also by class.
