@@ -5,6 +5,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from bench.drift.populations import GENERATED, ROWS, Population, Rng
 from bench.drift.real_data import REAL, load_real
@@ -78,7 +79,7 @@ def _replace(share: float, value: object) -> Change:
     """Replace a share of the values at random positions."""
 
     def change(rows: pd.DataFrame, name: str, rng: Rng) -> "pd.Series":
-        return rows[name].mask(_choose(len(rows), share, rng), value)
+        return rows[name].mask(_choose(np.ones(len(rows), dtype=bool), share * len(rows), rng), value)
 
     return change
 
@@ -86,7 +87,7 @@ def _replace(share: float, value: object) -> Change:
 def _raise_share(share: float) -> Change:
     def change(rows: pd.DataFrame, name: str, rng: Rng) -> "pd.Series":
         false = ~rows[name].to_numpy(dtype=bool)
-        return rows[name] | (false & _choose(len(rows), (share - rows[name].mean()) / false.mean(), rng))
+        return rows[name] | _choose(false, share * len(rows) - rows[name].sum(), rng)
 
     return change
 
@@ -97,8 +98,11 @@ def _fill(rows: pd.DataFrame, name: str, rng: Rng) -> "pd.Series":
     return filled
 
 
-def _choose(rows: int, share: float, rng: Rng) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
-    return rng.random(rows) < share
+def _choose(eligible: NDArray[np.bool_], number: float, rng: Rng) -> NDArray[np.bool_]:
+    """Choose a number of eligible rows at random."""
+    chosen = np.zeros_like(eligible)
+    chosen[rng.choice(np.flatnonzero(eligible), round(number), replace=False)] = True
+    return chosen
 
 
 def _rename(rows: pd.DataFrame, name: str, rng: Rng) -> "pd.Series":  # noqa: ARG001  the signature of a change
