@@ -3,7 +3,7 @@
 import atexit
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -70,6 +70,20 @@ def worker_group(item: pytest.Item) -> str | None:
 def parameters(item: pytest.Item) -> list[object]:
     """The values of a test's parameters."""
     return list(item.callspec.params.values()) if hasattr(item, "callspec") else []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Escape lone surrogates, which property tests generate: pytest-xdist cannot send them to the main process."""
+    report = yield
+    report.sections = [(name, _escape_surrogates(content)) for name, content in report.sections]
+    if report.longrepr is not None and _escape_surrogates(text := str(report.longrepr)) != text:
+        report.longrepr = _escape_surrogates(text)
+    return report
+
+
+def _escape_surrogates(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
 
 
 @pytest.fixture(autouse=True)

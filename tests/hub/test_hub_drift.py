@@ -95,11 +95,12 @@ def shares_of(counts: list[int]) -> list[float]:
 @st.composite
 def references(draw: st.DrawFn, *, numeric: bool) -> Reference:
     """Draw the reference of a numeric or categorical feature."""
-    size = draw(st.integers(2, 10) if numeric else st.integers(1, 21))
+    size = draw(st.integers(2, 10) if numeric else st.integers(2, 21))
     names = [f"{index:02d}" if numeric else f"c{index}" for index in range(size)]
     counts = draw(st.lists(st.integers(0, 400), min_size=size, max_size=size))
     special = ["missing", "other"] if numeric else ["missing", "other", "unseen"]
-    counts = [*counts[:-1], counts[-1] + 1, *(draw(st.integers(0, 50)) for _ in special)]
+    # With one bin only, location and spread are not computed.
+    counts = [counts[0] + 1, *counts[1:-1], counts[-1] + 1, *(draw(st.integers(0, 50)) for _ in special)]
     if numeric:
         counts[-1] = 0
     return Reference(
