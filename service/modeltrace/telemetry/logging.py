@@ -10,6 +10,7 @@ request adds the trace ID and the span ID before.
 
 import logging
 import logging.handlers
+import select
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -123,7 +124,7 @@ class LogWriter:
     def close(self) -> None:
         """Write the queued lines, and end the thread. Later records are written by the thread that logs them.
 
-        If stdout has no reader, the remaining lines are lost.
+        If stdout has no reader, the remaining and the later lines are lost.
         """
         root = logging.getLogger()
         thread = self.listener._thread  # noqa: SLF001  `stop` has no timeout
@@ -136,9 +137,19 @@ class LogWriter:
                 return
         root.removeHandler(self.handler)
         for sink in self.listener.handlers:
+            if isinstance(sink, logging.StreamHandler) and sink.stream is sys.stdout:
+                sink.addFilter(_stdout_accepts_line)
             root.addHandler(sink)
         if self.handler.dropped:
             logging.getLogger("modeltrace").error("%d log lines were dropped: stdout too slow", self.handler.dropped)
+
+
+def _stdout_accepts_line(_: logging.LogRecord) -> bool:
+    """Return whether a line can be written without waiting. A pipe without a reader may just have become full."""
+    try:
+        return bool(select.select([], [sys.stdout], [], 0)[1])
+    except (OSError, ValueError):  # not a file, or closed
+        return True
 
 
 def configure_logging(

@@ -34,12 +34,13 @@ measured AS (
         0.5 * sum(p * log2(2 * p / (p + q)) + q * log2(2 * q / (p + q))) AS jensen_shannon,
         max(abs(below - expected_below)) FILTER (ordered) AS ks,
         -- Scores have mean 0 and variance 1 in the training data. The scores of a constant feature are 0.
-        CASE WHEN max(abs(score)) > 0 THEN abs(sum(observed * score)) / nullif(any_value(n_numbers), 0) END AS location,
+        abs(sum(observed * score)) / nullif(any_value(n_numbers), 0) AS location,
+        sum(share * (score ** 2 - 1) ** 2) / nullif(sum(share) FILTER (ordered), 0) AS variance,
+        -- Two values with about equal shares have no spread.
         CASE
-            WHEN max(abs(score)) > 0 THEN
-                abs(sum(observed * (score ** 2 - 1))) / nullif(any_value(n_numbers), 0)
-                / nullif(sqrt(sum(share * (score ** 2 - 1) ** 2) / nullif(sum(share) FILTER (ordered), 0)), 0)
-        END AS spread
+            WHEN max(abs(score)) > 0 AND variance > 0.01 THEN abs(sum(observed * (score ** 2 - 1))) / sqrt(variance)
+            ELSE 0
+        END / nullif(any_value(n_numbers), 0) AS spread
     FROM smoothed
     GROUP BY model, version, feature
 ),
