@@ -100,7 +100,7 @@ def test_a_panel_has_title_description_and_unit(panel: dict[str, Any]) -> None:
     assert panel["title"]
     assert panel["description"].endswith(".")
     names = [target["refId"] for target in panel["targets"]]
-    assert names == list("ABCDEFGH"[: len(names)])
+    assert names == list("ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(names)])
 
     if panel["type"] in ("timeseries", "stat"):
         assert panel["fieldConfig"]["defaults"]["unit"]

@@ -28,7 +28,7 @@ MAX_SLOW_SHARE = 0.05
 MAX_ERRORS = 5
 
 HEIGHT = 7
-REF_IDS = "ABCDEFGH"
+REF_IDS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 P = TypeVar("P", timeseries.Panel, stat.Panel, table.Panel, logs.Panel)
 Limits = Sequence[float]
