@@ -126,6 +126,12 @@ def spread_scores(scores: Floats, training: ArrayLike) -> Floats:
     return squares / math.sqrt(variance) if variance > MIN_SPREAD_VARIANCE else np.zeros_like(scores)
 
 
+def bin_scores(statistic: str, training: ArrayLike) -> Floats:
+    """Return the scores that `LOCATION` or `SPREAD` averages."""
+    scores = normal_scores(training)
+    return scores if statistic == LOCATION else spread_scores(scores, training)
+
+
 def score_change(counts: ArrayLike, scores: Floats) -> Any:  # noqa: ANN401  as above
     """Return the absolute mean score of counts in bins, shape (…, k); NaN without values.
 

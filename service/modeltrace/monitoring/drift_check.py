@@ -104,10 +104,7 @@ def _distance(statistic: str, counts: NDArray[np.int64], training: drift.Floats)
         case drift.KS:
             return drift.ks(counts, training)
         case _:
-            scores = drift.normal_scores(training)
-            return drift.score_change(
-                counts, scores if statistic == drift.LOCATION else drift.spread_scores(scores, training)
-            )
+            return drift.score_change(counts, drift.bin_scores(statistic, training))
     return np.where(counts.sum(axis=-1) > 0, value, np.nan)
 
 

@@ -138,11 +138,9 @@ def _statistics(reference: Reference) -> Iterator[str]:
         return
     yield drift.KS
     training = reference.number_shares
-    scores = drift.normal_scores(training)
-    if drift.has_reliable_scores(scores, training):
-        yield drift.LOCATION
-    if drift.has_reliable_scores(drift.spread_scores(scores, training), training):
-        yield drift.SPREAD
+    for statistic in (drift.LOCATION, drift.SPREAD):
+        if drift.has_reliable_scores(drift.bin_scores(statistic, training), training):
+            yield statistic
 
 
 def _critical_value(statistic: str, reference: Reference | None, level: float) -> float:
@@ -158,9 +156,6 @@ def _critical_value(statistic: str, reference: Reference | None, level: float) -
             return drift.critical_ks(level)
         case drift.LOCATION | drift.SPREAD:
             training = np.array(reference.number_shares) * reference.n
-            scores = drift.normal_scores(training)
-            if statistic == drift.SPREAD:
-                scores = drift.spread_scores(scores, training)
-            return drift.critical_score(scores, training, level)
+            return drift.critical_score(drift.bin_scores(statistic, training), training, level)
         case _:  # each bin is a test
             return drift.critical_share(level / bins)
