@@ -11,8 +11,8 @@ from opentelemetry.sdk.metrics.export import Metric
 from modeltrace.telemetry.metrics.instruments import REFERENCE_GAUGES
 from modeltrace.telemetry.metrics.predictions import PredictionMetrics
 from modeltrace.telemetry.records.prediction import RequestRecord
-from modeltrace_hub.decode.budget import Budget
 from modeltrace_hub.decode.values import Json, to_json
+from tests.helpers.decoding import unlimited
 from tests.helpers.in_process_services import SdkService, spans_of
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
@@ -22,7 +22,7 @@ VARYING_ATTRIBUTES = {"ml.prediction.id", "client.port"}
 
 def json_of(value: AnyValue) -> Json:
     """Return the value of an attribute as JSON has it, however large it is."""
-    return to_json(value, Budget.unlimited())
+    return to_json(value, unlimited())
 
 
 def sdk_spans(service: SdkService) -> list[Span]:

@@ -16,18 +16,13 @@ from google.protobuf.message import Message
 from starlette.testclient import TestClient
 
 from modeltrace_hub.api import create_app
-from modeltrace_hub.decode import logs, metrics, traces
 from modeltrace_hub.retention import TABLES, Retention
 from modeltrace_hub.settings import HubSettings
 from modeltrace_hub.store import Store
 from modeltrace_hub.writer import Writer, append_batches
+from tests.helpers.decoding import decode
 
 BASE = "http://127.0.0.1"
-DECODERS = {
-    "ExportTraceServiceRequest": traces.decode,
-    "ExportLogsServiceRequest": logs.decode,
-    "ExportMetricsServiceRequest": metrics.decode,
-}
 
 
 @dataclass
@@ -42,7 +37,7 @@ class HubPages:
     def add(self, *requests: Message, received_ns: int | None = None) -> None:
         """Decode requests and store their rows."""
         now = time.time_ns() if received_ns is None else received_ns
-        batches = [DECODERS[type(request).__name__](request, now, 0) for request in requests]
+        batches = [decode(request, now) for request in requests]
         with self.store.write() as connection:
             append_batches(connection, batches)
 

@@ -12,8 +12,8 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
     ScopeMetrics,
 )
 
-from modeltrace_hub.decode.metrics import decode
 from modeltrace_hub.store import Store
+from tests.helpers.decoding import decode
 from tests.helpers.otlp_messages import resource
 from tests.helpers.otlp_values import Value, key_values
 
@@ -32,7 +32,7 @@ def store_metrics(store: Store, instance: str, *metrics: Metric) -> None:
     request = ExportMetricsServiceRequest(
         resource_metrics=[ResourceMetrics(resource=resource("service", instance), scope_metrics=[scope])]
     )
-    rows = decode(request, UNTIL, 1).tables["metric_points"]
+    rows = decode(request, UNTIL).tables["metric_points"]
     with store.write() as connection:
         if rows:
             places = ", ".join("?" * len(rows[0]))

@@ -18,7 +18,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from modeltrace_hub.decode.values import from_json
+from tests.helpers.decoding import from_json
 
 Columns = dict[str, Any]
 

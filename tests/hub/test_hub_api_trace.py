@@ -28,10 +28,10 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 )
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from modeltrace_hub.decode.traces import decode
 from modeltrace_hub.retention import Retention
 from modeltrace_hub.store import FILE_NAME, Store
 from modeltrace_hub.writer import Writer
+from tests.helpers.decoding import decode
 from tests.helpers.in_process_hubs import InProcessHub
 from tests.helpers.otlp_messages import attribute, log_request, metric_request, resource, span, trace_request
 
@@ -503,7 +503,7 @@ def test_an_unknown_trace_may_have_been_deleted(start_hub: StartHub, tmp_path: P
     writer = Writer(store, retention)
     writer.start()
     for received_ns in (1, time.time_ns()):
-        writer.submit(decode(trace_request(), received_ns=received_ns, size=0)).result(20)
+        writer.submit(decode(trace_request(), received_ns)).result(20)
     writer.close()
     retention.enforce(time.time_ns())
     store.close()

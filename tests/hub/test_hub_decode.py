@@ -15,11 +15,9 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 )
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from modeltrace_hub.decode import logs as decode_logs
-from modeltrace_hub.decode import metrics as decode_metrics
-from modeltrace_hub.decode import traces as decode_traces
 from modeltrace_hub.decode.batch import Batch
 from modeltrace_hub.store import Store
+from tests.helpers.decoding import decode
 from tests.helpers.otlp_messages import attribute, log_request, metric_request, resource, span, trace_request
 
 RECEIVED = 1_700_000_000_000_000_000
@@ -38,11 +36,11 @@ def _columns(store: Store, batch: Batch, table: str) -> list[dict[str, object]]:
 
 
 def _span(store: Store, **fields: object) -> dict[str, object]:
-    return _columns(store, decode_traces.decode(trace_request(span(**fields)), RECEIVED, 0), "spans")[0]
+    return _columns(store, decode(trace_request(span(**fields)), RECEIVED), "spans")[0]
 
 
 def _log(store: Store, **fields: object) -> dict[str, object]:
-    return _columns(store, decode_logs.decode(log_request(LogRecord(**fields)), RECEIVED, 0), "logs")[0]
+    return _columns(store, decode(log_request(LogRecord(**fields)), RECEIVED), "logs")[0]
 
 
 def _points(*points: NumberDataPoint, **changes: object) -> list[str]:
@@ -66,7 +64,7 @@ def _points(*points: NumberDataPoint, **changes: object) -> list[str]:
             )
         ]
     )
-    return [row[1] for row in decode_metrics.decode(request, RECEIVED, 0).tables["metric_points"]]
+    return [row[1] for row in decode(request, RECEIVED).tables["metric_points"]]
 
 
 def _point(value: int = 1, **attributes: str) -> NumberDataPoint:
@@ -91,8 +89,8 @@ def test_a_parent_of_zeros_is_none(store: Store) -> None:
 
 def test_a_parent_of_another_length_is_rejected() -> None:
     """A parent ID that is neither empty nor 8 bytes rejects the span."""
-    batch = decode_traces.decode(trace_request(span(parent_span_id=b"abc")), RECEIVED, 0)
-    assert (batch.accepted, dict(batch.rejected)) == (0, {"parent_span_id": 1})
+    batch = decode(trace_request(span(parent_span_id=b"abc")), RECEIVED)
+    assert (batch.accepted, dict(batch.problems.rejected)) == (0, {"parent_span_id": 1})
 
 
 def test_a_span_that_ends_before_it_starts_is_stored(store: Store) -> None:
@@ -169,7 +167,7 @@ def test_a_monotonic_sum_is_another_series() -> None:
 def test_a_point_without_a_value_is_stored(store: Store) -> None:
     """A point with the flag "no recorded value" has no value."""
     request = metric_request(Metric(name="g", gauge=Gauge(data_points=[NumberDataPoint(time_unix_nano=5, flags=1)])))
-    row = _columns(store, decode_metrics.decode(request, RECEIVED, 0), "metric_points")[0]
+    row = _columns(store, decode(request, RECEIVED), "metric_points")[0]
     assert (row["value"], row["value_int"], row["flags"]) == (None, None, 1)
 
 
@@ -177,7 +175,7 @@ def test_an_exemplar_identifies_its_point(store: Store) -> None:
     """The row of an exemplar has series and time of its point; an invalid trace ID is omitted and counted."""
     exemplars = [Exemplar(time_unix_nano=4, as_int=1, trace_id=b"\1" * 16), Exemplar(as_int=2, trace_id=b"short")]
     point = NumberDataPoint(time_unix_nano=5, as_int=1, exemplars=exemplars)
-    batch = decode_metrics.decode(metric_request(Metric(name="g", gauge=Gauge(data_points=[point]))), RECEIVED, 0)
+    batch = decode(metric_request(Metric(name="g", gauge=Gauge(data_points=[point]))), RECEIVED)
     row = _columns(store, batch, "metric_points")[0]
     first, second = _columns(store, batch, "exemplars")
     assert (first["series_id"], first["point_time_ns"], first["time_ns"]) == (row["series_id"], 5, 4)
@@ -188,17 +186,17 @@ def test_an_exemplar_identifies_its_point(store: Store) -> None:
 def test_exemplars_of_a_rejected_point_are_not_stored() -> None:
     """No exemplar is stored without its point."""
     point = NumberDataPoint(time_unix_nano=2**63, as_int=1, exemplars=[Exemplar(as_int=1)])
-    batch = decode_metrics.decode(metric_request(Metric(name="g", gauge=Gauge(data_points=[point]))), RECEIVED, 0)
-    assert (batch.row_count, dict(batch.rejected)) == (0, {"time": 1})
+    batch = decode(metric_request(Metric(name="g", gauge=Gauge(data_points=[point]))), RECEIVED)
+    assert (batch.row_count, dict(batch.problems.rejected)) == (0, {"time": 1})
 
 
 def test_a_metric_without_data_is_ignored() -> None:
     """A metric of an unknown type has no rows and is not an error."""
-    batch = decode_metrics.decode(metric_request(Metric(name="new")), RECEIVED, 0)
-    assert (batch.row_count, batch.message) == (0, "")
+    batch = decode(metric_request(Metric(name="new")), RECEIVED)
+    assert (batch.row_count, batch.problems.message) == (0, "")
 
 
 def test_equal_spans_are_both_stored(store: Store) -> None:
     """OTLP may deliver a span twice: both copies are stored, and queries remove one."""
     same = span(kind=Span.SPAN_KIND_SERVER)
-    assert len(_columns(store, decode_traces.decode(trace_request(same, same), RECEIVED, 0), "spans")) == 2
+    assert len(_columns(store, decode(trace_request(same, same), RECEIVED), "spans")) == 2

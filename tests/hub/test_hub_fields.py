@@ -15,6 +15,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from modeltrace_hub.receive.signals import SIGNALS, Signal
 from modeltrace_hub.store import Store
 from modeltrace_hub.writer import Writer
+from tests.helpers.decoding import decode
 
 # Fields that the hub leaves out on purpose.
 NOT_STORED = {
@@ -136,8 +137,8 @@ def test_every_field_is_stored_or_listed(store: Store, writer: Writer, signal: S
     """The value of each field is in the rows, and no value of the listed fields is."""
     filler = Filler()
     request = filler.build(signal.request_type)
-    batch = signal.decode(signal.request_type.FromString(request.SerializeToString()), 7, 0)
-    assert not batch.rejected
+    batch = decode(signal.request_type.FromString(request.SerializeToString()), 7)
+    assert not batch.problems.rejected
     writer.submit(batch).result(20)
 
     with store.read() as cursor:

@@ -15,10 +15,10 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import NumberDataPoint
 
 from modeltrace_hub.decode import otlp_json, wire
 from modeltrace_hub.decode.batch import Batch, Problems
-from modeltrace_hub.decode.budget import Budget
 from modeltrace_hub.decode.message_shape import MessageShape
 from modeltrace_hub.errors import MalformedError
 from modeltrace_hub.receive.signals import LOGS, METRICS, SIGNALS, TRACES, Signal
+from tests.helpers.decoding import decode, unlimited
 from tests.helpers.otlp_json import to_otlp_json
 from tests.helpers.otlp_messages import attribute, span, trace_request
 from tests.helpers.strategies_otlp import log_requests, metric_requests, trace_requests
@@ -42,16 +42,11 @@ def _signal(request: Message) -> Signal:
     return next(signal for signal in SIGNALS if isinstance(request, signal.request_type))
 
 
-def _decode(signal: Signal, request: Message, problems: Problems | None = None) -> Batch:
-    return signal.decode(request, RECEIVED, 0, Budget.unlimited(), problems or Problems())
-
-
 def _read_json(signal: Signal, document: object) -> Batch:
     """Parse and decode a JSON request."""
     problems, body = Problems(), json.dumps(document).encode()
-    return _decode(
-        signal, otlp_json.parse(body, signal.request_type, signal.shape, Budget.unlimited(), problems), problems
-    )
+    request = otlp_json.parse(body, signal.request_type, signal.shape, unlimited(), problems)
+    return decode(request, RECEIVED, problems=problems)
 
 
 def _read_protobuf(signal: Signal, body: bytes) -> Batch:
@@ -59,8 +54,8 @@ def _read_protobuf(signal: Signal, body: bytes) -> Batch:
     with pytest.raises(DecodeError):
         signal.request_type.FromString(body)
     problems = Problems()
-    repaired = wire.repair(body, signal.shape, Budget.unlimited(), problems)
-    return _decode(signal, signal.request_type.FromString(repaired), problems)
+    repaired = wire.repair(body, signal.shape, unlimited(), problems)
+    return decode(signal.request_type.FromString(repaired), RECEIVED, problems=problems)
 
 
 def _rows(batch: Batch) -> list[str]:
@@ -131,11 +126,11 @@ def test_an_invalid_json_value_affects_no_other_record(request: Message, value: 
     after = _rows(batch)
     if record is not None:
         rest = len(before) - record - 1
-        assert len(after) + batch.rejected.total() == len(before)
+        assert len(after) + batch.problems.rejected.total() == len(before)
         assert after[:record] == before[:record]
         assert after[len(after) - rest :] == before[len(before) - rest :]
     elif len(after) < len(before) and not _is_right_for_some(value):
-        assert batch.rejected.total()
+        assert batch.problems.rejected.total()
 
 
 @pytest.mark.slow
@@ -149,13 +144,14 @@ def test_invalid_utf_8_is_repaired(request: Message, data: st.DataObject) -> Non
     owner, field = data.draw(st.sampled_from(slots))
     setattr(owner, field, MARK.decode())
     body = request.SerializeToString()
-    before = _decode(signal, request)
+    before = decode(request, RECEIVED)
 
     batch = _read_protobuf(signal, body.replace(MARK, b"\xff" * len(MARK)))
 
     assert batch.accepted == before.accepted
-    assert not batch.rejected
-    assert batch.message == f"1 texts are not valid Unicode: repaired with U+FFFD ({owner.DESCRIPTOR.name}.{field})"
+    assert not batch.problems.rejected
+    place = f"{owner.DESCRIPTOR.name}.{field}"
+    assert batch.problems.message == f"1 texts are not valid Unicode: repaired with U+FFFD ({place})"
     if signal is not METRICS:  # their attributes are sorted, and hashed
         assert _rows(batch) == [row.replace(MARK.decode(), "\ufffd" * len(MARK)) for row in _rows(before)]
 
@@ -212,8 +208,8 @@ def test_the_message_names_the_invalid_field(spoilt: dict[str, object], rejected
     spans = [_span(name="good"), _span(**spoilt)]
     batch = _read_json(TRACES, {"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]})
 
-    assert (batch.accepted, batch.rejected.total()) == (2 - rejected, rejected)
-    assert message in batch.message
+    assert (batch.accepted, batch.problems.rejected.total()) == (2 - rejected, rejected)
+    assert message in batch.problems.message
 
 
 @pytest.mark.parametrize("item", [None, 5, "span", []], ids=repr)
@@ -221,7 +217,7 @@ def test_an_item_that_is_not_a_record_is_rejected(item: object) -> None:
     """Items of a list of records that are not records are counted, the others are stored."""
     batch = _read_json(TRACES, {"resourceSpans": [{"scopeSpans": [{"spans": [_span(), item, _span()]}]}]})
 
-    assert (batch.accepted, dict(batch.rejected)) == (2, {"shape": 1})
+    assert (batch.accepted, dict(batch.problems.rejected)) == (2, {"shape": 1})
 
 
 def test_an_invalid_scope_affects_no_other_scope() -> None:
@@ -229,7 +225,7 @@ def test_an_invalid_scope_affects_no_other_scope() -> None:
     document = {"resourceSpans": [{"scopeSpans": ["?", {"spans": [_span()]}, {"spans": {"a": 1}}]}]}
     batch = _read_json(TRACES, document)
 
-    assert (batch.accepted, dict(batch.rejected)) == (1, {"shape": 2})
+    assert (batch.accepted, dict(batch.problems.rejected)) == (1, {"shape": 2})
 
 
 def test_a_metric_of_two_types_keeps_the_first() -> None:
@@ -237,7 +233,7 @@ def test_a_metric_of_two_types_keeps_the_first() -> None:
     metric = {"name": "m", "gauge": {"dataPoints": [{"asInt": 1}]}, "sum": {"dataPoints": [{"asInt": 2}]}}
     batch = _read_json(METRICS, {"resourceMetrics": [{"scopeMetrics": [{"metrics": [metric]}]}]})
 
-    assert (batch.accepted, dict(batch.rejected)) == (1, {"shape": 1})
+    assert (batch.accepted, dict(batch.problems.rejected)) == (1, {"shape": 1})
 
 
 def test_a_point_with_an_invalid_value_is_rejected() -> None:
@@ -246,7 +242,7 @@ def test_a_point_with_an_invalid_value_is_rejected() -> None:
     metric = {"name": "m", "gauge": {"dataPoints": points}}
     batch = _read_json(METRICS, {"resourceMetrics": [{"scopeMetrics": [{"metrics": [metric]}]}]})
 
-    assert (batch.accepted, dict(batch.rejected)) == (1, {"value": 1})
+    assert (batch.accepted, dict(batch.problems.rejected)) == (1, {"value": 1})
 
 
 def test_invalid_ids_of_log_records_and_exemplars_are_omitted() -> None:
@@ -257,8 +253,8 @@ def test_invalid_ids_of_log_records_and_exemplars_are_omitted() -> None:
     points = _read_json(METRICS, {"resourceMetrics": [{"scopeMetrics": [{"metrics": [metric]}]}]})
 
     for batch in (logs, points):
-        assert not batch.rejected
-        assert batch.message.startswith("1 stored without trace or span ID")
+        assert not batch.problems.rejected
+        assert batch.problems.message.startswith("1 stored without trace or span ID")
 
 
 def test_texts_of_a_resource_are_repaired() -> None:
@@ -275,7 +271,7 @@ def test_json_in_another_encoding_is_repaired() -> None:
     document = json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [_span(name="cafe")]}]}]}).encode()
     problems = Problems()
     body = document.replace(b"cafe", b"caf\xe9")
-    request: Any = otlp_json.parse(body, TRACES.request_type, TRACES.shape, Budget.unlimited(), problems)
+    request: Any = otlp_json.parse(body, TRACES.request_type, TRACES.shape, unlimited(), problems)
 
     assert request.resource_spans[0].scope_spans[0].spans[0].name == "caf\ufffd"
     assert problems.warnings == {"text": 1}
@@ -288,7 +284,7 @@ def test_an_invalid_record_affects_no_other() -> None:
     batch = _read_protobuf(TRACES, body.replace(bytes([len(MARK)]) + MARK, b"\x7f" + MARK))
 
     assert [row[6] for row in batch.tables["spans"]] == ["first", "last"]
-    assert dict(batch.rejected) == {"wire": 1}
+    assert dict(batch.problems.rejected) == {"wire": 1}
 
 
 def test_an_invalid_attribute_value_is_omitted() -> None:
@@ -342,7 +338,7 @@ def test_truncated_numbers_reject_only_their_data_point(type_number: int, number
     batch = _read_protobuf(METRICS, _field(1, _field(2, _field(2, metric))))
 
     assert [row[10] for row in batch.tables["metric_points"]] == [1, 3]
-    assert dict(batch.rejected) == {"wire": 1}
+    assert dict(batch.problems.rejected) == {"wire": 1}
 
 
 @pytest.mark.parametrize("document", [{"spans": []}, {"resource": {}}, {"\udc00": 1}, {"resourceLogs": []}], ids=ascii)

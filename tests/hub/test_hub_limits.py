@@ -103,7 +103,7 @@ def test_objects_in_json_are_limited(small_hub: InProcessHub) -> None:
 def test_events_are_limited() -> None:
     """The bytes of rows are counted while they are created."""
     with pytest.raises(TooLargeError, match="bytes"):
-        TRACES.decode(trace_request(span(events=[Span.Event()] * 100)), 1, 0, Budget(10, 1000, 5000), Problems())
+        TRACES.decode(trace_request(span(events=[Span.Event()] * 100)), 1, Budget(10, 1000, 5000), Problems())
 
 
 def test_metric_columns_count_with_each_point() -> None:
@@ -111,7 +111,7 @@ def test_metric_columns_count_with_each_point() -> None:
     point = NumberDataPoint(time_unix_nano=1, as_int=1)
     metric = Metric(name="m", description="d" * 1000, gauge=Gauge(data_points=[point] * 10))
     with pytest.raises(TooLargeError, match="bytes"):
-        metrics.decode(metric_request(metric), 1, 0, Budget(100, 1000, 5000))
+        metrics.decode(metric_request(metric), 1, Budget(100, 1000, 5000), Problems())
 
 
 def test_resource_bytes_are_utf_8_bytes() -> None:
@@ -119,7 +119,7 @@ def test_resource_bytes_are_utf_8_bytes() -> None:
     request = trace_request(*(span() for _ in range(10)))
     request.resource_spans[0].resource.attributes.append(attribute("k", "\u4e2d" * 1000))
     with pytest.raises(TooLargeError, match="bytes"):
-        TRACES.decode(request, 1, 0, Budget(10, 1000, 25_000), Problems())
+        TRACES.decode(request, 1, Budget(10, 1000, 25_000), Problems())
 
 
 @pytest.mark.parametrize("path", [(), (1,), (1, 2)], ids=["request", "resource spans", "scope spans"])
@@ -193,7 +193,7 @@ def test_decompressed_bytes_are_reserved(writer: Writer) -> None:
 
 def test_a_commit_is_bounded_by_bytes(writer: Writer) -> None:
     """Batches with many row bytes are not committed together."""
-    large = [Batch("logs", {"logs": []}, 0, row_bytes=MAX_BYTES_PER_COMMIT) for _ in range(2)]
+    large = [Batch("logs", {"logs": []}, row_bytes=MAX_BYTES_PER_COMMIT) for _ in range(2)]
     with writer._changed:
         for batch in large:
             writer.submit(batch)

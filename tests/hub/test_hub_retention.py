@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from modeltrace_hub.decode import logs, traces
 from modeltrace_hub.retention import Retention
 from modeltrace_hub.store import FILE_NAME, Store
 from modeltrace_hub.writer import append_batches
+from tests.helpers.decoding import decode
 from tests.helpers.otlp_messages import attribute, log_request, span, trace_request
 
 HOUR_NS = 3600 * 10**9
@@ -31,7 +31,7 @@ def _fill(store: Store, received_ns: int, spans: int = 1, *, size: int = 0) -> N
     with store.write() as connection:
         append_batches(
             connection,
-            [traces.decode(trace_request(*items), received_ns, 0), logs.decode(log_request(), received_ns, 0)],
+            [decode(trace_request(*items), received_ns), decode(log_request(), received_ns)],
         )
 
 

@@ -11,14 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
-from modeltrace_hub.decode import logs, metrics, otlp_json, traces
+from modeltrace_hub.decode import otlp_json
 from modeltrace_hub.decode.batch import Batch, Problems
-from modeltrace_hub.decode.budget import Budget
-from modeltrace_hub.decode.message_shape import build_shape
-from modeltrace_hub.decode.values import Json, from_json, to_json
+from modeltrace_hub.decode.message_shape import message_shape
+from modeltrace_hub.decode.values import Json, to_json
 from modeltrace_hub.store import Store
 from modeltrace_hub.writer import append_batches
 from tests.helpers import otlp_rows
+from tests.helpers.decoding import decode, from_json, unlimited
 from tests.helpers.otlp_json import to_otlp_json
 from tests.helpers.strategies_otlp import any_values, log_requests, metric_requests, trace_requests
 
@@ -29,7 +29,7 @@ def _sorted(pairs: MutableSequence[KeyValue]) -> None:
     """Sort attributes in the order of metrics."""
     items = sorted((KeyValue.FromString(pair.SerializeToString()) for pair in pairs), key=lambda pair: pair.key)
     for pair in items:
-        pair.value.CopyFrom(from_json(_deep(to_json(pair.value, Budget.unlimited()))))
+        pair.value.CopyFrom(from_json(_deep(to_json(pair.value, unlimited()))))
     del pairs[:]
     pairs.extend(items)
 
@@ -72,7 +72,7 @@ def _stored(store: Store, batch: Batch, table: str) -> list[dict[str, Any]]:
 @_quiet
 def test_every_value_has_an_inverse(value: AnyValue) -> None:
     """A value written as JSON and read again is equal."""
-    written = orjson.loads(orjson.dumps(to_json(value, Budget.unlimited())))
+    written = orjson.loads(orjson.dumps(to_json(value, unlimited())))
     assert _canonical(from_json(written)) == _canonical(value)
 
 
@@ -83,7 +83,7 @@ def test_json_and_protobuf_give_the_same_message(request: Message) -> None:
     """A request in OTLP/JSON is parsed into the same message as in protobuf."""
     body = orjson.dumps(to_otlp_json(request))
     problems = Problems()
-    parsed = otlp_json.parse(body, type(request), build_shape(request.DESCRIPTOR), Budget.unlimited(), problems)
+    parsed = otlp_json.parse(body, type(request), message_shape(request.DESCRIPTOR), unlimited(), problems)
     assert _canonical(parsed) == _canonical(request)
     assert not problems.message
 
@@ -93,7 +93,7 @@ def test_json_and_protobuf_give_the_same_message(request: Message) -> None:
 @_quiet
 def test_spans_are_read_back_equal(memory: Store, request: Message) -> None:
     """Every span is read back equal, with its resource and scope."""
-    rows = _stored(memory, traces.decode(request, time.time_ns(), 0), "spans")
+    rows = _stored(memory, decode(request, time.time_ns()), "spans")
     sent = [
         (span, scope.scope, scope.schema_url, resource.resource, resource.schema_url)
         for resource in request.resource_spans
@@ -115,7 +115,7 @@ def test_spans_are_read_back_equal(memory: Store, request: Message) -> None:
 def test_log_records_are_read_back_equal(memory: Store, request: Message) -> None:
     """Every log record is read back equal, except that an absent time is replaced."""
     received = time.time_ns()
-    rows = _stored(memory, logs.decode(request, received, 0), "logs")
+    rows = _stored(memory, decode(request, received), "logs")
     sent = [
         record for resource in request.resource_logs for scope in resource.scope_logs for record in scope.log_records
     ]
@@ -133,7 +133,7 @@ def test_log_records_are_read_back_equal(memory: Store, request: Message) -> Non
 def test_data_points_are_read_back_equal(memory: Store, request: Message) -> None:
     """Every data point is read back equal with its exemplars; attributes are sorted."""
     received = time.time_ns()
-    batch = metrics.decode(request, received, 0)
+    batch = decode(request, received)
     exemplars = list(batch.tables["exemplars"])
     rows = _stored(memory, batch, "metric_points")
     exemplar_rows = _stored(memory, batch, "exemplars")

@@ -11,23 +11,23 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from modeltrace_hub.decode import logs, traces
 from modeltrace_hub.decode.batch import Batch
 from modeltrace_hub.errors import QueueFullError, ShuttingDownError, StoreError, UnstorableError, WriteFailedError
 from modeltrace_hub.ingest_stats import SignalCounts
 from modeltrace_hub.retention import Retention
 from modeltrace_hub.store import FILE_NAME, MAX_READERS, Store
 from modeltrace_hub.writer import Writer
+from tests.helpers.decoding import decode
 from tests.helpers.otlp_messages import attribute, log_request, span, trace_request
 
 
 def _batch(spans: int = 1, size: int = 100) -> Batch:
-    return traces.decode(trace_request(*(span() for _ in range(spans))), time.time_ns(), size)
+    return decode(trace_request(*(span() for _ in range(spans))), time.time_ns(), size)
 
 
 def _bad_batch() -> Batch:
     """Return a batch that the table does not accept; no decoder creates one."""
-    return Batch("traces", {"spans": [("not a row",)]}, accepted=1)
+    return Batch("traces", {"spans": [("not a row",)]})
 
 
 def _count(store: Store, table: str = "spans") -> int:
@@ -126,9 +126,9 @@ def test_a_failed_write_is_counted(writer: Writer) -> None:
 def test_counts_are_by_signal_and_reason(writer: Writer) -> None:
     """For each signal, stored and rejected records add up to the received ones."""
     writer.submit(
-        traces.decode(trace_request(span(), span(trace_id=b"short"), span(span_id=bytes(8))), time.time_ns(), 9)
+        decode(trace_request(span(), span(trace_id=b"short"), span(span_id=bytes(8))), time.time_ns(), 9)
     ).result(20)
-    writer.submit(logs.decode(log_request(), time.time_ns(), 9)).result(20)
+    writer.submit(decode(log_request(), time.time_ns(), 9)).result(20)
     counts = writer.stats.snapshot()
     assert (counts["traces"].received, counts["traces"].stored) == (3, 1)
     assert counts["traces"].rejected == {"trace_id": 1, "span_id": 1}
@@ -179,7 +179,7 @@ def test_a_failed_checkpoint_is_survived(tmp_path: Path) -> None:
     writer = Writer(store, Retention(store, max_age=timedelta(days=7), max_size=2**31))
     writer.start()
     blobs = [span(attributes=[attribute("blob", os.urandom(1000).hex())]) for _ in range(1000)]
-    writer.submit(traces.decode(trace_request(*blobs), time.time_ns(), 1)).result(20)
+    writer.submit(decode(trace_request(*blobs), time.time_ns(), 1)).result(20)
 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, hard))

@@ -7,6 +7,8 @@ from typing import Any, Final, Literal
 
 SignalName = Literal["traces", "metrics", "logs"]
 Row = tuple[Any, ...]
+# The rows of each table, in the column order of hub/modeltrace_hub/sql/schema.
+Tables = Mapping[str, list[Row]]
 
 # Reasons why a record is rejected, and the text for the sender. `Problems` counts records by the keys.
 REJECTION_REASONS: Final[Mapping[str, str]] = {
@@ -90,11 +92,10 @@ class Problems:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows of one request, in the column order of hub/modeltrace_hub/sql/schema."""
+    """The rows of one request."""
 
     signal: SignalName
-    tables: Mapping[str, list[Row]]  # rows by table
-    accepted: int  # number of spans, data points or log records, without exemplars
+    tables: Tables
     request_bytes: int = 0  # length of the decompressed request in bytes
     row_bytes: int = 0  # bytes of the rows before the database compresses them
     problems: Problems = field(default_factory=Problems)  # rejected and changed records
@@ -105,11 +106,6 @@ class Batch:
         return sum(len(rows) for rows in self.tables.values())
 
     @property
-    def rejected(self) -> Counter[str]:
-        """Rejected records by reason."""
-        return self.problems.rejected
-
-    @property
-    def message(self) -> str:
-        """The text for the sender about rejected and changed records; empty if there are none."""
-        return self.problems.message
+    def accepted(self) -> int:
+        """The number of spans, data points or log records, without exemplars."""
+        return self.row_count - len(self.tables.get("exemplars", ()))

@@ -5,7 +5,6 @@ row of each of its records. The decoders count while they read. They stop at the
 cost of a request.
 """
 
-import sys
 from typing import Final
 
 from modeltrace_hub.errors import TooLargeError
@@ -37,11 +36,6 @@ class Budget:
     def from_limits(cls, max_request_bytes: int, max_records: int) -> "Budget":
         """Return the budget that follows from the settings."""
         return cls(max_records, max_request_bytes // BYTES_PER_MESSAGE, max_request_bytes * MAX_EXPANSION)
-
-    @classmethod
-    def unlimited(cls) -> "Budget":
-        """Return a budget without limits."""
-        return cls(sys.maxsize, sys.maxsize, sys.maxsize)
 
     @property
     def bytes_used(self) -> int:

@@ -9,22 +9,15 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from modeltrace_hub.decode import ids
-from modeltrace_hub.decode.batch import Batch, Problems, RecordRejectedError, Row
+from modeltrace_hub.decode.batch import Problems, RecordRejectedError, Row, Tables
 from modeltrace_hub.decode.budget import Budget
 from modeltrace_hub.decode.resource import Scope, iter_scopes
 from modeltrace_hub.decode.values import attributes_text, dump_json, to_json
 from modeltrace_hub.durations import MAX_NS
 
 
-def decode(
-    request: ExportLogsServiceRequest,
-    received_ns: int,
-    size: int,
-    budget: Budget | None = None,
-    problems: Problems | None = None,
-) -> Batch:
+def decode(request: ExportLogsServiceRequest, received_ns: int, budget: Budget, problems: Problems) -> Tables:
     """Decode a request into rows; see `modeltrace_hub.decode.traces.decode`."""
-    budget, problems = budget or Budget.unlimited(), problems or Problems()
     rows: list[Row] = []
     for scope in iter_scopes(request.resource_logs, "scope_logs", "log_records", budget):
         budget.count_records(len(scope.records))
@@ -35,7 +28,7 @@ def decode(
                 problems.reject(error)
             else:
                 problems.warn("ids", count=ids.has_invalid_id(record.trace_id, record.span_id))
-    return Batch("logs", {"logs": rows}, len(rows), size, budget.bytes_used, problems)
+    return {"logs": rows}
 
 
 def _row(record: LogRecord, received_ns: int, scope: Scope, budget: Budget) -> Row:

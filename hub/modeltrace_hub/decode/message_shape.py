@@ -4,8 +4,8 @@ The OTLP/JSON parser and the repair of invalid protobuf walk requests with these
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Final, Literal
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -57,9 +57,16 @@ class MessageShape:
     """One message type."""
 
     descriptor: Descriptor
-    is_record: bool  # whether it is a span, log record or data point
-    is_any_value: bool  # whether it is an AnyValue
-    cache: dict[str, "MessageShape"] = field(repr=False, compare=False)  # all shapes of the request
+
+    @cached_property
+    def is_record(self) -> bool:
+        """Whether the message is a span, log record or data point."""
+        return self.descriptor.name in _RECORD_MESSAGES
+
+    @cached_property
+    def is_any_value(self) -> bool:
+        """Whether the message is an AnyValue."""
+        return self.descriptor.name == "AnyValue"
 
     @cached_property
     def fields_by_name(self) -> dict[str, Field]:
@@ -98,7 +105,7 @@ class MessageShape:
             enum_values={value.name: value.number for value in descriptor.enum_type.values}
             if descriptor.enum_type
             else {},
-            message=_shape(descriptor.message_type, self.cache) if descriptor.message_type else None,
+            message=message_shape(descriptor.message_type) if descriptor.message_type else None,
         )
 
 
@@ -106,15 +113,7 @@ class MessageShape:
 _RECURSIVE_MESSAGES: Final = frozenset({"Resource", "InstrumentationScope", "KeyValue", "AnyValue"})
 
 
-def build_shape(descriptor: Descriptor) -> MessageShape:
-    """Return the shape of a request message."""
-    return _shape(descriptor, {})
-
-
-def _shape(descriptor: Descriptor, cache: dict[str, MessageShape]) -> MessageShape:
-    """Return the shape of a message type from the cache, or create it."""
-    if descriptor.full_name not in cache:
-        cache[descriptor.full_name] = MessageShape(
-            descriptor, descriptor.name in _RECORD_MESSAGES, descriptor.name == "AnyValue", cache
-        )
-    return cache[descriptor.full_name]
+@cache
+def message_shape(descriptor: Descriptor) -> MessageShape:
+    """Return the shape of a message type, always the same object."""
+    return MessageShape(descriptor)

@@ -19,7 +19,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 )
 
 from modeltrace_hub.decode import ids
-from modeltrace_hub.decode.batch import Batch, Problems, RecordRejectedError, Row
+from modeltrace_hub.decode.batch import Problems, RecordRejectedError, Row, Tables
 from modeltrace_hub.decode.budget import Budget
 from modeltrace_hub.decode.resource import Scope, iter_scopes, text_bytes
 from modeltrace_hub.decode.values import sorted_attributes_text
@@ -36,20 +36,12 @@ _TEMPORALITIES: Final = {
 }
 
 
-def decode(
-    request: ExportMetricsServiceRequest,
-    received_ns: int,
-    size: int,
-    budget: Budget | None = None,
-    problems: Problems | None = None,
-) -> Batch:
+def decode(request: ExportMetricsServiceRequest, received_ns: int, budget: Budget, problems: Problems) -> Tables:
     """Decode a request into rows; see `modeltrace_hub.decode.traces.decode`."""
-    budget = budget or Budget.unlimited()
-    decoder = _Decoder(received_ns, budget, problems or Problems())
+    decoder = _Decoder(received_ns, budget, problems)
     for scope in iter_scopes(request.resource_metrics, "scope_metrics", "metrics", budget):
         decoder.add_scope(scope)
-    tables = {"metric_points": decoder.points, "exemplars": decoder.exemplars}
-    return Batch("metrics", tables, len(decoder.points), size, budget.bytes_used, decoder.problems)
+    return {"metric_points": decoder.points, "exemplars": decoder.exemplars}
 
 
 class _Decoder:

@@ -10,7 +10,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from modeltrace_hub.decode import ids
-from modeltrace_hub.decode.batch import Batch, Problems, RecordRejectedError, Row
+from modeltrace_hub.decode.batch import Problems, RecordRejectedError, Row, Tables
 from modeltrace_hub.decode.budget import Budget
 from modeltrace_hub.decode.resource import Scope, iter_scopes
 from modeltrace_hub.decode.values import EMPTY_LIST, attributes_text, attributes_to_json, dump_json
@@ -20,26 +20,18 @@ _KINDS: Final = {value: name.removeprefix("SPAN_KIND_") for name, value in Span.
 _STATUSES: Final = {value: name.removeprefix("STATUS_CODE_") for name, value in Status.StatusCode.items()}
 
 
-def decode(
-    request: ExportTraceServiceRequest,
-    received_ns: int,
-    size: int,
-    budget: Budget | None = None,
-    problems: Problems | None = None,
-) -> Batch:
+def decode(request: ExportTraceServiceRequest, received_ns: int, budget: Budget, problems: Problems) -> Tables:
     """Decode a request into rows.
 
     Args:
         request: the request.
         received_ns: time of arrival, in unix nanoseconds.
-        size: length of the request in bytes.
-        budget: limits of the request; None for no limits.
+        budget: limits of the request.
         problems: collects rejected and changed records.
 
     Raises:
         TooLargeError: the request exceeds its limits.
     """
-    budget, problems = budget or Budget.unlimited(), problems or Problems()
     rows: list[Row] = []
     for scope in iter_scopes(request.resource_spans, "scope_spans", "spans", budget):
         budget.count_records(len(scope.records))
@@ -48,7 +40,7 @@ def decode(
                 rows.append(_row(span, received_ns, scope, budget, problems))
             except RecordRejectedError as error:
                 problems.reject(error)
-    return Batch("traces", {"spans": rows}, len(rows), size, budget.bytes_used, problems)
+    return {"spans": rows}
 
 
 def _row(span: Span, received_ns: int, scope: Scope, budget: Budget, problems: Problems) -> Row:

@@ -27,7 +27,6 @@ from modeltrace_hub.decode.budget import Budget
 KeyValues = Sequence[KeyValue]
 Json = str | bool | int | float | list["Json"] | dict[str, "Json"] | None
 
-_NON_FINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 EMPTY_OBJECT: Final = "{}"
 EMPTY_LIST: Final = "[]"
 
@@ -52,33 +51,6 @@ def to_json(value: AnyValue, budget: Budget) -> Json:
             return {"bytes": base64.b64encode(value.bytes_value).decode()}
         case _:
             return None
-
-
-def from_json(value: Json) -> AnyValue:
-    """Invert `to_json`, except for strings and objects that look like a non-finite double or bytes."""
-    match value:
-        case None:
-            return AnyValue()
-        case bool():
-            return AnyValue(bool_value=value)
-        case int():
-            return AnyValue(int_value=value)
-        case float():
-            return AnyValue(double_value=value)
-        case str():
-            return AnyValue(double_value=_NON_FINITE[value]) if value in _NON_FINITE else AnyValue(string_value=value)
-        case {"bytes": str() as text, **rest} if not rest:
-            return AnyValue(bytes_value=base64.b64decode(text))
-        case dict():
-            result = AnyValue()
-            result.kvlist_value.values.extend(KeyValue(key=key, value=from_json(item)) for key, item in value.items())
-            result.kvlist_value.SetInParent()
-            return result
-        case list():
-            result = AnyValue()
-            result.array_value.values.extend(from_json(item) for item in value)
-            result.array_value.SetInParent()
-            return result
 
 
 def attributes_to_json(pairs: KeyValues, budget: Budget) -> dict[str, Json]:

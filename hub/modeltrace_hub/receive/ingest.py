@@ -96,7 +96,7 @@ class Ingester:
             await asyncio.wrap_future(self._writer.submit(batch))
         else:
             self._writer.stats.record_received(batch)
-        return signal.build_response(batch)
+        return signal.build_response(batch.problems)
 
     def close(self) -> None:
         """Wait until the requests in the decoders are decoded."""
@@ -109,7 +109,9 @@ class Ingester:
             request = otlp_json.parse(body, signal.request_type, signal.shape, self._new_budget(), problems)
         else:
             request = self._parse_protobuf(signal, body, problems)
-        return signal.decode(request, time.time_ns(), len(body), self._new_budget(), problems)
+        budget = self._new_budget()
+        tables = signal.decode(request, time.time_ns(), budget, problems)
+        return Batch(signal.name, tables, len(body), budget.bytes_used, problems)
 
     def _parse_protobuf(self, signal: Signal, body: bytes, problems: Problems) -> Message:
         if len(body) > SMALL_REQUEST_BYTES:

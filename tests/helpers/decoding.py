@@ -1,0 +1,54 @@
+"""Decode OTLP requests as the hub does, without limits, and invert the conversion of values."""
+
+import base64
+import math
+import sys
+
+from google.protobuf.message import Message
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+
+from modeltrace_hub.decode.batch import Batch, Problems
+from modeltrace_hub.decode.budget import Budget
+from modeltrace_hub.decode.values import Json
+from modeltrace_hub.receive.signals import SIGNALS
+
+_NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+def unlimited() -> Budget:
+    """Return a budget without limits."""
+    return Budget(sys.maxsize, sys.maxsize, sys.maxsize)
+
+
+def decode(request: Message, received_ns: int, size: int = 0, problems: Problems | None = None) -> Batch:
+    """Decode a request of any signal into rows."""
+    (signal,) = (signal for signal in SIGNALS if isinstance(request, signal.request_type))
+    problems = problems or Problems()
+    return Batch(signal.name, signal.decode(request, received_ns, unlimited(), problems), size, problems=problems)
+
+
+def from_json(value: Json) -> AnyValue:
+    """Invert `to_json`, except for strings and objects that look like a non-finite double or bytes."""
+    match value:
+        case None:
+            return AnyValue()
+        case bool():
+            return AnyValue(bool_value=value)
+        case int():
+            return AnyValue(int_value=value)
+        case float():
+            return AnyValue(double_value=value)
+        case str():
+            return AnyValue(double_value=_NON_FINITE[value]) if value in _NON_FINITE else AnyValue(string_value=value)
+        case {"bytes": str() as text, **rest} if not rest:
+            return AnyValue(bytes_value=base64.b64decode(text))
+        case dict():
+            result = AnyValue()
+            result.kvlist_value.values.extend(KeyValue(key=key, value=from_json(item)) for key, item in value.items())
+            result.kvlist_value.SetInParent()
+            return result
+        case list():
+            result = AnyValue()
+            result.array_value.values.extend(from_json(item) for item in value)
+            result.array_value.SetInParent()
+            return result
