@@ -1,6 +1,7 @@
 """Create the application of the page port: the JSON API and the pages."""
 
 import logging
+from functools import partial
 from typing import Annotated, Any, Final
 
 import orjson
@@ -18,7 +19,7 @@ from modeltrace_hub.queries.filters import LogFilter, MetricFilter, TraceFilter,
 from modeltrace_hub.queries.models import list_models, read_models
 from modeltrace_hub.queries.predictions import read_predictions
 from modeltrace_hub.queries.reader import Queries
-from modeltrace_hub.queries.stats import HubStats
+from modeltrace_hub.queries.stats import StatsSource, collect_stats
 from modeltrace_hub.queries.trace import explain_missing_trace, read_trace
 from modeltrace_hub.queries.windows import ModelFilter, PredictionFilter, Window
 from modeltrace_hub.settings import HubSettings
@@ -39,8 +40,8 @@ TraceIdPath = Annotated[str, Path(pattern="^[0-9a-fA-F]{32}$", description="32 h
 def create_app(store: Store, writer: Writer, settings: HubSettings) -> FastAPI:
     """Return the application with the API and the pages."""
     queries = Queries(store)
-    stats = HubStats(store, writer, settings, queries)
-    renderer = Renderer(stats)
+    stats = partial(collect_stats, store, writer, settings, queries)
+    renderer = Renderer(writer)
     pages = Pages(renderer, queries, stats, writer.retention)
     app = FastAPI(
         title="Modeltrace hub",
@@ -64,7 +65,7 @@ def create_app(store: Store, writer: Writer, settings: HubSettings) -> FastAPI:
     return app
 
 
-def _add_telemetry_routes(app: FastAPI, queries: Queries, stats: HubStats, writer: Writer) -> None:
+def _add_telemetry_routes(app: FastAPI, queries: Queries, stats: StatsSource, writer: Writer) -> None:
     """Add the API calls about traces, logs, metrics and the hub. They run in worker threads: queries block."""
 
     @app.get("/healthz", response_class=Response)
@@ -107,7 +108,7 @@ def _add_telemetry_routes(app: FastAPI, queries: Queries, stats: HubStats, write
     @app.get("/api/stats", response_class=Response)
     def statistics(request: Request) -> Response:
         """Return counts of received and stored telemetry, the storage, the endpoints and the services."""
-        return json_response(stats.snapshot(request.url.hostname))
+        return json_response(stats(request.url.hostname))
 
 
 def _add_model_routes(app: FastAPI, queries: Queries) -> None:

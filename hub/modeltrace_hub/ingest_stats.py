@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -11,7 +11,7 @@ from modeltrace_hub.decode.batch import Batch, SignalName
 SIGNAL_NAMES: Final[tuple[SignalName, ...]] = ("traces", "metrics", "logs")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SignalCounts:
     """The counts of one signal since the start, in spans, data points or log records.
 
@@ -30,9 +30,9 @@ class SignalCounts:
 
     received: int = 0
     stored: int = 0
-    rejected: Mapping[str, int] = field(default_factory=dict)
-    refused: Mapping[str, int] = field(default_factory=dict)
-    failed_requests: Mapping[str, int] = field(default_factory=dict)
+    rejected: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    failed_requests: Counter[str] = field(default_factory=Counter)
     last_ns: int = 0
 
 
@@ -41,51 +41,34 @@ class IngestStats:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._received: Counter[SignalName] = Counter()
-        self._stored: Counter[SignalName] = Counter()
-        self._rejected: Counter[tuple[SignalName, str]] = Counter()
-        self._refused: Counter[tuple[SignalName, str]] = Counter()
-        self._failed: Counter[tuple[SignalName, str]] = Counter()
-        self._last_ns: dict[SignalName, int] = {}
+        self._counts = {signal: SignalCounts() for signal in SIGNAL_NAMES}
 
     def record_received(self, batch: Batch) -> None:
         """Count the records of a decoded request."""
+        rejected = batch.problems.rejected
         with self._lock:
-            self._received[batch.signal] += batch.accepted + batch.rejected.total()
-            for reason, count in batch.rejected.items():
-                self._rejected[batch.signal, reason] += count
+            counts = self._counts[batch.signal]
+            counts.received += batch.accepted + rejected.total()
+            counts.rejected += rejected
 
     def record_stored(self, batch: Batch, now_ns: int) -> None:
         """Count the records of a committed request."""
         with self._lock:
-            self._stored[batch.signal] += batch.accepted
-            self._last_ns[batch.signal] = now_ns
+            counts = self._counts[batch.signal]
+            counts.stored += batch.accepted
+            counts.last_ns = now_ns
 
     def record_refused(self, batch: Batch, reason: str) -> None:
         """Count the records of a request that was decoded but not written."""
         with self._lock:
-            self._refused[batch.signal, reason] += batch.accepted
+            self._counts[batch.signal].refused[reason] += batch.accepted
 
     def record_failed_request(self, signal: SignalName, reason: str) -> None:
         """Count a request that failed before its records were counted."""
         with self._lock:
-            self._failed[signal, reason] += 1
+            self._counts[signal].failed_requests[reason] += 1
 
     def snapshot(self) -> dict[SignalName, SignalCounts]:
-        """Return all counts at one moment."""
+        """Return a copy of all counts at one moment."""
         with self._lock:
-            return {
-                signal: SignalCounts(
-                    received=self._received[signal],
-                    stored=self._stored[signal],
-                    rejected=_by_reason(self._rejected, signal),
-                    refused=_by_reason(self._refused, signal),
-                    failed_requests=_by_reason(self._failed, signal),
-                    last_ns=self._last_ns.get(signal, 0),
-                )
-                for signal in SIGNAL_NAMES
-            }
-
-
-def _by_reason(counter: Counter[tuple[SignalName, str]], signal: SignalName) -> dict[str, int]:
-    return {reason: count for (name, reason), count in sorted(counter.items()) if name == signal}
+            return deepcopy(self._counts)

@@ -88,14 +88,24 @@ class Parameters(BaseModel):
         return {key: value for key, value in values.items() if value != ""} if isinstance(values, dict) else values
 
 
-class RecordFilter(Parameters):
+class TimeRangeFilter(Parameters):
+    """Filter by time."""
+
+    since: Time = Field(None, description="Not before this time.", json_schema_extra={"type": "string"})
+    until: Time = Field(None, description="Not after this time.", json_schema_extra={"type": "string"})
+
+    @property
+    def time_range(self) -> dict[str, int]:
+        """The SQL parameters of the time range."""
+        return {"since_ns": self.since or 0, "until_ns": MAX_NS if self.until is None else self.until}
+
+
+class RecordFilter(TimeRangeFilter):
     """The filters that traces, logs and metric points share."""
 
     model_config = ConfigDict(extra="allow")
 
     service: LimitedText = Field(None, description="`service.name` of the record's resource.")
-    since: Time = Field(None, description="Not before this time.", json_schema_extra={"type": "string"})
-    until: Time = Field(None, description="Not after this time.", json_schema_extra={"type": "string"})
 
     @model_validator(mode="after")
     def _check_extra_parameters(self) -> Self:
@@ -153,18 +163,14 @@ class MetricFilter(RecordFilter):
     name: LimitedText = Field(None, description="The metric.")
 
 
-class TraceLimits(BaseModel):
+class TraceLimits(Parameters):
     """Limit the size of one trace in the API."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     limit: int = Field(1000, ge=1, le=20_000, description="The maximum number of each: spans, logs, predictions, …")
 
 
-class TracePageView(BaseModel):
+class TracePageView(Parameters):
     """The state of a trace page: the selected span, log filter, prediction and page."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     span: Annotated[str | None, Field(pattern="^[0-9a-f]{16}$")] = None
     logs: Literal["all", "span"] = "all"

@@ -4,7 +4,7 @@ import math
 from typing import Any, Final
 
 from modeltrace_hub.queries.model_schema import BUCKET, MISSING, OTHER, OUTPUT, UNCHANGED, Feature, read_schema
-from modeltrace_hub.queries.reader import Reader, Record, json_pointer
+from modeltrace_hub.queries.reader import Reader, Record, json_pointer, select_conditions
 from modeltrace_hub.queries.windows import LOOKBACK_NS, MINUTE_NS, PredictionFilter
 
 # Lengths of the search windows, which end at the newest item. A longer window is searched if there are too few items.
@@ -100,9 +100,7 @@ def _find_newest(reader: Reader, filters: PredictionFilter, feature: Feature | N
 
 def _build_conditions(filters: PredictionFilter, feature: Feature | None) -> tuple[list[str], dict[str, Any]]:
     """Return the SQL conditions of the filters and their parameters."""
-    by_filter = _COMMON_CONDITIONS | _CONDITIONS[filters.kind]
-    values: dict[str, Any] = {name: value for name in by_filter if (value := getattr(filters, name)) is not None}
-    conditions = [by_filter[name] for name in values]
+    conditions, values = select_conditions(filters, _COMMON_CONDITIONS | _CONDITIONS[filters.kind])
     if filters.kind == "labels" and filters.outcome in {"incorrect", "correct"}:
         conditions.append(f"({_TRUE_LABEL} = attributes ->> '/ml.prediction.label') = $correct")
         values["correct"] = filters.outcome == "correct"

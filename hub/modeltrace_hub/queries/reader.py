@@ -15,7 +15,7 @@ import duckdb
 import orjson
 
 from modeltrace_hub.durations import MAX_NS
-from modeltrace_hub.queries.filters import LogFilter, MetricFilter, TraceFilter
+from modeltrace_hub.queries.filters import LogFilter, MetricFilter, Parameters, RecordFilter, TraceFilter
 from modeltrace_hub.store import Store
 
 Record = dict[str, Any]
@@ -28,20 +28,20 @@ MAX_CLOCK_SKEW_NS: Final = 3600 * 10**9
 MAX_SERVICES: Final = 200
 MAX_METRICS: Final = 2000
 
-# DuckDB returns JSON columns as text.
-_JSON_COLUMNS: Final = frozenset(
-    {
-        "attributes",
-        "resource_attributes",
-        "scope_attributes",
-        "filtered_attributes",
-        "events",
-        "links",
-        "metadata",
-        "resource_entity_refs",
-    }
-)
-
+# The SQL condition of each filter. A parameter has the name of its filter.
+_SERVICE_CONDITION: Final = {"service": "service_name = $service"}
+_TRACE_CONDITIONS: Final = {**_SERVICE_CONDITION, "name": "contains(lower(name), lower($name))"}
+_WHOLE_TRACE_CONDITIONS: Final = {
+    "min_duration": "trace_duration_ns >= $min_duration",
+    "max_duration": "trace_duration_ns <= $max_duration",
+}
+_LOG_CONDITIONS: Final = {
+    **_SERVICE_CONDITION,
+    "trace_id": "trace_id = $trace_id",
+    "severity": "severity_number >= $severity",
+    "q": "contains(lower(body), lower($q))",
+}
+_POINT_CONDITIONS: Final = {**_SERVICE_CONDITION, "name": "name = $name"}
 _ATTRIBUTE_CONDITION: Final = (
     "coalesce(json_extract_string(attributes, $key_{n}), json_extract_string(resource_attributes, $key_{n}))"
     " = $value_{n}"
@@ -97,8 +97,9 @@ class Reader:
         if "$instances" in sql:  # NULL selects all service instances
             values.setdefault("instances", None)
         cursor = self._cursor.execute(sql, values)
-        names = [column[0] for column in cursor.description or ()]
-        return [_to_record(names, row) for row in cursor.fetchall()]
+        # DuckDB returns JSON columns as text.
+        columns = [(name, type_ == "JSON") for name, type_, *_ in cursor.description or ()]
+        return [_to_record(columns, row) for row in cursor.fetchall()]
 
     def fetch_one(self, query: str, **values: object) -> Record:
         """Run a query that returns exactly one row."""
@@ -107,13 +108,12 @@ class Reader:
 
     def search_traces(self, filters: TraceFilter) -> tuple[list[Record], str | None]:
         """Return matching traces, newest first, and the cursor of the next page; None if there is no next page."""
-        conditions, values = _conditions(filters)
-        if filters.name is not None:
-            conditions.append("contains(lower(name), lower($name))")
-            values["name"] = filters.name
+        conditions, values = _record_conditions(filters, _TRACE_CONDITIONS)
+        having, having_values = select_conditions(filters, _WHOLE_TRACE_CONDITIONS)
         if filters.error:
             conditions.append("status_code = 'ERROR'")
-        having, having_values = _having_conditions(filters)
+        elif filters.error is False:
+            having.append("count(*) FILTER (status_code = 'ERROR') = 0")
         before, before_id = filters.cursor_position
         ceiling = min(MAX_NS if filters.until is None else filters.until, before, MAX_NS - MAX_CLOCK_SKEW_NS)
         time_range = self.fetch_one("get_span_time_range", floor_ns=filters.since or 0, ceiling_ns=ceiling)
@@ -144,17 +144,8 @@ class Reader:
 
     def list_logs(self, filters: LogFilter) -> list[Record]:
         """Return matching log records, newest first."""
-        conditions, values = _conditions(filters)
-        if filters.trace_id is not None:
-            conditions.append("trace_id = $trace_id")
-            values["trace_id"] = filters.trace_id
-        if filters.severity is not None:
-            conditions.append("severity_number >= $severity")
-            values["severity"] = filters.severity
-        if filters.q is not None:
-            conditions.append("contains(lower(body), lower($q))")
-            values["q"] = filters.q
-        return self.fetch_all("list_logs", conditions, **values, **_time_range(filters), limit=filters.limit)
+        conditions, values = _record_conditions(filters, _LOG_CONDITIONS)
+        return self.fetch_all("list_logs", conditions, **values, **filters.time_range, limit=filters.limit)
 
     def list_metrics(self) -> list[Record]:
         """Return all metrics, each with its newest point."""
@@ -162,51 +153,27 @@ class Reader:
 
     def list_points(self, filters: MetricFilter) -> list[Record]:
         """Return the points of the metric `filters.name`, newest first."""
-        conditions, values = _conditions(filters)
-        return self.fetch_all(
-            "list_metric_points",
-            conditions,
-            **values,
-            **_time_range(filters),
-            name=filters.name,
-            limit=filters.limit,
-        )
+        conditions, values = _record_conditions(filters, _POINT_CONDITIONS)
+        return self.fetch_all("list_metric_points", conditions, **values, **filters.time_range, limit=filters.limit)
 
     def list_services(self) -> list[Record]:
         """Return the services whose telemetry is stored."""
         return self.fetch_all("list_services", limit=MAX_SERVICES)
 
 
-def _conditions(filters: TraceFilter | LogFilter | MetricFilter) -> tuple[list[str], dict[str, Any]]:
-    """Return the conditions that all tables share, and their parameters."""
-    conditions: list[str] = []
-    values: dict[str, Any] = {}
-    if filters.service is not None:
-        conditions.append("service_name = $service")
-        values["service"] = filters.service
+def select_conditions(filters: Parameters, by_filter: Mapping[str, str]) -> tuple[list[str], dict[str, Any]]:
+    """Return the SQL conditions of the filters that are set, and their parameters."""
+    values = {name: value for name in by_filter if (value := getattr(filters, name)) is not None}
+    return [by_filter[name] for name in values], values
+
+
+def _record_conditions(filters: RecordFilter, by_filter: Mapping[str, str]) -> tuple[list[str], dict[str, Any]]:
+    """Return the conditions on single records, with those on attributes, and their parameters."""
+    conditions, values = select_conditions(filters, by_filter)
     for n, (key, value) in enumerate(filters.attributes):
         conditions.append(_ATTRIBUTE_CONDITION.format(n=n))
         values |= {f"key_{n}": json_pointer(key), f"value_{n}": value}
     return conditions, values
-
-
-def _having_conditions(filters: TraceFilter) -> tuple[list[str], dict[str, Any]]:
-    """Return the conditions on a whole trace, and their parameters."""
-    having: list[str] = []
-    values: dict[str, Any] = {}
-    if filters.error is False:
-        having.append("count(*) FILTER (status_code = 'ERROR') = 0")
-    if filters.min_duration is not None:
-        having.append("trace_duration_ns >= $min_duration")
-        values["min_duration"] = filters.min_duration
-    if filters.max_duration is not None:
-        having.append("trace_duration_ns <= $max_duration")
-        values["max_duration"] = filters.max_duration
-    return having, values
-
-
-def _time_range(filters: LogFilter | MetricFilter) -> dict[str, Any]:
-    return {"since_ns": filters.since or 0, "until_ns": MAX_NS if filters.until is None else filters.until}
 
 
 def _insert_fragments(sql: str, fragments: Mapping[str, str]) -> str:
@@ -229,8 +196,8 @@ def json_pointer(key: str) -> str:
     return "/" + key.replace("~", "~0").replace("/", "~1")
 
 
-def _to_record(names: Sequence[str], row: Sequence[Any]) -> Record:
+def _to_record(columns: Sequence[tuple[str, bool]], row: Sequence[Any]) -> Record:
     return {
-        name: orjson.loads(value) if name in _JSON_COLUMNS and value is not None else value
-        for name, value in zip(names, row, strict=True)
+        name: orjson.loads(value) if is_json and value is not None else value
+        for (name, is_json), value in zip(columns, row, strict=True)
     }

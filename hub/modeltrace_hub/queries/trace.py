@@ -1,6 +1,5 @@
 """Read one trace: all records stored under its ID, and explanations for the parts that are empty."""
 
-from dataclasses import dataclass
 from typing import Final
 
 from modeltrace_hub.queries.reader import Reader, Record
@@ -10,30 +9,10 @@ from modeltrace_hub.retention import RetentionState
 SAMPLED_FLAG: Final = 1
 
 
-@dataclass(frozen=True, slots=True)
-class TraceCounts:
-    """The number of records of one trace."""
-
-    span_count: int
-    log_count: int
-    prediction_count: int
-    exemplar_count: int
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing is stored under the ID."""
-        return not (self.span_count or self.log_count or self.exemplar_count)
-
-
-def count_trace(reader: Reader, trace_id: str) -> TraceCounts:
-    """Count the records of a trace."""
-    return TraceCounts(**reader.fetch_one("count_trace_records", trace_id=trace_id))
-
-
 def read_trace(reader: Reader, retention: RetentionState, trace_id: str, limit: int) -> Record | None:
     """Return a trace for the API, with at most `limit` records of each kind; None if nothing is stored under the ID."""
-    counts = count_trace(reader, trace_id)
-    if counts.is_empty:
+    counts = reader.fetch_one("count_trace_records", trace_id=trace_id)
+    if not any(counts.values()):
         return None
     spans = reader.fetch_all("list_trace_spans", trace_id=trace_id, limit=limit)
     logs = reader.fetch_all("list_trace_logs", trace_id=trace_id, span_id=None, with_predictions=True, limit=limit)
@@ -41,10 +20,7 @@ def read_trace(reader: Reader, retention: RetentionState, trace_id: str, limit: 
     metrics = find_contributions(reader, trace_id, spans, exemplars)
     return {
         "trace_id": trace_id,
-        "span_count": counts.span_count,
-        "log_count": counts.log_count,
-        "exemplar_count": counts.exemplar_count,
-        "prediction_count": counts.prediction_count,
+        **counts,
         "spans": spans,
         "logs": logs,
         "exemplars": exemplars,
@@ -57,22 +33,24 @@ def read_trace(reader: Reader, retention: RetentionState, trace_id: str, limit: 
 def empty_reasons(
     reader: Reader,
     retention: RetentionState,
-    counts: TraceCounts,
+    counts: Record,
     spans: list[Record],
     logs: list[Record],
     metrics: list[Record],
 ) -> dict[str, str | None]:
     """Explain why parts of a trace are empty. The value of a part that is not empty is None."""
     return {
-        "spans": None if counts.span_count else _no_spans_reason(retention, logs),
-        "logs": None if counts.log_count else "No log records have arrived. Senders export them about once a second.",
+        "spans": None if counts["span_count"] else _no_spans_reason(retention, logs),
+        "logs": None
+        if counts["log_count"]
+        else "No log records have arrived. Senders export them about once a second.",
         "predictions": None
-        if counts.prediction_count
+        if counts["prediction_count"]
         else "No prediction log record has arrived: the request was not a prediction, it was rejected, or the record "
         "has not been exported yet.",
         "metrics": None if metrics else _no_metrics_reason(reader, spans),
         "exemplars": None
-        if counts.exemplar_count
+        if counts["exemplar_count"]
         else "No metric point has this trace as its exemplar. A point has one exemplar per bucket and export interval, "
         "so most requests have none.",
     }

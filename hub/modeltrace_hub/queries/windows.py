@@ -2,12 +2,11 @@
 
 import time
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field
 
-from modeltrace_hub.durations import MAX_NS
-from modeltrace_hub.queries.filters import LimitedText, Parameters, Time, parse_required_duration
+from modeltrace_hub.queries.filters import LimitedText, Parameters, Time, TimeRangeFilter, parse_required_duration
 
 MINUTE_NS: Final = 60 * 10**9
 DAY_NS: Final = 24 * 60 * MINUTE_NS
@@ -88,13 +87,12 @@ class ModelPageView(ModelFilter):
     all: bool = False
 
 
-class PredictionFilter(Parameters):
+class PredictionFilter(TimeRangeFilter):
     """Filter predictions, labels or schema violations."""
 
     model: LimitedText = Field(None, description="`ml.model.name`.")
     version: LimitedText = Field(None, description="`ml.model.version`.")
     since: Time = Field(None, description="Later than this time.", json_schema_extra={"type": "string"})
-    until: Time = Field(None, description="Not after this time.", json_schema_extra={"type": "string"})
     label: LimitedText = Field(None, description="The predicted label.")
     above: float | None = Field(None, description="Confidence above this.")
     below: float | None = Field(None, description="Confidence of at most this.")
@@ -110,11 +108,6 @@ class PredictionFilter(Parameters):
         None, description="List the labels of the window whose prediction was incorrect, was correct, or both."
     )
     limit: int = Field(100, ge=1, le=1000, description="The maximum number of items, the newest first.")
-
-    @property
-    def time_range(self) -> dict[str, Any]:
-        """The SQL parameters of the time range; the start is exclusive."""
-        return {"since_ns": self.since or 0, "until_ns": MAX_NS if self.until is None else self.until}
 
     @property
     def kind(self) -> Literal["violations", "labels", "predictions"]:

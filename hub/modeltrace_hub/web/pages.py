@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modeltrace_hub.queries.filters import ATTRIBUTE_PREFIX, TraceFilter, TracePageView
 from modeltrace_hub.queries.reader import Queries, Record
-from modeltrace_hub.queries.stats import HubStats
+from modeltrace_hub.queries.stats import StatsSource
 from modeltrace_hub.queries.trace import explain_missing_trace
 from modeltrace_hub.retention import Retention
 from modeltrace_hub.web import format as fmt
@@ -35,7 +35,7 @@ CONTENT_SECURITY_POLICY: Final = (
 class Pages:
     """The routes of the overview and the pages of traces."""
 
-    def __init__(self, renderer: Renderer, queries: Queries, stats: HubStats, retention: Retention) -> None:
+    def __init__(self, renderer: Renderer, queries: Queries, stats: StatsSource, retention: Retention) -> None:
         self._renderer = renderer
         self._queries = queries
         self._stats = stats
@@ -55,10 +55,10 @@ class Pages:
         return StaticFiles(directory=str(resources.files("modeltrace_hub").joinpath("web/static")))
 
     def _overview(self, request: Request) -> Response:
-        snapshot = self._stats.snapshot(request.url.hostname)
+        snapshot = self._stats(request.url.hostname)
         with self._queries.open_reader() as reader:
             latest, _ = reader.search_traces(TraceFilter(limit=LATEST_TRACES))
-        services = [record["service_name"] for record in snapshot.services]
+        services = [record["service_name"] for record in snapshot["services"]]
         services += [name for trace in latest for name in trace["services"]]
         return self._renderer.render(
             request, "overview.html", "/", snapshot=snapshot, latest=latest, hues=fmt.assign_hues(services)

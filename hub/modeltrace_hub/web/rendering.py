@@ -10,9 +10,9 @@ from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import BaseModel, ValidationError
 
-from modeltrace_hub.queries.stats import HubStats
 from modeltrace_hub.web import format as fmt
 from modeltrace_hub.web import histogram_chart
+from modeltrace_hub.writer import Writer
 
 # The entries of the navigation.
 NAVIGATION: Final = (("/", "Overview"), ("/models", "Models"), ("/traces", "Traces"))
@@ -27,14 +27,14 @@ _FILTERS: Final = (
 class Renderer:
     """Render pages, or answer 304 if the browser already has the current page."""
 
-    def __init__(self, stats: HubStats) -> None:
-        self._stats = stats
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
         self._run_id = secrets.token_hex(4)
         self._templates = _create_environment()
 
     def etag(self) -> str:
         """Return the ETag of the stored data. Call this before the queries, so that no ETag is newer than its data."""
-        return f'W/"{self._run_id}-{self._stats.generation}"'
+        return f'W/"{self._run_id}-{self._writer.generation}"'
 
     def not_modified(self, request: Request) -> Response | None:
         """Return 304 if the browser has the current page, else None."""

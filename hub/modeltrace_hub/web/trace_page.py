@@ -8,7 +8,7 @@ from modeltrace_hub.queries import trace_metrics
 from modeltrace_hub.queries.filters import TracePageView
 from modeltrace_hub.queries.model_schema import read_schema
 from modeltrace_hub.queries.reader import Reader, Record
-from modeltrace_hub.queries.trace import count_trace, empty_reasons
+from modeltrace_hub.queries.trace import empty_reasons
 from modeltrace_hub.queries.values import int_attribute
 from modeltrace_hub.retention import RetentionState
 from modeltrace_hub.web.inputs import Input, describe_inputs
@@ -34,12 +34,12 @@ def trace_page_context(
     reader: Reader, retention: RetentionState, trace_id: str, view: TracePageView
 ) -> dict[str, Any] | None:
     """Return the variables of the template; None if nothing is stored under the ID."""
-    counts = count_trace(reader, trace_id)
-    if counts.is_empty:
+    counts = reader.fetch_one("count_trace_records", trace_id=trace_id)
+    if not any(counts.values()):
         return None
     outline = reader.fetch_all("list_waterfall_spans", trace_id=trace_id, limit=MAX_SPANS)
     spans = reader.fetch_all("list_trace_spans", trace_id=trace_id, limit=trace_metrics.MAX_SPANS)
-    with_predictions = counts.prediction_count <= MAX_PREDICTIONS_IN_LOGS
+    with_predictions = counts["prediction_count"] <= MAX_PREDICTIONS_IN_LOGS
 
     def read_logs(span_id: str | None) -> list[Record]:
         return reader.fetch_all(

@@ -2,6 +2,6 @@
 WITH {points_in_window}
 SELECT * EXCLUDE (effective_ns)
 FROM in_window
-WHERE name = $name{conditions}
+WHERE true{conditions}
 ORDER BY effective_ns DESC, series_id
 LIMIT $limit
