@@ -1,10 +1,8 @@
-"""The limits of an HTTP server, and the settings that configure them."""
+"""The limits of an HTTP server, which are settings of service and hub."""
 
 import resource
-from dataclasses import dataclass
 
-from pydantic import ByteSize, Field
-from pydantic_settings import BaseSettings
+from pydantic import BaseModel, ByteSize, ConfigDict, Field
 
 # File descriptors reserved for other uses than connections: databases, logs, listeners, child processes.
 RESERVED_FILES = 128
@@ -12,19 +10,10 @@ RESERVED_FILES = 128
 MIN_CONNECTIONS = 16
 
 
-@dataclass(frozen=True, slots=True)
-class HttpLimits:
-    """The limits of connections, in bytes and seconds; `HttpLimitSettings` describes them."""
+class HttpLimits(BaseModel):
+    """The limits of the connections of an HTTP server. The settings of a server inherit them."""
 
-    header_bytes: int = 65_536
-    header_timeout: float = 15.0
-    body_timeout: float = 30.0
-    keep_alive_timeout: float = 75.0
-    max_connections: int = 4096
-
-
-class HttpLimitSettings(BaseSettings):
-    """Base class of settings with the limits of an HTTP server."""
+    model_config = ConfigDict(frozen=True)
 
     max_header_bytes: ByteSize = Field(
         ByteSize(65_536),
@@ -45,17 +34,6 @@ class HttpLimitSettings(BaseSettings):
         ge=1,
         description="Open connections per worker and port, fewer if the limit of open files is low; others wait.",
     )
-
-    @property
-    def http_limits(self) -> HttpLimits:
-        """The limits of each HTTP port."""
-        return HttpLimits(
-            header_bytes=self.max_header_bytes,
-            header_timeout=self.header_timeout,
-            body_timeout=self.body_timeout,
-            keep_alive_timeout=self.keep_alive_timeout,
-            max_connections=self.max_connections,
-        )
 
 
 def connection_limit(configured: int, *, servers: int = 1) -> int:

@@ -103,7 +103,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self._unfinished = 0
         else:
             self._unfinished += len(data)
-            if self._unfinished > self.limits.header_bytes:
+            if self._unfinished > self.limits.max_header_bytes:
                 self._reject(self._too_long_status())
                 return
         if self.timeout_keep_alive_task is None and (self._in_head or self.cycle is None or self._responded):
@@ -126,7 +126,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             return
         if not self.url.isascii():
             raise LimitExceededError(400)
-        if self._unfinished + self._received > self.limits.header_bytes:
+        if self._unfinished + self._received > self.limits.max_header_bytes:
             self._check_head()
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
@@ -213,7 +213,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         Raises:
             LimitExceededError: the head is too long.
         """
-        if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > self.limits.header_bytes:
+        length = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if length > self.limits.max_header_bytes:
             raise LimitExceededError(self._too_long_status())
 
     def _head_without_upgrade(self) -> bytes:
@@ -238,7 +239,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def _too_long_status(self) -> int:
         """Return the status for a head that is too long."""
-        return 414 if len(self.url) > self.limits.header_bytes // 2 else 431
+        return 414 if len(self.url) > self.limits.max_header_bytes // 2 else 431
 
     def _wait(self, seconds: float, handler: Callable[[], object]) -> None:
         self._unset_keepalive_if_required()

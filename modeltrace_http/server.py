@@ -1,4 +1,4 @@
-"""uvicorn's configuration and server with limits."""
+"""uvicorn's configuration and event loops with limits."""
 
 import asyncio
 import socket
@@ -16,10 +16,12 @@ BACKLOG = 2048
 
 
 class LimitedConfig(uvicorn.Config):
-    """uvicorn's configuration with limits. It can be pickled for worker processes."""
+    """uvicorn's configuration with limits. It can be pickled for worker processes.
 
-    def __init__(self, app: Callable[..., Any], limits: HttpLimits, *, servers: int = 1, **options: Any) -> None:  # noqa: ANN401  uvicorn's
-        """`servers` of this process share its file descriptors; `options` are those of uvicorn."""
+    The limits of connections apply in event loops of `get_loop_factory`, or after `limit_connections`.
+    """
+
+    def __init__(self, app: Callable[..., Any], limits: HttpLimits, **options: Any) -> None:  # noqa: ANN401  uvicorn's
         super().__init__(
             app,
             http=partial(LimitedHttpProtocol, limits=limits),  # type: ignore[arg-type]  # called as a class
@@ -30,50 +32,34 @@ class LimitedConfig(uvicorn.Config):
             **options,
         )
         self.limits = limits
-        self.servers = servers
 
     def get_loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop] | None:
         """Return a factory of event loops whose servers limit their connections."""
-        return partial(_limited_loop, super().get_loop_factory() or asyncio.new_event_loop, self)
+        create_loop = super().get_loop_factory() or asyncio.new_event_loop
 
-    def listener(self, create_protocol: Callable[..., Any], sock: socket.socket) -> Listener:
-        """Start a listener on a socket."""
-        limit = connection_limit(self.limits.max_connections, servers=self.servers)
+        def create_limited_loop() -> asyncio.AbstractEventLoop:
+            loop = create_loop()
+            limit_connections(loop, self.limits)
+            return loop
+
+        return create_limited_loop
+
+
+def limit_connections(loop: asyncio.AbstractEventLoop, limits: HttpLimits, *, servers: int = 1) -> None:
+    """Replace `create_server` of an event loop, so that it returns a `Listener`. uvicorn calls it for each socket.
+
+    uvicorn's supervisor creates `uvicorn.Server` in the worker processes itself, so that class cannot be replaced.
+
+    Args:
+        loop: the event loop.
+        limits: the limits of each server.
+        servers: number of servers that share the file descriptors of the process.
+    """
+
+    async def create_server(create_protocol: Callable[..., Any], *, sock: socket.socket, **_: object) -> Listener:
+        limit = connection_limit(limits.max_connections, servers=servers)
         listener = Listener(create_protocol, sock, max_connections=limit, backlog=BACKLOG)
         listener.start()
         return listener
 
-
-class LimitedServer(uvicorn.Server):
-    """A server that runs in an existing event loop."""
-
-    config: LimitedConfig
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the application, then the listeners."""
-        await super().startup(sockets=[])
-        create_protocol = partial(
-            LimitedHttpProtocol,
-            limits=self.config.limits,
-            config=self.config,
-            server_state=self.server_state,
-            app_state=self.lifespan.state,
-        )
-        listeners: list[Any] = [self.config.listener(create_protocol, sock) for sock in sockets or ()]
-        self.servers = listeners
-
-
-def _limited_loop(
-    create_loop: Callable[[], asyncio.AbstractEventLoop], config: LimitedConfig
-) -> asyncio.AbstractEventLoop:
-    """Create an event loop whose `create_server` returns a `Listener`.
-
-    uvicorn's supervisor creates `uvicorn.Server` in the worker processes itself, so that class cannot be replaced.
-    """
-    loop = create_loop()
-
-    async def create_server(create_protocol: Callable[..., Any], *, sock: socket.socket, **_: object) -> Listener:
-        return config.listener(create_protocol, sock)
-
     loop.create_server = create_server  # type: ignore[assignment, method-assign]  # uvicorn calls it only with a socket
-    return loop

@@ -8,10 +8,11 @@ from contextlib import AsyncExitStack, contextmanager
 from typing import Final
 
 import grpc
+import uvicorn
 from starlette.types import ASGIApp
 
 from modeltrace_http.limits import HttpLimits
-from modeltrace_http.server import LimitedConfig, LimitedServer
+from modeltrace_http.server import LimitedConfig, limit_connections
 from modeltrace_hub.api import create_app
 from modeltrace_hub.auth import AccessPolicy
 from modeltrace_hub.errors import HubError, PortInUseError
@@ -25,8 +26,6 @@ from modeltrace_hub.writer import Writer
 
 # Time for requests in progress to finish when the hub stops.
 SHUTDOWN_GRACE_SECONDS: Final = 2
-# The HTTP servers share the file descriptors of the process.
-HTTP_SERVER_COUNT: Final = 2
 
 
 async def run_hub(settings: HubSettings, *, stop: asyncio.Event, on_ready: Callable[[Store, Writer], None]) -> None:
@@ -60,12 +59,13 @@ async def run_hub(settings: HubSettings, *, stop: asyncio.Event, on_ready: Calla
         policy = AccessPolicy(settings)
         http_socket = stack.enter_context(_bind_socket(settings.host, settings.http_port, "http_port"))
         page_socket = stack.enter_context(_bind_socket(settings.host, settings.port, "port"))
-        limits, proxies = settings.http_limits, settings.trusted_proxies
-        receiver = create_http_receiver(ingester, policy, settings.cors_origins, body_timeout=limits.body_timeout)
-        otlp_http = _Server(receiver, http_socket, limits)
-        page = _Server(create_app(store, writer, settings), page_socket, limits, trusted_proxies=proxies)
+        receiver = create_http_receiver(ingester, policy, settings.cors_origins, body_timeout=settings.body_timeout)
+        otlp_http = _Server(receiver, http_socket, settings)
+        app = create_app(store, writer, settings)
+        page = _Server(app, page_socket, settings, trusted_proxies=settings.trusted_proxies)
         http_servers = (otlp_http, page)
-        otlp_grpc = create_grpc_server(ingester, policy, limits)
+        limit_connections(asyncio.get_running_loop(), settings, servers=len(http_servers))
+        otlp_grpc = create_grpc_server(ingester, policy, settings)
         health = await add_health_service(otlp_grpc)
         _bind_grpc(otlp_grpc, settings)
         await otlp_grpc.start()
@@ -89,7 +89,7 @@ async def run_hub(settings: HubSettings, *, stop: asyncio.Event, on_ready: Calla
             raise HubError("A server of the hub stopped unexpectedly. The log says why.")
 
 
-class _Server(LimitedServer):
+class _Server(uvicorn.Server):
     """The server of one HTTP port. It ignores signals: `modeltrace_hub.__main__` handles them for all servers."""
 
     def __init__(
@@ -99,7 +99,6 @@ class _Server(LimitedServer):
             LimitedConfig(
                 app,
                 limits,
-                servers=HTTP_SERVER_COUNT,
                 access_log=False,
                 proxy_headers=trusted_proxies is not None,
                 forwarded_allow_ips=trusted_proxies or "",

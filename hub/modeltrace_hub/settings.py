@@ -11,9 +11,9 @@ from typing import Annotated, Any, Final, Self
 
 import platformdirs
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from modeltrace_http.limits import HttpLimitSettings
+from modeltrace_http.limits import HttpLimits
 from modeltrace_hub.durations import parse_duration_ns
 from modeltrace_hub.errors import SettingsError
 
@@ -65,7 +65,7 @@ def _validate_proxies(value: str) -> str:
     return value
 
 
-class HubSettings(HttpLimitSettings):
+class HubSettings(HttpLimits, BaseSettings):
     """The settings of the hub. Environment variables have the prefix `MODELTRACE_HUB_`."""
 
     model_config = SettingsConfigDict(env_prefix="MODELTRACE_HUB_", frozen=True, extra="ignore", env_ignore_empty=True)

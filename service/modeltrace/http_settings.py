@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
-from pydantic_settings import NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from modeltrace_http.limits import HttpLimitSettings
+from modeltrace_http.limits import HttpLimits
 
 # Minimum number of characters of the API key, and of the key that signs prediction IDs.
 MIN_KEY_LENGTH = 16
@@ -60,7 +60,7 @@ def _check_networks(names: tuple[str, ...]) -> tuple[str, ...]:
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_list)]
 
 
-class HttpSettings(HttpLimitSettings):
+class HttpSettings(HttpLimits, BaseSettings):
     """The settings of the HTTP server. Environment variables have the prefix `MODELTRACE_`."""
 
     model_config = SettingsConfigDict(env_prefix="MODELTRACE_", frozen=True, extra="ignore", env_ignore_empty=True)

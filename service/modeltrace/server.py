@@ -40,7 +40,7 @@ def serve(settings: Settings) -> None:
     check_store(settings)  # not in workers: they restart even if the store is unavailable
     config = LimitedConfig(
         partial(build_app, settings) if settings.workers == 1 else partial(build_in_worker, settings),
-        settings.http_limits,
+        settings,
         factory=True,
         workers=settings.workers,
         access_log=requires_sdk(settings) is not None,  # otherwise the prediction application writes the access log

@@ -8,27 +8,35 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 import uvloop
 
 from modeltrace_http.limits import MIN_CONNECTIONS, RESERVED_FILES, HttpLimits, connection_limit
 from modeltrace_http.listener import Listener
-from modeltrace_http.server import LimitedConfig, LimitedServer
+from modeltrace_http.server import LimitedConfig, limit_connections
 from tests.helpers.processes import wait_until
 
 pytestmark = pytest.mark.slow
 
 # Timeouts that have no effect unless a test changes them.
-LIMITS = HttpLimits(header_bytes=4096, header_timeout=60, body_timeout=60, keep_alive_timeout=60, max_connections=1000)
+LIMITS = HttpLimits(
+    max_header_bytes=4096, header_timeout=60, body_timeout=60, keep_alive_timeout=60, max_connections=1000
+)
 UPGRADE = (
     b"Connection: Upgrade, HTTP2-Settings",
     b"Upgrade: h2c",
     b"HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAU",
 )
+
+
+def changed_limits(**changes: float) -> HttpLimits:
+    """Return the limits with some of them changed."""
+    return LIMITS.model_copy(update=changes)
 
 
 @dataclass
@@ -37,7 +45,7 @@ class RunningServer:
 
     port: int
     requests: list[tuple[dict[str, Any], bytes]]
-    server: LimitedServer
+    server: uvicorn.Server
 
     def connect(self) -> socket.socket:
         """Open a connection."""
@@ -52,7 +60,7 @@ class RunningServer:
             return read_all(connection)
 
 
-class StartedServer(LimitedServer):
+class StartedServer(uvicorn.Server):
     """A server that sets an event when it listens."""
 
     def __init__(self, config: LimitedConfig) -> None:
@@ -101,6 +109,7 @@ def running_server(
 
     def run() -> None:
         with asyncio.Runner(loop_factory=loop) as runner:
+            limit_connections(runner.get_loop(), limits)
             runner.run(server.serve(sockets=[listener]))
 
     thread = threading.Thread(target=run)
@@ -312,7 +321,7 @@ def test_a_long_body_in_one_packet_with_the_next_head(server: RunningServer) -> 
 )
 def test_connections_without_a_complete_request_are_closed(sent: bytes, response: bytes) -> None:
     """A connection on which no request is processed is closed after a timeout."""
-    limits = replace(LIMITS, header_timeout=0.2, body_timeout=0.2, keep_alive_timeout=0.2)
+    limits = changed_limits(header_timeout=0.2, body_timeout=0.2, keep_alive_timeout=0.2)
     with running_server(limits) as server:
         received = server.exchange(*filter(None, [sent]))
 
@@ -322,7 +331,7 @@ def test_connections_without_a_complete_request_are_closed(sent: bytes, response
 
 def test_a_slowly_sent_head_does_not_extend_its_timeout() -> None:
     """A connection cannot be kept open with single bytes."""
-    with running_server(replace(LIMITS, header_timeout=0.3)) as server, server.connect() as connection:
+    with running_server(changed_limits(header_timeout=0.3)) as server, server.connect() as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
         def is_rejected() -> bool:
@@ -340,7 +349,7 @@ def test_a_slowly_sent_head_does_not_extend_its_timeout() -> None:
 def test_a_request_in_progress_does_not_time_out() -> None:
     """Timeouts apply to sending and reading by the client, not to the processing of the request."""
     with (
-        running_server(replace(LIMITS, header_timeout=0.2, keep_alive_timeout=0.2)) as server,
+        running_server(changed_limits(header_timeout=0.2, keep_alive_timeout=0.2)) as server,
         server.connect() as connection,
     ):
         connection.sendall(head(b"Content-Length: 4", b"Connection: close") + b"ab")
@@ -351,7 +360,7 @@ def test_a_request_in_progress_does_not_time_out() -> None:
 
 def test_a_client_that_does_not_read_is_disconnected() -> None:
     """A response that the client does not read is discarded after a timeout."""
-    with running_server(replace(LIMITS, body_timeout=0.2)) as server, server.connect() as connection:
+    with running_server(changed_limits(body_timeout=0.2)) as server, server.connect() as connection:
         connection.sendall(request("/large", method="GET"))
         wait_until(lambda: server.requests, description="the request")
         wait_until(lambda: not server.server.server_state.connections, description="the connection to be closed")
@@ -359,7 +368,7 @@ def test_a_client_that_does_not_read_is_disconnected() -> None:
 
 def test_connections_above_the_limit_wait() -> None:
     """They are accepted and answered when others close."""
-    with running_server(replace(LIMITS, max_connections=3)) as server:
+    with running_server(changed_limits(max_connections=3)) as server:
         idle = [server.connect() for _ in range(3)]
         wait_until(lambda: len(server.server.server_state.connections) == 3, description="three connections")
         with server.connect() as fourth:

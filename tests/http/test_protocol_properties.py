@@ -75,7 +75,7 @@ def exchange(packets: list[bytes], *, early: bool = False, header_bytes: int = 6
         await send({"type": "http.response.body", "body": b""})
 
     async def run() -> bytes:
-        config = LimitedConfig(app, HttpLimits(header_bytes=header_bytes), lifespan="off", access_log=False)
+        config = LimitedConfig(app, HttpLimits(max_header_bytes=header_bytes), lifespan="off", access_log=False)
         config.load()
         state = ServerState()
         protocol = LimitedHttpProtocol(config, state, {}, limits=config.limits)
