@@ -19,13 +19,13 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from modeltrace_http.addresses import LOOPBACK_NAMES, host_name
 from modeltrace_hub.error_status import error_status
 from modeltrace_hub.errors import ForbiddenOriginError, UnauthorizedError
 from modeltrace_hub.settings import HubSettings
 
 COOKIE_NAME: Final = "modeltrace_hub"
-
-_LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+OPEN_PATHS: Final = frozenset({"/healthz"})
 
 
 class AccessPolicy:
@@ -33,7 +33,7 @@ class AccessPolicy:
 
     def __init__(self, settings: HubSettings) -> None:
         self._key = settings.key.get_secret_value().encode() if settings.key else None
-        self._hosts = _LOOPBACK_NAMES | {settings.host.lower()} if settings.is_loopback else None
+        self._hosts = LOOPBACK_NAMES | {settings.host.lower()} if settings.is_loopback else None
         self.cookie = hmac.new(self._key or b"", b"modeltrace hub pages", hashlib.sha256).hexdigest()
 
     def check_origin(self, headers: Mapping[str, str], *, allowed: frozenset[str] = frozenset()) -> None:
@@ -47,7 +47,7 @@ class AccessPolicy:
             ForbiddenOriginError: the Host or the Origin is not allowed.
         """
         host = headers.get("host", "")
-        name = _hostname(f"//{host}")
+        name = host_name(host)
         if self._hosts is not None and name not in self._hosts:
             raise ForbiddenOriginError(f"The hub accepts localhost and its own address as Host, not {name!r}.")
         origin = headers.get("origin")
@@ -82,14 +82,11 @@ class AccessPolicy:
 
 
 class AuthMiddleware:
-    """Apply the access policy to the pages and the API. `open_paths` need no key."""
+    """Apply the access policy to the pages and the API. `OPEN_PATHS` need no key."""
 
-    def __init__(
-        self, app: ASGIApp, policy: AccessPolicy, open_paths: frozenset[str] = frozenset({"/healthz"})
-    ) -> None:
+    def __init__(self, app: ASGIApp, policy: AccessPolicy) -> None:
         self._app = app
         self._policy = policy
-        self._open_paths = open_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or reject it."""
@@ -100,7 +97,7 @@ class AuthMiddleware:
         """Return the response to a request that must not reach the application; None if it may."""
         try:
             self._policy.check_origin(request.headers)
-            if request.url.path in self._open_paths or self._policy.verify_cookie(request.cookies.get(COOKIE_NAME, "")):
+            if request.url.path in OPEN_PATHS or self._policy.verify_cookie(request.cookies.get(COOKIE_NAME, "")):
                 return None
             if self._policy.verify_key(request.query_params.get("key", "")):
                 return self._set_cookie(request)
@@ -129,11 +126,3 @@ def _netloc(url: str) -> str | None:
         return urlsplit(url).netloc.lower()
     except ValueError:
         return None
-
-
-def _hostname(url: str) -> str:
-    """Return the host of a URL without its port; '' if there is none."""
-    try:
-        return (urlsplit(url).hostname or "").lower()
-    except ValueError:
-        return ""

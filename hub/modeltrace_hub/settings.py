@@ -13,6 +13,7 @@ import platformdirs
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from modeltrace_http.addresses import is_loopback
 from modeltrace_http.limits import HttpLimits
 from modeltrace_hub.durations import parse_duration_ns
 from modeltrace_hub.errors import SettingsError
@@ -126,12 +127,7 @@ class HubSettings(HttpLimits, BaseSettings):
     @property
     def is_loopback(self) -> bool:
         """Whether the hub listens on a loopback address only."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self.host)
 
     @model_validator(mode="after")
     def _check_queue_size(self) -> Self:

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from modeltrace_http.addresses import parse_address
 from modeltrace_http.limits import HttpLimits
 
 # Minimum number of characters of the API key, and of the key that signs prediction IDs.
@@ -37,14 +38,6 @@ def _check_hosts(names: tuple[str, ...]) -> tuple[str, ...]:
     if any(not _HOST.fullmatch(name) and not isinstance(parse_address(name), ipaddress.IPv6Address) for name in names):
         raise ValueError("must be names or addresses such as ml.example.com, without scheme, port or wildcard")
     return names
-
-
-def parse_address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Return the IP address that a text represents; `None` if it is a name."""
-    try:
-        return ipaddress.ip_address(name)
-    except ValueError:
-        return None
 
 
 def _check_networks(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -7,8 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from modeltrace.errors import SettingsError
-from modeltrace.http_settings import MIN_KEY_LENGTH, HttpSettings, parse_address
+from modeltrace.http_settings import MIN_KEY_LENGTH, HttpSettings
 from modeltrace.settings import Settings, data_dir
+from modeltrace_http.addresses import is_loopback
 
 
 def load_id_key(settings: Settings) -> bytes:
@@ -97,12 +98,6 @@ def authorization_header(settings: HttpSettings) -> dict[str, str]:
     """
     key = load_api_key(settings)
     return {} if key is None else {"authorization": f"Bearer {key}"}
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether an address is reachable from this machine only."""
-    address = parse_address(host)
-    return host == "localhost" if address is None else address.is_loopback
 
 
 def check_exposure(settings: HttpSettings) -> None:

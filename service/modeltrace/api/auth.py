@@ -19,12 +19,11 @@ from modeltrace.api.errors import error_response
 from modeltrace.api.responses import JSON_CONTENT_TYPE, encode_body
 from modeltrace.api.route import route_path
 from modeltrace.errors import ForbiddenError, ModeltraceError, UnauthorizedError
-from modeltrace.http_settings import HttpSettings, is_path_prefix, parse_address
-from modeltrace.keys import is_loopback, load_api_key
+from modeltrace.http_settings import HttpSettings, is_path_prefix
+from modeltrace.keys import load_api_key
+from modeltrace_http.addresses import LOOPBACK_NAMES, host_name, is_loopback, parse_address
 
 PUBLIC_PATHS = frozenset({"/healthz", "/readyz"})
-
-_LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def wrap_with_auth(app: ASGIApp, settings: HttpSettings) -> ASGIApp:
@@ -48,7 +47,7 @@ class AuthMiddleware:
         self._key = None if key is None else key.encode()
         self._allowed_hosts = frozenset(name.lower() for name in settings.allowed_hosts)
         self._loopback = is_loopback(settings.host)
-        self._hosts = self._allowed_hosts | _LOOPBACK_NAMES | {settings.host.lower()}
+        self._hosts = self._allowed_hosts | LOOPBACK_NAMES | {settings.host.lower()}
         self._any_host = not self._loopback and not self._allowed_hosts
         # Most requests have one of these Host headers; they need no parsing.
         self._common_hosts = frozenset(f"{host}:{settings.port}".encode() for host in self._hosts)
@@ -99,7 +98,7 @@ class AuthMiddleware:
         if self._any_host or _is_public(scope):
             return
         for host in hosts:
-            name = _host_name(host)
+            name = host_name(host.decode("latin-1"))
             # DNS rebinding needs a name, so addresses are allowed.
             if name not in self._hosts and (self._loopback or parse_address(name) is None):
                 raise ForbiddenError(
@@ -164,14 +163,6 @@ async def _send_error(error: ModeltraceError, send: Send) -> None:
     fields += [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": status, "headers": fields})
     await send({"type": "http.response.body", "body": content})
-
-
-def _host_name(host: bytes) -> str:
-    """Return the name or address in a Host header without the port; "" if it is invalid."""
-    try:
-        return (urlsplit(f"//{host.decode('latin-1')}").hostname or "").lower()
-    except ValueError:
-        return ""
 
 
 def _is_public(scope: Scope) -> bool:
