@@ -17,6 +17,8 @@ from modeltrace_http.protocol import LimitedHttpProtocol
 
 logger = logging.getLogger(__name__)
 
+# Connections that wait in the kernel's queue.
+BACKLOG: Final = 2048
 # Connections accepted per iteration of the event loop, so that workers that share the socket get a similar number.
 MAX_ACCEPTS: Final = 16
 # Seconds until the listener accepts again after an error.
@@ -34,12 +36,10 @@ class Listener:
         sock: socket.socket,
         *,
         max_connections: int,
-        backlog: int = 2048,
     ) -> None:
         self._create_protocol = create_protocol
         self._sock = sock
         self._max_connections = max_connections
-        self._backlog = backlog
         self._loop = asyncio.get_running_loop()
         self._open = 0
         self._listening = False
@@ -51,7 +51,7 @@ class Listener:
     def start(self) -> None:
         """Start listening."""
         self._sock.settimeout(0)
-        self._sock.listen(self._backlog)
+        self._sock.listen(BACKLOG)
         self._resume_accepting()
 
     def close(self) -> None:

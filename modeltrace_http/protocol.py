@@ -147,7 +147,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         super().on_message_complete()
         if self._responded:
             self._unset_keepalive_if_required()
-            self._wait_for_next()
+            self._idle = True
+            self._wait(self.limits.keep_alive_timeout, self.timeout_keep_alive_handler)
 
     def on_response_complete(self) -> None:
         """Start the timer for the next request, or for the rest of this request."""
@@ -244,10 +245,6 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def _wait(self, seconds: float, handler: Callable[[], object]) -> None:
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = self.loop.call_later(seconds, handler)
-
-    def _wait_for_next(self) -> None:
-        self._idle = True
-        self._wait(self.limits.keep_alive_timeout, self.timeout_keep_alive_handler)
 
     def _on_timeout(self) -> None:
         """Reject an incomplete head, or close the connection if no request has started."""

@@ -9,10 +9,8 @@ from typing import Any
 import uvicorn
 
 from modeltrace_http.limits import HttpLimits, connection_limit
-from modeltrace_http.listener import Listener
+from modeltrace_http.listener import BACKLOG, Listener
 from modeltrace_http.protocol import LimitedHttpProtocol
-
-BACKLOG = 2048
 
 
 class LimitedConfig(uvicorn.Config):
@@ -58,7 +56,7 @@ def limit_connections(loop: asyncio.AbstractEventLoop, limits: HttpLimits, *, se
 
     async def create_server(create_protocol: Callable[..., Any], *, sock: socket.socket, **_: object) -> Listener:
         limit = connection_limit(limits.max_connections, servers=servers)
-        listener = Listener(create_protocol, sock, max_connections=limit, backlog=BACKLOG)
+        listener = Listener(create_protocol, sock, max_connections=limit)
         listener.start()
         return listener
 

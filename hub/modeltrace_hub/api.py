@@ -9,13 +9,14 @@ from fastapi import FastAPI, HTTPException, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.staticfiles import StaticFiles
 
 from modeltrace_http.responses import RelativeRedirectMiddleware, add_head_routes
 from modeltrace_hub.auth import AccessPolicy, AuthMiddleware
 from modeltrace_hub.decode.values import json_double
 from modeltrace_hub.error_status import error_status
 from modeltrace_hub.errors import HubError
-from modeltrace_hub.queries.filters import LogFilter, MetricFilter, TraceFilter, TraceLimits
+from modeltrace_hub.queries.filters import LogFilter, MetricFilter, TraceFilter, TraceLimits, describe_invalid_parameter
 from modeltrace_hub.queries.models import list_models, read_models
 from modeltrace_hub.queries.predictions import read_predictions
 from modeltrace_hub.queries.reader import Queries
@@ -57,7 +58,7 @@ def create_app(store: Store, writer: Writer, settings: HubSettings) -> FastAPI:
     add_head_routes(app)
     app.include_router(add_head_routes(pages.router()))
     app.include_router(add_head_routes(ModelPages(renderer, queries).router()))
-    app.mount("/static", pages.static())
+    app.mount("/static", StaticFiles(packages=[("modeltrace_hub", "web/static")]))
     _add_error_handlers(app, renderer)
     app.add_middleware(RelativeRedirectMiddleware)
     app.add_middleware(AuthMiddleware, policy=AccessPolicy(settings))
@@ -157,14 +158,8 @@ def _add_error_handlers(app: FastAPI, renderer: Renderer) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def on_invalid_parameter(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        location = [str(part) for part in first["loc"] if part not in {"query", "path"}]
-        message = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
-            message = "there is no such parameter"
-        details = {"parameter": location[-1][:80]} if location else {}
-        text = f"{details['parameter']}: {message}" if details else message
-        return respond(request, 422, "invalid_parameter", text, **details)
+        parameter, message = describe_invalid_parameter(error.errors()[0])
+        return respond(request, 422, "invalid_parameter", message, **({"parameter": parameter} if parameter else {}))
 
     @app.exception_handler(StarletteHTTPException)
     async def on_http_error(request: Request, error: StarletteHTTPException) -> Response:
@@ -179,8 +174,7 @@ def _add_error_handlers(app: FastAPI, renderer: Renderer) -> None:
         if status.http == 500:
             return await on_internal_error(request, error)
         response = respond(request, status.http, status.type, str(error))
-        if status.http == 503:
-            response.headers["Retry-After"] = "1"
+        response.headers.update(status.headers)
         return response
 
 

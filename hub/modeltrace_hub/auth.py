@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -104,8 +103,7 @@ class AuthMiddleware:
             self._policy.check_authorization(request.headers.get("authorization", ""))
         except (ForbiddenOriginError, UnauthorizedError) as error:
             status = error_status(error)
-            headers = Headers({"WWW-Authenticate": "Bearer"} if status.http == 401 else {})
-            return JSONResponse({"error": {"type": status.type, "message": str(error)}}, status.http, headers)
+            return JSONResponse({"error": {"type": status.type, "message": str(error)}}, status.http, status.headers)
         return None
 
     def _set_cookie(self, request: HTTPConnection) -> Response:

@@ -7,6 +7,9 @@ import grpc
 
 from modeltrace_hub import errors
 
+# When a sender may send a request again after a retryable error.
+RETRY_AFTER_SECONDS: Final = 1
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorStatus:
@@ -15,6 +18,11 @@ class ErrorStatus:
     http: int
     grpc: grpc.StatusCode
     type: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The extra headers of the response."""
+        return _HEADERS.get(self.http, {})
 
 
 _STATUSES: Final[dict[type[BaseException], ErrorStatus]] = {
@@ -34,6 +42,10 @@ _STATUSES: Final[dict[type[BaseException], ErrorStatus]] = {
     errors.StoreError: ErrorStatus(503, grpc.StatusCode.UNAVAILABLE, "store_failed"),
     errors.QueryTimeoutError: ErrorStatus(503, grpc.StatusCode.UNAVAILABLE, "timeout"),
     errors.ReadersBusyError: ErrorStatus(503, grpc.StatusCode.UNAVAILABLE, "timeout"),
+}
+_HEADERS: Final[dict[int, dict[str, str]]] = {
+    401: {"WWW-Authenticate": "Bearer"},
+    503: {"Retry-After": str(RETRY_AFTER_SECONDS)},
 }
 _INTERNAL: Final = ErrorStatus(500, grpc.StatusCode.INTERNAL, "internal")
 

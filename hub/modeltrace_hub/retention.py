@@ -7,7 +7,6 @@ groups, and DuckDB can reuse their blocks. The file itself does not shrink.
 
 import logging
 import math
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -51,7 +50,9 @@ class RetentionState:
 
 
 class Retention:
-    """Enforce the age and size limits. The writer thread calls `enforce`; any thread may read `state`.
+    """Enforce the age and size limits. The writer thread calls `enforce`.
+
+    `state` has the deletions so far. Any thread may read it, because it is replaced as a whole.
 
     The age limit does not trust the clock alone, because setting the clock forward must not delete all rows. Ages are
     computed relative to the earlier of two times: the clock, and the arrival of the newest row plus the time that has
@@ -66,9 +67,8 @@ class Retention:
         self._max_age_ns = int(max_age.total_seconds() * 1e9)
         self._max_size = max_size
         self._clock = clock
-        self._lock = threading.Lock()
         pruned = store.read_meta("pruned_before_ns")
-        self._state = RetentionState(None if pruned is None else int(pruned))
+        self.state = RetentionState(None if pruned is None else int(pruned))
         self._newest_ns = 0
         self._newest_seen = self._enforced = clock()
         # The number of rows that may be deleted by age now. The first call limits it to `MAX_DELETE_SHARE` of all rows.
@@ -76,12 +76,6 @@ class Retention:
         # The number of rows from which the rate of deletions is computed.
         self._base_rows = 0
         self._limited = self._clock_ahead = False
-
-    @property
-    def state(self) -> RetentionState:
-        """The deletions so far."""
-        with self._lock:
-            return self._state
 
     def enforce(self, now_ns: int) -> int:
         """Delete the rows that exceed the limits; return their number."""
@@ -172,9 +166,7 @@ class Retention:
                     _delete(connection, table, cutoff, rewrite=0 < remaining[table] <= MAX_REWRITE_ROWS)
             connection.execute("INSERT OR REPLACE INTO meta VALUES ('pruned_before_ns', ?)", [str(cutoff)])
         self._store.checkpoint()
-        with self._lock:
-            total = Counter(self._state.deleted_rows) + Counter(expired)
-            self._state = RetentionState(cutoff, dict(total))
+        self.state = RetentionState(cutoff, Counter(self.state.deleted_rows) + Counter(expired))
         return sum(expired.values())
 
 

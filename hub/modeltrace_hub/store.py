@@ -101,7 +101,9 @@ class Store:
             cursor = self._cursors.get(timeout=timeout)
         except Empty:
             raise ReadersBusyError(f"{MAX_READERS} other queries were running for over {timeout:g} s.") from None
-        deadline = _QueryDeadline(cursor, timeout)
+        deadline = threading.Timer(timeout, cursor.interrupt)
+        deadline.daemon = True
+        deadline.start()
         try:
             cursor.execute("BEGIN TRANSACTION READ ONLY")
             yield cursor
@@ -111,6 +113,7 @@ class Store:
             raise StoreError("The database has failed and is being opened again. Try again in a moment.") from None
         finally:
             deadline.cancel()
+            deadline.join()  # from here on, the cursor is not interrupted
             _rollback(cursor)
             self._cursors.put(cursor)
 
@@ -206,28 +209,6 @@ class Store:
             except Empty:
                 break
         self._connection.close()
-
-
-class _QueryDeadline:
-    """Interrupt a cursor after some seconds. After `cancel` has returned, the cursor is not interrupted any more."""
-
-    def __init__(self, cursor: duckdb.DuckDBPyConnection, seconds: float) -> None:
-        self._cursor = cursor
-        self._lock = threading.Lock()
-        self._cancelled = False
-        self._timer = threading.Timer(seconds, self._interrupt)
-        self._timer.daemon = True
-        self._timer.start()
-
-    def _interrupt(self) -> None:
-        with self._lock:
-            if not self._cancelled:
-                self._cursor.interrupt()
-
-    def cancel(self) -> None:
-        self._timer.cancel()
-        with self._lock:
-            self._cancelled = True
 
 
 def _rollback(connection: duckdb.DuckDBPyConnection) -> None:

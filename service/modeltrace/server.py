@@ -18,7 +18,8 @@ from modeltrace.store.in_process_writer import check_store
 from modeltrace.telemetry.export.provider import requires_sdk
 from modeltrace.telemetry.logging import configure_logging
 from modeltrace.worker import build_in_worker
-from modeltrace_http.server import BACKLOG, LimitedConfig
+from modeltrace_http.listener import BACKLOG
+from modeltrace_http.server import LimitedConfig
 
 # Files of this process, its workers and sidecars contain inputs of predictions, so only the user may read them.
 UMASK = 0o077

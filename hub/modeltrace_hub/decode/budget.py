@@ -18,7 +18,7 @@ MAX_EXPANSION: Final = 8
 
 
 class Budget:
-    """Count the records, messages and bytes of one request.
+    """Count the records, messages and bytes of one request. `bytes_used` are the bytes of the rows so far.
 
     Args:
         max_records: spans, log records, or data points and exemplars.
@@ -26,21 +26,16 @@ class Budget:
         max_bytes: bytes of all rows, with resource and scope in each row.
     """
 
-    __slots__ = ("_bytes", "_max_bytes", "_max_messages", "_max_records", "_messages", "_records")
+    __slots__ = ("_max_bytes", "_max_messages", "_max_records", "_messages", "_records", "bytes_used")
 
     def __init__(self, max_records: int, max_messages: int, max_bytes: int) -> None:
         self._max_records, self._max_messages, self._max_bytes = max_records, max_messages, max_bytes
-        self._records = self._messages = self._bytes = 0
+        self._records = self._messages = self.bytes_used = 0
 
     @classmethod
     def from_limits(cls, max_request_bytes: int, max_records: int) -> "Budget":
         """Return the budget that follows from the settings."""
         return cls(max_records, max_request_bytes // BYTES_PER_MESSAGE, max_request_bytes * MAX_EXPANSION)
-
-    @property
-    def bytes_used(self) -> int:
-        """The bytes of the rows so far."""
-        return self._bytes
 
     def count_records(self, count: int) -> None:
         """Count records; raise `TooLargeError` if the request has too many."""
@@ -56,8 +51,8 @@ class Budget:
 
     def count_bytes(self, count: int) -> None:
         """Count bytes of rows; raise `TooLargeError` if the request has too many."""
-        self._bytes += count
-        if self._bytes > self._max_bytes:
+        self.bytes_used += count
+        if self.bytes_used > self._max_bytes:
             raise _too_large("bytes, with resource and scope in each record", self._max_bytes)
 
 

@@ -1,19 +1,14 @@
 """Convert trace and span IDs: bytes in OTLP, lower-case hex in the store."""
 
-from typing import Final
-
-_ZERO_TRACE_ID: Final = bytes(16)
-_ZERO_SPAN_ID: Final = bytes(8)
-
 
 def trace_id_hex(raw: bytes) -> str | None:
     """Return the ID in hex; None if it is invalid: not 16 bytes, or all zero."""
-    return raw.hex() if len(raw) == 16 and raw != _ZERO_TRACE_ID else None
+    return raw.hex() if len(raw) == 16 and any(raw) else None
 
 
 def span_id_hex(raw: bytes) -> str | None:
     """Return the ID in hex; None if it is invalid: not 8 bytes, or all zero."""
-    return raw.hex() if len(raw) == 8 and raw != _ZERO_SPAN_ID else None
+    return raw.hex() if len(raw) == 8 and any(raw) else None
 
 
 def has_invalid_id(trace: bytes, span: bytes) -> bool:

@@ -88,7 +88,9 @@ class _MessageFiller:
         self._budget = budget
         self._problems = problems
 
-    def fill(self, message: Any, node: Mapping[str, Any], shape: MessageShape, *, in_record: bool, depth: int) -> None:  # noqa: ANN401  generated classes
+    def fill(
+        self, message: Message, node: Mapping[str, object], shape: MessageShape, *, in_record: bool, depth: int
+    ) -> None:
         """Set the fields of a message.
 
         Raises:
@@ -111,14 +113,7 @@ class _MessageFiller:
                 self._reject_value(field, in_record=in_record)
 
     def _fill_child(
-        self,
-        parent: Any,  # noqa: ANN401  generated classes
-        field: Field,
-        shape: MessageShape,
-        value: Any,  # noqa: ANN401  any JSON
-        *,
-        in_record: bool,
-        depth: int,
+        self, parent: Message, field: Field, shape: MessageShape, value: object, *, in_record: bool, depth: int
     ) -> None:
         if depth > MAX_DEPTH:
             raise ValueError
@@ -140,17 +135,15 @@ class _MessageFiller:
             if not isinstance(item, dict):
                 self._reject_value(field, in_record=in_record)
                 continue
-            child = children.add()
-            if not shape.is_record:
-                self.fill(child, item, shape, in_record=inside, depth=depth)
-                continue
             try:
-                self.fill(child, item, shape, in_record=True, depth=depth)
+                self.fill(children.add(), item, shape, in_record=inside, depth=depth)
             except RecordRejectedError as error:
+                if not shape.is_record:
+                    raise
                 del children[-1]
                 self._problems.reject(error)
 
-    def _set_scalar(self, message: Any, field: Field, value: Any) -> None:  # noqa: ANN401  as above
+    def _set_scalar(self, message: Message, field: Field, value: object) -> None:
         convert = _CONVERTERS[field.kind]
         if field.repeated:
             if not isinstance(value, list):
@@ -203,20 +196,18 @@ def _to_id(value: Any, _: Field) -> bytes:  # noqa: ANN401  as above
 
 
 def _to_int(value: Any, _: Field) -> int:  # noqa: ANN401  as above
-    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+    if isinstance(value, float) and not value.is_integer():
         raise TypeError
     return int(_check_number(value))
 
 
 def _to_double(value: Any, _: Field) -> float:  # noqa: ANN401  as above
-    if isinstance(value, bool):
-        raise TypeError
     return float(_check_number(value))
 
 
 def _check_number(value: Any) -> Any:  # noqa: ANN401  as above
-    """Reject number texts with underscores, which Python accepts and JSON does not."""
-    if isinstance(value, str) and "_" in value:
+    """Reject booleans and number texts with underscores, which Python converts to numbers and JSON does not."""
+    if isinstance(value, bool) or (isinstance(value, str) and "_" in value):
         raise TypeError
     return value
 

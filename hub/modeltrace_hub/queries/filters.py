@@ -7,6 +7,7 @@ parameter counts as absent, because HTML forms send empty fields.
 
 import re
 import time
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -178,3 +179,17 @@ class TracePageView(Parameters):
     row: int = Field(0, ge=0, le=MAX_ROW_INDEX)
     version: LimitedText = None
     page: int = Field(0, ge=0, le=MAX_ROW_INDEX)
+
+
+def describe_invalid_parameter(error: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the name of an invalid parameter, or "", and the text for the reader.
+
+    Args:
+        error: an item of `ValidationError.errors()`.
+    """
+    location = [str(part) for part in error["loc"] if part not in {"query", "path"}]
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        message = "there is no such parameter"
+    parameter = location[-1][:80] if location else ""
+    return parameter, f"{parameter}: {message}" if parameter else message

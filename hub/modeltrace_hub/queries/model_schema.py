@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 
 from modeltrace_hub.queries.reader import Reader
-from modeltrace_hub.queries.values import finite_number, text_attribute, to_text
+from modeltrace_hub.queries.values import finite_number, to_text
 
 MISSING: Final = "missing"
 OTHER: Final = "other"
@@ -91,7 +91,7 @@ def _parse_feature(description: Mapping[str, Any]) -> Feature | None:
     edges, value_range = _parse_numbers(edges), _parse_numbers(value_range)
     low, high = value_range if value_range and len(value_range) == 2 else (None, None)
     bin_names = tuple(to_text(bin_) or "" for bin_ in bins) if isinstance(bins, list) else ()
-    return Feature(name, edges, bin_names, low, high, text_attribute(description, "privacy") or UNCHANGED)
+    return Feature(name, edges, bin_names, low, high, to_text(description.get("privacy")) or UNCHANGED)
 
 
 def _parse_numbers(values: Any) -> tuple[float, ...] | None:  # noqa: ANN401  any JSON

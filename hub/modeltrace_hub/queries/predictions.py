@@ -4,7 +4,7 @@ import math
 from typing import Any, Final
 
 from modeltrace_hub.queries.model_schema import BUCKET, MISSING, OTHER, OUTPUT, UNCHANGED, Feature, read_schema
-from modeltrace_hub.queries.reader import Reader, Record, json_pointer, select_conditions
+from modeltrace_hub.queries.reader import Reader, Record, json_pointer, select_conditions, window_starts
 from modeltrace_hub.queries.windows import LOOKBACK_NS, MINUTE_NS, PredictionFilter
 
 # Lengths of the search windows, which end at the newest item. A longer window is searched if there are too few items.
@@ -83,17 +83,16 @@ def _find_newest(reader: Reader, filters: PredictionFilter, feature: Feature | N
         key = json_pointer("ml.prediction.inputs") + json_pointer(filters.feature) if filters.feature else None
         values["value_pointer"] = key or json_pointer("ml.prediction.value")
     items: list[Record] = []
-    for window in (*SEARCH_WINDOWS_NS, math.inf):
-        since = max(time_range["since_ns"], newest - window) if window != math.inf else time_range["since_ns"]
+    for since in window_starts(SEARCH_WINDOWS_NS, newest, time_range["since_ns"]):
         items = reader.fetch_all(
             _QUERIES[filters.kind],
             conditions,
             **values,
-            since_ns=int(since),
+            since_ns=since,
             until_ns=time_range["until_ns"],
             limit=filters.limit + 1,
         )
-        if len(items) > filters.limit or since == time_range["since_ns"]:
+        if len(items) > filters.limit:
             break
     return items
 

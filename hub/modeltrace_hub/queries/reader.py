@@ -6,7 +6,7 @@ Conditions are added to a query as fixed SQL texts, never as user input.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from typing import Any, Final
@@ -122,8 +122,7 @@ class Reader:
             return [], None
         min_floor = max(filters.since or 0, oldest)
         traces: list[Record] = []
-        for window in (*SEARCH_WINDOWS_NS, MAX_NS):
-            floor = max(newest - window, min_floor)
+        for floor in window_starts(SEARCH_WINDOWS_NS, newest, min_floor):
             traces = self.fetch_all(
                 "search_traces",
                 conditions,
@@ -136,7 +135,7 @@ class Reader:
                 before_id=before_id,
                 limit=filters.limit + 1,
             )
-            if len(traces) > filters.limit or floor == min_floor:
+            if len(traces) > filters.limit:
                 break
         has_more = len(traces) > filters.limit
         traces = traces[: filters.limit]
@@ -159,6 +158,15 @@ class Reader:
     def list_services(self) -> list[Record]:
         """Return the services whose telemetry is stored."""
         return self.fetch_all("list_services", limit=MAX_SERVICES)
+
+
+def window_starts(lengths: Iterable[int], newest: int, oldest: int) -> Iterator[int]:
+    """Yield the starts of search windows that end at the newest item. The last one contains all items."""
+    for length in lengths:
+        if newest - length <= oldest:
+            break
+        yield newest - length
+    yield oldest
 
 
 def select_conditions(filters: Parameters, by_filter: Mapping[str, str]) -> tuple[list[str], dict[str, Any]]:

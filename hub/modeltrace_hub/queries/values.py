@@ -20,11 +20,6 @@ def to_text(value: object) -> str | None:
     return orjson.dumps(value).decode()
 
 
-def text_attribute(attributes: Mapping[str, Any], name: str) -> str | None:
-    """Return an attribute as text; None if it is absent or null."""
-    return to_text(attributes.get(name))
-
-
 def text_attributes(attributes: Mapping[str, Any]) -> dict[str, str]:
     """Return all attributes as text, without null values."""
     return {name: text for name, value in attributes.items() if (text := to_text(value)) is not None}
@@ -37,21 +32,10 @@ def finite_number(value: object) -> float | None:
     return value
 
 
-def number_attribute(attributes: Mapping[str, Any], name: str) -> float | None:
-    """Return an attribute that is a finite number; None for anything else."""
-    return finite_number(attributes.get(name))
-
-
 def int_attribute(attributes: Mapping[str, Any], name: str) -> int | None:
     """Return an attribute that is a 64-bit integer; None for anything else."""
     value = attributes.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) and value in _INT64 else None
-
-
-def object_attribute(attributes: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return an attribute that is a key-value list; an empty one for anything else."""
-    value = attributes.get(name)
-    return value if isinstance(value, dict) else {}
 
 
 def counter_increase(value: float | None, previous: float | None) -> float | None:

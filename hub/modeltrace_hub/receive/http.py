@@ -9,7 +9,7 @@
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 import grpc
@@ -35,17 +35,11 @@ from modeltrace_hub.errors import (
     UnsupportedMediaTypeError,
 )
 from modeltrace_hub.receive.ingest import Encoding, Ingester, Reservation
-from modeltrace_hub.receive.rpc_status import RETRY_AFTER_SECONDS, rpc_status
+from modeltrace_hub.receive.rpc_status import rpc_status
 from modeltrace_hub.receive.signals import SIGNALS, Signal
 
 _ENCODINGS: Final[dict[str, Encoding]] = {"application/x-protobuf": "protobuf", "application/json": "json"}
 _CONTENT_TYPES: Final[dict[Encoding, str]] = {encoding: type_ for type_, encoding in _ENCODINGS.items()}
-
-# Extra headers by status.
-_HEADERS: Final[dict[int, dict[str, str]]] = {
-    401: {"WWW-Authenticate": "Bearer"},
-    503: {"Retry-After": str(RETRY_AFTER_SECONDS)},
-}
 
 
 def create_http_receiver(
@@ -96,7 +90,7 @@ def _export_endpoint(
                 message = await ingester.ingest(signal, body, encoding, content_encoding, reservation)
         except HubError as error:
             return _error_response(error, encoding)
-        return Response(_encode_message(message, encoding), media_type=_CONTENT_TYPES[encoding])
+        return _message_response(message, encoding)
 
     return export
 
@@ -141,11 +135,10 @@ async def _read_body(request: Request, reservation: Reservation, seconds: float)
 def _error_response(error: HubError, encoding: Encoding) -> Response:
     """Return the response for an error. Its status tells the sender whether to send the request again."""
     status = error_status(error)
-    body = _encode_message(rpc_status(status.grpc, str(error)), encoding)
     # RFC 7694: with this header, a client can distinguish an unsupported content coding from an unsupported media type.
     accepted = {"Accept-Encoding": SUPPORTED_ENCODINGS} if isinstance(error, UnsupportedEncodingError) else {}
-    headers = _HEADERS.get(status.http, {}) | accepted
-    return Response(body, status.http, headers=headers, media_type=_CONTENT_TYPES[encoding])
+    message = rpc_status(status.grpc, str(error))
+    return _message_response(message, encoding, status.http, status.headers | accepted)
 
 
 async def _unknown_path_response(request: Request, error: Exception) -> Response:
@@ -155,9 +148,11 @@ async def _unknown_path_response(request: Request, error: Exception) -> Response
     encoding = _ENCODINGS.get(_media_type(request), "json")
     message = f"{error.detail}: send POST to /v1/traces, /v1/metrics or /v1/logs."
     code = grpc.StatusCode.NOT_FOUND if error.status_code == 404 else grpc.StatusCode.UNIMPLEMENTED
-    body = _encode_message(rpc_status(code, message), encoding)
-    return Response(body, error.status_code, headers=error.headers, media_type=_CONTENT_TYPES[encoding])
+    return _message_response(rpc_status(code, message), encoding, error.status_code, error.headers)
 
 
-def _encode_message(message: Message, encoding: Encoding) -> bytes:
-    return message.SerializeToString() if encoding == "protobuf" else MessageToJson(message, indent=None).encode()
+def _message_response(
+    message: Message, encoding: Encoding, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    body = message.SerializeToString() if encoding == "protobuf" else MessageToJson(message, indent=None)
+    return Response(body, status, headers, _CONTENT_TYPES[encoding])

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 from zlib import crc32
@@ -15,7 +15,7 @@ HUE_COUNT: Final = 8
 
 _DURATIONS: Final = ((60 * 10**9, "min"), (10**9, "s"), (10**6, "ms"), (10**3, "µs"), (1, "ns"))
 _AGES: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
-_BYTES: Final = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
+_BYTES: Final = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "B"))
 _SECONDS: Final = {"s": 1e9, "ms": 1e6, "us": 1e3, "ns": 1.0}
 _DIGITS: Final = 3
 _MAX_WRITTEN_OUT: Final = 1e18
@@ -32,12 +32,14 @@ def duration(ns: float | None) -> str:
     """Format nanoseconds: `1.23 ms`, `12.3 ms`, `2.05 s`; a dash for None."""
     if ns is None:
         return "\N{EN DASH}"
-    if ns == 0:
-        return "0 ns"
-    for size, unit in _DURATIONS:
-        if abs(ns) >= size:
-            return f"{number(ns / size)}\u202f{unit}"
-    return f"{number(ns)}\u202fns"
+    value, unit = _in_largest_unit(ns, _DURATIONS)
+    return f"{number(value)}\u202f{unit}"
+
+
+def _in_largest_unit(value: float, units: Sequence[tuple[int, str]]) -> tuple[float, str]:
+    """Convert a value to the largest unit of which it has at least one, or else to the smallest unit."""
+    size, unit = next((pair for pair in units if abs(value) >= pair[0]), units[-1])
+    return value / size, unit
 
 
 def span_duration(span: Mapping[str, Any]) -> str:
@@ -104,10 +106,8 @@ def percent(part: float | None) -> str:
 
 def byte_size(count: float) -> str:
     """Format a number of bytes."""
-    for factor, unit in _BYTES:
-        if abs(count) >= factor:
-            return f"{number(count / factor)}\u202f{unit}"
-    return f"{number(count)}\u202fB"
+    value, unit = _in_largest_unit(count, _BYTES)
+    return f"{number(value)}\u202f{unit}"
 
 
 def age(ns: int, now_ns: int) -> str:
@@ -120,10 +120,8 @@ def age(ns: int, now_ns: int) -> str:
 
 def period(seconds: float) -> str:
     """Format seconds in the largest unit: `7 d`."""
-    for factor, unit in _AGES:
-        if seconds >= factor:
-            return f"{int(seconds // factor)}\u202f{unit}"
-    return "0\u202fs"
+    value, unit = _in_largest_unit(seconds, _AGES)
+    return f"{int(value)}\u202f{unit}"
 
 
 def utc_time(ns: int) -> str:

@@ -1,11 +1,10 @@
 """Serve the pages about models: the metrics of each model, and the predictions behind a number."""
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response
-from pydantic import ValidationError
 
 from modeltrace_hub.queries.filters import MAX_ROW_INDEX
 from modeltrace_hub.queries.model_schema import OUTPUT, read_schema
@@ -15,7 +14,7 @@ from modeltrace_hub.queries.reader import Queries, Reader, Record
 from modeltrace_hub.queries.windows import DEFAULT_WINDOW, WINDOW_CHOICES, ModelPageView, PredictionFilter, Window
 from modeltrace_hub.web import format as fmt
 from modeltrace_hub.web.model_charts import Link, bin_label, draw_bins, draw_confidence, draw_traffic
-from modeltrace_hub.web.rendering import Renderer, validation_message
+from modeltrace_hub.web.rendering import Renderer
 
 # Unless all features are requested, the page shows the drifting features, and fills up with others to this number.
 MAX_FEATURES: Final = 12
@@ -37,14 +36,10 @@ class ModelPages:
         router.add_api_route("/predictions", self._predictions)
         return router
 
-    def _models(self, request: Request) -> Response:
-        try:
-            view = ModelPageView.model_validate(dict(request.query_params))
-        except ValidationError as error:
-            return self._renderer.error(request, 422, validation_message(error))
-        if (not_modified := self._renderer.not_modified(request)) is not None:
-            return not_modified
+    def _models(self, request: Request, view: Annotated[ModelPageView, Query()]) -> Response:
         etag = self._renderer.etag()
+        if request.headers.get("if-none-match") == etag:
+            return Response(status_code=304)
         window = view.current_window()
         with self._queries.open_reader() as reader:
             models = [_model_context(reader, model, view, window) for model in read_models(reader, window, view.model)]
@@ -61,12 +56,8 @@ class ModelPages:
             models=models,
         )
 
-    def _predictions(self, request: Request) -> Response:
+    def _predictions(self, request: Request, filters: Annotated[PredictionFilter, Query()]) -> Response:
         parameters = {key: value for key, value in request.query_params.items() if value}
-        try:
-            filters = PredictionFilter.model_validate(parameters)
-        except ValidationError as error:
-            return self._renderer.error(request, 422, validation_message(error))
         with self._queries.open_reader() as reader:
             result = read_predictions(reader, filters)
             schema = read_schema(reader, filters.model, filters.version) if filters.model and filters.bin else {}

@@ -5,23 +5,21 @@ rendered in one place only, the server.
 """
 
 import re
-from importlib import resources
-from typing import Final
+from typing import Annotated, Any, Final
 from urllib.parse import quote, urlencode
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pydantic import ValidationError
-from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from modeltrace_hub.queries.filters import ATTRIBUTE_PREFIX, TraceFilter, TracePageView
+from modeltrace_hub.queries.filters import ATTRIBUTE_PREFIX, TraceFilter, TracePageView, describe_invalid_parameter
 from modeltrace_hub.queries.reader import Queries, Record
 from modeltrace_hub.queries.stats import StatsSource
 from modeltrace_hub.queries.trace import explain_missing_trace
 from modeltrace_hub.retention import Retention
 from modeltrace_hub.web import format as fmt
-from modeltrace_hub.web.rendering import Renderer, validation_message
+from modeltrace_hub.web.rendering import Renderer
 from modeltrace_hub.web.trace_page import trace_page_context
 
 LATEST_TRACES: Final = 8
@@ -50,10 +48,6 @@ class Pages:
         router.add_api_route("/t/{trace_id}", self._trace)
         return router
 
-    def static(self) -> ASGIApp:
-        """Return the application that serves styles, scripts and the icon."""
-        return StaticFiles(directory=str(resources.files("modeltrace_hub").joinpath("web/static")))
-
     def _overview(self, request: Request) -> Response:
         snapshot = self._stats(request.url.hostname)
         with self._queries.open_reader() as reader:
@@ -68,9 +62,9 @@ class Pages:
         parameters = [(key, value) for key, value in request.query_params.multi_items() if value]
         if "attr" in request.query_params:
             return RedirectResponse(f"traces?{urlencode(_expand_attribute_field(parameters))}", status_code=303)
-        if (not_modified := self._renderer.not_modified(request)) is not None:
-            return not_modified
         etag = self._renderer.etag()
+        if request.headers.get("if-none-match") == etag:
+            return Response(status_code=304)
         problem: str | None = None
         traces: list[Record] = []
         cursor: str | None = None
@@ -78,7 +72,7 @@ class Pages:
         try:
             filters = TraceFilter.model_validate(_group_parameters(parameters))
         except ValidationError as error:
-            problem = validation_message(error)
+            _, problem = describe_invalid_parameter(error.errors()[0])
         with self._queries.open_reader() as reader:
             if problem is None:
                 traces, cursor = reader.search_traces(filters)
@@ -104,7 +98,7 @@ class Pages:
         trace_id = request.query_params.get("id", "").strip().lower().replace("-", "")
         return RedirectResponse(f"t/{quote(trace_id[:64])}" if trace_id.isalnum() else "traces", status_code=303)
 
-    def _trace(self, request: Request, trace_id: str) -> Response:
+    def _trace(self, request: Request, trace_id: str, view: Annotated[TracePageView, Query()]) -> Response:
         trace_id = trace_id.lower()
         if not re.fullmatch("[0-9a-f]{32}", trace_id) or trace_id == "0" * 32:
             return self._renderer.error(
@@ -112,13 +106,9 @@ class Pages:
                 404,
                 f"“{trace_id[:80]}” is not a trace ID. A trace ID is 32 hexadecimal digits, not all of them zero.",
             )
-        try:
-            view = TracePageView.model_validate(dict(request.query_params))
-        except ValidationError as error:
-            return self._renderer.error(request, 422, validation_message(error))
-        if (not_modified := self._renderer.not_modified(request)) is not None:
-            return not_modified
         etag = self._renderer.etag()
+        if request.headers.get("if-none-match") == etag:
+            return Response(status_code=304)
         with self._queries.open_reader() as reader:
             context = trace_page_context(reader, self._retention.state, trace_id, view)
             if context is None:
@@ -169,13 +159,9 @@ def _expand_attribute_field(parameters: list[tuple[str, str]]) -> list[tuple[str
     return pairs
 
 
-def _group_parameters(parameters: list[tuple[str, str]]) -> dict[str, str | list[str]]:
-    """Return parameters by name; a repeated attribute filter as a list."""
-    grouped: dict[str, str | list[str]] = {}
-    for name, value in parameters:
-        previous = grouped.get(name)
-        if previous is None or not name.startswith(ATTRIBUTE_PREFIX):
-            grouped[name] = value
-        else:
-            grouped[name] = [*([previous] if isinstance(previous, str) else previous), value]
+def _group_parameters(parameters: list[tuple[str, str]]) -> dict[str, Any]:
+    """Return parameters by name, and attribute filters, which may be repeated, as lists."""
+    grouped: dict[str, Any] = dict(parameters)
+    for attribute in [name for name in grouped if name.startswith(ATTRIBUTE_PREFIX)]:
+        grouped[attribute] = [value for name, value in parameters if name == attribute]
     return grouped

@@ -6,7 +6,7 @@ from typing import Any
 
 from modeltrace_hub.queries.filters import MAX_ROW_INDEX
 from modeltrace_hub.queries.reader import Record
-from modeltrace_hub.queries.values import int_attribute, number_attribute, object_attribute, text_attribute
+from modeltrace_hub.queries.values import finite_number, int_attribute, to_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +36,17 @@ class Prediction:
 def read_prediction(record: Record) -> Prediction:
     """Return the prediction of a log record."""
     attributes = record["attributes"]
-    label, row = text_attribute(attributes, "ml.prediction.label"), int_attribute(attributes, "ml.prediction.row")
+    row, inputs = int_attribute(attributes, "ml.prediction.row"), attributes.get("ml.prediction.inputs")
+    label = to_text(attributes.get("ml.prediction.label"))
     return Prediction(
         row=row if row is not None and 0 <= row <= MAX_ROW_INDEX else None,
-        prediction_id=text_attribute(attributes, "ml.prediction.id") or "",
-        model=text_attribute(attributes, "ml.model.name") or "",
-        version=text_attribute(attributes, "ml.model.version") or "",
-        hash=text_attribute(attributes, "ml.model.hash") or "",
-        role=text_attribute(attributes, "ml.model.role") or "",
-        output=label if label is not None else text_attribute(attributes, "ml.prediction.value"),
+        prediction_id=to_text(attributes.get("ml.prediction.id")) or "",
+        model=to_text(attributes.get("ml.model.name")) or "",
+        version=to_text(attributes.get("ml.model.version")) or "",
+        hash=to_text(attributes.get("ml.model.hash")) or "",
+        role=to_text(attributes.get("ml.model.role")) or "",
+        output=label if label is not None else to_text(attributes.get("ml.prediction.value")),
         is_label=label is not None,
-        confidence=number_attribute(attributes, "ml.prediction.confidence"),
-        inputs=object_attribute(attributes, "ml.prediction.inputs"),
+        confidence=finite_number(attributes.get("ml.prediction.confidence")),
+        inputs=inputs if isinstance(inputs, dict) else {},
     )

@@ -2,13 +2,14 @@
 
 import secrets
 import time
+from inspect import getmembers, isfunction
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from modeltrace_hub.web import format as fmt
 from modeltrace_hub.web import histogram_chart
@@ -16,12 +17,6 @@ from modeltrace_hub.writer import Writer
 
 # The entries of the navigation.
 NAVIGATION: Final = (("/", "Overview"), ("/models", "Models"), ("/traces", "Traces"))
-
-# Functions of modeltrace_hub.web.format that templates use as filters.
-_FILTERS: Final = (
-    *("age", "attribute_text", "bar_percent", "byte_size", "duration", "iso_time", "line_breaks", "metric_value"),
-    *("number", "percent", "period", "plural", "span_duration", "time_of_day", "utc_time", "violation_text"),
-)
 
 
 class Renderer:
@@ -35,12 +30,6 @@ class Renderer:
     def etag(self) -> str:
         """Return the ETag of the stored data. Call this before the queries, so that no ETag is newer than its data."""
         return f'W/"{self._run_id}-{self._writer.generation}"'
-
-    def not_modified(self, request: Request) -> Response | None:
-        """Return 304 if the browser has the current page, else None."""
-        if request.headers.get("if-none-match") == self.etag():
-            return Response(status_code=304)
-        return None
 
     def render(
         self,
@@ -67,13 +56,6 @@ class Renderer:
         return self.render(request, "error.html", "", status_code, message=message)
 
 
-def validation_message(error: ValidationError) -> str:
-    """Return the message of the first invalid parameter."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    name = f"{first['loc'][0]}: " if first["loc"] else ""
-    return name + str(first["msg"]).removeprefix("Value error, ")
-
-
 def _root_path(request: Request) -> str:
     """Return the relative path from a page to the hub's root, so that links work below any path of a proxy."""
     path = request.scope.get("raw_path") or request.scope["path"].encode()
@@ -82,7 +64,7 @@ def _root_path(request: Request) -> str:
 
 
 def _create_environment() -> Environment:
-    """Return the template environment, with autoescaping."""
+    """Return the template environment, with autoescaping. The functions of `modeltrace_hub.web.format` are filters."""
     environment = Environment(
         loader=PackageLoader("modeltrace_hub", "web/templates"),
         autoescape=True,
@@ -92,7 +74,7 @@ def _create_environment() -> Environment:
         auto_reload=False,
         finalize=_none_to_dash,
     )
-    environment.filters |= {name: getattr(fmt, name) for name in _FILTERS}
+    environment.filters |= dict(getmembers(fmt, isfunction))
     environment.filters |= {"query_with": _query_with, "without": _without}
     environment.globals["draw_histogram"] = histogram_chart.draw_histogram
     return environment

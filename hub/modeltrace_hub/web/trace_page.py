@@ -70,6 +70,7 @@ def trace_page_context(
     labels = reader.fetch_all("list_trace_labels", trace_id=trace_id, limit=MAX_LABELS)
     newest = max([span["received_ns"] for span in spans] + [log["received_ns"] for log in logs], default=0)
     first = view.page * SPANS_PER_PAGE
+    server = next((span for span in spans if span["kind"] == "SERVER"), None)
     selected_spans = (
         reader.fetch_all("get_span", trace_id=trace_id, span_id=selected, limit=MAX_SPANS_PER_ID) if selected else []
     )
@@ -79,7 +80,7 @@ def trace_page_context(
         "rows": waterfall.rows[first : first + SPANS_PER_PAGE],
         "first_row": first,
         "root_span": waterfall.rows[0].span if waterfall.rows else None,
-        "http_status": next((_http_status(span) for span in spans if span["kind"] == "SERVER"), None),
+        "http_status": int_attribute(server["attributes"], "http.response.status_code") if server else None,
         "services": sorted({span["service_name"] for span in outline} | {log["service_name"] for log in logs}),
         "errors": sum(span["status_code"] == "ERROR" for span in outline),
         "start_ns": waterfall.start_ns or (logs[0]["time_ns"] if logs else 0),
@@ -100,10 +101,6 @@ def trace_page_context(
         "empty_reasons": empty_reasons(reader, retention, counts, spans, logs, metrics),
         "is_recent": time.time_ns() - newest < RECENT_NS,
     }
-
-
-def _http_status(span: Record) -> int | None:
-    return int_attribute(span["attributes"], "http.response.status_code")
 
 
 def _is_selected(prediction: Prediction, view: TracePageView) -> bool:
