@@ -11,25 +11,24 @@ def point(name: str, **attributes: Any) -> dict[str, Any]:
 
 
 def test_few_points_of_a_metric_are_not_folded() -> None:
-    """Each has all its attributes, in the original order."""
+    """Each is shown with all its attributes, in the original order."""
     points = [point("a", n=1), point("a", n=2), point("b")]
 
     first, second = group_by_metric(points)
 
     assert ([*first.points], [*second.points]) == (points[:2], points[2:])
     assert not first.folded
-    assert first.own_attributes(points[0]) == {"model": "m", "n": 1}
+    assert first.shared_attributes == {}
 
 
 def test_many_points_of_a_metric_are_folded() -> None:
-    """Attributes that all points have are shown once, the others with each point."""
+    """Attributes that all points have are shown once."""
     points = [point("a", n=n, kind="x") for n in range(MAX_UNFOLDED + 1)]
 
     (folded,) = group_by_metric(points)
 
     assert folded.folded
     assert folded.shared_attributes == {"model": "m", "kind": "x"}
-    assert [folded.own_attributes(point) for point in points] == [{"n": n} for n in range(MAX_UNFOLDED + 1)]
 
 
 def test_no_points_give_no_groups() -> None:

@@ -96,7 +96,7 @@ class TimeRangeFilter(Parameters):
     until: Time = Field(None, description="Not after this time.", json_schema_extra={"type": "string"})
 
     @property
-    def time_range(self) -> dict[str, int]:
+    def time_range(self) -> dict[str, Any]:
         """The SQL parameters of the time range."""
         return {"since_ns": self.since or 0, "until_ns": MAX_NS if self.until is None else self.until}
 

@@ -19,10 +19,6 @@ class MetricGroup:
     folded: bool
     shared_attributes: dict[str, Any]
 
-    def own_attributes(self, point: Record) -> dict[str, Any]:
-        """Return the attributes of a point that are not shared."""
-        return {key: value for key, value in point["attributes"].items() if key not in self.shared_attributes}
-
 
 def group_by_metric(points: Iterable[Record]) -> list[MetricGroup]:
     """Group points, which must be ordered by metric."""

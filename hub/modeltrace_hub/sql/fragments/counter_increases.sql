@@ -1,7 +1,7 @@
--- What counters and histograms added in a window, summed over all series with the same attributes (workers, replicas).
--- The window is from `$since_ns` (exclusive) to `$until_ns` (inclusive), in steps of `$step_ns`. An export interval
--- counts in the step in which it ends. `bucket` is the bucket number of a histogram, NULL for a counter. `$instances`
--- limits the sum to some service instances; NULL selects all.
+-- The increase of each counter and histogram in a window. Series with the same attributes are summed: each worker and
+-- replica has its own. The window is from `$since_ns` (exclusive) to `$until_ns` (inclusive), in steps of `$step_ns`.
+-- An export interval counts in the step in which it ends. `bucket` is the bucket number of a histogram; for a counter
+-- it is NULL. `$instances` selects service instances; NULL selects all.
 counter AS (
     SELECT
         series_id, name, attributes, service_name, service_instance_id, temporality, start_ns, time_ns, explicit_bounds,
@@ -14,13 +14,13 @@ counter AS (
         AND time_ns BETWEEN $since_ns - $lookback_ns AND $until_ns
         AND received_ns >= $since_ns - $lookback_ns - {max_clock_skew_ns}
         AND ((type = 'sum' AND is_monotonic) OR type = 'histogram')
-        -- Bit 0 of the flags means: no recorded value.
+        -- If bit 0 of the flags is set, the point has no value.
         AND (flags & 1) = 0
         AND ($instances IS NULL OR list_contains($instances, service_instance_id))
 ),
--- The first export of each service instance. A series may begin later than its start time says, for example the series
--- of a label that occurs for the first time. It was 0 if its instance exported other series half a second or more
--- before it; within one export, the times of points differ by less.
+-- The time of the first export of each service instance. A series may appear later, for example the series of a label
+-- that is predicted for the first time. Such a series began at 0, so its whole first value is an increase. A series is
+-- late if its first point is more than half a second after the first export; within one export, times differ by less.
 first_export AS (
     SELECT service_name, service_instance_id, min(time_ns) AS first_ns
     FROM metric_points
@@ -29,7 +29,7 @@ first_export AS (
         AND received_ns >= $since_ns - $lookback_ns - {max_clock_skew_ns}
     GROUP BY service_name, service_instance_id
 ),
--- Cumulative counters with a start time: a reset has a new start time. One row per step.
+-- Cumulative counters with a start time, one row per step. After a reset, the start time is another one.
 total AS (
     SELECT
         series_id, bucket, start_ns, step, any_value(name) AS name, any_value(attributes) AS attributes,
@@ -44,7 +44,8 @@ total_added AS (
         name, attributes, bucket, bounds, step,
         value - coalesce(
             lag(value) OVER (PARTITION BY series_id, bucket, start_ns ORDER BY step),
-            -- The first known step of a series. If the series began before the known data, count from its first point.
+            -- The first step of a series has no previous value. If the series began before the known data, count from
+            -- its first known point.
             CASE
                 WHEN start_ns >= $since_ns OR total.first_ns > first_export.first_ns + 500_000_000 THEN 0
                 ELSE min_value
@@ -52,8 +53,8 @@ total_added AS (
         ) AS added
     FROM total JOIN first_export USING (service_name, service_instance_id)
 ),
--- Cumulative counters without a start time: a reset is a value that decreases. Delta counters: each point is an
--- increase. A sender that gets no response sends again, so a point may be stored twice.
+-- Cumulative counters without a start time, where a smaller value means a reset, and delta counters, where each point
+-- is an increase. A sender that gets no response sends again, so a point may be stored twice.
 stepwise AS (
     SELECT
         name, attributes, bucket, explicit_bounds AS bounds, step, temporality, value, counter.time_ns,

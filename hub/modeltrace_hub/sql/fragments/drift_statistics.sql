@@ -1,4 +1,4 @@
--- The drift statistics of each feature, from the bins in `compared`, their thresholds and states.
+-- The drift statistics of each feature with their thresholds and states, computed from the bins in `compared`.
 counted AS (
     SELECT
         *,
@@ -14,7 +14,7 @@ counted AS (
         feature AS (PARTITION BY model, version, feature),
         lower AS (PARTITION BY model, version, feature ORDER BY bin)
 ),
--- Each bin gets half a row more, so that the logarithm of an empty bin is defined.
+-- Half a row is added to each bin, so that the logarithm of an empty bin is defined.
 smoothed AS (
     SELECT
         *,
@@ -107,8 +107,8 @@ statistic AS (
     LEFT JOIN min_effect USING (model, version, statistic)
     LEFT JOIN critical USING (model, version, feature, statistic)
 ),
--- Of the shares of categories, the one that exceeds its threshold most. `by_chance` is what samples of this size reach
--- without drift.
+-- One row per statistic. Of the changes of categories, it has the one that exceeds its threshold most. `by_chance` is the
+-- value that samples of this size can reach by chance, without drift.
 statistic_limits AS (
     SELECT *, CASE WHEN n > 0 THEN greatest(min_effect, by_chance) END AS threshold
     FROM statistic
@@ -116,7 +116,7 @@ statistic_limits AS (
         PARTITION BY model, version, feature, statistic ORDER BY abs(value) / threshold DESC NULLS LAST, abs(value) DESC
     ) = 1
 ),
--- A statistic drifts if it is above the minimum effect and above what chance reaches without drift.
+-- A statistic is in drift if it is above the minimum effect and above `by_chance`.
 statistic_states AS (
     SELECT
         model, version, feature,

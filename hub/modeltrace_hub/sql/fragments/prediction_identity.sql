@@ -1,2 +1,2 @@
--- Equal for copies of one prediction log record, which a sender sends again when it gets no response; else different.
+-- Identifies a prediction log record. A sender that gets no response sends again, so a record may be stored twice.
 hash(attributes, span_id, time_ns, service_name, service_instance_id)

@@ -1,6 +1,6 @@
 -- Records of `{table}` whose `effective_ns` is in a window (both ends inclusive). `effective_ns` is the time of the
--- record, or its arrival if the time is so far ahead of the arrival that the sender's clock must be wrong. Each branch
--- also bounds the arrival time: rows are stored in that order, so the database skips most of them.
+-- record. If this time is far ahead of the arrival, the sender's clock is wrong, and `effective_ns` is the arrival.
+-- Each branch also limits the arrival: rows are stored in the order of arrival, so the database skips most of them.
 in_window AS NOT MATERIALIZED (
     SELECT *, time_ns AS effective_ns
     FROM {table}

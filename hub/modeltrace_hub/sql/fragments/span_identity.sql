@@ -1,5 +1,5 @@
--- Equal for copies of one span, which a sender sends again when it gets no response; else different. A trace may have
--- two spans with one ID, so the hash covers all columns but the time of arrival.
+-- Identifies a span. A sender that gets no response sends again, so a span may be stored twice. Different spans of a
+-- trace may have the same ID, so the hash covers all columns except the time of arrival.
 hash(
     trace_id, span_id, parent_span_id, trace_state, flags, name, kind, start_ns, end_ns, status_code, status_message,
     attributes, dropped_attributes_count, events, dropped_events_count, links, dropped_links_count,

@@ -1,7 +1,6 @@
--- Spans whose `effective_ns` is in a window or close to it. `effective_ns` is the start of the span by its sender's
--- clock, or its arrival if the sender gave no start, or one so far ahead of the arrival that the clock must be wrong.
--- Each branch also bounds the arrival time: rows are stored in that order, so few rows are read even if some clocks are
--- wrong.
+-- Spans whose `effective_ns` is in a window or close to it. `effective_ns` is the start of the span. If the start was
+-- not sent, or is so far ahead of the arrival that the sender's clock is wrong, `effective_ns` is the arrival. Each
+-- branch also limits the arrival: rows are stored in the order of arrival, so the database skips most of them.
 in_window AS NOT MATERIALIZED (
     SELECT *, start_ns AS effective_ns
     FROM spans

@@ -1,9 +1,8 @@
--- The drift of each model in a window: of its features from the training data, and of its output from its output on the
--- training data. One row per feature, and one without a feature for the output. docs/monitoring.md defines the
--- statistics.
+-- The drift of each model in a window. The features are compared with the training data, and the output with the output
+-- on the training data. One row per feature, and one row for the output, in which `feature` is NULL. docs/monitoring.md
+-- defines the statistics.
 WITH {counter_increases},
--- The newest value of each gauge that describes the training data or a threshold. Features without a name are the
--- output.
+-- The newest value of each gauge that describes the training data or a threshold. The feature '' is the output.
 gauge AS (
     SELECT
         name,
@@ -79,7 +78,7 @@ score AS (
     FROM gauge
     WHERE name = 'ml.feature.reference.score' AND bin IS NOT NULL AND value BETWEEN -1e6 AND 1e6
 ),
--- Rows that were rejected for a missing value are not among the observations; accepted ones are.
+-- Rows that were rejected because of a missing value. The observations contain accepted rows only.
 rejected AS (
     SELECT
         attributes ->> '/ml.model.name' AS model,
@@ -93,7 +92,7 @@ rejected AS (
         AND coalesce(attributes ->> '/ml.data.violation.action', 'rejected') = 'rejected'
     GROUP BY ALL
 ),
--- The number of training rows; for the output, of the rows that were predicted for the reference.
+-- The number of training rows; for the output, the number of rows whose predictions are the reference.
 training AS (
     SELECT model, version, feature, value AS size FROM gauge
     WHERE name = 'ml.feature.reference.size' AND value BETWEEN 1 AND 1e15

@@ -1,4 +1,4 @@
--- The number of records of a trace, however many of them a page shows.
+-- The number of records of a trace. A page may show fewer.
 SELECT
     (SELECT count(DISTINCT {span_identity}) FROM spans WHERE trace_id = $trace_id) AS span_count,
     (SELECT count(*) FROM logs WHERE trace_id = $trace_id) AS log_count,

@@ -1,5 +1,5 @@
--- For each series, the points whose export interval contains a time between `first_ns` and `last_ns`, each with the
--- point before it: a cumulative point minus the one before is what its interval added.
+-- For each series, the points whose export interval contains a time between `first_ns` and `last_ns`. `previous` is the
+-- point before; of a cumulative series, the difference between the two is the increase in the interval.
 WITH wanted AS (
     SELECT unnest($series_ids) AS series_id, unnest($firsts) AS first_ns, unnest($lasts) AS last_ns
 ),

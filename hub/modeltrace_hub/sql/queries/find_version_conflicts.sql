@@ -1,5 +1,5 @@
--- Different models (by hash) with the same name and version, and the service instances of each that counted predictions
--- in the window. A service instance logs the hash of its model when it loads it.
+-- Models that have the same name and version but different hashes. `instances` are the service instances that loaded
+-- the model and counted predictions in the window. An instance logs the hash of a model when it loads the model.
 WITH loaded AS (
     SELECT
         attributes ->> '/ml.model.name' AS model,

@@ -1,4 +1,5 @@
--- The `ml.model` event of a model from when it was last loaded. A model with many features has several records (parts).
+-- The `ml.model` event that was logged when a model was last loaded. For a model with many features, the event consists
+-- of several records (parts).
 WITH event AS (
     SELECT body, time_ns, attributes ->> '/ml.model.part' AS part, attributes ->> '/ml.model.hash' AS hash
     FROM logs

@@ -1,4 +1,4 @@
--- The spans with one ID and all their columns. There is one, unless a sender uses an ID twice.
+-- All columns of the spans with an ID. There is one such span, unless a sender uses an ID twice.
 SELECT * REPLACE ({span_duration} AS duration_ns)
 FROM spans
 WHERE trace_id = $trace_id AND span_id = $span_id

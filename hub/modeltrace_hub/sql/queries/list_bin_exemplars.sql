@@ -1,5 +1,5 @@
--- Traces that the metric points of a bin name as exemplars, newest first. Used when the predictions in a bin cannot be
--- listed: their values are private, or the bounds of the bin are unknown.
+-- The traces that are exemplars of the metric points of a bin, newest first. This query is used if the predictions in a
+-- bin cannot be listed, because their values are private or the bounds of the bin are unknown.
 WITH series AS (
     SELECT DISTINCT series_id
     FROM metric_points

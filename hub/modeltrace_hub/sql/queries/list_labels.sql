@@ -1,4 +1,4 @@
--- True labels by arrival, newest first, each with its prediction if that is still stored.
+-- True labels in the order of arrival, newest first, each with its prediction if the prediction is still stored.
 WITH {logs_in_window},
 label AS (
     SELECT

@@ -1,4 +1,4 @@
--- All metrics, each with its newest point. A time far ahead of the arrival counts as the arrival.
+-- All metrics, each with its newest point. If the time of a point is far ahead of its arrival, the arrival is used.
 WITH point AS (
     SELECT *, CASE WHEN time_ns <= received_ns + {max_clock_skew_ns} THEN time_ns ELSE received_ns END AS effective_ns
     FROM metric_points

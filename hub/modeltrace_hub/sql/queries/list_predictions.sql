@@ -1,4 +1,4 @@
--- Prediction log records, newest first, each with its true label if that has arrived.
+-- Prediction log records, newest first, each with its true label if the label has arrived.
 WITH {logs_in_window},
 prediction AS (
     SELECT

@@ -1,4 +1,4 @@
--- The spans of a trace by start. A sender that gets no response sends again, so copies of a span are removed.
+-- The spans of a trace by start. A sender that gets no response sends again; copies of a span are removed.
 SELECT * REPLACE ({span_duration} AS duration_ns)
 FROM spans
 WHERE trace_id = $trace_id

@@ -1,4 +1,4 @@
--- The columns of each span that the waterfall shows. Attributes are left out, because they are most of the bytes.
+-- The columns of each span that the waterfall shows. Attributes are omitted, because they are large.
 SELECT
     span_id, parent_span_id, name, kind, start_ns, end_ns, received_ns,
     {span_duration} AS duration_ns, status_code, service_name,

@@ -10,7 +10,7 @@ page AS (
     SELECT
         trace_id,
         min(effective_ns) AS trace_start_ns,
-        -- From the spans that have both times; NULL if none has.
+        -- Computed from the spans that have a start and an end; NULL if there are none.
         max(end_ns) FILTER (start_ns > 0 AND end_ns >= start_ns)
         - min(start_ns) FILTER (start_ns > 0 AND end_ns >= start_ns) AS trace_duration_ns
     FROM in_window

@@ -1,4 +1,4 @@
--- What the counters and histograms of all models added, by step.
+-- The increases of the counters and histograms of all models, by step.
 WITH {counter_increases}
 SELECT
     name, attributes ->> '/ml.model.name' AS model, coalesce(attributes ->> '/ml.model.version', '') AS version,

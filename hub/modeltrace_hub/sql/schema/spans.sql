@@ -4,18 +4,18 @@
 -- In all tables: times are unix nanoseconds, IDs are lower-case hex, NULL means "not sent", and attributes are one JSON
 -- object (see hub/modeltrace_hub/decode/values.py). The decoders append rows in the order of the columns.
 CREATE TABLE spans (
-    received_ns BIGINT NOT NULL,             -- arrival at the hub; retention deletes by it
+    received_ns BIGINT NOT NULL,             -- arrival at the hub; the age limit applies to it
     trace_id VARCHAR NOT NULL,
     span_id VARCHAR NOT NULL,
     parent_span_id VARCHAR,                  -- NULL: a root span
-    trace_state VARCHAR NOT NULL,            -- W3C tracestate, '' if none
-    flags UINTEGER NOT NULL,                 -- W3C trace flags (bits 0-7), bit 8: "is remote" is known, bit 9: is remote
+    trace_state VARCHAR NOT NULL,            -- W3C tracestate; '' if there is none
+    flags UINTEGER NOT NULL,                 -- bits 0-7: W3C trace flags; bit 8: bit 9 is valid; bit 9: remote parent
     name VARCHAR NOT NULL,
-    kind VARCHAR NOT NULL,                   -- UNSPECIFIED INTERNAL SERVER CLIENT PRODUCER CONSUMER; else its number
+    kind VARCHAR NOT NULL,                   -- INTERNAL, SERVER, CLIENT, PRODUCER, CONSUMER, UNSPECIFIED or a number
     start_ns BIGINT NOT NULL,
     end_ns BIGINT NOT NULL,
     duration_ns BIGINT NOT NULL,             -- end - start; may be negative
-    status_code VARCHAR NOT NULL,            -- UNSET OK ERROR; else its number
+    status_code VARCHAR NOT NULL,            -- UNSET, OK, ERROR or a number
     status_message VARCHAR NOT NULL,
     attributes JSON NOT NULL,
     dropped_attributes_count UINTEGER NOT NULL,
@@ -23,8 +23,8 @@ CREATE TABLE spans (
     dropped_events_count UINTEGER NOT NULL,
     links JSON NOT NULL,                     -- [{trace_id, span_id, trace_state, flags, attributes, dropped_attributes_count}]
     dropped_links_count UINTEGER NOT NULL,
-    service_name VARCHAR NOT NULL,           -- service.name of the resource, '' if none
-    service_instance_id VARCHAR NOT NULL,    -- service.instance.id of the resource, '' if none
+    service_name VARCHAR NOT NULL,           -- service.name of the resource; '' if there is none
+    service_instance_id VARCHAR NOT NULL,    -- service.instance.id of the resource; '' if there is none
     resource_attributes JSON NOT NULL,
     resource_dropped_attributes_count UINTEGER NOT NULL,
     resource_entity_refs JSON NOT NULL,      -- [{schema_url, type, id_keys, description_keys}]
