@@ -160,9 +160,14 @@ def create_app(
         await anyio.to_thread.run_sync(label_writer.close)
         await anyio.to_thread.run_sync(on_shutdown)
 
+    handlers = {
+        "/predict": predictions.predict,
+        "/predict/batch": predictions.predict_batch,
+        "/feedback": feedback.handle,
+    }
     app: ASGIApp = build_fastapi(
-        predictions,
-        feedback,
+        handlers,
+        model_router,
         body_reader,
         recorder,
         telemetry,
@@ -173,11 +178,7 @@ def create_app(
     if pipeline is not None:
         app = PredictionASGIApp(
             app,
-            {
-                "/predict": predictions.predict,
-                "/predict/batch": predictions.predict_batch,
-                "/feedback": feedback.handle,
-            },
+            handlers,
             pipeline.tracer,
             pipeline.queue,
             body_reader=body_reader,

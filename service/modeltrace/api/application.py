@@ -1,11 +1,11 @@
 """Build the FastAPI application from its routes."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from fastapi_offline import FastAPIOffline
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from prometheus_client import CollectorRegistry
@@ -13,10 +13,11 @@ from prometheus_client import CollectorRegistry
 from modeltrace.api.body import BodyReader
 from modeltrace.api.documentation import STATIC_PATH, documentation_routes
 from modeltrace.api.errors import add_error_handlers
-from modeltrace.api.feedback import FeedbackHandler, feedback_routes
 from modeltrace.api.health import UNTRACED_PATHS, health_routes
-from modeltrace.api.openapi import refresh
-from modeltrace.api.predict import PredictionHandlers, prediction_routes
+from modeltrace.api.openapi import describe_routes, refresh
+from modeltrace.api.predict import Handler
+from modeltrace.api.responses import encoded_response
+from modeltrace.serving.router import ModelRouter
 from modeltrace.telemetry.provider import Telemetry
 from modeltrace.telemetry.sdk.recorder import SDKRecorder
 from modeltrace_http.responses import RelativeRedirectMiddleware, add_head_routes
@@ -26,8 +27,8 @@ FASTAPI_TELEMETRY_OFF: Any = {"tracing": False, "metrics": False, "logs": False,
 
 
 def build_fastapi(
-    predictions: PredictionHandlers,
-    feedback: FeedbackHandler,
+    handlers: Mapping[str, Handler],
+    model_router: ModelRouter,
     body_reader: BodyReader,
     recorder: SDKRecorder,
     telemetry: Telemetry,
@@ -36,8 +37,11 @@ def build_fastapi(
     workers: int,
     lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]],
 ) -> FastAPI:
-    """Return the application with all routes; `recorder` and `telemetry` record the requests that it answers."""
-    model_router = predictions.model_router
+    """Return the application with all routes; `recorder` and `telemetry` record the requests that it answers.
+
+    FastAPI documents the routes of `handlers`, which are POST requests by path. It answers their requests itself only
+    with `MODELTRACE_INSTRUMENTATION=sdk`.
+    """
     app = FastAPIOffline(
         version=version("modeltrace"),
         docs_url=None,
@@ -45,8 +49,14 @@ def build_fastapi(
         lifespan=lifespan,
         telemetry=FASTAPI_TELEMETRY_OFF,
     )
-    app.include_router(prediction_routes(predictions, recorder, body_reader))
-    app.include_router(feedback_routes(feedback, recorder, body_reader))
+    for path, description in describe_routes(model_router.primary.model).items():
+        app.add_api_route(
+            path,
+            _endpoint(handlers[path], recorder, body_reader),
+            methods=["POST"],
+            name=path.removeprefix("/").replace("/", "_"),
+            **description,
+        )
     app.include_router(add_head_routes(health_routes(model_router, registry, workers=workers)))
     app.include_router(add_head_routes(documentation_routes(app)))
     add_error_handlers(app)
@@ -54,8 +64,7 @@ def build_fastapi(
     build_openapi = app.openapi
 
     def openapi() -> dict[str, Any]:
-        model = model_router.primary.model
-        return refresh(build_openapi(), f"{model.name} {model.version}", model.schema, model.classes)
+        return refresh(build_openapi(), model_router.primary.model)
 
     app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI documents it
     if telemetry.enabled:
@@ -67,3 +76,12 @@ def build_fastapi(
             excluded_urls=",".join(f"^https?://[^/]+(/.*)?/{path}$" for path in (*UNTRACED_PATHS, f"{STATIC_PATH}/.*")),
         )
     return app
+
+
+def _endpoint(handler: Handler, recorder: SDKRecorder, body_reader: BodyReader) -> Callable[..., Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        with recorder.record_request(request.scope) as trace:
+            body = await handler(await body_reader.read(request.scope, request.receive), trace)
+            return encoded_response(body, trace.trace_id_hex)
+
+    return answer

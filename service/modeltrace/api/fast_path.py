@@ -1,8 +1,8 @@
 """Answer prediction and feedback requests with plain ASGI; FastAPI answers all other requests.
 
 FastAPI's routing, dependencies and middleware take as long as the rest of a prediction. This application looks up the
-handler by path, starts the trace and writes the response itself. The FastAPI routes in `modeltrace.api.predict` and
-`modeltrace.api.feedback` return equal responses; a test compares them.
+handler by path, starts the trace and writes the response itself. The FastAPI routes in `modeltrace.api.application`
+return equal responses; a test compares them.
 """
 
 import logging

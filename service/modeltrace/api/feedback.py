@@ -10,12 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from time import time_ns
 from typing import Any, Final
 
-from fastapi import APIRouter, Request, Response
-
-from modeltrace.api.body import BodyReader, get_only_key, parse_object
+from modeltrace.api.body import get_only_key, parse_object
 from modeltrace.api.errors import error_body, find_by_class
-from modeltrace.api.openapi import feedback_operation
-from modeltrace.api.responses import encode_body, encoded_response
+from modeltrace.api.responses import encode_body
 from modeltrace.api.thread_pool import BoundedThreadPool
 from modeltrace.errors import (
     InvalidLabelError,
@@ -32,7 +29,6 @@ from modeltrace.store.label_writer import LabelWriter
 from modeltrace.store.rows import StoredLabel
 from modeltrace.telemetry.records.feedback import FeedbackRecord, TrueLabel
 from modeltrace.telemetry.records.trace import RequestTrace
-from modeltrace.telemetry.sdk.recorder import SDKRecorder
 
 # Labels per transaction and per telemetry record. Counting a record of this size takes half a millisecond.
 CHUNK_SIZE: Final = 256
@@ -59,7 +55,7 @@ class FeedbackHandler:
         max_items: int,
     ) -> None:
         """`on_feedback` is called with the result of each chunk, on the thread that stored it."""
-        self.model_router = model_router
+        self._model_router = model_router
         self._label_writer = label_writer
         self._threads = threads
         self._on_feedback = on_feedback
@@ -102,7 +98,7 @@ class FeedbackHandler:
             LabelStoreUnavailableError: none of the labels was stored.
         """
         start = trace.now()
-        parser = self.model_router.primary.label_parser
+        parser = self._model_router.primary.label_parser
         parsed = [_parse(parser, item) for item in items]
         valid = [label for label in parsed if isinstance(label, ParsedLabel)]
         received = time_ns()
@@ -140,27 +136,12 @@ class FeedbackHandler:
         rejected = tuple((reason, count) for reason, count in counts.items() if count)
         if not new and not rejected:
             return
-        model = self.model_router.primary.model
+        model = self._model_router.primary.model
         ids = (trace.trace_id, trace.span_id, trace.trace_state, trace.trace_flags)
         synthetic = bool(trace.synthetic_token)
         self._on_feedback(
             FeedbackRecord(*ids, trace.pinned, start, trace.now(), model.name, model.version, new, rejected, synthetic)
         )
-
-
-def feedback_routes(handler: FeedbackHandler, recorder: SDKRecorder, body_reader: BodyReader) -> APIRouter:
-    """Return the FastAPI route; see `modeltrace.api.predict.prediction_routes`."""
-    router = APIRouter(tags=["feedback"])
-
-    @router.post(
-        "/feedback", summary="Store true labels", **feedback_operation(handler.model_router.primary.model.classes)
-    )
-    async def feedback(request: Request) -> Response:
-        with recorder.record_request(request.scope) as trace:
-            body = await body_reader.read(request.scope, request.receive)
-            return encoded_response(await handler.handle(body, trace), trace.trace_id_hex)
-
-    return router
 
 
 def _reason(error: RequestError) -> str:

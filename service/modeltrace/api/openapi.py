@@ -1,182 +1,129 @@
 """OpenAPI descriptions of the routes, with the features and classes of the bundle and example bodies."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from modeltrace.inference.model import Label, Model
 from modeltrace.inference.schema import Feature, Schema
 from modeltrace.inference.validate import MAX_FLOAT, MAX_INTEGER
 
 JSON_TYPES = {"number": "number", "integer": "integer", "boolean": "boolean", "text": "string"}
 
-ERROR: dict[str, Any] = {
-    "type": "object",
-    "required": ["error", "trace_id"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["type", "message"],
-            "properties": {
-                "type": {"type": "string"},
-                "message": {"type": "string"},
-                "violations": {
-                    "type": "array",
-                    "items": {
-                        "type": "object",
-                        "required": ["feature", "reason", "message"],
-                        "properties": {name: {"type": "string"} for name in ("feature", "reason", "message")},
-                    },
-                },
-            },
-        },
-        "trace_id": {"type": ["string", "null"]},
-    },
-}
-PREDICTION: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "prediction_id": {"type": "string"},
-        "label": {"type": ["string", "number", "boolean"]},
-        "confidence": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
-        "value": {"type": "number"},
-    },
-}
-MODEL: dict[str, Any] = {
-    "type": "object",
-    "required": ["name", "version"],
-    "properties": {"name": {"type": "string"}, "version": {"type": "string"}},
-}
-# An invalid row is reported in its position, so the route accepts rows of any shape.
-ROW_OF_ANY_SHAPE = {"description": "A row, as `features` of POST /predict. The result of a rejected row is its error."}
-ERROR_DESCRIPTIONS = {
-    400: "The body is not JSON, or has the wrong shape.",
-    413: "More bytes or rows than the limits allow.",
-    415: "A Content-Encoding other than gzip, deflate or zstd.",
-    422: "Values that violate the feature schema.",
-    500: "The model failed.",
-    503: "Too many requests wait for the model.",
-}
 
-# An invalid label is reported in its position, so the route accepts labels of any shape.
+def _object(properties: Mapping[str, Any], *, optional: Collection[str] = ()) -> dict[str, Any]:
+    """Describe an object."""
+    required = [name for name in properties if name not in optional]
+    return {"type": "object", "required": required, "properties": properties}
+
+
+STRING: dict[str, Any] = {"type": "string"}
+TRACE_ID: dict[str, Any] = {"type": ["string", "null"]}
+MODEL = _object({"name": STRING, "version": STRING})
+VIOLATION = _object({"feature": STRING, "reason": STRING, "message": STRING})
+ERROR = _object(
+    {"type": STRING, "message": STRING, "violations": {"type": "array", "items": VIOLATION}}, optional=["violations"]
+)
+# A classifier returns the optional members `label` and `confidence`, a regressor `value`.
+PREDICTION: dict[str, Any] = {
+    "prediction_id": STRING,
+    "label": {"type": ["string", "number", "boolean"]},
+    "confidence": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
+    "value": {"type": "number"},
+}
+OUTPUTS = ("label", "confidence", "value")
+# An invalid row or label is reported in its position, so the routes accept rows and labels of any shape.
+ROW_OF_ANY_SHAPE = {"description": "A row, as `features` of POST /predict. The result of a rejected row is its error."}
 LABEL_OF_ANY_SHAPE = {
     "description": "A label, as in a body with a single label. The result of a rejected label is its error."
 }
-FEEDBACK_ERROR_DESCRIPTIONS: dict[int, str] = {
-    400: ERROR_DESCRIPTIONS[400],
+
+BATCH_ERRORS = {
+    400: "The body is not JSON, or has the wrong shape.",
+    413: "More bytes or rows than the limits allow.",
+    415: "A Content-Encoding other than gzip, deflate or zstd.",
+    500: "The model failed.",
+    503: "Too many requests wait for the model.",
+}
+PREDICT_ERRORS = {**BATCH_ERRORS, 422: "Values that violate the feature schema."}
+FEEDBACK_ERRORS = {
+    400: BATCH_ERRORS[400],
     404: "The prediction ID is not one of this service.",
     409: "The prediction already has another label, which is kept.",
     413: "More bytes or labels than the limits allow.",
-    415: ERROR_DESCRIPTIONS[415],
+    415: BATCH_ERRORS[415],
     422: "The model cannot predict this label.",
     503: "Labels cannot be stored now; send them again.",
 }
 
 
-def error_responses(descriptions: Mapping[int, str], *statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Describe the error responses of a route."""
-    content = {"application/json": {"schema": ERROR}}
-    return {status: {"description": descriptions[status], "content": content} for status in statuses}
-
-
-def predict_operation(schema: Schema) -> dict[str, Any]:
-    """Describe `POST /predict`."""
-    body = {
-        "type": "object",
-        "required": ["features"],
-        "additionalProperties": False,
-        "properties": {"features": _row(schema)},
-        "example": {"features": _example(schema)},
+def describe_routes(model: Model) -> dict[str, dict[str, Any]]:
+    """Return the arguments of `FastAPI.add_api_route` by path."""
+    return {
+        "/predict": describe_predict(model.schema),
+        "/predict/batch": _describe_batch(model.schema),
+        "/feedback": _describe_feedback(model.classes),
     }
-    response = {
-        "type": "object",
-        "required": ["prediction_id", "model", "trace_id"],
-        "properties": {**PREDICTION["properties"], "model": MODEL, "trace_id": {"type": ["string", "null"]}},
-    }
-    return _operation(body, response, error_responses(ERROR_DESCRIPTIONS, 400, 413, 415, 422, 500, 503))
 
 
-def batch_operation(schema: Schema) -> dict[str, Any]:
-    """Describe `POST /predict/batch`. A rejected row does not affect the other rows."""
-    body = {
-        "type": "object",
-        "required": ["rows"],
-        "additionalProperties": False,
-        "properties": {"rows": {"type": "array", "items": ROW_OF_ANY_SHAPE}},
-        "example": {"rows": [_example(schema)]},
-    }
-    response = {
-        "type": "object",
-        "required": ["predictions", "model", "trace_id"],
-        "properties": {
-            "predictions": {"type": "array", "items": {"anyOf": [PREDICTION, ERROR["properties"]["error"]]}},
-            "model": MODEL,
-            "trace_id": {"type": ["string", "null"]},
-        },
-    }
-    return _operation(body, response, error_responses(ERROR_DESCRIPTIONS, 400, 413, 415, 500, 503))
-
-
-def refresh(
-    document: dict[str, Any], title: str, schema: Schema, classes: Sequence[str | float | bool] | None
-) -> dict[str, Any]:
+def refresh(document: dict[str, Any], model: Model) -> dict[str, Any]:
     """Update the OpenAPI document to the current model version."""
-    document["info"]["title"] = title
-    operations = predict_operation(schema), batch_operation(schema), feedback_operation(classes)
-    for path, operation in zip(("/predict", "/predict/batch", "/feedback"), operations, strict=True):
-        document["paths"][path]["post"] |= operation["openapi_extra"]
+    document["info"]["title"] = f"{model.name} {model.version}"
+    for path, description in describe_routes(model).items():
+        document["paths"][path]["post"] |= description["openapi_extra"]
     return document
 
 
-def feedback_operation(classes: Sequence[str | float | bool] | None) -> dict[str, Any]:
-    """Describe `POST /feedback`; `classes` are the classes of a classifier, `None` for a regressor."""
+def describe_predict(schema: Schema) -> dict[str, Any]:
+    """Describe `POST /predict`."""
+    body = _body({"features": _row(schema)}, example={"features": _example(schema)})
+    response = _object({**PREDICTION, "model": MODEL, "trace_id": TRACE_ID}, optional=OUTPUTS)
+    return _route("predict", "Predict one row", body, response, PREDICT_ERRORS)
+
+
+def _describe_batch(schema: Schema) -> dict[str, Any]:
+    body = _body({"rows": {"type": "array", "items": ROW_OF_ANY_SHAPE}}, example={"rows": [_example(schema)]})
+    result = {"anyOf": [{"type": "object", "properties": PREDICTION}, ERROR]}
+    response = _object({"predictions": {"type": "array", "items": result}, "model": MODEL, "trace_id": TRACE_ID})
+    return _route("predict", "Predict many rows", body, response, BATCH_ERRORS)
+
+
+def _describe_feedback(classes: Sequence[Label] | None) -> dict[str, Any]:
     label: dict[str, Any] = {"type": "number", "minimum": -MAX_FLOAT, "maximum": MAX_FLOAT}
     if classes is not None:
         label = {"enum": list(classes)}
-    single = {
-        "type": "object",
-        "required": ["prediction_id", "label"],
-        "additionalProperties": False,
-        "properties": {"prediction_id": {"type": "string"}, "label": label},
-    }
-    several = {
-        "type": "object",
-        "required": ["items"],
-        "additionalProperties": False,
-        "properties": {"items": {"type": "array", "items": LABEL_OF_ANY_SHAPE}},
-    }
+    single = _body({"prediction_id": STRING, "label": label})
+    several = _body({"items": {"type": "array", "items": LABEL_OF_ANY_SHAPE}})
     example = {"prediction_id": "the prediction_id of a response", "label": classes[0] if classes else 0.0}
-    trace_id = {"type": ["string", "null"]}
-    stored = {
-        "type": "object",
-        "required": ["prediction_id", "status", "trace_id"],
-        "properties": {
-            "prediction_id": {"type": "string"},
-            "status": {"enum": ["new", "same"]},
-            "trace_id": {
-                **trace_id,
-                "description": "That of the prediction; the header X-Trace-Id has that of this request.",
-            },
-        },
-    }
-    results = {
-        "type": "object",
-        "required": ["results", "trace_id"],
-        "properties": {
-            "results": {"type": "array", "items": {"anyOf": [stored, {"type": "object", "required": ["error"]}]}},
-            "trace_id": trace_id,
-        },
-    }
-    errors = error_responses(FEEDBACK_ERROR_DESCRIPTIONS, *FEEDBACK_ERROR_DESCRIPTIONS)
-    return _operation({"anyOf": [single, several], "example": example}, {"anyOf": [stored, results]}, errors)
+    own_trace = {**TRACE_ID, "description": "That of the prediction; the header X-Trace-Id has that of this request."}
+    stored = _object({"prediction_id": STRING, "status": {"enum": ["new", "same"]}, "trace_id": own_trace})
+    result = {"anyOf": [stored, {"type": "object", "required": ["error"]}]}
+    results = _object({"results": {"type": "array", "items": result}, "trace_id": TRACE_ID})
+    body, response = {"anyOf": [single, several], "example": example}, {"anyOf": [stored, results]}
+    return _route("feedback", "Store true labels", body, response, FEEDBACK_ERRORS)
 
 
-def _operation(
-    body: dict[str, Any], response: dict[str, Any], errors: dict[int | str, dict[str, Any]]
+def _body(properties: Mapping[str, Any], **more: object) -> dict[str, Any]:
+    """Describe an object without other members."""
+    return {**_object(properties), "additionalProperties": False, **more}
+
+
+def _route(
+    tag: str, summary: str, body: Mapping[str, Any], response: Mapping[str, Any], errors: Mapping[int, str]
 ) -> dict[str, Any]:
-    success = {"description": "Success.", "content": {"application/json": {"schema": response}}}
+    error = _json_content(_object({"error": ERROR, "trace_id": TRACE_ID}))
     return {
-        "responses": {200: success, **errors},
-        "openapi_extra": {"requestBody": {"required": True, "content": {"application/json": {"schema": body}}}},
+        "tags": [tag],
+        "summary": summary,
+        "responses": {
+            200: {"description": "Success.", "content": _json_content(response)},
+            **{status: {"description": text, "content": error} for status, text in errors.items()},
+        },
+        "openapi_extra": {"requestBody": {"required": True, "content": _json_content(body)}},
     }
+
+
+def _json_content(schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {"application/json": {"schema": schema}}
 
 
 def _row(schema: Schema) -> dict[str, Any]:

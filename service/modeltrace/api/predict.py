@@ -7,12 +7,9 @@ batches run on a thread, so that they do not block the loop. The numbers of runn
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from fastapi import APIRouter, Request, Response
-
-from modeltrace.api.body import BodyReader, get_only_key, parse_object
+from modeltrace.api.body import get_only_key, parse_object
 from modeltrace.api.errors import error_body
-from modeltrace.api.openapi import batch_operation, predict_operation
-from modeltrace.api.responses import encode_body, encoded_response
+from modeltrace.api.responses import encode_body
 from modeltrace.api.thread_pool import BoundedThreadPool
 from modeltrace.errors import InvalidFeaturesError, MalformedRequestError, RequestTooLargeError
 from modeltrace.inference.pipeline import Prediction
@@ -20,7 +17,6 @@ from modeltrace.inference.privacy import redact_exception
 from modeltrace.serving.router import ModelRouter
 from modeltrace.serving.version import Version
 from modeltrace.telemetry.records.trace import RequestTrace
-from modeltrace.telemetry.sdk.recorder import SDKRecorder
 
 # Parsing a larger body takes longer than waking a thread.
 MAX_INLINE_BODY_BYTES: Final = 64 * 1024
@@ -34,13 +30,13 @@ class PredictionHandlers:
     """Handles prediction requests. A request uses one model version, even if it is replaced meanwhile."""
 
     def __init__(self, model_router: ModelRouter, threads: BoundedThreadPool, *, max_rows: int) -> None:
-        self.model_router = model_router
+        self._model_router = model_router
         self._threads = threads
         self._max_rows = max_rows
 
     async def predict(self, body: bytes, trace: RequestTrace) -> bytes:
         """Predict the row of a request body and return the response body."""
-        version = self.model_router.select(trace)
+        version = self._model_router.select(trace)
         try:
             if version.batcher is not None:
                 values = version.pipeline.validate(self._parse_row(body, trace), trace)
@@ -57,7 +53,7 @@ class PredictionHandlers:
 
     async def predict_batch(self, body: bytes, trace: RequestTrace) -> bytes:
         """Predict the rows of a request body and return the response body."""
-        version = self.model_router.select(trace)
+        version = self._model_router.select(trace)
         try:
             return await self._threads.run(self._predict_many, version, body, trace)
         except Exception as error:
@@ -71,7 +67,7 @@ class PredictionHandlers:
 
     def _parse_row(self, body: bytes, trace: RequestTrace) -> object:
         row = get_only_key(parse_object(body), "features")
-        if self.model_router.should_shadow(trace):
+        if self._model_router.should_shadow(trace):
             trace.shadow_rows = (row,)
         return row
 
@@ -82,37 +78,13 @@ class PredictionHandlers:
         if len(rows) > self._max_rows:
             limit = f"the limit is {self._max_rows} (MODELTRACE_MAX_BATCH_ROWS)"
             raise RequestTooLargeError(f"the batch has {len(rows)} rows, {limit}")
-        if self.model_router.should_shadow(trace):
+        if self._model_router.should_shadow(trace):
             trace.shadow_rows = rows
         outcomes = version.pipeline.predict_batch(rows, trace)
         return encode_body(
             {"predictions": [_prediction_body(outcome) for outcome in outcomes], "model": version.identity},
             trace.trace_id_hex,
         )
-
-
-def prediction_routes(handlers: PredictionHandlers, recorder: SDKRecorder, body_reader: BodyReader) -> APIRouter:
-    """Return the FastAPI routes.
-
-    FastAPI documents them. It answers the requests itself only with `MODELTRACE_INSTRUMENTATION=sdk`.
-    """
-    router = APIRouter(tags=["predict"])
-    schema = handlers.model_router.primary.model.schema
-
-    async def answer(request: Request, handler: Handler) -> Response:
-        with recorder.record_request(request.scope) as trace:
-            body = await handler(await body_reader.read(request.scope, request.receive), trace)
-            return encoded_response(body, trace.trace_id_hex)
-
-    @router.post("/predict", summary="Predict one row", **predict_operation(schema))
-    async def predict(request: Request) -> Response:
-        return await answer(request, handlers.predict)
-
-    @router.post("/predict/batch", summary="Predict many rows", **batch_operation(schema))
-    async def predict_batch(request: Request) -> Response:
-        return await answer(request, handlers.predict_batch)
-
-    return router
 
 
 def _encode_one(version: Version, prediction: Prediction, trace: RequestTrace) -> bytes:

@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
-from modeltrace.api.openapi import predict_operation
+from modeltrace.api.openapi import describe_predict
 from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.columns import describe_column
 from modeltrace.bundles.pack import pack
@@ -169,7 +169,7 @@ def test_openapi_names_the_type_of_the_levels(kind: str, json_type: str) -> None
     """A generated client sends values that the service accepts."""
     feature = describe_column(pd.Series(pd.Categorical(LEVELS[kind] * 3), name="c"), strict_categories=True)
 
-    described = json.dumps(predict_operation(Schema(features=(feature,))))
+    described = json.dumps(describe_predict(Schema(features=(feature,))))
 
     properties = json.loads(described)["openapi_extra"]["requestBody"]
     (value,) = _find(properties, "c")

@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 from typer.testing import CliRunner
 
-from modeltrace.api.openapi import predict_operation
+from modeltrace.api.openapi import describe_predict
 from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.columns import describe_column
 from modeltrace.bundles.manifest import read_manifest
@@ -102,7 +102,7 @@ def test_the_limit_is_part_of_the_api_description(tmp_path: Path) -> None:
     """OpenAPI contains maxLength, and GET /model max_length."""
     model = text_model(tmp_path)
 
-    assert "'maxLength': 256" in repr(predict_operation(model.schema))
+    assert "'maxLength': 256" in repr(describe_predict(model.schema))
     assert model.describe()["features"][1]["max_length"] == 256
 
 
