@@ -17,7 +17,7 @@ from modeltrace.cli.main import app
 from modeltrace.client.service import UnreachableError
 from modeltrace.errors import ModeltraceError
 from modeltrace.evaluation.scored_rows import LabelError, to_model_label
-from modeltrace.inference.scoring import Scorer
+from modeltrace.inference.scoring import score
 from modeltrace.store.store import open_store
 from modeltrace.traffic.rows import RowSourceError
 from tests.helpers.processes import free_port, wait_until
@@ -72,7 +72,7 @@ def test_file_scored_here_has_the_metrics_of_scikit_learn(
 ) -> None:
     """Each format gives equal metrics; rows without a label count only as predictions; nothing is stored."""
     table = pd.read_parquet(labelled["parquet"])
-    answers = Scorer(load_bundle(example)).predict(table.drop(columns="target").to_dict(orient="records"))
+    answers = score(load_bundle(example), table.drop(columns="target").to_dict(orient="records"))
     known = table.target.notna().to_numpy()
     y_pred = [answer.label for answer, has_label in zip(answers, known, strict=True) if has_label]  # type: ignore[union-attr]  # all fit
 

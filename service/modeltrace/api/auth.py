@@ -16,9 +16,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from modeltrace.api.errors import error_response
-from modeltrace.api.responses import JSON_CONTENT_TYPE, encode_body
+from modeltrace.api.responses import json_response
 from modeltrace.api.route import route_path
-from modeltrace.errors import ForbiddenError, ModeltraceError, UnauthorizedError
+from modeltrace.errors import ForbiddenError, UnauthorizedError
 from modeltrace.http_settings import HttpSettings, is_path_prefix
 from modeltrace.keys import load_api_key
 from modeltrace_http.addresses import LOOPBACK_NAMES, host_name, is_loopback, parse_address
@@ -58,7 +58,8 @@ class AuthMiddleware:
             try:
                 self._check(scope)
             except (ForbiddenError, UnauthorizedError) as error:
-                await _send_error(error, send)
+                status, payload, headers = error_response(error)
+                await json_response(payload, status=status, headers=headers)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -156,13 +157,6 @@ class ForwardedHeadersMiddleware:
         return self._root_path
 
 
-async def _send_error(error: ModeltraceError, send: Send) -> None:
-    status, payload, headers = error_response(error)
-    content = encode_body(payload, None)
-    fields = [JSON_CONTENT_TYPE, (b"content-length", b"%d" % len(content))]
-    fields += [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": status, "headers": fields})
-    await send({"type": "http.response.body", "body": content})
 
 
 def _is_public(scope: Scope) -> bool:

@@ -119,16 +119,14 @@ def _evaluate_store(selection: Selection, tolerance: float | None) -> list[Model
 def _load_scorer(bundle: Path) -> tuple[ServedModel, PredictFn]:
     """Return the model of a bundle, and a function that predicts rows with the model in this process."""
     # Imported here: only --bundle needs scikit-learn, and its import takes a second.
-    from modeltrace.inference.scoring import Scorer  # noqa: PLC0415  see above
+    from modeltrace.inference.scoring import score  # noqa: PLC0415  see above
     from modeltrace.serving.bundle_loader import load_model  # noqa: PLC0415  see above
 
     model, _ = load_model(read_settings(bundle=str(bundle)))
-    scorer = Scorer(model)
 
     def predict(rows: Sequence[object]) -> list[dict[str, Any]]:
-        return [
-            {"error": str(row)} if isinstance(row, ModeltraceError) else asdict(row) for row in scorer.predict(rows)
-        ]
+        outputs = score(model, rows)
+        return [{"error": str(row)} if isinstance(row, ModeltraceError) else asdict(row) for row in outputs]
 
     return ServedModel(model.name, model.version, model.schema.features, model.classes), predict
 

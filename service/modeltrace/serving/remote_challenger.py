@@ -16,6 +16,7 @@ import orjson
 from modeltrace.errors import SettingsError
 from modeltrace.serving.shadow_queue import OnOutcome, StartShadow, predicted_rows
 from modeltrace.serving.version import CHALLENGER
+from modeltrace.store.failure_log import FailureLog
 from modeltrace.telemetry.records.prediction import ModelInfo, PredictedRow, RemoteCall
 from modeltrace.telemetry.records.trace import RequestTrace, propagation_headers
 
@@ -58,7 +59,7 @@ class RemoteChallenger:
             headers={"authorization": f"Bearer {api_key}"} if api_key else {},
         )
         self._hashes: dict[tuple[str, str], str] = {}
-        self._last_error = ""
+        self._failures = FailureLog(logger, "the challenger does not answer for now", "the challenger answers again")
 
     def __call__(self, requests: Sequence[RequestTrace], on_outcome: OnOutcome) -> None:
         """Send all rows of each request in one call, and record the predictions."""
@@ -77,11 +78,11 @@ class RemoteChallenger:
             port = self._url.port or (443 if self._url.scheme == "https" else 80)
             trace.remote_call = RemoteCall(url, self._url.host, port, status, error_type)
             if error_type:
-                self._log_state(f"{url}: {error_type}")
+                self._failures.update(f"{url}: {error_type}")
                 rejected = status == httpx.codes.UNPROCESSABLE_ENTITY
                 on_outcome("refused" if rejected else "failed", len(rows), error_type)
                 return
-            self._log_state("")
+            self._failures.update()
             predictions = response["predictions"] if request.is_batch else [response]
             trace.model = self._model_info(response["model"], request.model)
             trace.predictions = _merge(predictions, self._redact(request.model, request.predictions), trace.now())
@@ -115,14 +116,6 @@ class RemoteChallenger:
             same = (model["name"], model["version"]) == (name, version)
             self._hashes = {(name, version): model["hash"]} if same else self._hashes
         return ModelInfo(name, version, self._hashes.get((name, version), ""), primary.features, role=CHALLENGER)
-
-    def _log_state(self, error: str) -> None:
-        """Log when the challenger starts to fail, fails in another way, or works again."""
-        if error and error != self._last_error:
-            logger.warning("the challenger does not answer for now: %s", error)
-        elif self._last_error and not error:
-            logger.warning("the challenger answers again")
-        self._last_error = error
 
 
 def _merge(predictions: Sequence[Mapping[str, Any]], rows: Sequence[PredictedRow], time: int) -> list[PredictedRow]:

@@ -1,7 +1,7 @@
 """Insert true labels; the first label of a prediction is final."""
 
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Literal
 
 from sqlalchemy import Connection, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -10,8 +10,6 @@ from modeltrace.store.rows import StoredLabel, from_json, label_key, to_json
 from modeltrace.store.schema import labels
 
 LabelOutcome = Literal["new", "same", "conflict"]
-
-MAX_IDS_PER_QUERY: Final = 1000
 
 
 def insert_labels(connection: Connection, items: Sequence[StoredLabel]) -> list[LabelOutcome]:
@@ -29,7 +27,8 @@ def insert_labels(connection: Connection, items: Sequence[StoredLabel]) -> list[
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     statement = dialect.insert(labels).on_conflict_do_nothing().returning(labels.c.prediction_id)
     inserted = set(connection.execute(statement, rows).scalars())
-    stored = _stored_labels(connection, sorted(first))
+    existing = select(labels.c.prediction_id, labels.c.label).where(labels.c.prediction_id.in_(list(first)))
+    stored: dict[str, str] = dict(map(tuple, connection.execute(existing)))
 
     outcomes: list[LabelOutcome] = []
     for item in items:
@@ -39,12 +38,3 @@ def insert_labels(connection: Connection, items: Sequence[StoredLabel]) -> list[
             outcomes.append("new" if item.prediction_id in inserted else "same")
         inserted.discard(item.prediction_id)
     return outcomes
-
-
-def _stored_labels(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
-    stored: dict[str, str] = {}
-    for start in range(0, len(ids), MAX_IDS_PER_QUERY):
-        matches = labels.c.prediction_id.in_(ids[start : start + MAX_IDS_PER_QUERY])
-        rows = connection.execute(select(labels.c.prediction_id, labels.c.label).where(matches))
-        stored |= dict(map(tuple, rows))
-    return stored

@@ -1,12 +1,18 @@
 """Rows of the prediction store, built from the records that telemetry uses too. This module has no database code."""
 
 import json
-from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 import orjson
 
-from modeltrace.telemetry.records.prediction import ModelInfo, PredictedRow, Value
+from modeltrace.telemetry.records.prediction import RequestRecord, Value
+
+if TYPE_CHECKING:  # the sidecar uses this module and imports no sampler
+    from modeltrace.telemetry.records.trace import RequestTrace
+
+# A request from which rows are built: the sidecar's record, or the trace of the service's own process.
+PredictionSource: TypeAlias = "RequestRecord | RequestTrace"
 
 _NO_TRACE: Final = bytes(16)
 
@@ -69,38 +75,6 @@ class StoredLabel(NamedTuple):
     label: Value
     received: int
     prediction_time: int
-
-
-class PredictionSource(Protocol):
-    """The attributes of `modeltrace.telemetry.records.prediction.RequestRecord` from which rows are built."""
-
-    @property
-    def trace_id(self) -> bytes:
-        """16 bytes; zeros if telemetry is off."""
-
-    @property
-    def span_id(self) -> bytes:
-        """8 bytes."""
-
-    @property
-    def trace_flags(self) -> int:
-        """W3C trace flags; bit 0: sampled."""
-
-    @property
-    def model(self) -> ModelInfo | None:
-        """The model that predicted; `None` if no prediction was made."""
-
-    @property
-    def shadow_of(self) -> Sequence[str | None] | None:
-        """For a shadow request: the ID of the primary model's prediction, by row."""
-
-    @property
-    def synthetic(self) -> object:
-        """Truthy for a request of the traffic generator."""
-
-    @property
-    def predictions(self) -> Sequence[PredictedRow]:
-        """The rows with a prediction."""
 
 
 class RowBuilder:

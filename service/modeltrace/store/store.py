@@ -24,7 +24,7 @@ from modeltrace.store.store_url import StoreLocation, parse_store_url
 # long in a busy process. Large statements reduce this cost. With few different sizes, the driver can cache prepared
 # statements.
 STATEMENT_SIZES: Final = (512, 64, 8, 1)
-# Rows per page of `Store.read`, and IDs per statement.
+# Rows per page of `Store.read`.
 PAGE_SIZE: Final = 1000
 # Key of the PostgreSQL advisory lock for creating and migrating tables; an arbitrary number.
 _CREATE_LOCK_KEY: Final = 0x6D6F64656C
@@ -105,14 +105,11 @@ class Store:
         Returns:
             The IDs that exist in the store, including those erased before.
         """
-        existing: list[str] = []
+        change = update(predictions).values(inputs=None, erased=func.coalesce(predictions.c.erased, now_ns))
         with self._database.transaction() as connection:
-            for start in range(0, len(ids), PAGE_SIZE):
-                some = ids[start : start + PAGE_SIZE]
-                change = update(predictions).values(inputs=None, erased=func.coalesce(predictions.c.erased, now_ns))
-                matches = change.where(predictions.c.prediction_id.in_(some))
-                existing += connection.execute(matches.returning(predictions.c.prediction_id)).scalars()
-                connection.execute(change.where(predictions.c.shadow_of.in_(some)))
+            matches = change.where(predictions.c.prediction_id.in_(ids)).returning(predictions.c.prediction_id)
+            existing = list(connection.execute(matches).scalars())
+            connection.execute(change.where(predictions.c.shadow_of.in_(ids)))
         self._database.truncate_wal()
         return existing
 

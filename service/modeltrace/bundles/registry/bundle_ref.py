@@ -3,26 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from modeltrace.bundles.manifest import ManifestFile
 from modeltrace.errors import VersionConflictError
-
-
-class ModelIdentity(Protocol):
-    """Name, version and hash of a model: of a loaded model, or of the model that telemetry describes."""
-
-    @property
-    def name(self) -> str:
-        """The name of the model."""
-
-    @property
-    def version(self) -> str:
-        """Its version."""
-
-    @property
-    def hash(self) -> str:
-        """The SHA-256 of its file."""
+from modeltrace.inference.model import Model
+from modeltrace.telemetry.records.prediction import ModelInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +48,7 @@ def bundle_info(file: ManifestFile, location: str) -> BundleInfo:
     return BundleInfo(manifest.name, manifest.version, manifest.artifact.sha256, onnx_hash, file.sha256, location)
 
 
-def check_version_conflict(bundle: BundleInfo, models: Iterable[ModelIdentity]) -> None:
+def check_version_conflict(bundle: BundleInfo, models: Iterable[Model | ModelInfo]) -> None:
     """Check that no other model has the name and version of a bundle.
 
     Args:
