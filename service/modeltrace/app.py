@@ -106,8 +106,8 @@ def create_app(
     # Model versions
     threads = BoundedThreadPool(settings.inference_threads, settings.max_queue_size)
     versions = VersionFactory(
-        PredictionIdSigner(load_id_key(settings)),
-        catalog,
+        ids=PredictionIdSigner(load_id_key(settings)),
+        catalog=catalog,
         inline_threshold=settings.inline_threshold,
         run_on_thread=threads.run,
         on_batch=pipeline.queue.enqueue_batch if pipeline else recorder.record_batch,
@@ -141,10 +141,10 @@ def create_app(
     predictions = PredictionHandlers(model_router, threads, max_rows=settings.max_batch_rows)
     label_writer = LabelWriter(settings.store_url())
     feedback = FeedbackHandler(
-        model_router,
-        label_writer,
-        BoundedThreadPool(settings.inference_threads, settings.max_queue_size),
-        pipeline.queue.enqueue_feedback if pipeline else SDKFeedbackRecorder(tracer, meter).record,
+        model_router=model_router,
+        label_writer=label_writer,
+        threads=BoundedThreadPool(settings.inference_threads, settings.max_queue_size),
+        on_feedback=pipeline.queue.enqueue_feedback if pipeline else SDKFeedbackRecorder(tracer, meter).record,
         max_items=settings.max_batch_rows,
     )
     body_reader = BodyReader(settings.max_body_bytes, settings.body_timeout)
@@ -177,10 +177,10 @@ def create_app(
     )
     if pipeline is not None:
         app = PredictionASGIApp(
-            app,
-            handlers,
-            pipeline.tracer,
-            pipeline.queue,
+            app=app,
+            handlers=handlers,
+            tracer=pipeline.tracer,
+            export_queue=pipeline.queue,
             body_reader=body_reader,
             active_requests=pipeline.active_requests,
             on_response_sent=shadows.enqueue if shadows else lambda _: None,

@@ -8,6 +8,7 @@ return equal responses; a test compares them.
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from opentelemetry.context import attach
@@ -33,65 +34,54 @@ _TRACE_HEADER: Final = TRACE_HEADER.lower().encode()
 _UNTRACED: Final = frozenset(f"/{path}" for path in UNTRACED_PATHS)
 
 
+@dataclass(frozen=True, kw_only=True)
 class PredictionASGIApp:
-    """ASGI application that answers the requests of `handlers`, and passes all others to `app`."""
+    """ASGI application that answers the requests of `handlers`, and passes all others to `app`.
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        handlers: Mapping[str, Handler],
-        tracer: RequestTracer,
-        export_queue: ExportQueue,
-        *,
-        body_reader: BodyReader,
-        active_requests: Counter[tuple[str, str]],
-        on_response_sent: Callable[[RequestTrace], object],
-    ) -> None:
-        """Wrap an application.
+    Attributes:
+        app: the application that answers all other requests.
+        handlers: handlers of POST requests by path.
+        tracer: starts the trace of a request.
+        export_queue: receives each finished request.
+        body_reader: reads request bodies.
+        active_requests: requests in progress by method and scheme; updated here.
+        on_response_sent: called with each finished request after its response.
+    """
 
-        Args:
-            app: the application that answers all other requests.
-            handlers: handlers of POST requests by path.
-            tracer: starts the trace of a request.
-            export_queue: receives each finished request.
-            body_reader: reads request bodies.
-            active_requests: requests in progress by method and scheme; updated here.
-            on_response_sent: called with each finished request after its response.
-        """
-        self._app = app
-        self._handlers = handlers
-        self._tracer = tracer
-        self._export_queue = export_queue
-        self._body_reader = body_reader
-        self._active_requests = active_requests
-        self._on_response_sent = on_response_sent
+    app: ASGIApp
+    handlers: Mapping[str, Handler]
+    tracer: RequestTracer
+    export_queue: ExportQueue
+    body_reader: BodyReader
+    active_requests: Counter[tuple[str, str]]
+    on_response_sent: Callable[[RequestTrace], object]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request, or pass it to the application."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         key = (scope["method"], scope["scheme"])
         path = route_path(scope)
         counted = path not in _UNTRACED
-        self._active_requests[key] += counted
+        self.active_requests[key] += counted
         try:
-            handler = self._handlers.get(path) if scope["method"] == "POST" else None
+            handler = self.handlers.get(path) if scope["method"] == "POST" else None
             if handler is None:
-                await self._app(scope, receive, _log_access(scope, send))
+                await self.app(scope, receive, _log_access(scope, send))
             else:
                 await self._answer(handler, scope, receive, send)
         finally:
-            self._active_requests[key] -= counted
+            self.active_requests[key] -= counted
 
     async def _answer(self, handler: Handler, scope: Scope, receive: Receive, send: Send) -> None:
-        trace, context = self._tracer.start(scope)
+        trace, context = self.tracer.start(scope)
         attach(context)  # never detached: the server runs each request in its own context
         trace_id = trace.trace_id_hex
         try:
             status, headers = 200, None
             try:
-                content = await handler(await self._body_reader.read(scope, receive), trace)
+                content = await handler(await self.body_reader.read(scope, receive), trace)
             except ClientDisconnectedError as error:
                 logger.info("%s", error)
                 return
@@ -110,8 +100,8 @@ class PredictionASGIApp:
             await send({"type": "http.response.body", "body": content})
         finally:
             trace.end = trace.now()
-            self._export_queue.enqueue(trace)
-            self._on_response_sent(trace)
+            self.export_queue.enqueue(trace)
+            self.on_response_sent(trace)
 
 
 def _log_access(scope: Scope, send: Send) -> Send:

@@ -7,6 +7,7 @@ the same, and count once.
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from time import time_ns
 from typing import Any, Final
 
@@ -42,28 +43,22 @@ REJECTION_REASONS: Final[Mapping[type[BaseException], str]] = {
 Result = dict[str, Any]
 
 
+@dataclass(frozen=True, kw_only=True)
 class FeedbackHandler:
-    """Handles feedback requests. The current primary version defines which labels are valid."""
+    """Handles feedback requests. The current primary version defines which labels are valid.
 
-    def __init__(
-        self,
-        model_router: ModelRouter,
-        label_writer: LabelWriter,
-        threads: BoundedThreadPool,
-        on_feedback: Callable[[FeedbackRecord], None],
-        *,
-        max_items: int,
-    ) -> None:
-        """`on_feedback` is called with the result of each chunk, on the thread that stored it."""
-        self._model_router = model_router
-        self._label_writer = label_writer
-        self._threads = threads
-        self._on_feedback = on_feedback
-        self._max_items = max_items
+    `on_feedback` is called with the result of each chunk, on the thread that stored it.
+    """
+
+    model_router: ModelRouter
+    label_writer: LabelWriter
+    threads: BoundedThreadPool
+    on_feedback: Callable[[FeedbackRecord], None]
+    max_items: int
 
     async def handle(self, body: bytes, trace: RequestTrace) -> bytes:
         """Store the labels of a request body and return the response body."""
-        return await self._threads.run(self._handle, body, trace)
+        return await self.threads.run(self._handle, body, trace)
 
     def _handle(self, body: bytes, trace: RequestTrace) -> bytes:
         try:
@@ -77,8 +72,8 @@ class FeedbackHandler:
             if isinstance(result, RequestError):
                 raise result
             return encode_body(result, result["trace_id"])
-        if len(items) > self._max_items:
-            limit = f"the limit is {self._max_items} (MODELTRACE_MAX_BATCH_ROWS)"
+        if len(items) > self.max_items:
+            limit = f"the limit is {self.max_items} (MODELTRACE_MAX_BATCH_ROWS)"
             raise RequestTooLargeError(f"there are {len(items)} labels, {limit}")
         results: list[Result] = []
         for start in range(0, len(items), CHUNK_SIZE):
@@ -98,7 +93,7 @@ class FeedbackHandler:
             LabelStoreUnavailableError: none of the labels was stored.
         """
         start = trace.now()
-        parser = self._model_router.primary.label_parser
+        parser = self.model_router.primary.label_parser
         parsed = [_parse(parser, item) for item in items]
         valid = [label for label in parsed if isinstance(label, ParsedLabel)]
         received = time_ns()
@@ -108,7 +103,7 @@ class FeedbackHandler:
             for label in valid
         ]
         try:
-            outcomes = iter(self._label_writer.add(labels))
+            outcomes = iter(self.label_writer.add(labels))
         except LabelStoreUnavailableError:
             self._record_rejected(trace, {**rejected, "store_unavailable": len(valid)})
             raise
@@ -136,10 +131,10 @@ class FeedbackHandler:
         rejected = tuple((reason, count) for reason, count in counts.items() if count)
         if not new and not rejected:
             return
-        model = self._model_router.primary.model
+        model = self.model_router.primary.model
         ids = (trace.trace_id, trace.span_id, trace.trace_state, trace.trace_flags)
         synthetic = bool(trace.synthetic_token)
-        self._on_feedback(
+        self.on_feedback(
             FeedbackRecord(*ids, trace.pinned, start, trace.now(), model.name, model.version, new, rejected, synthetic)
         )
 

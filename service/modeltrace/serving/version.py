@@ -48,53 +48,48 @@ class Version:
         return self.pipeline.info
 
 
+@dataclass(frozen=True, kw_only=True)
 class VersionFactory:
-    """Builds model versions with the same settings."""
+    """Builds model versions with the same settings.
 
-    def __init__(
-        self,
-        ids: PredictionIdSigner,
-        catalog: ModelCatalog,
-        *,
-        inline_threshold: float,
-        run_on_thread: Callable[..., Awaitable[Any]],
-        on_batch: Callable[[BatchRecord], None],
-        max_batch_requests: int | None,
-        max_queue_size: int,
-        privacy_rules: Callable[[Model], PrivacyRules | None],
-    ) -> None:
-        """See `Settings` for the limits. `max_batch_requests=None` disables batching.
+    Attributes:
+        ids: signs the IDs of predictions.
+        catalog: the models whose features are counted.
+        inline_threshold: see `Settings`, as for the other limits.
+        run_on_thread: runs a model call on a thread.
+        on_batch: records a model call that several requests share.
+        max_batch_requests: `None` disables batching.
+        max_queue_size: requests that may wait for a batch.
+        privacy_rules: returns the redactor of a model's inputs, or `None`.
+    """
 
-        `on_batch` records a model call that several requests share; `privacy_rules` returns the redactor of a model's
-        inputs, or `None`.
-        """
-        self._ids = ids
-        self._catalog = catalog
-        self._inline_threshold = inline_threshold
-        self._run_on_thread = run_on_thread
-        self._on_batch = on_batch
-        self._max_batch_requests = max_batch_requests
-        self._max_queue_size = max_queue_size
-        self._privacy_rules = privacy_rules
+    ids: PredictionIdSigner
+    catalog: ModelCatalog
+    inline_threshold: float
+    run_on_thread: Callable[..., Awaitable[Any]]
+    on_batch: Callable[[BatchRecord], None]
+    max_batch_requests: int | None
+    max_queue_size: int
+    privacy_rules: Callable[[Model], PrivacyRules | None]
 
     def build(self, model: Model, role: Role = NO_ROLE) -> Version:
         """Build a version, measure its latency, and start to count its features."""
-        pipeline = Pipeline(model, self._ids, role)
-        if (privacy_rules := self._privacy_rules(model)) is not None:
+        pipeline = Pipeline(model, self.ids, role)
+        if (privacy_rules := self.privacy_rules(model)) is not None:
             redact_warnings()
-        self._catalog.add(pipeline.info, reference_metrics(model)._replace(privacy_rules=privacy_rules))
-        runs_inline = pipeline.measure_latency() < self._inline_threshold
+        self.catalog.add(pipeline.info, reference_metrics(model)._replace(privacy_rules=privacy_rules))
+        runs_inline = pipeline.measure_latency() < self.inline_threshold
         batcher = None
-        if self._max_batch_requests is not None:
+        if self.max_batch_requests is not None:
             batcher = Batcher(
                 pipeline,
-                max_batch_size=self._max_batch_requests,
-                max_queue_size=self._max_queue_size,
-                run_in_thread=None if runs_inline else self._run_on_thread,
-                on_batch=self._on_batch,
+                max_batch_size=self.max_batch_requests,
+                max_queue_size=self.max_queue_size,
+                run_in_thread=None if runs_inline else self.run_on_thread,
+                on_batch=self.on_batch,
             )
         identity = {"name": model.name, "version": model.version}
-        return Version(pipeline, runs_inline, batcher, identity, LabelParser(model, self._ids))
+        return Version(pipeline, runs_inline, batcher, identity, LabelParser(model, self.ids))
 
     def smoke_test(self, model: Model) -> None:
         """Predict the example of the bundle.
@@ -103,10 +98,10 @@ class VersionFactory:
             BundleError: the prediction failed.
         """
         try:
-            Pipeline(model, self._ids).time_example()
+            Pipeline(model, self.ids).time_example()
         except ModeltraceError as error:
             raise BundleError(f"{model.name} {model.version} cannot predict its own example: {error}") from error
 
     def retire(self, version: Version) -> None:
         """Mark a version that receives no new requests."""
-        self._catalog.retire(version.info)
+        self.catalog.retire(version.info)

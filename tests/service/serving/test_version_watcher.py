@@ -56,8 +56,8 @@ def version_factory(catalog: ModelCatalog) -> VersionFactory:
         return call(*arguments)
 
     return VersionFactory(
-        PredictionIdSigner(ID_KEY.encode()),
-        catalog,
+        ids=PredictionIdSigner(ID_KEY.encode()),
+        catalog=catalog,
         inline_threshold=1,
         run_on_thread=on_thread,
         on_batch=lambda _: None,
