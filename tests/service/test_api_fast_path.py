@@ -58,7 +58,7 @@ def test_active_requests_are_counted_without_probes(model: Model) -> None:
         service.client.post("/predict", json={})
         outermost: Any = service.client.app  # the middleware that redacts query strings
 
-    assert outermost._app._active_requests == {("GET", "http"): 0, ("POST", "http"): 0}
+    assert outermost._app.active_requests == {("GET", "http"): 0, ("POST", "http"): 0}
 
 
 def test_access_log_lines_have_the_format_of_the_server(

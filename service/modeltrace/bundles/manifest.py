@@ -3,16 +3,16 @@
 import hashlib
 import os
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator
 
 from modeltrace.bundles.artifact import ArtifactFormat
 from modeltrace.bundles.onnx.model import Precision
 from modeltrace.errors import BundleError, BundleIntegrityError, BundleNotFoundError
 from modeltrace.inference.held_out import HeldOut
 from modeltrace.inference.model import Label, Task
-from modeltrace.inference.schema import Feature, OutputReference, Schema, ViolationAction
+from modeltrace.inference.schema import Feature, OutputReference, Schema, StrictModel, ViolationAction
 from modeltrace.printable import escape_control_characters, has_control_characters, validation_message
 from modeltrace.regular_files import MAX_MANIFEST_BYTES, NotRegularError, read_regular
 
@@ -37,14 +37,17 @@ FileName = Annotated[str, AfterValidator(_check_file_name)]
 Printable = Annotated[str, AfterValidator(_check_printable)]
 
 
-class ModelFile(BaseModel):
+class ModelFile(StrictModel):
     """A file that contains the model."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     file: FileName
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     size: int = Field(ge=1)
+
+    @classmethod
+    def describe(cls, file: str, content: bytes, **more: Any) -> Self:  # noqa: ANN401  the fields of a subclass
+        """Return the entry of a file with this content."""
+        return cls(file=file, sha256=hashlib.sha256(content).hexdigest(), size=len(content), **more)
 
 
 class Artifact(ModelFile):
@@ -63,10 +66,8 @@ class OnnxFile(ModelFile):
     max_difference: float = Field(ge=0)
 
 
-class TrafficFile(BaseModel):
+class TrafficFile(StrictModel):
     """A Parquet file of held-out rows to replay: one column per feature, and one with true labels if there are any."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     file: FileName
     rows: int = Field(ge=1)
@@ -74,10 +75,8 @@ class TrafficFile(BaseModel):
     size: int = Field(ge=1)
 
 
-class Manifest(BaseModel):
+class Manifest(StrictModel):
     """The content of `model.json`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: int = Field(default=FORMAT_VERSION, strict=True)
     name: Printable = Field(min_length=1, max_length=128)

@@ -1,6 +1,5 @@
 """Pack a fitted estimator and its training data into a bundle, and verify that the bundle predicts the same."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -17,7 +16,7 @@ from modeltrace.bundles.bundle import load_bundle, write_bundle
 from modeltrace.bundles.estimator import expects_frame, infer_task, select_fitted_columns, unwrap_search
 from modeltrace.bundles.libraries import find_libraries, installed_versions
 from modeltrace.bundles.manifest import Artifact, Manifest, OnnxFile, TrafficFile
-from modeltrace.bundles.onnx.export import export_onnx
+from modeltrace.bundles.onnx.export import ONNX_FILE, export_onnx
 from modeltrace.bundles.output_reference import MAX_REFERENCE_ROWS, build_output_reference, confidence_threshold
 from modeltrace.bundles.repeated_rows import duplicate_probability
 from modeltrace.bundles.schema_redaction import redact_schema
@@ -31,7 +30,6 @@ from modeltrace.inference.schema import PrivacyRule, Schema
 from modeltrace.printable import validation_message
 
 TRAFFIC_FILE = "traffic.parquet"
-ONNX_FILE = "model.onnx"
 # Rows that are predicted to determine the input type and to verify the allowed violations.
 SAMPLE_ROWS = 50
 # Rows on which scikit-learn and ONNX Runtime must agree.
@@ -131,7 +129,7 @@ def pack(
             version=version,
             task=task,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            artifact=Artifact(**_file_entry(f"model.{artifact_format}", artifact), format=artifact_format),
+            artifact=Artifact.describe(f"model.{artifact_format}", artifact, format=artifact_format),
             libraries=installed_versions(libraries),
             estimator_libraries=libraries,
             fitted_with="frame" if as_frame else "array",
@@ -199,10 +197,6 @@ def _write_traffic(traffic: pd.DataFrame, schema: Schema, target: str | None) ->
     return TrafficFile(file=TRAFFIC_FILE, rows=len(traffic), target=target, size=len(content)), content
 
 
-def _file_entry(file: str, content: bytes) -> dict[str, Any]:
-    return {"file": file, "sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
-
-
 def _convert_to_onnx(
     estimator: Any,  # noqa: ANN401  any estimator
     task: Task,
@@ -213,15 +207,7 @@ def _convert_to_onnx(
 ) -> tuple[OnnxFile, bytes]:
     rows = to_rows(training.iloc[sorted({*_sample(training, MAX_ONNX_ROWS), *_rows_with_missing(training)})])
     rows += [row for _, _, changed in violating_rows(schema, rows[:1]) for row in changed]
-    export = export_onnx(estimator, task, schema, rows, as_frame=as_frame)
-    file = OnnxFile(
-        **_file_entry(ONNX_FILE, export.raw),
-        opset=export.opset,
-        precision=export.precision,
-        verified_rows=export.n_rows,
-        max_difference=export.max_difference,
-    )
-    return file, export.raw
+    return export_onnx(estimator, task, schema, rows, as_frame=as_frame)
 
 
 def _sample(training: pd.DataFrame, max_rows: int) -> list[int]:

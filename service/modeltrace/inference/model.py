@@ -124,7 +124,7 @@ def make_predict_fn(estimator: Any, task: Task) -> PredictFn:  # noqa: ANN401  a
     call is enough. Any other classifier may decide differently, so both methods are called.
     """
     if task == "regressor":
-        return lambda matrix: [ModelOutput(value=value) for value in _to_values(estimator.predict(matrix)).tolist()]
+        return lambda matrix: to_value_outputs(estimator.predict(matrix))
     labels = [to_json_label(label) for label in estimator.classes_]
     if not hasattr(estimator, "predict_proba"):
         return lambda matrix: [ModelOutput(label) for label in _to_labels(estimator.predict(matrix))]
@@ -200,7 +200,12 @@ def _to_labels(predicted: Any) -> list[Label]:  # noqa: ANN401  whatever an esti
     return [to_json_label(label) for label in array]
 
 
-def _to_values(predicted: Any) -> NDArray[np.float64]:  # noqa: ANN401  whatever an estimator returns
+def to_value_outputs(predicted: Any) -> list[ModelOutput]:  # noqa: ANN401  whatever an estimator returns
+    """Convert the values of a regressor.
+
+    Raises:
+        InferenceError: they have another shape than one value for each row, or are not finite.
+    """
     array = np.asarray(predicted, dtype=np.float64)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
@@ -208,4 +213,4 @@ def _to_values(predicted: Any) -> NDArray[np.float64]:  # noqa: ANN401  whatever
         raise InferenceError(f"the model returned the shape {array.shape}, not one value for each row")
     if not np.isfinite(array).all():
         raise InferenceError("the model returned a number that is not finite")
-    return array
+    return [ModelOutput(value=value) for value in array.tolist()]

@@ -33,10 +33,9 @@ RedactFn: TypeAlias = Callable[[Value], Value]
 
 
 class Redactor:
-    """Applies the privacy rules of one schema, with a key that only the service has."""
+    """Applies the privacy rules of a schema with private features, with a key that only the service has."""
 
     def __init__(self, schema: Schema, key: bytes) -> None:
-        self._has_private_features = schema.has_private_features
         self._recorded = [
             (index, _redact_fn(feature, key))
             for index, feature in enumerate(schema.features)
@@ -56,8 +55,8 @@ class Redactor:
         return record._replace(predictions=tuple(self.redact_rows(record.predictions)))
 
     def redact_exception(self, error: Exception) -> Exception:
-        """Redact an exception if the schema has private features."""
-        return redact_exception(error) if self._has_private_features else error
+        """Redact an exception."""
+        return redact_exception(error)
 
 
 def _redact_fn(feature: Feature, key: bytes) -> RedactFn | None:

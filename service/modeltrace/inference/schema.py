@@ -32,7 +32,13 @@ SHARE_TOLERANCE = 1e-9
 DEFAULT_MAX_LENGTH = 65_536
 
 
-class Reference(BaseModel):
+class StrictModel(BaseModel):
+    """Base class of everything that `model.json` contains: immutable, without unknown keys and infinite numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Reference(StrictModel):
     """The distribution of a feature in the training data, in the bins into which later traffic is counted.
 
     Numbers: bin `i` contains `edges[i-1] < x <= edges[i]`; its name is `00`, `01`, …. The other bins are `missing` and
@@ -41,8 +47,6 @@ class Reference(BaseModel):
     too. A private feature may lack bins. `shares` add up to 1. `n` is the number of rows that determined them.
     `deviation` is the standard deviation.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     n: int = Field(ge=1)
     shares: dict[str, float]
@@ -76,14 +80,12 @@ class OutputReference(Reference):
     source: Literal["training", "held_out", "cross_validation"] = "training"
 
 
-class OnViolation(BaseModel):
+class OnViolation(StrictModel):
     """The action for a value that violates the schema, by reason. Violations are counted with either action.
 
     With `count`, the row is predicted; `pack` has verified that the model accepts such a value. The model gets a
     missing value in place of a value of a wrong type.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     missing: ViolationAction = "reject"
     type: ViolationAction = "reject"
@@ -91,10 +93,8 @@ class OnViolation(BaseModel):
     category: ViolationAction = "reject"
 
 
-class Feature(BaseModel):
+class Feature(StrictModel):
     """A feature: its type, its valid values, and its distribution in the training data."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(min_length=1, max_length=256)
     type: FeatureType
@@ -194,10 +194,8 @@ class Feature(BaseModel):
         return self.nullable or "count" in (self.on_violation.missing, self.on_violation.type)
 
 
-class Schema(BaseModel):
+class Schema(StrictModel):
     """All features, in the order of the estimator's input columns."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     features: tuple[Feature, ...] = Field(min_length=1)
     # The action for features that the model does not have.

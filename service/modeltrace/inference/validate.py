@@ -113,14 +113,29 @@ def _check(feature: Feature, value: object) -> Violation | None:
         if feature.nullable:
             return None
         return _violation(feature, "missing", "missing, and the model does not accept a missing value")
-    kind = type(value)
-    if feature.type == "category":
-        return _check_category(feature, value)
-    if feature.type == "boolean":
-        return None if kind is bool else _wrong_type(feature, "true or false", value)
-    if kind is not float and kind is not int:
-        return _wrong_type(feature, f"{'an' if feature.type == 'integer' else 'a'} {feature.type}", value)
-    return _check_number(feature, value)  # type: ignore[arg-type]  # a float or an int, by the line above
+    kind = feature.level_kind or feature.type
+    violation = None
+    if kind == "text":
+        violation = _check_text(feature, value)
+    elif kind == "boolean":
+        if type(value) is not bool:
+            violation = _wrong_type(feature, "true or false", value)
+    elif type(value) is float or type(value) is int:
+        violation = _check_number(feature, value)
+    else:
+        violation = _wrong_type(feature, f"{'an' if kind == 'integer' else 'a'} {kind}", value)
+    if violation is None and feature.enforce_categories and value not in feature.level_codes:
+        violation = _violation(feature, "category", "not one of the known categories")
+    return violation
+
+
+def _check_text(feature: Feature, value: object) -> Violation | None:
+    if not isinstance(value, str):
+        return _wrong_type(feature, "a string", value)
+    if len(value) > feature.max_text_length:
+        limit = f"{feature.max_text_length:,} characters"
+        return Violation(feature.name, "length", f"{feature.name}: longer than {limit}, the limit for this text")
+    return None
 
 
 def _check_number(feature: Feature, value: float) -> Violation | None:
@@ -139,29 +154,6 @@ def _check_number(feature: Feature, value: float) -> Violation | None:
         low, high = feature.valid_range
         return _violation(feature, "range", f"outside the valid range {low:g} to {high:g}")
     return None
-
-
-def _check_category(feature: Feature, value: object) -> Violation | None:
-    if feature.is_text:
-        if not isinstance(value, str):
-            return _wrong_type(feature, "a string", value)
-        if len(value) > feature.max_text_length:
-            limit = f"{feature.max_text_length:,} characters"
-            return Violation(feature.name, "length", f"{feature.name}: longer than {limit}, the limit for this text")
-    elif violation := _check_level(feature, value):
-        return violation
-    if feature.enforce_categories and value not in feature.level_codes:
-        return _violation(feature, "category", "not one of the known categories")
-    return None
-
-
-def _check_level(feature: Feature, value: object) -> Violation | None:
-    """Check the JSON type of a category whose levels are not text."""
-    if feature.level_kind == "boolean":
-        return None if type(value) is bool else _wrong_type(feature, "true or false", value)
-    if type(value) is not float and type(value) is not int:
-        return _wrong_type(feature, "an integer" if feature.level_kind == "integer" else "a number", value)
-    return _check_number(feature, value)
 
 
 def _wrong_type(feature: Feature, expected: str, value: object) -> Violation:

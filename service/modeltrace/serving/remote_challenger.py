@@ -41,7 +41,6 @@ class RemoteChallenger:
         start_shadow: StartShadow,
         redact: RedactRows,
         *,
-        timeout: float = TIMEOUT,
         api_key: str | None = None,
     ) -> None:
         """Create the HTTP client of the service at `url`; `redact` applies privacy rules to rows recorded here.
@@ -54,7 +53,7 @@ class RemoteChallenger:
         self._redact = redact
         self._client = httpx.Client(
             base_url=self._url,
-            timeout=timeout,
+            timeout=TIMEOUT,
             limits=httpx.Limits(max_connections=1),
             headers={"authorization": f"Bearer {api_key}"} if api_key else {},
         )

@@ -86,15 +86,13 @@ class ModelRouter:
             key = next((value for name, value in trace.http.headers if name == self._key), key)
         return int.from_bytes(blake2b(key, digest_size=8).digest()) < self._share * _HASH_RANGE
 
-    def version_in_role_of(self, version: Version) -> Version:
-        """Return the current version in the role of the given one."""
-        if version.info.role == CHALLENGER and self._challenger:
-            return self._challenger
-        return self._primary
+    def version_in_role(self, role: str) -> Version:
+        """Return the current version in a role."""
+        return self._challenger if role == CHALLENGER and self._challenger else self._primary
 
     def replace(self, version: Version) -> None:
         """Serve a version from the next request on. Running requests finish with the version that they started with."""
-        replaced = self.version_in_role_of(version)
+        replaced = self.version_in_role(version.info.role)
         self._served_models.add(version.info)
         if version.info.role == CHALLENGER:
             self._challenger = version

@@ -26,7 +26,7 @@ from modeltrace.errors import ModeltraceError
 from modeltrace.monitoring.model_event import log_model_event
 from modeltrace.serving.bundle_loader import BundleWatch
 from modeltrace.serving.router import ModelRouter
-from modeltrace.serving.version import CHALLENGER, VersionFactory
+from modeltrace.serving.version import VersionFactory
 
 logger = logging.getLogger("modeltrace.serving")
 
@@ -108,7 +108,7 @@ class Watcher:
         version = self._versions.build(model, self._role)
         if self._stopped:
             return
-        replaced = self._router.version_in_role_of(version).model
+        replaced = self._router.version_in_role(self._role).model
         self._router.replace(version)
         self._current, self._rejected, self._last_error = bundle, None, ""
         log_model_event(model)
@@ -128,8 +128,7 @@ class Watcher:
             return
         self._last_error = message
         self._on_event("refused", type(error).__qualname__)
-        challenger = self._router.challenger if self._role == CHALLENGER else None
-        current = (challenger or self._router.primary).model
+        current = self._router.version_in_role(self._role).model
         logger.error(
             "%s; still serving %s %s. A repaired bundle is loaded automatically; SIGHUP retries now",
             *(message, current.name, current.version),

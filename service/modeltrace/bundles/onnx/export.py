@@ -3,11 +3,11 @@
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, get_args
 
 from sklearn.compose import ColumnTransformer
 
+from modeltrace.bundles.manifest import OnnxFile
 from modeltrace.bundles.onnx.model import NUMERIC_INPUT, TEXT_INPUT, Precision, open_session, session_predict_fn
 from modeltrace.bundles.tree_validation import walk_objects
 from modeltrace.errors import BundleError, PackError
@@ -17,6 +17,7 @@ from modeltrace.inference.model import ModelOutput, PredictFn, Task, make_predic
 from modeltrace.inference.schema import Feature, Schema, Value
 from modeltrace.inference.validate import Values
 
+ONNX_FILE = "model.onnx"
 # The largest difference of confidences, or of values relative to the largest one.
 TOLERANCE = 1e-6
 # Rows that are also predicted one by one, because ONNX Runtime has different kernels for one row and for many rows.
@@ -25,22 +26,18 @@ OPSETS = {"": 21, "ai.onnx.ml": 3}
 REMEDY = "pack it without --onnx and serve it with scikit-learn"
 
 
-@dataclass(frozen=True)
-class OnnxExport:
-    """A model in ONNX, and the largest difference of its outputs from the estimator's."""
-
-    raw: bytes
-    opset: dict[str, int]
-    precision: Precision
-    n_rows: int
-    max_difference: float
-
-
 class _DiffersError(Exception):
     """The exported model returns other outputs than the estimator."""
 
 
-def export_onnx(estimator: Any, task: Task, schema: Schema, rows: Sequence[Values], *, as_frame: bool) -> OnnxExport:  # noqa: ANN401  any estimator
+def export_onnx(
+    estimator: Any,  # noqa: ANN401  any estimator
+    task: Task,
+    schema: Schema,
+    rows: Sequence[Values],
+    *,
+    as_frame: bool,
+) -> tuple[OnnxFile, bytes]:
     """Export an estimator to ONNX, in double precision if possible, otherwise in single precision, and verify it.
 
     Args:
@@ -51,6 +48,9 @@ def export_onnx(estimator: Any, task: Task, schema: Schema, rows: Sequence[Value
             label, and confidences or values that differ by no more than `TOLERANCE`. For values that the training data
             does not contain, both models must return the same output, or both must fail.
         as_frame: whether the estimator was fitted on DataFrames.
+
+    Returns:
+        The entry of the manifest, and the content of the file.
 
     Raises:
         PackError: the estimator cannot be exported, or the outputs differ; the message says why, or by how much.
@@ -68,7 +68,14 @@ def export_onnx(estimator: Any, task: Task, schema: Schema, rows: Sequence[Value
         return _export(estimator, task, schema, rows, as_frame=as_frame)
 
 
-def _export(estimator: Any, task: Task, schema: Schema, rows: Sequence[Values], *, as_frame: bool) -> OnnxExport:  # noqa: ANN401  any estimator
+def _export(
+    estimator: Any,  # noqa: ANN401  any estimator
+    task: Task,
+    schema: Schema,
+    rows: Sequence[Values],
+    *,
+    as_frame: bool,
+) -> tuple[OnnxFile, bytes]:
     kind = type(estimator).__name__
     try:
         expected = _ReferenceOutputs(make_predict_fn(estimator, task), schema, rows, as_frame=as_frame)
@@ -85,8 +92,15 @@ def _export(estimator: Any, task: Task, schema: Schema, rows: Sequence[Values], 
         except Exception as error:  # noqa: BLE001  skl2onnx raises any type
             failures.append(error)
             continue
-        opset = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
-        return OnnxExport(raw, opset, precision, len(rows), difference)
+        file = OnnxFile.describe(
+            ONNX_FILE,
+            raw,
+            opset={entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
+            precision=precision,
+            verified_rows=len(rows),
+            max_difference=difference,
+        )
+        return file, raw
     # Prefer an error about different outputs, because it is more informative than a failed conversion.
     reason = next((error for error in failures if isinstance(error, _DiffersError)), failures[0])
     raise PackError(f"the {kind} cannot be served by ONNX Runtime: {_describe(reason)}; {REMEDY}")

@@ -15,9 +15,9 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from modeltrace.errors import BundleError, InferenceError, SettingsError
+from modeltrace.errors import BundleError, SettingsError
 from modeltrace.inference.features import Matrix
-from modeltrace.inference.model import TIE_TOLERANCE, Label, ModelOutput, PredictFn, Task
+from modeltrace.inference.model import TIE_TOLERANCE, Label, ModelOutput, PredictFn, Task, to_value_outputs
 from modeltrace.inference.schema import Schema
 
 Precision = Literal["float64", "float32"]
@@ -150,7 +150,7 @@ def session_predict_fn(session: Any, task: Task, classes: Sequence[Label] | None
     outputs = session.get_outputs()
     kinds = [("label" if output.type in ("tensor(int64)", "tensor(string)") else "number") for output in outputs]
     if task == "regressor" and kinds == ["number"]:
-        return lambda matrix: _to_values(run(matrix)[0])
+        return lambda matrix: to_value_outputs(run(matrix)[0])
     if task == "classifier" and classes:
         # Checked here once, because predictions look up a class by its column.
         if kinds[-1] == "number" and [*outputs[-1].shape][-1:] != [len(classes)]:
@@ -196,13 +196,6 @@ def _run_fn(session: Any, schema: Schema) -> Callable[[Matrix], list[Any]]:  # n
         return run(outputs, feeds)
 
     return run_split
-
-
-def _to_values(predicted: Any) -> list[ModelOutput]:  # noqa: ANN401  an array
-    values = predicted.ravel().tolist()
-    if not all(map(math.isfinite, values)):
-        raise InferenceError("the model returned a number that is not finite")
-    return [ModelOutput(value=value) for value in values]
 
 
 def _predict_argmax(probabilities: Any, labels: Sequence[Label], tie: float) -> list[ModelOutput]:  # noqa: ANN401  an array
