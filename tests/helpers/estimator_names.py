@@ -1,4 +1,4 @@
-"""Write `modeltrace.bundles.estimator_names`: `./dev run python -m tests.helpers.estimator_names`."""
+"""Write the list of `modeltrace.bundles.estimator_names`: `./dev run python -m tests.helpers.estimator_names`."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 LIBRARIES = ("scikit-learn", "skops")
-MODULE = Path("service/modeltrace/bundles/estimator_names.py")
+LIST = Path("service/modeltrace/bundles/estimator_names.json")
 
 _PRINT = """
 import json
@@ -28,13 +28,10 @@ def trusted_names(first: str = "") -> Mapping[str, Sequence[str]]:
 
 
 def main() -> None:
-    """Write the module for the installed versions."""
-    versions = "".join(f'    "{library}": "{version(library)}",\n' for library in LIBRARIES)
-    names = "".join(f'    "{name}",\n' for name in sorted(trusted_names()["SKLEARN_ESTIMATOR_TYPE_NAMES"]))
-    MODULE.write_text(
-        '"""The estimators of scikit-learn that skops trusts. Written by tests/helpers/estimator_names.py."""\n\n'
-        f"# The list holds for exactly these versions.\nVERSIONS = {{\n{versions}}}\n\nNAMES = (\n{names})\n"
-    )
+    """Write the list for the installed versions."""
+    versions = {library: version(library) for library in LIBRARIES}
+    names = sorted(trusted_names()["SKLEARN_ESTIMATOR_TYPE_NAMES"])
+    LIST.write_text(json.dumps({"versions": versions, "names": names}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

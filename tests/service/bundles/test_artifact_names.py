@@ -85,7 +85,7 @@ def test_with_another_version_skops_finds_the_names_itself(library: str, oracle:
     other = (
         "from modeltrace.bundles import estimator_names\n"
         f"estimator_names.VERSIONS[{library!r}] = '0.1'\n"
-        "estimator_names.NAMES = ('os.system',)\n"
+        "estimator_names.NAMES = ['os.system']\n"
         "import modeltrace.bundles.skops_io\n"
     )
 
