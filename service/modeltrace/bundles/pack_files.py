@@ -1,20 +1,17 @@
 """Pack a bundle from files, and print what it contains."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypedDict, Unpack
 
 import pandas as pd
 from rich.table import Table
 
 from modeltrace.bundles.artifact import ArtifactFormat, load_artifact
 from modeltrace.bundles.manifest import MANIFEST_FILE, Manifest, read_manifest
-from modeltrace.bundles.pack import pack
 from modeltrace.bundles.training_frame import date_columns, identifier_columns, number_object_columns
 from modeltrace.bundles.verify_outputs import first_line
 from modeltrace.errors import ModeltraceError, PackError
-from modeltrace.inference.allowed_violations import AllowedViolations
-from modeltrace.inference.schema import Feature, PrivacyRule
+from modeltrace.inference.schema import Feature
 from modeltrace.terminal import SafeConsole
 
 # Classes whose shares are printed.
@@ -24,48 +21,32 @@ MAX_NAMED_COLUMNS = 50
 FORMATS: dict[str, ArtifactFormat] = {".skops": "skops", ".joblib": "joblib", ".pkl": "joblib", ".pickle": "joblib"}
 
 
-class PackOptions(TypedDict):
-    """The arguments of `modeltrace.bundles.pack.pack` that are not read from files."""
-
-    name: str
-    version: str
-    out: Path
-    valid_ranges: Mapping[str, tuple[float, float]]
-    strict_categories: bool
-    max_lengths: Mapping[str, int]
-    allowed_violations: AllowedViolations
-    ignore_unknown: bool
-    privacy: Mapping[str, PrivacyRule]
-    artifact_format: ArtifactFormat
-    trusted_types: tuple[str, ...]
-    onnx: bool
-    force: bool
-
-
 def pack_files(
     model_file: Path,
     data: Path,
+    pack: Callable[..., Path],
     *,
     target: str | None,
     traffic: Path | None,
     trust_pickle: bool,
-    **options: Unpack[PackOptions],
+    trusted_types: tuple[str, ...],
 ) -> None:
     """Read a model and its training data, pack them and print a summary of the bundle.
 
     Args:
         model_file: the file of a fitted estimator. Its suffix is one of `FORMATS`.
         data: the training data, a CSV or Parquet file.
+        pack: `modeltrace.bundles.pack.pack` with all arguments that are not read from files.
         target: the column with the labels.
         traffic: held-out rows to replay, a CSV or Parquet file.
         trust_pickle: allow joblib and pickle files, which can run any code.
-        options: the other arguments of `pack`.
+        trusted_types: dotted names of types that are trusted, in addition to the reviewed ones.
 
     Raises:
         PackError: a file cannot be read, or model and data do not fit together.
         BundleError: the model file is not trusted, or is damaged.
     """
-    estimator = _read_model(model_file, trust_pickle=trust_pickle, trusted_types=options["trusted_types"])
+    estimator = _read_model(model_file, trust_pickle=trust_pickle, trusted_types=trusted_types)
     table = _read_table(data)
     if target is not None and target not in table.columns:
         columns = ", ".join(map(str, table.columns[:MAX_NAMED_COLUMNS]))
@@ -74,7 +55,7 @@ def pack_files(
     labels = None if target is None else table[target]
     held_out = None if traffic is None else _read_table(traffic)
     try:
-        bundle = pack(estimator, features, labels, traffic=held_out, **options)
+        bundle = pack(estimator, features, labels, traffic=held_out, trusted_types=trusted_types)
     except ModeltraceError:
         raise
     except Exception as error:  # raised by the user's estimator or table, so it is not a defect of this program

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from modeltrace.bundles.pack import pack as pack_bundle
 from modeltrace.bundles.pack_files import pack_files
 from modeltrace.bundles.registry.catalog import Catalog
 from modeltrace.bundles.registry.mlflow_client import MlflowClient
@@ -171,14 +172,11 @@ def pack(
             version = next_version(known)
             if known:
                 echo(f"{model_name} exists with version {', '.join(sort_best_first(known))}: packing {version}")
-        pack_files(
-            file,
-            data,
-            target=target,
+        pack_estimator = partial(
+            pack_bundle,
             name=model_name,
             version=version,
             out=bundle,
-            traffic=traffic,
             valid_ranges={feature: (low, high) for feature, low, high in map(parse_valid_range, ranges or ())},
             strict_categories=strict_categories,
             max_lengths=dict(map(parse_max_length, max_lengths or ())),
@@ -186,10 +184,17 @@ def pack(
             ignore_unknown=ignore_unknown,
             privacy=dict(map(parse_privacy_rule, privacy or ())),
             artifact_format=format_,
-            trust_pickle=settings.trust_pickle,
-            trusted_types=settings.trusted_types,
             onnx=onnx,
             force=force,
+        )
+        pack_files(
+            file,
+            data,
+            pack_estimator,
+            target=target,
+            traffic=traffic,
+            trust_pickle=settings.trust_pickle,
+            trusted_types=settings.trusted_types,
         )
         if register is not None:
             number = publish(mlflow, bundle, register, alias)

@@ -5,6 +5,7 @@ import pickle
 from collections.abc import Callable
 from datetime import date, timedelta
 from decimal import Decimal
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -267,23 +268,14 @@ def files(folder: Path, data: pd.DataFrame, estimator: Any) -> dict[str, Any]:
     folder.mkdir(exist_ok=True)
     joblib.dump(estimator, folder / "m.joblib")
     data.to_csv(folder / "d.csv", index=False)
-    flags = dict.fromkeys(("strict_categories", "ignore_unknown", "onnx", "force"), False)
-    options = {
-        "valid_ranges": {},
-        "max_lengths": {},
-        "allowed_violations": {},
-        "privacy": {},
-        "trusted_types": (),
-        "traffic": None,
-    }
-    about = {"target": "t", "name": "x", "version": "1", "artifact_format": "skops", "trust_pickle": True}
     return {
         "model_file": folder / "m.joblib",
         "data": folder / "d.csv",
-        "out": folder / "b",
-        **about,
-        **flags,
-        **options,
+        "pack": partial(pack, name="x", out=folder / "b"),
+        "target": "t",
+        "traffic": None,
+        "trust_pickle": True,
+        "trusted_types": (),
     }
 
 
@@ -319,7 +311,7 @@ def test_columns_of_dates_are_detected(texts: list[str | None], dates: bool) -> 
     assert date_columns(pd.DataFrame({"c": texts})) == (["c"] if dates else [])
 
 
-def test_an_exception_of_the_estimator_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exception_of_the_estimator_is_one_line(tmp_path: Path) -> None:
     """Unexpected exceptions give no traceback either."""
     data = pd.DataFrame({"z": np.arange(ROWS) * 1.0, "t": LABELS})
     arguments = files(tmp_path / "x", data, DummyClassifier().fit(np.zeros((ROWS, 1)), LABELS))
@@ -327,9 +319,8 @@ def test_an_exception_of_the_estimator_is_one_line(tmp_path: Path, monkeypatch: 
     def broken(*_: Any, **__: Any) -> Any:
         raise ZeroDivisionError("first line\nsecond line")
 
-    monkeypatch.setattr("modeltrace.bundles.pack_files.pack", broken)
     with pytest.raises(PackError, match=r"cannot pack .*: ZeroDivisionError: first line$"):
-        pack_files(**arguments)
+        pack_files(**{**arguments, "pack": broken})
 
 
 def test_libraries_of_the_estimator_are_recorded(tmp_path: Path) -> None:
