@@ -157,7 +157,5 @@ class ForwardedHeadersMiddleware:
         return self._root_path
 
 
-
-
 def _is_public(scope: Scope) -> bool:
     return route_path(scope) in PUBLIC_PATHS
