@@ -32,8 +32,8 @@ from modeltrace.telemetry.metrics.predictions import PredictionMetrics
 from modeltrace.telemetry.provider import SidecarPipeline, Telemetry
 from modeltrace.telemetry.records.feedback import FeedbackRecord
 from modeltrace.telemetry.records.prediction import BatchRecord, Origin, RequestRecord
+from modeltrace.telemetry.records.sidecar_codec import RecordChunk, RecordDecoder, encode
 from modeltrace.telemetry.records.trace import RequestTrace, RequestTracer
-from modeltrace.telemetry.records.wire import RecordChunk, RecordDecoder, encode
 from tests.helpers.services import ID_KEY
 
 # Marks requests to these services as synthetic.

@@ -29,8 +29,8 @@ from modeltrace.telemetry.export.queue import ExportQueue, QueueLimits
 from modeltrace.telemetry.export.supervisor import Sidecar
 from modeltrace.telemetry.records.feedback import FeedbackRecord, TrueLabel
 from modeltrace.telemetry.records.prediction import Origin
+from modeltrace.telemetry.records.sidecar_codec import RecordChunk, RecordDecoder
 from modeltrace.telemetry.records.trace import RequestTrace, RequestTracer
-from modeltrace.telemetry.records.wire import RecordChunk, RecordDecoder
 from tests.helpers.factories import answered_row
 from tests.helpers.processes import wait_until
 

@@ -23,7 +23,7 @@ from modeltrace.telemetry.metrics.feedback import FeedbackMetrics
 from modeltrace.telemetry.metrics.instruments import FEEDBACK_REJECTED
 from modeltrace.telemetry.records.feedback import FEEDBACK_LOGGER, FeedbackRecord, TrueLabel
 from modeltrace.telemetry.records.prediction import Origin
-from modeltrace.telemetry.records.wire import RecordChunk, RecordDecoder, encode
+from modeltrace.telemetry.records.sidecar_codec import RecordChunk, RecordDecoder, encode
 from tests.helpers.conformance import comparable_metrics, comparable_spans, json_of, sdk_spans, traceparent_headers
 from tests.helpers.in_process_services import SYNTHETIC_TOKEN, RecordsService, SdkService, records_service
 from tests.helpers.services import ID_KEY

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from modeltrace.inference.model import Label, ModelOutput
-from modeltrace.inference.reference import numeric_reference
+from modeltrace.inference.reference_distribution import numeric_reference
 from modeltrace.inference.schema import MISSING, OTHER, OutputReference
 
 # Maximum number of rows that the model predicts, to bound the duration of `pack`.

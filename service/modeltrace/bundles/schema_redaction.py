@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from modeltrace.errors import PackError
-from modeltrace.inference.reference import numeric_shares
+from modeltrace.inference.reference_distribution import numeric_shares
 from modeltrace.inference.schema import MISSING, OTHER, UNSEEN, Feature, PrivacyRule, Schema, Value
 
 # The example of a redacted text feature. A category of the training data would disclose a value.

@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import pandas as pd
 
 from modeltrace.errors import PackError
+from modeltrace.inference.category_levels import unseen_level
 from modeltrace.inference.features import to_matrix
-from modeltrace.inference.levels import unseen_level
 from modeltrace.inference.model import PredictFn
 from modeltrace.inference.schema import REASONS, Feature, OnViolation, Reason, Schema, Value, ViolationAction
 from modeltrace.inference.validate import Values

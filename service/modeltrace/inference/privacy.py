@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Final, TypeAlias
 
 from modeltrace.errors import InferenceError, ModeltraceError
-from modeltrace.inference.levels import level_name
+from modeltrace.inference.category_levels import level_name
 from modeltrace.inference.schema import OTHER, Feature, Schema, Value
 from modeltrace.telemetry.records.prediction import PredictedRow, RequestRecord
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from modeltrace.inference.levels import Level, LevelKind, infer_level_kind
+from modeltrace.inference.category_levels import Level, LevelKind, infer_level_kind
 from modeltrace.printable import has_control_characters
 
 FeatureType = Literal["number", "integer", "boolean", "category"]

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from modeltrace.inference.levels import LevelKind, level_name
+from modeltrace.inference.category_levels import LevelKind, level_name
 from modeltrace.inference.schema import MISSING, OTHER, UNSEEN, Feature, Schema, Value
 
 Row = Sequence[Value]  # in the order of the schema; None for a missing value

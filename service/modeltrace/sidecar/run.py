@@ -52,7 +52,7 @@ from modeltrace.telemetry.export.protocol import (
 from modeltrace.telemetry.log_lines import json_formatter
 from modeltrace.telemetry.records.feedback import FeedbackRecord
 from modeltrace.telemetry.records.prediction import BatchRecord, Origin, RequestRecord
-from modeltrace.telemetry.records.wire import RecordDecoder
+from modeltrace.telemetry.records.sidecar_codec import RecordDecoder
 
 MAX_BATCH_ROWS: Final = 512
 

@@ -16,7 +16,7 @@ import pyarrow.parquet
 from pyarrow import ArrowInvalid
 
 from modeltrace.errors import ModeltraceError
-from modeltrace.inference.levels import coerce_level, level_name
+from modeltrace.inference.category_levels import coerce_level, level_name
 from modeltrace.inference.schema import MISSING, OTHER, Feature
 from modeltrace.regular_files import MAX_MANIFEST_BYTES, NotRegularError, read_regular, stat_regular
 from modeltrace.traffic.fault_injection import NUMERIC_TYPES, Row

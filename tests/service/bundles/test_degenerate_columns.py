@@ -19,7 +19,7 @@ from modeltrace.bundles.verify_outputs import to_rows
 from modeltrace.errors import PackError
 from modeltrace.inference.model import Model
 from modeltrace.inference.pipeline import model_info
-from modeltrace.inference.reference import numeric_reference
+from modeltrace.inference.reference_distribution import numeric_reference
 from modeltrace.inference.validate import MAX_FLOAT, MAX_INTEGER
 from modeltrace.monitoring import drift
 from modeltrace.monitoring.drilldown import PREDICTION, drill_down

@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from modeltrace.bundles.columns import describe_column
-from modeltrace.inference.reference import MAX_SINGLE_CATEGORIES
+from modeltrace.inference.reference_distribution import MAX_SINGLE_CATEGORIES
 from modeltrace.inference.schema import Schema, Value
 from modeltrace.monitoring.bins import FeatureBins
 

@@ -8,7 +8,7 @@ The worker writes:
 | frame | content |
 |---|---|
 | first | `SCHEMA`, the `Origin`, the `SidecarConfig` |
-| `(number, RECORDS, chunk)` | a chunk of records, as `modeltrace.telemetry.records.wire` encodes it |
+| `(number, RECORDS, chunk)` | a chunk of records, as `modeltrace.telemetry.records.sidecar_codec` encodes it |
 | `(number, RECORDS_WITHOUT_LINES, chunk)` | the same after a restart, if its log lines are already written |
 | `(number, LINES_ONLY, chunk)` | the same after a restart, if only its log lines are missing |
 | `(number, OTLP, signal, request, items)` | an OTLP export request that the SDK's encoders made |
@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 from modeltrace.otel_env.table import OtlpProtocol, Signal
-from modeltrace.telemetry.records import wire
+from modeltrace.telemetry.records import sidecar_codec
 from modeltrace.telemetry.records.prediction import Origin
 
 RECORDS: Final = "records"
@@ -95,7 +95,7 @@ class ProtocolMismatchError(RuntimeError):
     """Worker and sidecar run different versions of the code."""
 
 
-SCHEMA: Final = f"{wire.SCHEMA};SidecarConfig({','.join(SidecarConfig._fields)})"
+SCHEMA: Final = f"{sidecar_codec.SCHEMA};SidecarConfig({','.join(SidecarConfig._fields)})"
 
 
 def hello(origin: Origin, config: SidecarConfig) -> Frame:
@@ -122,7 +122,7 @@ def write_frame(descriptor: int, frame: Frame) -> None:
         OSError: the other end is closed.
         ValueError: `marshal` cannot write a value.
     """
-    content = marshal.dumps(frame, wire.MARSHAL_VERSION)
+    content = marshal.dumps(frame, sidecar_codec.MARSHAL_VERSION)
     rest = memoryview(_LENGTH.pack(len(content)) + content)
     while rest:
         rest = rest[os.write(descriptor, rest) :]

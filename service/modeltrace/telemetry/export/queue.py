@@ -20,8 +20,8 @@ from modeltrace.telemetry.export.unacknowledged import FrameItems
 from modeltrace.telemetry.metrics.model_catalog import ModelCatalog
 from modeltrace.telemetry.records.feedback import FeedbackRecord
 from modeltrace.telemetry.records.prediction import BatchRecord, RequestRecord
+from modeltrace.telemetry.records.sidecar_codec import RecordChunk, encode
 from modeltrace.telemetry.records.trace import RequestTrace
-from modeltrace.telemetry.records.wire import RecordChunk, encode
 
 logger = logging.getLogger("modeltrace.telemetry")
 

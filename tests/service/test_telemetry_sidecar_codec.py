@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeltrace.telemetry.records.prediction import BatchRecord, Origin, RequestRecord
-from modeltrace.telemetry.records.wire import RecordChunk, RecordDecoder, encode
+from modeltrace.telemetry.records.sidecar_codec import RecordChunk, RecordDecoder, encode
 from tests.helpers.factories import request_record
 from tests.helpers.strategies import batches, traffic
 
