@@ -131,8 +131,13 @@ def on_the_page(url: str) -> Series:
 
 
 def of_requests(series: Series) -> Series:
-    """Those that requests make, without the service's own: process and SDK."""
-    return frozenset(one for one in series if one[0].startswith(("http_", "ml_")))
+    """Return the series that requests make, without those of the process, the SDK, and the store's evaluation.
+
+    The evaluation is published once a minute, so its first series may appear between two requests.
+    """
+    return frozenset(
+        one for one in series if one[0].startswith(("http_", "ml_")) and not one[0].startswith("ml_evaluation_")
+    )
 
 
 def points(hub: HubProcess, metric: str, service: str) -> list[dict[str, Any]]:
@@ -156,6 +161,7 @@ def in_the_hub(hub: HubProcess, service: str) -> frozenset[tuple[str, bytes]]:
     return frozenset(
         (metric, orjson.dumps(point["attributes"], option=orjson.OPT_SORT_KEYS))
         for metric in {one["name"] for one in listed if one["name"].startswith(("http.", "ml."))}
+        if not metric.startswith("ml.evaluation.")
         for point in points(hub, metric, service)
     )
 
