@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from modeltrace.bin_names import numeric_bin_name
 from modeltrace.inference.model import Model, make_predict_fn
 from modeltrace.inference.schema import Feature, OutputReference, Reference, Schema
 
@@ -31,7 +32,7 @@ class Linear:
 def build_model() -> Model:
     """Build the model as if it was loaded from a bundle."""
     edges = tuple(-1 + 0.2 * number for number in range(1, 10))
-    shares = {**{f"{number:02d}": 0.1 for number in range(10)}, "missing": 0.0, "other": 0.0}
+    shares = {**dict.fromkeys(map(numeric_bin_name, range(10)), 0.1), "missing": 0.0, "other": 0.0}
     reference = Reference(n=1000, shares=shares, edges=edges, mean=0.0, deviation=0.5)
     features = tuple(
         Feature(name=f"feature_{number}", type="number", training_range=(-1, 1), example=0.5, reference=reference)

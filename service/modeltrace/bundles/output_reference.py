@@ -7,9 +7,10 @@ from typing import Final
 
 import numpy as np
 
+from modeltrace.bin_names import MISSING, OTHER
 from modeltrace.inference.model import Label, ModelOutput
 from modeltrace.inference.reference_distribution import numeric_reference
-from modeltrace.inference.schema import MISSING, OTHER, OutputReference
+from modeltrace.inference.schema import OutputReference
 
 # Maximum number of rows that the model predicts, to bound the duration of `pack`.
 MAX_REFERENCE_ROWS: Final = 100_000

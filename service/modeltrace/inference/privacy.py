@@ -21,9 +21,10 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Final, TypeAlias
 
+from modeltrace.bin_names import OTHER, numeric_bin_name
 from modeltrace.errors import InferenceError, ModeltraceError
 from modeltrace.inference.category_levels import level_name
-from modeltrace.inference.schema import OTHER, Feature, Schema, Value
+from modeltrace.inference.schema import Feature, Schema, Value
 from modeltrace.telemetry.records.prediction import PredictedRow, RequestRecord
 
 HASH_DIGITS: Final = 16
@@ -101,7 +102,7 @@ def _bucket_fn(feature: Feature) -> RedactFn:
         if value is None:
             return None
         if edges is not None:
-            return OTHER if isinstance(value, str) else f"{bisect_left(edges, float(value)):02d}"
+            return OTHER if isinstance(value, str) else numeric_bin_name(bisect_left(edges, float(value)))
         name = level_name(value, kind)
         return name if name in names else OTHER
 

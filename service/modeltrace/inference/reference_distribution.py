@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from modeltrace.inference.schema import MISSING, OTHER, UNSEEN, Reference
+from modeltrace.bin_names import MISSING, OTHER, UNSEEN, numeric_bin_name
+from modeltrace.inference.schema import Reference
 
 # Number of bins with about the same share of the training data.
 N_QUANTILE_BINS = 10
@@ -43,7 +44,7 @@ def numeric_reference(values: NDArray[np.float64], *, n: int) -> Reference:
 def numeric_shares(values: NDArray[np.float64], edges: NDArray[np.float64], *, n: int) -> dict[str, float]:
     """Return the share of each bin among `n` rows, of which `values` are not missing."""
     counts = np.bincount(np.searchsorted(edges, values, side="left"), minlength=len(edges) + 1)
-    shares = {f"{index:02d}": count / n for index, count in enumerate(counts.tolist())}
+    shares = {numeric_bin_name(index): count / n for index, count in enumerate(counts.tolist())}
     return {**shares, MISSING: (n - len(values)) / n, OTHER: 0.0}
 
 

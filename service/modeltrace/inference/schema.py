@@ -8,6 +8,7 @@ from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from modeltrace.bin_names import MISSING, OTHER, numeric_bin_name
 from modeltrace.inference.category_levels import Level, LevelKind, infer_level_kind
 from modeltrace.printable import has_control_characters
 
@@ -23,9 +24,6 @@ PrivacyRule = Literal["plain", "hash", "bucket", "drop"]
 REASONS: tuple[Reason, ...] = get_args(Reason)
 PRIVACY_RULES: tuple[PrivacyRule, ...] = get_args(PrivacyRule)
 
-MISSING = "missing"
-OTHER = "other"
-UNSEEN = "unseen"
 # Rounding may raise a share above 1 by this amount.
 SHARE_TOLERANCE = 1e-9
 # Maximum number of characters of a text if the feature has no `max_length`.
@@ -67,7 +65,7 @@ class Reference(StrictModel):
         if self.edges is None:
             return set(more) <= self.shares.keys()
         increasing = all(low < high for low, high in pairwise(self.edges))
-        return increasing and list(self.shares) == [*(f"{bin_:02d}" for bin_ in range(len(self.edges) + 1)), *more]
+        return increasing and list(self.shares) == [*map(numeric_bin_name, range(len(self.edges) + 1)), *more]
 
 
 class OutputReference(Reference):

@@ -10,8 +10,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from modeltrace.bin_names import MISSING, OTHER, UNSEEN
 from modeltrace.inference.category_levels import LevelKind, level_name
-from modeltrace.inference.schema import MISSING, OTHER, UNSEEN, Feature, Schema, Value
+from modeltrace.inference.schema import Feature, Schema, Value
 
 Row = Sequence[Value]  # in the order of the schema; None for a missing value
 

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from modeltrace.inference.schema import MISSING, UNSEEN, OutputReference, Reference
+from modeltrace.bin_names import MISSING, UNSEEN
+from modeltrace.inference.schema import OutputReference, Reference
 from modeltrace.monitoring import drift
 
 CriticalValues = Mapping[str, float]  # by statistic, of one feature or of the model's outputs

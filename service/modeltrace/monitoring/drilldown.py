@@ -12,8 +12,9 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from modeltrace.bin_names import MISSING, numeric_bin_name
 from modeltrace.errors import ModeltraceError
-from modeltrace.inference.schema import MISSING, Feature, Reference, Schema
+from modeltrace.inference.schema import Feature, Reference, Schema
 from modeltrace.monitoring import drift
 from modeltrace.monitoring.bins import FeatureBins
 from modeltrace.monitoring.drift_check import DriftResult, WindowCounts, check_confidence, check_drift
@@ -226,4 +227,4 @@ def _describe_bounds(reference: Reference) -> dict[str, str]:
         return {MISSING: "missing"}
     inner = [f"over {low:g} to {high:g}" for low, high in pairwise(edges)]
     names = [f"up to {edges[0]:g}", *inner, f"over {edges[-1]:g}"]
-    return {f"{index:02d}": bounds for index, bounds in enumerate(names)}
+    return {numeric_bin_name(index): bounds for index, bounds in enumerate(names)}

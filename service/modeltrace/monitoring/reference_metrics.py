@@ -5,8 +5,9 @@ from typing import Protocol
 
 import numpy as np
 
+from modeltrace.bin_names import UNSEEN, numeric_bin_name
 from modeltrace.inference.model import Model
-from modeltrace.inference.schema import UNSEEN, Feature, OutputReference, Reference
+from modeltrace.inference.schema import Feature, OutputReference, Reference
 from modeltrace.monitoring import drift
 from modeltrace.monitoring.bins import FeatureBins
 from modeltrace.telemetry.metrics.features import REMEMBERED_ROWS
@@ -84,7 +85,7 @@ def _scores(name: str, reference: Reference) -> Iterator[tuple[float, Mapping[st
     """Yield the score of each bin of numbers."""
     shares = reference.number_shares
     for index, score in enumerate(drift.normal_scores(shares).tolist() if shares else ()):
-        bin_name = f"{index:02d}"
+        bin_name = numeric_bin_name(index)
         yield score, _attributes(name, bin_name) if name else {ML_PREDICTION_BIN: bin_name}
 
 

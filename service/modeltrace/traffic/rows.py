@@ -15,9 +15,10 @@ import pyarrow.csv
 import pyarrow.parquet
 from pyarrow import ArrowInvalid
 
+from modeltrace.bin_names import MISSING, OTHER, numeric_bin_name
 from modeltrace.errors import ModeltraceError
 from modeltrace.inference.category_levels import coerce_level, level_name
-from modeltrace.inference.schema import MISSING, OTHER, Feature
+from modeltrace.inference.schema import Feature
 from modeltrace.regular_files import MAX_MANIFEST_BYTES, NotRegularError, read_regular, stat_regular
 from modeltrace.traffic.fault_injection import NUMERIC_TYPES, Row
 
@@ -147,7 +148,8 @@ def _numeric_samplers(feature: Feature, rng: random.Random) -> dict[str, Callabl
             return min(max(round(value), math.ceil(low)), math.floor(high))
         return value
 
-    return {f"{index:02d}": partial(draw, *edge_pair) for index, edge_pair in enumerate(itertools.pairwise(bounds))}
+    pairs = itertools.pairwise(bounds)
+    return {numeric_bin_name(index): partial(draw, *edge_pair) for index, edge_pair in enumerate(pairs)}
 
 
 def _category_samplers(feature: Feature, rng: random.Random) -> dict[str, Callable[[], object]]:

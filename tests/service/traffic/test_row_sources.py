@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modeltrace.bin_names import MISSING, OTHER
 from modeltrace.bundles.columns import describe_column
 from modeltrace.bundles.schema_redaction import redact_schema
-from modeltrace.inference.schema import MISSING, OTHER, Feature, Reference, Schema
+from modeltrace.inference.schema import Feature, Reference, Schema
 from modeltrace.inference.validate import validate_row
 from modeltrace.monitoring.bins import FeatureBins
 from modeltrace.printable import has_control_characters

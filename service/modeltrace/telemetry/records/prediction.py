@@ -14,6 +14,7 @@ from opentelemetry.semconv.attributes.http_attributes import HTTP_REQUEST_METHOD
 from opentelemetry.semconv.attributes.server_attributes import SERVER_ADDRESS, SERVER_PORT
 from opentelemetry.semconv.attributes.url_attributes import URL_FULL
 
+from modeltrace.bin_names import numeric_bin_name
 from modeltrace.telemetry.names import (
     ML_FEATURE_NAME,
     ML_MODEL_HASH,
@@ -61,7 +62,7 @@ class ModelInfo(NamedTuple):
         """Return the outcome that metrics count: the label, or the bin of the value; `None` without bins."""
         if row.value is None:
             return row.label
-        return f"{bisect_left(self.value_edges, row.value):02d}" if self.value_edges else None
+        return numeric_bin_name(bisect_left(self.value_edges, row.value)) if self.value_edges else None
 
     def outcome_attributes(self, row: "PredictedRow") -> dict[str, str]:
         """Return the outcome as an attribute of metric points."""
