@@ -39,8 +39,8 @@ from rich.table import Table
 from bench.command import format_load_average, make_parser, print_as
 from bench.processes import cpu_seconds, free_port, process_tree, run_process
 from modeltrace.bundles.example import build_example
-from modeltrace.telemetry.export.process import SidecarProcess
 from modeltrace.telemetry.export.protocol import SidecarConfig, SidecarEvent
+from modeltrace.telemetry.export.sidecar_process import SidecarProcess
 from modeltrace.telemetry.records.prediction import Origin
 
 REFERENCE = "import sklearn.linear_model, pandas, fastapi"

@@ -24,7 +24,7 @@ from modeltrace.api.body import BodyReader
 from modeltrace.api.fast_path import PredictionASGIApp
 from modeltrace.api.feedback import FeedbackHandler
 from modeltrace.api.predict import PredictionHandlers
-from modeltrace.api.redact_query import RedactQueryMiddleware
+from modeltrace.api.request_target import RedactQueryMiddleware
 from modeltrace.api.thread_pool import BoundedThreadPool
 from modeltrace.evaluation.publisher import start_publisher
 from modeltrace.inference.model import Model
@@ -183,7 +183,7 @@ def create_app(
             export_queue=pipeline.queue,
             body_reader=body_reader,
             active_requests=pipeline.active_requests,
-            on_response_sent=shadows.enqueue if shadows else lambda _: None,
+            listeners=[shadows.enqueue] if shadows else (),
         )
     return RedactQueryMiddleware(app, model_router)
 

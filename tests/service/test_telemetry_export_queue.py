@@ -26,7 +26,7 @@ from modeltrace.telemetry.export.protocol import (
     read_hello,
 )
 from modeltrace.telemetry.export.queue import ExportQueue, QueueLimits
-from modeltrace.telemetry.export.supervisor import Sidecar
+from modeltrace.telemetry.export.sidecar_process import Sidecar
 from modeltrace.telemetry.records.feedback import FeedbackRecord, TrueLabel
 from modeltrace.telemetry.records.prediction import Origin
 from modeltrace.telemetry.records.sidecar_codec import RecordChunk, RecordDecoder

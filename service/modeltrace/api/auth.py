@@ -16,8 +16,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from modeltrace.api.errors import error_response
+from modeltrace.api.request_target import route_path
 from modeltrace.api.responses import json_response
-from modeltrace.api.route import route_path
 from modeltrace.errors import ForbiddenError, UnauthorizedError
 from modeltrace.http_settings import HttpSettings, is_path_prefix
 from modeltrace.keys import load_api_key

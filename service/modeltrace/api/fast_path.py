@@ -7,7 +7,7 @@ return equal responses; a test compares them.
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,8 +19,8 @@ from modeltrace.api.body import BodyReader
 from modeltrace.api.errors import error_response
 from modeltrace.api.health import UNTRACED_PATHS
 from modeltrace.api.predict import Handler
+from modeltrace.api.request_target import route_path
 from modeltrace.api.responses import JSON_CONTENT_TYPE, TRACE_HEADER, encode_body
-from modeltrace.api.route import route_path
 from modeltrace.errors import ClientDisconnectedError
 from modeltrace.inference.pipeline import record_failure
 from modeltrace.telemetry.export.queue import ExportQueue
@@ -45,7 +45,7 @@ class PredictionASGIApp:
         export_queue: receives each finished request.
         body_reader: reads request bodies.
         active_requests: requests in progress by method and scheme; updated here.
-        on_response_sent: called with each finished request after its response.
+        listeners: called with each finished request after its response.
     """
 
     app: ASGIApp
@@ -54,7 +54,7 @@ class PredictionASGIApp:
     export_queue: ExportQueue
     body_reader: BodyReader
     active_requests: Counter[tuple[str, str]]
-    on_response_sent: Callable[[RequestTrace], object]
+    listeners: Sequence[Callable[[RequestTrace], object]] = ()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request, or pass it to the application."""
@@ -101,7 +101,8 @@ class PredictionASGIApp:
         finally:
             trace.end = trace.now()
             self.export_queue.enqueue(trace)
-            self.on_response_sent(trace)
+            for listener in self.listeners:
+                listener(trace)
 
 
 def _log_access(scope: Scope, send: Send) -> Send:

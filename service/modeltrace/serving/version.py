@@ -26,26 +26,19 @@ class Version:
     """One version of a model, ready to predict.
 
     Attributes:
+        info: the metadata of the model in telemetry records.
         runs_inline: whether a single row is predicted on the event loop, because waking a thread takes longer.
         batcher: combines concurrent requests into one model call; `None` if batching is disabled.
         identity: name and version, as responses contain them.
     """
 
+    model: Model
+    info: ModelInfo
     pipeline: Pipeline
     runs_inline: bool
     batcher: Batcher | None
     identity: dict[str, str]
     label_parser: LabelParser
-
-    @property
-    def model(self) -> Model:
-        """The model of the pipeline."""
-        return self.pipeline.model
-
-    @property
-    def info(self) -> ModelInfo:
-        """The metadata that telemetry records of the model."""
-        return self.pipeline.info
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +82,8 @@ class VersionFactory:
                 on_batch=self.on_batch,
             )
         identity = {"name": model.name, "version": model.version}
-        return Version(pipeline, runs_inline, batcher, identity, LabelParser(model, self.ids))
+        parser = LabelParser(model, self.ids)
+        return Version(model, pipeline.info, pipeline, runs_inline, batcher, identity, parser)
 
     def smoke_test(self, model: Model) -> None:
         """Predict the example of the bundle.

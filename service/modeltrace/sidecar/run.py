@@ -190,10 +190,12 @@ def _encode_each(
     Otherwise such a record would end this process. The worker would send it again to the next sidecar, which would end
     too.
     """
+    if not records:
+        return []
     try:
         return encode(records)
     except Exception as error:
-        if len(records) <= 1:
+        if len(records) == 1:
             logger.exception("a record could not be encoded")
             on_error(error)
             return []

@@ -11,8 +11,8 @@ from opentelemetry.semconv.attributes.otel_attributes import OTEL_EVENT_NAME
 
 from modeltrace.sidecar.encode.http import ACCESS_FIELDS, access_log
 from modeltrace.sidecar.encode.protobuf import utf8
-from modeltrace.telemetry.metrics.per_model_cache import PerModelCache
 from modeltrace.telemetry.names import EVENT_PREDICTION, EVENT_VIOLATION, ML_PREDICTION_INPUTS
+from modeltrace.telemetry.records.per_model_cache import PerModelCache
 from modeltrace.telemetry.records.prediction import (
     ACCESS_LOGGER,
     DATA_LOGGER,

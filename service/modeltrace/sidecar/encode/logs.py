@@ -31,9 +31,9 @@ from modeltrace.sidecar.encode.protobuf import (
     key_value,
     tag,
 )
-from modeltrace.telemetry.metrics.per_model_cache import PerModelCache
 from modeltrace.telemetry.names import EVENT_PREDICTION, EVENT_VIOLATION, ML_PREDICTION_INPUTS
 from modeltrace.telemetry.records.feedback import FeedbackRecord
+from modeltrace.telemetry.records.per_model_cache import PerModelCache
 from modeltrace.telemetry.records.prediction import (
     ACCESS_LOGGER,
     DATA_LOGGER,

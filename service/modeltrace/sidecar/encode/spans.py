@@ -38,7 +38,6 @@ from modeltrace.sidecar.encode.protobuf import (
     tag,
     utf8,
 )
-from modeltrace.telemetry.metrics.per_model_cache import PerModelCache
 from modeltrace.telemetry.names import (
     EVENT_VIOLATION,
     SPAN_BATCH,
@@ -48,6 +47,7 @@ from modeltrace.telemetry.names import (
     SPAN_SHADOW,
     SPAN_VALIDATE,
 )
+from modeltrace.telemetry.records.per_model_cache import PerModelCache
 from modeltrace.telemetry.records.prediction import (
     SAMPLED,
     BatchRecord,

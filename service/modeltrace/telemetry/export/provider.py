@@ -31,9 +31,9 @@ from modeltrace.otel_env.table import LIMITS, SIGNALS
 from modeltrace.settings import Settings, data_dir
 from modeltrace.telemetry.export.exporters import SidecarLogExporter, SidecarMetricExporter, SidecarSpanExporter
 from modeltrace.telemetry.export.health import ExportHealth
-from modeltrace.telemetry.export.process import SidecarProcess
 from modeltrace.telemetry.export.protocol import SidecarConfig
 from modeltrace.telemetry.export.queue import ExportQueue, QueueLimits
+from modeltrace.telemetry.export.sidecar_process import SidecarProcess
 from modeltrace.telemetry.metrics.features import FeatureMetrics
 from modeltrace.telemetry.metrics.feedback import FeedbackMetrics
 from modeltrace.telemetry.metrics.instruments import build_views

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from modeltrace.telemetry.export.protocol import DROPPED, OTLP, RECORDS, SidecarEvent
-from modeltrace.telemetry.export.supervisor import SidecarSupervisor, StartSidecar
+from modeltrace.telemetry.export.sidecar_process import SidecarSupervisor, StartSidecar
 from modeltrace.telemetry.export.unacknowledged import FrameItems
 from modeltrace.telemetry.metrics.model_catalog import ModelCatalog
 from modeltrace.telemetry.records.feedback import FeedbackRecord

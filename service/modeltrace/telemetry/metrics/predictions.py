@@ -22,9 +22,9 @@ from modeltrace.telemetry.metrics.instruments import (
     SYNTHETIC_PREDICTIONS,
     VIOLATIONS,
 )
-from modeltrace.telemetry.metrics.per_model_cache import PerModelCache
 from modeltrace.telemetry.metrics.series import Attributes, InstrumentSeries, RecordMetrics, Series
 from modeltrace.telemetry.names import SPAN_INFERENCE
+from modeltrace.telemetry.records.per_model_cache import PerModelCache
 from modeltrace.telemetry.records.prediction import SAMPLED, ModelInfo, RequestRecord
 
 SERVER_ERROR: Final = 500  # the lowest status of a server error
