@@ -29,7 +29,7 @@ from modeltrace.telemetry.export.queue import ExportQueue
 from modeltrace.telemetry.metrics.features import FeatureMetrics
 from modeltrace.telemetry.metrics.model_catalog import ModelCatalog
 from modeltrace.telemetry.metrics.predictions import PredictionMetrics
-from modeltrace.telemetry.provider import SidecarPipeline, Telemetry
+from modeltrace.telemetry.providers import SidecarPipeline, Telemetry
 from modeltrace.telemetry.records.trace import RequestTracer
 
 

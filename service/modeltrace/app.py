@@ -41,12 +41,12 @@ from modeltrace.settings import Settings
 from modeltrace.store.config import store_config
 from modeltrace.store.in_process_writer import InProcessWriter
 from modeltrace.store.label_writer import LabelWriter
-from modeltrace.telemetry.export.provider import build_sidecar_provider, requires_sdk
+from modeltrace.telemetry.export.sidecar_provider import build_sidecar_provider, requires_sdk
 from modeltrace.telemetry.logging import configure_logging, export_logs
 from modeltrace.telemetry.metrics.features import FeatureMetrics, observe_features, observe_reference
 from modeltrace.telemetry.metrics.model_catalog import ModelCatalog
 from modeltrace.telemetry.metrics.outcomes import challenger_row_counter, model_change_counter
-from modeltrace.telemetry.provider import SCOPE_NAME, SidecarPipeline, Telemetry, log_shutdown_report
+from modeltrace.telemetry.providers import SCOPE_NAME, SidecarPipeline, Telemetry, log_shutdown_report
 from modeltrace.telemetry.records.trace import RequestTrace
 from modeltrace.telemetry.resource import build_resource
 from modeltrace.telemetry.sdk.feedback_recorder import SDKFeedbackRecorder

@@ -15,7 +15,7 @@ from modeltrace.keys import check_exposure
 from modeltrace.serving.bundle_loader import load_challenger, load_model
 from modeltrace.settings import Settings
 from modeltrace.store.in_process_writer import check_store
-from modeltrace.telemetry.export.provider import requires_sdk
+from modeltrace.telemetry.export.sidecar_provider import requires_sdk
 from modeltrace.telemetry.logging import configure_logging
 from modeltrace.worker import build_in_worker
 from modeltrace_http.listener import BACKLOG

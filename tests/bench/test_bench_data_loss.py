@@ -13,7 +13,7 @@ from bench import visibility_latency
 from bench.data_loss import Step, summarise
 from bench.null_receivers import read_counts
 from bench.subject import parse_undelivered
-from modeltrace.telemetry.provider import SCOPE_NAME, ShutdownReport, log_shutdown_report
+from modeltrace.telemetry.providers import SCOPE_NAME, ShutdownReport, log_shutdown_report
 
 
 def make_step(

@@ -29,7 +29,7 @@ from modeltrace.telemetry.metrics.features import FeatureMetrics
 from modeltrace.telemetry.metrics.feedback import FeedbackMetrics
 from modeltrace.telemetry.metrics.model_catalog import ModelCatalog
 from modeltrace.telemetry.metrics.predictions import PredictionMetrics
-from modeltrace.telemetry.provider import SidecarPipeline, Telemetry
+from modeltrace.telemetry.providers import SidecarPipeline, Telemetry
 from modeltrace.telemetry.records.feedback import FeedbackRecord
 from modeltrace.telemetry.records.prediction import BatchRecord, Origin, RequestRecord
 from modeltrace.telemetry.records.sidecar_codec import RecordChunk, RecordDecoder, encode

@@ -13,7 +13,7 @@ from modeltrace.app import create_app
 from modeltrace.inference.model import Model
 from modeltrace.settings import read_settings
 from modeltrace.telemetry.export.health import ExportHealth
-from modeltrace.telemetry.provider import SidecarPipeline, Telemetry
+from modeltrace.telemetry.providers import SidecarPipeline, Telemetry
 from modeltrace.telemetry.records.trace import RequestTracer
 from tests.helpers.in_process_services import RecordingQueue, RecordsService, records_service
 from tests.helpers.services import ID_KEY

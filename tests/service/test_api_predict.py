@@ -13,7 +13,7 @@ from modeltrace.app import create_app
 from modeltrace.inference.model import Model, ModelOutput
 from modeltrace.inference.prediction_ids import PredictionIdSigner
 from modeltrace.settings import Settings
-from modeltrace.telemetry.provider import Telemetry
+from modeltrace.telemetry.providers import Telemetry
 from modeltrace.telemetry.records import trace
 from tests.helpers.in_process_services import SdkService
 from tests.helpers.services import ID_KEY

@@ -418,7 +418,7 @@ from modeltrace.otel_env.variables import read_variables, write_environment
 write_environment(read_variables(os.environ), os.environ)
 from modeltrace.settings import read_settings
 from modeltrace.telemetry.resource import build_resource
-from modeltrace.telemetry.export.provider import build_sidecar_provider
+from modeltrace.telemetry.export.sidecar_provider import build_sidecar_provider
 from modeltrace.telemetry.sdk.provider import build_sdk_provider
 from modeltrace.telemetry.metrics.model_catalog import ModelCatalog
 otel = read_settings().otel

@@ -18,7 +18,7 @@ from modeltrace.api.openapi import describe_routes, refresh
 from modeltrace.api.predict import Handler
 from modeltrace.api.responses import encoded_response
 from modeltrace.serving.router import ModelRouter
-from modeltrace.telemetry.provider import Telemetry
+from modeltrace.telemetry.providers import Telemetry
 from modeltrace.telemetry.sdk.recorder import SDKRecorder
 from modeltrace_http.responses import RelativeRedirectMiddleware, add_head_routes
 

@@ -15,7 +15,7 @@ from modeltrace.cli.times import parse_seconds
 from modeltrace.client.service import normalize_url
 from modeltrace.keys import authorization_header, load_id_key
 from modeltrace.settings import read_settings
-from modeltrace.telemetry.provider import log_shutdown_report
+from modeltrace.telemetry.providers import log_shutdown_report
 from modeltrace.terminal import SafeConsole, echo
 from modeltrace.traffic.fault_injection import FaultConfig, parse_shift
 from modeltrace.traffic.labels import FeedbackConfig

@@ -16,7 +16,7 @@ from modeltrace.errors import UnknownPredictionError
 from modeltrace.inference.prediction_ids import PredictionIdSigner
 from modeltrace.keys import derive_synthetic_token
 from modeltrace.os_signals import handle_signals
-from modeltrace.telemetry.provider import Telemetry
+from modeltrace.telemetry.providers import Telemetry
 from modeltrace.telemetry.records.trace import synthetic_baggage
 from modeltrace.traffic.counts import TrafficCounts
 from modeltrace.traffic.fault_injection import SLOW_BODY_SECONDS, FaultConfig, FaultInjector, make_rng

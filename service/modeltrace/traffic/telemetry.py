@@ -11,7 +11,7 @@ from opentelemetry.semconv._incubating.attributes.url_attributes import URL_TEMP
 from opentelemetry.trace import Span
 
 from modeltrace.settings import OtelSettings
-from modeltrace.telemetry.provider import Telemetry
+from modeltrace.telemetry.providers import Telemetry
 from modeltrace.telemetry.resource import build_resource
 from modeltrace.telemetry.sdk.provider import build_sdk_provider
 

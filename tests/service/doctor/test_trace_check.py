@@ -22,7 +22,7 @@ from modeltrace.doctor.trace_check import (
 from modeltrace.inference.model import Model
 from modeltrace.inference.schema import Schema
 from modeltrace.settings import Settings
-from modeltrace.telemetry.provider import Telemetry
+from modeltrace.telemetry.providers import Telemetry
 
 PREDICTION = SentPrediction(ServedModel("m", "1", ()), "ab" * 16, answered_at=0.0, clock_offset=0.0)
 

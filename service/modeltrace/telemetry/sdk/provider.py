@@ -12,9 +12,9 @@ from prometheus_client import CollectorRegistry
 
 from modeltrace.settings import OtelSettings
 from modeltrace.telemetry.metrics.instruments import build_views
-from modeltrace.telemetry.provider import Telemetry, instrument_process
+from modeltrace.telemetry.providers import Telemetry, instrument_process
 from modeltrace.telemetry.sampling import IgnoreRemoteParent
-from modeltrace.telemetry.sdk.exporters import (
+from modeltrace.telemetry.sdk.counting_exporters import (
     PREDICTION_QUEUE_SIZE,
     CountingLogProcessor,
     CountingSpanProcessor,

@@ -22,7 +22,7 @@ from opentelemetry.trace import TracerProvider as ApiTracerProvider
 from modeltrace.telemetry.export.health import ExportHealth
 from modeltrace.telemetry.export.queue import ExportQueue
 from modeltrace.telemetry.records.trace import RequestTrace, RequestTracer
-from modeltrace.telemetry.sdk.exporters import ExportCounter
+from modeltrace.telemetry.sdk.counting_exporters import ExportCounter
 from modeltrace.threads import run_until
 
 SCOPE_NAME = "modeltrace"

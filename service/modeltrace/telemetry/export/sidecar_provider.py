@@ -29,10 +29,10 @@ from prometheus_client import CollectorRegistry
 from modeltrace.keys import derive_synthetic_token, load_id_key
 from modeltrace.otel_env.table import LIMITS, SIGNALS
 from modeltrace.settings import Settings, data_dir
-from modeltrace.telemetry.export.exporters import SidecarLogExporter, SidecarMetricExporter, SidecarSpanExporter
 from modeltrace.telemetry.export.health import ExportHealth
 from modeltrace.telemetry.export.protocol import SidecarConfig
 from modeltrace.telemetry.export.queue import ExportQueue, QueueLimits
+from modeltrace.telemetry.export.sidecar_exporters import SidecarLogExporter, SidecarMetricExporter, SidecarSpanExporter
 from modeltrace.telemetry.export.sidecar_process import SidecarProcess
 from modeltrace.telemetry.metrics.features import FeatureMetrics
 from modeltrace.telemetry.metrics.feedback import FeedbackMetrics
@@ -41,10 +41,10 @@ from modeltrace.telemetry.metrics.model_catalog import ModelCatalog
 from modeltrace.telemetry.metrics.predictions import PredictionMetrics
 from modeltrace.telemetry.metrics.readers import PeriodicRecordMetricsReader, PrometheusReader
 from modeltrace.telemetry.metrics.store import StoreHealth
-from modeltrace.telemetry.provider import SCOPE_NAME, SidecarPipeline, Telemetry, instrument_process
+from modeltrace.telemetry.providers import SCOPE_NAME, SidecarPipeline, Telemetry, instrument_process
 from modeltrace.telemetry.records.prediction import Origin
 from modeltrace.telemetry.records.trace import RequestTracer
-from modeltrace.telemetry.sdk.exporters import CountingLogProcessor, CountingSpanProcessor, ExportCounter
+from modeltrace.telemetry.sdk.counting_exporters import CountingLogProcessor, CountingSpanProcessor, ExportCounter
 
 # Milliseconds for which records are batched. The specification's default for spans is 5 s; users wait for traces.
 DEFAULT_SCHEDULE_DELAY: Final = 500
