@@ -12,7 +12,7 @@ from typing import Final
 
 from modeltrace.printable import escape_control_characters
 from modeltrace.telemetry.export.protocol import SidecarConfig
-from modeltrace.telemetry.log_lines import open_log_file
+from modeltrace.telemetry.log_output import open_log_file
 
 # At 64 requests per chunk, as many lines as the queue of the service's own log records has.
 MAX_QUEUED_CHUNKS: Final = 2048

@@ -49,7 +49,7 @@ from modeltrace.telemetry.export.protocol import (
     read_hello,
     write_frame,
 )
-from modeltrace.telemetry.log_lines import json_formatter
+from modeltrace.telemetry.log_output import json_formatter
 from modeltrace.telemetry.records.feedback import FeedbackRecord
 from modeltrace.telemetry.records.prediction import BatchRecord, Origin, RequestRecord
 from modeltrace.telemetry.records.sidecar_codec import RecordDecoder

@@ -27,7 +27,7 @@ from opentelemetry.semconv.attributes.http_attributes import HTTP_REQUEST_METHOD
 from opentelemetry.semconv.attributes.url_attributes import URL_PATH
 
 from modeltrace.printable import escape_control_characters
-from modeltrace.telemetry.log_lines import json_formatter, open_log_file
+from modeltrace.telemetry.log_output import json_formatter, open_log_file
 from modeltrace.telemetry.records.prediction import ACCESS_LOGGER, PREDICTION_LOGGER
 
 MAX_QUEUED_LINES = 100_000

@@ -12,6 +12,7 @@ from opentelemetry.semconv.attributes.otel_attributes import OTEL_EVENT_NAME
 from modeltrace.sidecar.encode.http import ACCESS_FIELDS, access_log
 from modeltrace.sidecar.encode.protobuf import utf8
 from modeltrace.telemetry.names import EVENT_PREDICTION, EVENT_VIOLATION, ML_PREDICTION_INPUTS
+from modeltrace.telemetry.records.attributes import prediction_attributes, prediction_message
 from modeltrace.telemetry.records.per_model_cache import PerModelCache
 from modeltrace.telemetry.records.prediction import (
     ACCESS_LOGGER,
@@ -22,7 +23,6 @@ from modeltrace.telemetry.records.prediction import (
     ModelInfo,
     RequestRecord,
 )
-from modeltrace.telemetry.records.spans_and_logs import prediction_attributes, prediction_message
 
 
 class LineEncoder:

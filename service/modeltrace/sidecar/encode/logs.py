@@ -32,6 +32,7 @@ from modeltrace.sidecar.encode.protobuf import (
     tag,
 )
 from modeltrace.telemetry.names import EVENT_PREDICTION, EVENT_VIOLATION, ML_PREDICTION_INPUTS
+from modeltrace.telemetry.records.attributes import prediction_attributes, prediction_message
 from modeltrace.telemetry.records.feedback import FeedbackRecord
 from modeltrace.telemetry.records.per_model_cache import PerModelCache
 from modeltrace.telemetry.records.prediction import (
@@ -47,7 +48,6 @@ from modeltrace.telemetry.records.prediction import (
     SchemaViolation,
     Value,
 )
-from modeltrace.telemetry.records.spans_and_logs import prediction_attributes, prediction_message
 
 MAX_CACHED_INPUT_TEXT = 64
 

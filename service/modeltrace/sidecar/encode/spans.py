@@ -47,6 +47,16 @@ from modeltrace.telemetry.names import (
     SPAN_SHADOW,
     SPAN_VALIDATE,
 )
+from modeltrace.telemetry.records.attributes import (
+    EVENT_EXCEPTION,
+    batch_attributes,
+    exception_attributes,
+    request_attributes,
+    response_status,
+    server_failure,
+    stages,
+    status_description,
+)
 from modeltrace.telemetry.records.per_model_cache import PerModelCache
 from modeltrace.telemetry.records.prediction import (
     SAMPLED,
@@ -56,16 +66,6 @@ from modeltrace.telemetry.records.prediction import (
     Origin,
     RequestRecord,
     SchemaViolation,
-)
-from modeltrace.telemetry.records.spans_and_logs import (
-    EVENT_EXCEPTION,
-    batch_attributes,
-    exception_attributes,
-    request_attributes,
-    response_status,
-    server_failure,
-    stages,
-    status_description,
 )
 
 # Fields of Span; the IDs with their length, the kind with its value.

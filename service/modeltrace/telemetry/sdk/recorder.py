@@ -36,15 +36,7 @@ from modeltrace.telemetry.names import (
     SPAN_INFERENCE,
     SPAN_SHADOW,
 )
-from modeltrace.telemetry.records.prediction import (
-    DATA_LOGGER,
-    MAX_VIOLATION_EVENTS,
-    PREDICTION_LOGGER,
-    BatchRecord,
-    ModelInfo,
-    SchemaViolation,
-)
-from modeltrace.telemetry.records.spans_and_logs import (
+from modeltrace.telemetry.records.attributes import (
     EVENT_EXCEPTION,
     batch_attributes,
     exception_attributes,
@@ -53,6 +45,14 @@ from modeltrace.telemetry.records.spans_and_logs import (
     request_attributes,
     stages,
     status_description,
+)
+from modeltrace.telemetry.records.prediction import (
+    DATA_LOGGER,
+    MAX_VIOLATION_EVENTS,
+    PREDICTION_LOGGER,
+    BatchRecord,
+    ModelInfo,
+    SchemaViolation,
 )
 from modeltrace.telemetry.records.trace import HTTPRequest, RequestTrace, Scope, verified_synthetic_token
 
