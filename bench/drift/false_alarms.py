@@ -9,7 +9,7 @@ import numpy as np
 from bench.drift.intervals import clustered_share
 from bench.drift.populations import Population
 from bench.drift.product import draw_monitor, request_rows
-from modeltrace.monitoring.bins import Row
+from modeltrace.monitoring.binning import Row
 
 TRAINING_SIZES: Final = (100, 400, 2000, 10_000)
 WINDOW_SIZES: Final = (200, 1000, 10_000)

@@ -20,9 +20,9 @@ from modeltrace.bundles.verify_outputs import to_rows
 from modeltrace.inference.model import ModelOutput, make_predict_fn
 from modeltrace.inference.schema import Feature, OutputReference
 from modeltrace.monitoring import drift
-from modeltrace.monitoring.bins import FeatureBins, Row
+from modeltrace.monitoring.binning import FeatureBins, Row
 from modeltrace.monitoring.drift_check import DriftResult, WindowCounts, check_confidence, check_drift, compare
-from modeltrace.monitoring.reference_metrics import OUTPUTS, critical_values
+from modeltrace.monitoring.gauges import OUTPUTS, critical_values
 
 Integers = NDArray[np.intp]
 # The name of the model's outputs in the tables.

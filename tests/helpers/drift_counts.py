@@ -13,7 +13,7 @@ from modeltrace.inference.model import Model, ModelOutput
 from modeltrace.inference.schema import Schema
 from modeltrace.monitoring import drift
 from modeltrace.monitoring.drift_check import DriftResult, WindowCounts, check_confidence, check_drift
-from modeltrace.monitoring.reference_metrics import OUTPUTS, critical_values, reference_metrics
+from modeltrace.monitoring.gauges import OUTPUTS, critical_values, reference_metrics
 from modeltrace.telemetry.metrics.features import REMEMBERED_ROWS
 
 ROWS: Final = 600

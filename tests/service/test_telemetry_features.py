@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from modeltrace.bundles.columns import describe_column
 from modeltrace.inference.schema import Schema
-from modeltrace.monitoring.bins import FeatureBins
+from modeltrace.monitoring.binning import FeatureBins
 from modeltrace.telemetry.metrics.features import CHUNK_ROWS, MAX_RETIRED_MODELS, FeatureMetrics, RepeatedRowCounter
 from modeltrace.telemetry.metrics.model_catalog import ModelCatalog, ReferenceData
 from modeltrace.telemetry.records.prediction import ModelInfo, RequestRecord

@@ -24,7 +24,7 @@ from modeltrace.errors import (
     RequestTooLargeError,
     UnknownPredictionError,
 )
-from modeltrace.monitoring.feedback import LabelParser, ParsedLabel
+from modeltrace.monitoring.label_parser import LabelParser, ParsedLabel
 from modeltrace.serving.router import ModelRouter
 from modeltrace.store.label_writer import LabelWriter
 from modeltrace.store.rows import StoredLabel

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from modeltrace.bundles.reference_distribution import categorical_reference, numeric_reference
 from modeltrace.bundles.training_frame import DATE_ADVICE
 from modeltrace.errors import PackError
 from modeltrace.inference.category_levels import Level, LevelKind, infer_level_kind, level_name
 from modeltrace.inference.model import to_json_label
-from modeltrace.inference.reference_distribution import categorical_reference, numeric_reference
 from modeltrace.inference.schema import Dtype, Feature, FeatureType, Value
 from modeltrace.inference.validate import MAX_FLOAT, MAX_INTEGER
 

@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 
 from modeltrace.bin_names import MISSING, OTHER
+from modeltrace.bundles.reference_distribution import numeric_reference
 from modeltrace.inference.model import Label, ModelOutput
-from modeltrace.inference.reference_distribution import numeric_reference
 from modeltrace.inference.schema import OutputReference
 
 # Maximum number of rows that the model predicts, to bound the duration of `pack`.

@@ -8,8 +8,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from modeltrace.bin_names import MISSING, OTHER, UNSEEN
+from modeltrace.bundles.reference_distribution import numeric_shares
 from modeltrace.errors import PackError
-from modeltrace.inference.reference_distribution import numeric_shares
 from modeltrace.inference.schema import Feature, PrivacyRule, Schema, Value
 
 # The example of a redacted text feature. A category of the training data would disclose a value.

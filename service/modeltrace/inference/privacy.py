@@ -94,7 +94,7 @@ def _canonical_bytes(value: float | bool | str) -> bytes:  # noqa: FBT001  a val
 
 
 def _bucket_fn(feature: Feature) -> RedactFn:
-    """Return a function that finds the bin of a value as `modeltrace.monitoring.bins` does; a test compares both."""
+    """Return a function that finds the bin of a value as `modeltrace.monitoring.binning` does; a test compares both."""
     names, edges = frozenset(feature.reference.shares), feature.reference.edges
     kind = feature.level_kind or "boolean"
 

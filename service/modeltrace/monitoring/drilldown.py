@@ -16,9 +16,9 @@ from modeltrace.bin_names import MISSING, numeric_bin_name
 from modeltrace.errors import ModeltraceError
 from modeltrace.inference.schema import Feature, Reference, Schema
 from modeltrace.monitoring import drift
-from modeltrace.monitoring.bins import FeatureBins
+from modeltrace.monitoring.binning import FeatureBins
 from modeltrace.monitoring.drift_check import DriftResult, WindowCounts, check_confidence, check_drift
-from modeltrace.monitoring.reference_metrics import OUTPUTS, MonitoredModel, critical_values
+from modeltrace.monitoring.gauges import OUTPUTS, MonitoredModel, critical_values
 from modeltrace.store.rows import StoredPrediction
 from modeltrace.telemetry.records.prediction import ModelInfo, PredictedRow, Value
 

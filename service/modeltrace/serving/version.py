@@ -9,8 +9,8 @@ from modeltrace.inference.batching import Batcher
 from modeltrace.inference.model import Model
 from modeltrace.inference.pipeline import Pipeline
 from modeltrace.inference.prediction_ids import PredictionIdSigner
-from modeltrace.monitoring.feedback import LabelParser
-from modeltrace.monitoring.reference_metrics import reference_metrics
+from modeltrace.monitoring.gauges import reference_metrics
+from modeltrace.monitoring.label_parser import LabelParser
 from modeltrace.telemetry.logging import redact_warnings
 from modeltrace.telemetry.metrics.model_catalog import ModelCatalog
 from modeltrace.telemetry.records.prediction import BatchRecord, ModelInfo, PrivacyRules

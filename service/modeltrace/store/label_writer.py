@@ -10,7 +10,7 @@ from modeltrace.store.failure_log import FailureLog
 from modeltrace.store.rows import StoredLabel
 
 if TYPE_CHECKING:  # a service without a store does not import SQLAlchemy
-    from modeltrace.store.labels import LabelOutcome
+    from modeltrace.store.label_insertion import LabelOutcome
     from modeltrace.store.store import Store
 
 logger = logging.getLogger("modeltrace.store")

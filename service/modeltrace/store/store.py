@@ -12,7 +12,7 @@ from modeltrace.errors import StoreError
 from modeltrace.store import retention
 from modeltrace.store.age_limit import AgeLimit
 from modeltrace.store.database import Database, create_file
-from modeltrace.store.labels import LabelOutcome, insert_labels
+from modeltrace.store.label_insertion import LabelOutcome, insert_labels
 from modeltrace.store.leader_lock import leader_lock
 from modeltrace.store.migration import MIGRATIONS, migrate
 from modeltrace.store.rows import Row, StoredLabel, StoredPrediction, to_stored_prediction

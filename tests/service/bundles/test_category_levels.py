@@ -28,7 +28,7 @@ from modeltrace.inference.model import Model
 from modeltrace.inference.privacy import Redactor
 from modeltrace.inference.schema import Schema
 from modeltrace.inference.validate import RowValidator
-from modeltrace.monitoring.bins import FeatureBins
+from modeltrace.monitoring.binning import FeatureBins
 from modeltrace.traffic.fault_injection import make_rng
 from modeltrace.traffic.rows import load_samples, sample_reference
 from tests.helpers.tables import predict_row

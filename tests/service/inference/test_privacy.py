@@ -22,7 +22,7 @@ from modeltrace.inference.privacy import Redactor, redact_exception
 from modeltrace.inference.schema import Feature, Schema
 from modeltrace.inference.validate import RowValidator, validate_row
 from modeltrace.keys import derive_privacy_key
-from modeltrace.monitoring.bins import FeatureBins
+from modeltrace.monitoring.binning import FeatureBins
 from tests.helpers.strategies import json_values
 from tests.helpers.tables import customers_without_gaps, forest_pipeline, schema_of
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeltrace.bundles.columns import MAX_LISTED_CATEGORIES, describe_column
+from modeltrace.bundles.reference_distribution import MAX_CATEGORIES, numeric_reference
 from modeltrace.errors import PackError
-from modeltrace.inference.reference_distribution import MAX_CATEGORIES, numeric_reference
 
 numbers = st.lists(st.floats(-1e9, 1e9) | st.integers(-3, 3).map(float), min_size=1, max_size=200)
 texts = st.lists(st.sampled_from(["a", "b", "missing", "other"]) | st.text(max_size=2) | st.none(), min_size=1)

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import ks_2samp
 from sklearn.datasets import load_breast_cancer, load_diabetes
 
-from modeltrace.inference.reference_distribution import numeric_reference
+from modeltrace.bundles.reference_distribution import numeric_reference
 from modeltrace.monitoring import drift
 from tests.helpers.evidently import start_evidently
 

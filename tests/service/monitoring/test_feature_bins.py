@@ -7,9 +7,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from modeltrace.bundles.columns import describe_column
-from modeltrace.inference.reference_distribution import MAX_SINGLE_CATEGORIES
+from modeltrace.bundles.reference_distribution import MAX_SINGLE_CATEGORIES
 from modeltrace.inference.schema import Schema, Value
-from modeltrace.monitoring.bins import FeatureBins
+from modeltrace.monitoring.binning import FeatureBins
 
 NUMBERS = st.floats(-1e9, 1e9) | st.sampled_from([0.0, -0.0, 1.0, 2.0])
 COLUMNS = {

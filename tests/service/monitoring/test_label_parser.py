@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from modeltrace.errors import InvalidLabelError, MalformedRequestError, RequestError, UnknownPredictionError
 from modeltrace.inference.model import Label, Model
 from modeltrace.inference.prediction_ids import PredictionIdSigner, PredictionRef
-from modeltrace.monitoring.feedback import LabelParser
+from modeltrace.monitoring.label_parser import LabelParser
 
 KEY = b"a key that only the tests use"
 SIGNER = PredictionIdSigner(KEY)

@@ -16,7 +16,7 @@ from modeltrace.bundles.columns import describe_column
 from modeltrace.bundles.schema_redaction import redact_schema
 from modeltrace.inference.schema import Feature, Reference, Schema
 from modeltrace.inference.validate import validate_row
-from modeltrace.monitoring.bins import FeatureBins
+from modeltrace.monitoring.binning import FeatureBins
 from modeltrace.printable import has_control_characters
 from modeltrace.traffic.fault_injection import make_rng
 from modeltrace.traffic.rows import (

@@ -9,7 +9,7 @@ from modeltrace.bin_names import UNSEEN, numeric_bin_name
 from modeltrace.inference.model import Model
 from modeltrace.inference.schema import Feature, OutputReference, Reference
 from modeltrace.monitoring import drift
-from modeltrace.monitoring.bins import FeatureBins
+from modeltrace.monitoring.binning import FeatureBins
 from modeltrace.telemetry.metrics.features import REMEMBERED_ROWS
 from modeltrace.telemetry.metrics.instruments import (
     CONFIDENCE_THRESHOLD,
