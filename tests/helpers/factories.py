@@ -11,7 +11,8 @@ from modeltrace.inference.features import to_matrix
 from modeltrace.inference.model import Model
 from modeltrace.inference.validate import RowValidator
 from modeltrace.store.rows import Row, StoredPrediction
-from modeltrace.telemetry.records.prediction import ModelInfo, Origin, PredictedRow, RequestRecord
+from modeltrace.telemetry.records.model_info import ModelInfo
+from modeltrace.telemetry.records.prediction import Origin, PredictedRow, RequestRecord
 
 TIME: Final = 1_700_000_000_000_000_000
 MODEL: Final = ModelInfo("breast-cancer", "1.0.0", "a" * 64, ("radius", "texture", "name"), "b" * 64)

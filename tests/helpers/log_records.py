@@ -8,7 +8,8 @@ from typing import Any
 from opentelemetry import trace
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 
-from modeltrace.telemetry.records.prediction import ModelInfo, RequestRecord
+from modeltrace.telemetry.records.model_info import ModelInfo
+from modeltrace.telemetry.records.prediction import RequestRecord
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from modeltrace.inference.privacy import Redactor
 from modeltrace.inference.schema import PrivacyRule
 from modeltrace.store.rows import RowBuilder, StoredLabel
 from modeltrace.store.store import open_store
-from modeltrace.telemetry.records.prediction import ModelInfo
+from modeltrace.telemetry.records.model_info import ModelInfo
 from tests.helpers.factories import TIME, AnsweredRequest, answered_row
 
 HOSTILE_NAME: Final = "</script><script>document.title='taken'</script>"

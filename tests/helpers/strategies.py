@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common._internal import _encode_resource
 
 from modeltrace.telemetry.names import SPAN_FEATURES, SPAN_INFERENCE, SPAN_QUEUE, SPAN_VALIDATE
+from modeltrace.telemetry.records.model_info import ModelInfo
 from modeltrace.telemetry.records.prediction import (
     BatchRecord,
     Failure,
-    ModelInfo,
     Origin,
     PredictedRow,
     RequestRecord,

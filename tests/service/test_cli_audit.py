@@ -19,7 +19,7 @@ from modeltrace.cli.times import parse_time
 from modeltrace.errors import ModeltraceError
 from modeltrace.store.rows import RowBuilder, StoredLabel, StoredPrediction, from_json
 from modeltrace.store.store import open_store
-from modeltrace.telemetry.records.prediction import ModelInfo
+from modeltrace.telemetry.records.model_info import ModelInfo
 from tests.helpers.factories import MODEL, TIME, AnsweredRequest, answered_row, stored_row, stored_rows
 
 HOUR = 3600 * 10**9

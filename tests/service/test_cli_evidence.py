@@ -23,7 +23,7 @@ from modeltrace.errors import ModeltraceError
 from modeltrace.monitoring.drilldown import DrilldownError, drill_down
 from modeltrace.store.rows import RowBuilder
 from modeltrace.store.store import open_store
-from modeltrace.telemetry.records.prediction import ModelInfo
+from modeltrace.telemetry.records.model_info import ModelInfo
 from tests.helpers.factories import AnsweredRequest, answered_row
 
 TIME = 1_800_000_000 * 10**9

@@ -19,7 +19,8 @@ from modeltrace.inference.privacy import Redactor
 from modeltrace.settings import read_settings
 from modeltrace.sidecar.encode.logs import LogEncoder
 from modeltrace.store.rows import RowBuilder
-from modeltrace.telemetry.records.prediction import ModelInfo, Origin
+from modeltrace.telemetry.records.model_info import ModelInfo
+from modeltrace.telemetry.records.prediction import Origin
 from tests.helpers.conformance import comparable_metrics, comparable_spans, json_of, sdk_spans
 from tests.helpers.factories import request_record
 from tests.helpers.in_process_services import SdkService, records_service

@@ -14,7 +14,8 @@ from modeltrace.inference.schema import Schema
 from modeltrace.monitoring.binning import FeatureBins
 from modeltrace.telemetry.metrics.features import CHUNK_ROWS, MAX_RETIRED_MODELS, FeatureMetrics, RepeatedRowCounter
 from modeltrace.telemetry.metrics.model_catalog import ModelCatalog, ReferenceData
-from modeltrace.telemetry.records.prediction import ModelInfo, RequestRecord
+from modeltrace.telemetry.records.model_info import ModelInfo
+from modeltrace.telemetry.records.prediction import RequestRecord
 from tests.helpers.factories import answered_row, request_record
 
 COLUMNS = {"age": np.arange(20.0, 60.0), "balance": np.arange(-20.0, 20.0), "plan": ["basic", "pro"] * 20}

@@ -17,7 +17,8 @@ from modeltrace.inference.schema import Schema
 from modeltrace.monitoring.drilldown import Drilldown, drill_down
 from modeltrace.settings import read_settings
 from modeltrace.store.selection import Selection
-from modeltrace.telemetry.records.prediction import ModelInfo, Value
+from modeltrace.telemetry.records.model_info import ModelInfo
+from modeltrace.telemetry.records.prediction import Value
 from modeltrace.terminal import SafeConsole, echo
 
 # Nanoseconds.

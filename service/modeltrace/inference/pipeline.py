@@ -18,7 +18,8 @@ from modeltrace.inference.privacy import redact_exception
 from modeltrace.inference.validate import RowValidator, Values
 from modeltrace.printable import truncate
 from modeltrace.telemetry.names import SPAN_FEATURES, SPAN_INFERENCE, SPAN_VALIDATE
-from modeltrace.telemetry.records.prediction import Failure, ModelInfo, PredictedRow
+from modeltrace.telemetry.records.model_info import ModelInfo
+from modeltrace.telemetry.records.prediction import Failure, PredictedRow
 from modeltrace.telemetry.records.trace import RequestTrace
 
 # One row as the client sent it. Anything but a mapping of feature names to values is a violation.

@@ -20,7 +20,8 @@ from modeltrace.monitoring.binning import FeatureBins
 from modeltrace.monitoring.drift_check import DriftResult, WindowCounts, check_confidence, check_drift
 from modeltrace.monitoring.gauges import OUTPUTS, MonitoredModel, critical_values
 from modeltrace.store.rows import StoredPrediction
-from modeltrace.telemetry.records.prediction import ModelInfo, PredictedRow, Value
+from modeltrace.telemetry.records.model_info import ModelInfo
+from modeltrace.telemetry.records.prediction import PredictedRow, Value
 
 # The name of the model's outputs, in place of a feature's name.
 PREDICTION: Final = "prediction"

@@ -17,7 +17,8 @@ from modeltrace.errors import SettingsError
 from modeltrace.serving.shadow_queue import OnOutcome, StartShadow, predicted_rows
 from modeltrace.serving.version import CHALLENGER
 from modeltrace.store.failure_log import FailureLog
-from modeltrace.telemetry.records.prediction import ModelInfo, PredictedRow, RemoteCall
+from modeltrace.telemetry.records.model_info import ModelInfo
+from modeltrace.telemetry.records.prediction import PredictedRow, RemoteCall
 from modeltrace.telemetry.records.trace import RequestTrace, propagation_headers
 
 logger = logging.getLogger("modeltrace.serving")

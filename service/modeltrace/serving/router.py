@@ -5,7 +5,8 @@ from hashlib import blake2b
 from typing import Any, Final, Literal
 
 from modeltrace.serving.version import CHALLENGER, Version, VersionFactory
-from modeltrace.telemetry.records.prediction import INVALID_TRACE_ID, ModelInfo
+from modeltrace.telemetry.records.model_info import ModelInfo
+from modeltrace.telemetry.records.prediction import INVALID_TRACE_ID
 from modeltrace.telemetry.records.trace import RequestTrace
 
 Mode = Literal["shadow", "split"]

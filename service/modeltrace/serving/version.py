@@ -13,7 +13,8 @@ from modeltrace.monitoring.gauges import reference_metrics
 from modeltrace.monitoring.label_parser import LabelParser
 from modeltrace.telemetry.logging import redact_warnings
 from modeltrace.telemetry.metrics.model_catalog import ModelCatalog
-from modeltrace.telemetry.records.prediction import BatchRecord, ModelInfo, PrivacyRules
+from modeltrace.telemetry.records.model_info import ModelInfo
+from modeltrace.telemetry.records.prediction import BatchRecord, PrivacyRules
 
 Role = Literal["", "primary", "challenger"]
 NO_ROLE: Final[Role] = ""

@@ -18,7 +18,7 @@ from modeltrace.settings import read_settings
 from modeltrace.store.rows import StoredLabel, to_json
 from modeltrace.store.store import open_store
 from modeltrace.telemetry.metrics.instruments import build_views
-from modeltrace.telemetry.records.prediction import ModelInfo
+from modeltrace.telemetry.records.model_info import ModelInfo
 from tests.helpers.factories import stored_row
 from tests.helpers.postgres import Postgres
 from tests.helpers.processes import wait_until

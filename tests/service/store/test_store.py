@@ -19,7 +19,7 @@ from modeltrace.store.schema import SCHEMA_VERSION, schema_version
 from modeltrace.store.selection import Selection
 from modeltrace.store.store import STATEMENT_SIZES, Counts, Store, open_store
 from modeltrace.store.store_url import parse_store_url
-from modeltrace.telemetry.records.prediction import ModelInfo
+from modeltrace.telemetry.records.model_info import ModelInfo
 from tests.helpers.factories import MODEL, TIME, AnsweredRequest, answered_row, stored_row, stored_rows
 from tests.helpers.postgres import Postgres
 

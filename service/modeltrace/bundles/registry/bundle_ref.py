@@ -7,7 +7,7 @@ from pathlib import Path
 from modeltrace.bundles.manifest import ManifestFile
 from modeltrace.errors import VersionConflictError
 from modeltrace.inference.model import Model
-from modeltrace.telemetry.records.prediction import ModelInfo
+from modeltrace.telemetry.records.model_info import ModelInfo
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,14 +13,13 @@ from modeltrace.sidecar.encode.http import ACCESS_FIELDS, access_log
 from modeltrace.sidecar.encode.protobuf import utf8
 from modeltrace.telemetry.names import EVENT_PREDICTION, EVENT_VIOLATION, ML_PREDICTION_INPUTS
 from modeltrace.telemetry.records.attributes import prediction_attributes, prediction_message
-from modeltrace.telemetry.records.per_model_cache import PerModelCache
+from modeltrace.telemetry.records.model_info import ModelInfo, PerModelCache
 from modeltrace.telemetry.records.prediction import (
     ACCESS_LOGGER,
     DATA_LOGGER,
     INVALID_TRACE_ID,
     MAX_VIOLATION_EVENTS,
     PREDICTION_LOGGER,
-    ModelInfo,
     RequestRecord,
 )
 

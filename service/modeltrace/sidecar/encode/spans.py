@@ -57,12 +57,11 @@ from modeltrace.telemetry.records.attributes import (
     stages,
     status_description,
 )
-from modeltrace.telemetry.records.per_model_cache import PerModelCache
+from modeltrace.telemetry.records.model_info import ModelInfo, PerModelCache
 from modeltrace.telemetry.records.prediction import (
     SAMPLED,
     BatchRecord,
     Failure,
-    ModelInfo,
     Origin,
     RequestRecord,
     SchemaViolation,

@@ -28,7 +28,8 @@ from modeltrace.telemetry.metrics.instruments import (
 )
 from modeltrace.telemetry.metrics.model_catalog import Bins, ModelCatalog
 from modeltrace.telemetry.names import ML_FEATURE_BIN, ML_FEATURE_NAME, ML_FEATURE_SIGN
-from modeltrace.telemetry.records.prediction import ModelInfo, RequestRecord, Value
+from modeltrace.telemetry.records.model_info import ModelInfo
+from modeltrace.telemetry.records.prediction import RequestRecord, Value
 from modeltrace.telemetry.records.trace import RequestTrace
 
 # Rows that are binned at a time. The limit bounds the memory for a large batch.

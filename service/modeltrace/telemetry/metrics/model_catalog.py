@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modeltrace.telemetry.metrics.instruments import Instrument
-from modeltrace.telemetry.records.prediction import ModelInfo, PredictedRow, PrivacyRules, RequestRecord, Value
+from modeltrace.telemetry.records.model_info import ModelInfo
+from modeltrace.telemetry.records.prediction import PredictedRow, PrivacyRules, RequestRecord, Value
 
 
 class Bins(Protocol):

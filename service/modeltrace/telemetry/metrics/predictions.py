@@ -24,8 +24,8 @@ from modeltrace.telemetry.metrics.instruments import (
 )
 from modeltrace.telemetry.metrics.series import Attributes, InstrumentSeries, RecordMetrics, Series
 from modeltrace.telemetry.names import SPAN_INFERENCE
-from modeltrace.telemetry.records.per_model_cache import PerModelCache
-from modeltrace.telemetry.records.prediction import SAMPLED, ModelInfo, RequestRecord
+from modeltrace.telemetry.records.model_info import ModelInfo, PerModelCache
+from modeltrace.telemetry.records.prediction import SAMPLED, RequestRecord
 
 SERVER_ERROR: Final = 500  # the lowest status of a server error
 

@@ -5,7 +5,6 @@ fills in its record; the export thread and the sidecar do the rest later. Times 
 IDs are bytes, as in OTLP.
 """
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
@@ -14,19 +13,13 @@ from opentelemetry.semconv.attributes.http_attributes import HTTP_REQUEST_METHOD
 from opentelemetry.semconv.attributes.server_attributes import SERVER_ADDRESS, SERVER_PORT
 from opentelemetry.semconv.attributes.url_attributes import URL_FULL
 
-from modeltrace.bin_names import numeric_bin_name
 from modeltrace.telemetry.names import (
     ML_FEATURE_NAME,
-    ML_MODEL_HASH,
-    ML_MODEL_NAME,
-    ML_MODEL_ROLE,
-    ML_MODEL_VERSION,
-    ML_PREDICTION_BIN,
-    ML_PREDICTION_LABEL,
     ML_VIOLATION_ACTION,
     ML_VIOLATION_REASON,
     ML_VIOLATION_ROWS,
 )
+from modeltrace.telemetry.records.model_info import ModelInfo
 
 Value = str | float | int | bool | None
 
@@ -40,53 +33,6 @@ INVALID_TRACE_ID: Final = bytes(16)
 SAMPLED: Final = 1  # the trace flag
 # Maximum number of schema violations of one request that become events and log records. Metrics count all.
 MAX_VIOLATION_EVENTS: Final = 32
-
-
-class ModelInfo(NamedTuple):
-    """Identity of a model, and metadata that describes its predictions."""
-
-    name: str
-    version: str
-    hash: str
-    features: tuple[str, ...]  # names of `PredictedRow.inputs` after redaction, in their order
-    schema_hash: str = ""  # of its feature schema; "": unknown
-    role: str = ""  # `primary` or `challenger`; "": no other version is served
-    value_edges: tuple[float, ...] = ()  # between the bins of a regressor's predictions
-    low_confidence: float | None = None  # predictions with less confidence are counted separately
-
-    def __hash__(self) -> int:
-        """Hash the fields that distinguish models. Each record needs a hash, and hashing all fields takes longer."""
-        return hash((self.version, self.hash, self.role))
-
-    def outcome(self, row: "PredictedRow") -> Value:
-        """Return the outcome that metrics count: the label, or the bin of the value; `None` without bins."""
-        if row.value is None:
-            return row.label
-        return numeric_bin_name(bisect_left(self.value_edges, row.value)) if self.value_edges else None
-
-    def outcome_attributes(self, row: "PredictedRow") -> dict[str, str]:
-        """Return the outcome as an attribute of metric points."""
-        outcome = self.outcome(row)
-        return (
-            {} if outcome is None else {ML_PREDICTION_LABEL if row.value is None else ML_PREDICTION_BIN: str(outcome)}
-        )
-
-    def is_low_confidence(self, row: "PredictedRow") -> bool:
-        """Whether a prediction has less confidence than the bundle expects."""
-        threshold, confidence = self.low_confidence, row.confidence
-        return threshold is not None and confidence is not None and confidence < threshold
-
-    def metric_attributes(self) -> dict[str, str]:
-        """Return the attributes of metric points of the model."""
-        return {ML_MODEL_NAME: self.name, ML_MODEL_VERSION: self.version}
-
-    def span_attributes(self) -> dict[str, str]:
-        """Return the attributes of spans of the model's requests."""
-        return {**self.metric_attributes(), **({ML_MODEL_ROLE: self.role} if self.role else {})}
-
-    def log_attributes(self) -> dict[str, str]:
-        """Return the attributes of log records of the model's predictions."""
-        return {**self.span_attributes(), ML_MODEL_HASH: self.hash}
 
 
 class Failure(NamedTuple):

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from modeltrace.telemetry.records.feedback import FeedbackRecord, TrueLabel
+from modeltrace.telemetry.records.model_info import ModelInfo
 from modeltrace.telemetry.records.prediction import (
     BatchRecord,
     Failure,
-    ModelInfo,
     Origin,
     PredictedRow,
     RemoteCall,

@@ -20,10 +20,10 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFl
 from opentelemetry.util.http import normalize_user_agent
 
 from modeltrace.telemetry.names import BAGGAGE_PIN, SYNTHETIC
+from modeltrace.telemetry.records.model_info import ModelInfo
 from modeltrace.telemetry.records.prediction import (
     INVALID_TRACE_ID,
     Failure,
-    ModelInfo,
     PredictedRow,
     RemoteCall,
     RequestRecord,

@@ -46,12 +46,12 @@ from modeltrace.telemetry.records.attributes import (
     stages,
     status_description,
 )
+from modeltrace.telemetry.records.model_info import ModelInfo
 from modeltrace.telemetry.records.prediction import (
     DATA_LOGGER,
     MAX_VIOLATION_EVENTS,
     PREDICTION_LOGGER,
     BatchRecord,
-    ModelInfo,
     SchemaViolation,
 )
 from modeltrace.telemetry.records.trace import HTTPRequest, RequestTrace, Scope, verified_synthetic_token
