@@ -16,6 +16,8 @@ from typing import Final, Literal
 
 from google.protobuf.message import DecodeError, Message
 
+from modeltrace_http import content_coding
+from modeltrace_http.content_coding import SUPPORTED_ENCODINGS, DecompressedTooLargeError, DecompressionError
 from modeltrace_hub.decode import otlp_json, wire
 from modeltrace_hub.decode.batch import Batch, Problems
 from modeltrace_hub.decode.budget import Budget
@@ -28,9 +30,9 @@ from modeltrace_hub.errors import (
     ShuttingDownError,
     TooLargeError,
     UnstorableError,
+    UnsupportedEncodingError,
     WriteFailedError,
 )
-from modeltrace_hub.receive.decompress import decompress
 from modeltrace_hub.receive.signals import Signal
 from modeltrace_hub.writer import Writer
 
@@ -88,7 +90,7 @@ class Ingester:
         loop = asyncio.get_running_loop()
         if content_encoding not in {"", "identity"}:
             limit = self.max_request_bytes
-            body = await loop.run_in_executor(self._small_decoder, decompress, body, content_encoding, limit)
+            body = await loop.run_in_executor(self._small_decoder, _decompress, body, content_encoding, limit)
             reservation.resize(len(body))
         decoder = self._small_decoder if len(body) <= SMALL_REQUEST_BYTES else self._large_decoder
         batch = await loop.run_in_executor(decoder, self._decode, signal, body, encoding)
@@ -162,3 +164,23 @@ class Reservation:
         """
         self._ingester.reserve(size - self.size)
         self.size = size
+
+
+def _decompress(body: bytes, content_encoding: str, limit: int) -> bytes:
+    """Decompress a body to at most `limit` bytes.
+
+    Raises:
+        UnsupportedEncodingError: the hub does not support this coding.
+        TooLargeError: the result has more than `limit` bytes.
+        MalformedError: the body is not in this coding, is truncated, or has trailing bytes.
+    """
+    try:
+        return content_coding.decompress(body, content_encoding, limit)
+    except content_coding.UnsupportedEncodingError:
+        raise UnsupportedEncodingError(
+            f"Content-Encoding is {content_encoding[:64]!r}; send one of {SUPPORTED_ENCODINGS}."
+        ) from None
+    except DecompressedTooLargeError:
+        raise TooLargeError(f"The decompressed body has more than {limit} bytes. Send smaller batches.") from None
+    except DecompressionError as error:
+        raise MalformedError(f"The body is not valid {content_encoding} (Content-Encoding): {error}") from None
