@@ -21,7 +21,6 @@ import numpy as np
 import pandas as pd
 import platformdirs
 import psutil
-from modeltrace.monitoring.reference_metrics import reference_metrics
 from rich.console import Console
 from rich.table import Table
 
@@ -31,6 +30,7 @@ from modeltrace.bundles.columns import describe_column
 from modeltrace.bundles.output_reference import build_output_reference
 from modeltrace.inference.model import Model, ModelOutput
 from modeltrace.inference.schema import Schema
+from modeltrace.monitoring.gauges import reference_metrics
 from modeltrace.telemetry.metrics.instruments import FEATURE_OBSERVATIONS, PREDICTIONS
 from stack.cache import Cache
 from stack.components import read_components
