@@ -138,7 +138,9 @@ def create_app(
         listeners.append(shadows.enqueue)
 
     # Routes
-    predictions = PredictionHandlers(model_router, threads, max_rows=settings.max_batch_rows)
+    predictions = PredictionHandlers(
+        model_router, threads, max_rows=settings.max_batch_rows, probabilities=settings.probabilities
+    )
     label_writer = LabelWriter(settings.store_url())
     feedback = FeedbackHandler(
         model_router=model_router,

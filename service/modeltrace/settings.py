@@ -146,6 +146,11 @@ class Settings(HttpSettings):
         description="Seconds; a model that predicts one row faster, and only computes, runs on the event loop. Other "
         "models run on a thread; 0: all models.",
     )
+    probabilities: Literal["on_request", "always", "never"] = Field(
+        "on_request",
+        description="Whether responses of classifiers have `probabilities`, by class: if the request has "
+        "`?probabilities=true`; always, except with `?probabilities=false`; or never, for models with many classes.",
+    )
     batching: bool = Field(default=False, description="Combine concurrent requests into one model call.")
     max_batch_requests: int = Field(64, ge=2, description="The most requests that share a model call.")
     max_queue_size: int = Field(

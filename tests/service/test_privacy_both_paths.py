@@ -39,6 +39,8 @@ CASES: dict[str, tuple[str, Any]] = {
     "many rows": ("/predict/batch", {"rows": [*ROWS, {**ROWS[0], "income": "geheim 4711"}]}),
     "rejected": ("/predict", {"features": {**ROWS[0], "age": "geheim 4711", "geheim 4711": 1}}),
     "a query": ("/predict?city=geheim+4711", {"features": ROWS[0]}),
+    "a query with a parameter": ("/predict?city=geheim+4711&probabilities=true", {"features": ROWS[0]}),
+    "a parameter with a value": ("/predict?probabilities=geheim+4711", {"features": ROWS[0]}),
 }
 
 

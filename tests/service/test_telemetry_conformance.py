@@ -50,6 +50,8 @@ CASES: dict[str, Callable[[Rows], dict[str, Any]]] = {
     },
     "marked by a stranger": lambda rows: single_request(rows, headers={"baggage": "modeltrace.synthetic=1"}),
     "a query": lambda rows: {**single_request(rows), "url": "/predict?next=/healthz&x=%20"},
+    "probabilities": lambda rows: {**single_request(rows), "url": "/predict?probabilities=true"},
+    "probabilities, an invalid value": lambda rows: {**single_request(rows), "url": "/predict?probabilities=1"},
     "a bot": lambda rows: single_request(rows, headers={"user-agent": "Googlebot/2.1"}),
     "an empty user agent": lambda rows: single_request(rows, headers={"user-agent": ""}),
     "no host": lambda rows: single_request(rows, headers={"host": ""}),

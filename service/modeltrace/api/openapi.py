@@ -3,10 +3,12 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from modeltrace.api.probabilities import PARAMETER
 from modeltrace.inference.model import Label, Model
 from modeltrace.inference.schema import Feature, Schema
 from modeltrace.inference.validate import MAX_FLOAT, MAX_INTEGER
 
+Parameters = Sequence[Mapping[str, Any]]  # descriptions of query parameters
 JSON_TYPES = {"number": "number", "integer": "integer", "boolean": "boolean", "text": "string"}
 
 
@@ -23,14 +25,25 @@ VIOLATION = _object({"feature": STRING, "reason": STRING, "message": STRING})
 ERROR = _object(
     {"type": STRING, "message": STRING, "violations": {"type": "array", "items": VIOLATION}}, optional=["violations"]
 )
-# A classifier returns the optional members `label` and `confidence`, a regressor `value`.
+# A classifier returns the optional members `label`, `confidence` and `probabilities`, a regressor `value`.
 PREDICTION: dict[str, Any] = {
     "prediction_id": STRING,
     "label": {"type": ["string", "number", "boolean"]},
     "confidence": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
     "value": {"type": "number"},
+    "probabilities": {
+        "type": ["object", "null"],
+        "additionalProperties": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
+        "description": "The probability of each class, on request; null if the classifier has no probabilities.",
+    },
 }
-OUTPUTS = ("label", "confidence", "value")
+OUTPUTS = ("label", "confidence", "value", "probabilities")
+PROBABILITIES_PARAMETER = {
+    "name": PARAMETER,
+    "in": "query",
+    "schema": {"type": "boolean"},
+    "description": "Return the probability of each class. The default is the setting MODELTRACE_PROBABILITIES.",
+}
 # An invalid row or label is reported in its position, so the routes accept rows and labels of any shape.
 ROW_OF_ANY_SHAPE = {"description": "A row, as `features` of POST /predict. The result of a rejected row is its error."}
 LABEL_OF_ANY_SHAPE = {
@@ -58,9 +71,10 @@ FEEDBACK_ERRORS = {
 
 def describe_routes(model: Model) -> dict[str, dict[str, Any]]:
     """Return the arguments of `FastAPI.add_api_route` by path."""
+    parameters = [PROBABILITIES_PARAMETER] if model.task == "classifier" else []
     return {
-        "/predict": describe_predict(model.schema),
-        "/predict/batch": _describe_batch(model.schema),
+        "/predict": describe_predict(model.schema, parameters),
+        "/predict/batch": _describe_batch(model.schema, parameters),
         "/feedback": _describe_feedback(model.classes),
     }
 
@@ -73,18 +87,18 @@ def refresh(document: dict[str, Any], model: Model) -> dict[str, Any]:
     return document
 
 
-def describe_predict(schema: Schema) -> dict[str, Any]:
+def describe_predict(schema: Schema, parameters: Parameters = ()) -> dict[str, Any]:
     """Describe `POST /predict`."""
     body = _body({"features": _row(schema)}, example={"features": _example(schema)})
     response = _object({**PREDICTION, "model": MODEL, "trace_id": TRACE_ID}, optional=OUTPUTS)
-    return _route("predict", "Predict one row", body, response, PREDICT_ERRORS)
+    return _route("predict", "Predict one row", body, response, PREDICT_ERRORS, parameters)
 
 
-def _describe_batch(schema: Schema) -> dict[str, Any]:
+def _describe_batch(schema: Schema, parameters: Parameters) -> dict[str, Any]:
     body = _body({"rows": {"type": "array", "items": ROW_OF_ANY_SHAPE}}, example={"rows": [_example(schema)]})
     result = {"anyOf": [{"type": "object", "properties": PREDICTION}, ERROR]}
     response = _object({"predictions": {"type": "array", "items": result}, "model": MODEL, "trace_id": TRACE_ID})
-    return _route("predict", "Predict many rows", body, response, BATCH_ERRORS)
+    return _route("predict", "Predict many rows", body, response, BATCH_ERRORS, parameters)
 
 
 def _describe_feedback(classes: Sequence[Label] | None) -> dict[str, Any]:
@@ -108,7 +122,12 @@ def _body(properties: Mapping[str, Any], **more: object) -> dict[str, Any]:
 
 
 def _route(
-    tag: str, summary: str, body: Mapping[str, Any], response: Mapping[str, Any], errors: Mapping[int, str]
+    tag: str,
+    summary: str,
+    body: Mapping[str, Any],
+    response: Mapping[str, Any],
+    errors: Mapping[int, str],
+    parameters: Parameters = (),
 ) -> dict[str, Any]:
     error = _json_content(_object({"error": ERROR, "trace_id": TRACE_ID}))
     return {
@@ -118,7 +137,10 @@ def _route(
             200: {"description": "Success.", "content": _json_content(response)},
             **{status: {"description": text, "content": error} for status, text in errors.items()},
         },
-        "openapi_extra": {"requestBody": {"required": True, "content": _json_content(body)}},
+        "openapi_extra": {
+            "requestBody": {"required": True, "content": _json_content(body)},
+            "parameters": [*parameters],
+        },
     }
 
 

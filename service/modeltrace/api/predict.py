@@ -4,11 +4,12 @@ A model that predicts one row faster than a thread wakes up runs on the event lo
 batches run on a thread, so that they do not block the loop. The numbers of running and waiting requests are bounded.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, TypeAlias
 
 from modeltrace.api.body import get_only_key, parse_object
 from modeltrace.api.errors import error_body
+from modeltrace.api.probabilities import ProbabilityMode, wants_probabilities
 from modeltrace.api.responses import encode_body
 from modeltrace.api.thread_pool import BoundedThreadPool
 from modeltrace.errors import InvalidFeaturesError, MalformedRequestError, RequestTooLargeError
@@ -22,6 +23,8 @@ from modeltrace.telemetry.records.trace import RequestTrace
 MAX_INLINE_BODY_BYTES: Final = 64 * 1024
 
 Payload = dict[str, Any]
+# The names of the classes if the response has the probability of each class.
+ClassNames: TypeAlias = Sequence[str] | None
 # Returns the response body for a request body.
 Handler = Callable[[bytes, RequestTrace], Awaitable[bytes]]
 
@@ -29,22 +32,33 @@ Handler = Callable[[bytes, RequestTrace], Awaitable[bytes]]
 class PredictionHandlers:
     """Handles prediction requests. A request uses one model version, even if it is replaced meanwhile."""
 
-    def __init__(self, model_router: ModelRouter, threads: BoundedThreadPool, *, max_rows: int) -> None:
+    def __init__(
+        self,
+        model_router: ModelRouter,
+        threads: BoundedThreadPool,
+        *,
+        max_rows: int,
+        probabilities: ProbabilityMode = "on_request",
+    ) -> None:
+        """`max_rows` limits a batch. `probabilities`: whether responses have the probability of each class."""
         self._model_router = model_router
         self._threads = threads
         self._max_rows = max_rows
+        self._probabilities: ProbabilityMode = probabilities
 
     async def predict(self, body: bytes, trace: RequestTrace) -> bytes:
         """Predict the row of a request body and return the response body."""
         version = self._model_router.select(trace)
+        class_names = self._class_names(version, trace)
         try:
             if version.batcher is not None:
                 values = version.pipeline.validate(self._parse_row(body, trace), trace)
-                output = await version.batcher.submit(values, trace)
-                return _encode_one(version, version.pipeline.record_prediction(0, values, output, trace), trace)
+                output = await version.batcher.submit(values, trace, probabilities=class_names is not None)
+                prediction = version.pipeline.record_prediction(0, values, output, trace)
+                return _encode_one(version, prediction, trace, class_names)
             if version.runs_inline and len(body) <= MAX_INLINE_BODY_BYTES:
-                return self._predict_one(version, body, trace)
-            return await self._threads.run(self._predict_one, version, body, trace)
+                return self._predict_one(version, body, trace, class_names)
+            return await self._threads.run(self._predict_one, version, body, trace, class_names)
         except Exception as error:
             if not version.model.schema.has_private_features:
                 raise
@@ -54,16 +68,22 @@ class PredictionHandlers:
     async def predict_batch(self, body: bytes, trace: RequestTrace) -> bytes:
         """Predict the rows of a request body and return the response body."""
         version = self._model_router.select(trace)
+        class_names = self._class_names(version, trace)
         try:
-            return await self._threads.run(self._predict_many, version, body, trace)
+            return await self._threads.run(self._predict_many, version, body, trace, class_names)
         except Exception as error:
             if not version.model.schema.has_private_features:
                 raise
             redacted = redact_exception(error)
         raise redacted  # see `predict`
 
-    def _predict_one(self, version: Version, body: bytes, trace: RequestTrace) -> bytes:
-        return _encode_one(version, version.pipeline.predict(self._parse_row(body, trace), trace), trace)
+    def _class_names(self, version: Version, trace: RequestTrace) -> ClassNames:
+        return version.model.class_names if wants_probabilities(self._probabilities, version.model, trace) else None
+
+    def _predict_one(self, version: Version, body: bytes, trace: RequestTrace, class_names: ClassNames) -> bytes:
+        row = self._parse_row(body, trace)
+        prediction = version.pipeline.predict(row, trace, probabilities=class_names is not None)
+        return _encode_one(version, prediction, trace, class_names)
 
     def _parse_row(self, body: bytes, trace: RequestTrace) -> object:
         row = get_only_key(parse_object(body), "features")
@@ -71,7 +91,7 @@ class PredictionHandlers:
             trace.shadow_rows = (row,)
         return row
 
-    def _predict_many(self, version: Version, body: bytes, trace: RequestTrace) -> bytes:
+    def _predict_many(self, version: Version, body: bytes, trace: RequestTrace, class_names: ClassNames) -> bytes:
         rows = get_only_key(parse_object(body), "rows")
         if not isinstance(rows, list):
             raise MalformedRequestError('"rows" must be an array of objects')
@@ -80,21 +100,25 @@ class PredictionHandlers:
             raise RequestTooLargeError(f"the batch has {len(rows)} rows, {limit}")
         if self._model_router.should_shadow(trace):
             trace.shadow_rows = rows
-        outcomes = version.pipeline.predict_batch(rows, trace)
-        return encode_body(
-            {"predictions": [_prediction_body(outcome) for outcome in outcomes], "model": version.identity},
-            trace.trace_id_hex,
-        )
+        outcomes = version.pipeline.predict_batch(rows, trace, probabilities=class_names is not None)
+        predictions = [_prediction_body(outcome, class_names) for outcome in outcomes]
+        return encode_body({"predictions": predictions, "model": version.identity}, trace.trace_id_hex)
 
 
-def _encode_one(version: Version, prediction: Prediction, trace: RequestTrace) -> bytes:
-    return encode_body({**_prediction_body(prediction), "model": version.identity}, trace.trace_id_hex)
+def _encode_one(version: Version, prediction: Prediction, trace: RequestTrace, class_names: ClassNames) -> bytes:
+    body = _prediction_body(prediction, class_names)
+    body["model"] = version.identity
+    return encode_body(body, trace.trace_id_hex)
 
 
-def _prediction_body(outcome: Prediction | InvalidFeaturesError) -> Payload:
+def _prediction_body(outcome: Prediction | InvalidFeaturesError, class_names: ClassNames) -> Payload:
     if isinstance(outcome, InvalidFeaturesError):
         return error_body(outcome)
     output = outcome.output
     if output.value is not None:
         return {"prediction_id": outcome.id, "value": output.value}
-    return {"prediction_id": outcome.id, "label": output.label, "confidence": output.confidence}
+    body: Payload = {"prediction_id": outcome.id, "label": output.label, "confidence": output.confidence}
+    if class_names is not None:
+        probabilities = output.probabilities
+        body["probabilities"] = probabilities and dict(zip(class_names, probabilities, strict=True))
+    return body

@@ -2,6 +2,7 @@
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from modeltrace.api.probabilities import redact_query
 from modeltrace.serving.router import ModelRouter
 
 
@@ -13,10 +14,11 @@ def route_path(scope: Scope) -> str:
 
 
 class RedactQueryMiddleware:
-    """ASGI middleware: removes the query string of each request while a served model has private features.
+    """ASGI middleware: redacts the query string of each request while a served model has private features.
 
-    No route reads the query string. If a client sends values in it anyway, spans and access log lines would contain
-    them. The server's own access log reads the same scope, so its lines are redacted too.
+    The only query parameter of a route is `probabilities`. If a client sends other values in the query string, spans
+    and access log lines would contain them. The server's own access log reads the same scope, so its lines are redacted
+    too.
     """
 
     def __init__(self, app: ASGIApp, router: ModelRouter) -> None:
@@ -24,7 +26,7 @@ class RedactQueryMiddleware:
         self._router = router
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Remove the query string, then call the application."""
+        """Redact the query string, then call the application."""
         if scope["type"] == "http" and self._router.private:
-            scope["query_string"] = b""
+            scope["query_string"] = redact_query(scope["query_string"])
         await self._app(scope, receive, send)

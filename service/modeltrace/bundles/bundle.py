@@ -10,9 +10,9 @@ from typing import Any
 from modeltrace.bundles.artifact import load_artifact
 from modeltrace.bundles.libraries import check_libraries
 from modeltrace.bundles.manifest import MANIFEST_FILE, Manifest, ModelFile, integrity_error, os_reason, read_manifest
-from modeltrace.bundles.onnx.model import open_session, session_predict_fn
+from modeltrace.bundles.onnx.model import open_session, session_predict_fns
 from modeltrace.errors import BundleError, BundleIntegrityError, BundleNotFoundError, PackError
-from modeltrace.inference.model import Engine, Model, PredictFn, make_predict_fn, to_json_label
+from modeltrace.inference.model import Engine, Model, PredictFns, make_predict_fns, to_json_label
 from modeltrace.regular_files import NotRegularError, read_regular, stat_regular
 
 
@@ -47,10 +47,10 @@ def load_bundle(
             f"{bundle / MANIFEST_FILE} has the SHA-256 {digest}, expected {expect_sha256}; it is not the pinned bundle"
         )
     if engine == "onnx":
-        file, predict_fn = _load_onnx(bundle, manifest)
+        file, predict_fns = _load_onnx(bundle, manifest)
     else:
         file = manifest.artifact
-        predict_fn = _load_estimator(bundle, manifest, trust_pickle=trust_pickle, trusted_types=trusted_types)
+        predict_fns = _load_estimator(bundle, manifest, trust_pickle=trust_pickle, trusted_types=trusted_types)
     return Model(
         name=manifest.name,
         version=manifest.version,
@@ -60,7 +60,8 @@ def load_bundle(
         schema=manifest.feature_schema(),
         as_frame=manifest.fitted_with == "frame" and engine == "sklearn",
         created=manifest.created,
-        predict_fn=predict_fn,
+        predict_fn=predict_fns.predict,
+        probabilities_fn=predict_fns.with_probabilities,
         cpu_bound=engine == "onnx" or (manifest.artifact.format == "skops" and not trusted_types),
         engine=engine,
         output_reference=manifest.output_reference,
@@ -70,7 +71,9 @@ def load_bundle(
     )
 
 
-def _load_estimator(bundle: Path, manifest: Manifest, *, trust_pickle: bool, trusted_types: Sequence[str]) -> PredictFn:
+def _load_estimator(
+    bundle: Path, manifest: Manifest, *, trust_pickle: bool, trusted_types: Sequence[str]
+) -> PredictFns:
     path = bundle / manifest.artifact.file
     raw = _read_verified(path, manifest.artifact)
     check_libraries(bundle, manifest.libraries, manifest.estimator_libraries)
@@ -79,14 +82,14 @@ def _load_estimator(bundle: Path, manifest: Manifest, *, trust_pickle: bool, tru
     )
     try:
         _check_estimator(bundle, manifest, estimator)
-        return make_predict_fn(estimator, manifest.task)
+        return make_predict_fns(estimator, manifest.task)
     except BundleError:
         raise
     except Exception as error:
         raise BundleError(f"{path} contains a damaged estimator: {type(error).__name__}: {error}") from error
 
 
-def _load_onnx(bundle: Path, manifest: Manifest) -> tuple[ModelFile, PredictFn]:
+def _load_onnx(bundle: Path, manifest: Manifest) -> tuple[ModelFile, PredictFns]:
     if manifest.onnx is None:
         raise BundleError(
             f"{bundle} contains no model for ONNX Runtime: pack it again with --onnx, or serve it with "
@@ -95,7 +98,7 @@ def _load_onnx(bundle: Path, manifest: Manifest) -> tuple[ModelFile, PredictFn]:
     path = bundle / manifest.onnx.file
     session = open_session(_read_verified(path, manifest.onnx), path)
     try:
-        return manifest.onnx, session_predict_fn(session, manifest.task, manifest.classes, manifest.feature_schema())
+        return manifest.onnx, session_predict_fns(session, manifest.task, manifest.classes, manifest.feature_schema())
     except BundleError as error:
         raise BundleError(f"{path}: {error}") from None
 

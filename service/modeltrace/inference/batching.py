@@ -28,6 +28,7 @@ class _PendingRequest(NamedTuple):
     values: Values
     trace: RequestTrace
     future: "asyncio.Future[ModelOutput]"
+    probabilities: bool
 
 
 class Batcher:
@@ -54,8 +55,10 @@ class Batcher:
         self._queue: deque[_PendingRequest] = deque()
         self._running: asyncio.Handle | asyncio.Task[None] | None = None
 
-    async def submit(self, values: Values, trace: RequestTrace) -> ModelOutput:
+    async def submit(self, values: Values, trace: RequestTrace, *, probabilities: bool = False) -> ModelOutput:
         """Predict one validated row in a batch with others.
+
+        If one request of a batch asks for `probabilities`, the outputs of all its requests have them.
 
         Raises:
             BusyError: the queue is full.
@@ -64,7 +67,7 @@ class Batcher:
         if len(self._queue) >= self._max_queue_size:
             raise BusyError("too many requests wait for the model; try again in a second")
         loop = asyncio.get_running_loop()
-        request = _PendingRequest(values, trace, loop.create_future())
+        request = _PendingRequest(values, trace, loop.create_future(), probabilities)
         self._queue.append(request)
         if self._running is None:
             self._schedule(loop)
@@ -107,11 +110,17 @@ class Batcher:
 
     def _predict(self, batch: Sequence[_PendingRequest]) -> list[Outcome]:
         rows, traces = [request.values for request in batch], [request.trace for request in batch]
-        return infer_batch(self._pipeline, rows, traces, self._on_batch)
+        probabilities = any(request.probabilities for request in batch)
+        return infer_batch(self._pipeline, rows, traces, self._on_batch, probabilities=probabilities)
 
 
 def infer_batch(
-    pipeline: Pipeline, rows: Sequence[Values], traces: Sequence[RequestTrace], on_batch: Callable[[BatchRecord], None]
+    pipeline: Pipeline,
+    rows: Sequence[Values],
+    traces: Sequence[RequestTrace],
+    on_batch: Callable[[BatchRecord], None],
+    *,
+    probabilities: bool = False,
 ) -> list[Outcome]:
     """Call the model once for the validated rows of several requests, one row per request.
 
@@ -127,22 +136,23 @@ def infer_batch(
     error_type = ""
     outcomes: list[Outcome]
     try:
-        outcomes = list(pipeline.infer(rows, traces))
+        outcomes = list(pipeline.infer(rows, traces, probabilities=probabilities))
     except Exception as error:  # noqa: BLE001  returned to the request that it belongs to
         error_type = type(error.__cause__ or error).__qualname__
-        outcomes = [error] if len(rows) == 1 else list(map(partial(_infer_single, pipeline), rows, traces))
+        infer_single = partial(_infer_single, pipeline, probabilities=probabilities)
+        outcomes = [error] if len(rows) == 1 else list(map(infer_single, rows, traces))
     request_spans = tuple((trace.trace_id, trace.span_id) for trace in traces if trace.trace_flags & 1)
     if request_spans:
         on_batch(BatchRecord(*batch, start, time_ns(), len(rows), error_type, request_spans, pipeline.info))
     return outcomes
 
 
-def _infer_single(pipeline: Pipeline, values: Values, trace: RequestTrace) -> Outcome:
+def _infer_single(pipeline: Pipeline, values: Values, trace: RequestTrace, *, probabilities: bool) -> Outcome:
     """Predict one row of a batch that failed."""
     trace.failure = None
     trace.inference_end = 0
     try:
-        (output,) = pipeline.infer([values], [trace])
+        (output,) = pipeline.infer([values], [trace], probabilities=probabilities)
     except Exception as error:  # noqa: BLE001  returned to the request that it belongs to
         return error
     return output

@@ -1,9 +1,11 @@
-"""A loaded model: its metadata, and the function that predicts with its estimator."""
+"""A loaded model: its metadata, and the functions that predict with its estimator."""
 
+import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from functools import cached_property
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,15 +40,27 @@ MAX_CLASSES_IN_PYTHON = 32
 class ModelOutput:
     """The prediction for one row: label and confidence of a classifier, or value of a regressor.
 
-    The confidence is the predicted probability of the label, `None` if the model has no probabilities.
+    The confidence is the predicted probability of the label, `None` if the model has no probabilities. `probabilities`
+    are those of all classes in the order of `Model.classes`, only if they were requested.
     """
 
     label: Label | None = None
     confidence: float | None = None
     value: float | None = None
+    probabilities: Sequence[float] | None = None
 
 
 PredictFn: TypeAlias = Callable[[Matrix], list[ModelOutput]]
+
+
+class PredictFns(NamedTuple):
+    """The predict functions of an estimator.
+
+    `with_probabilities` returns outputs with `probabilities`. It is `None` if the estimator has none.
+    """
+
+    predict: PredictFn
+    with_probabilities: PredictFn | None = None
 
 
 @dataclass(frozen=True)
@@ -69,20 +83,40 @@ class Model:
     held_out: HeldOut | None = None
     confidence_threshold: float | None = None
     duplicate_probability: float | None = None
+    probabilities_fn: PredictFn | None = None  # as `PredictFns.with_probabilities`
 
     @property
     def features(self) -> tuple[Feature, ...]:
         """The features of the schema."""
         return self.schema.features
 
-    def predict(self, matrix: Matrix) -> list[ModelOutput]:
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes in JSON objects, in the order of `classes`.
+
+        The name of a number or boolean is its JSON text. If two classes have the same name, as 1 and "1" have, the
+        names of all classes are their JSON texts.
+        """
+        texts = tuple(json.dumps(label, ensure_ascii=False) for label in self.classes or ())
+        labels = zip(self.classes or (), texts, strict=True)
+        names = tuple(label if isinstance(label, str) else text for label, text in labels)
+        return names if len(set(names)) == len(names) else texts
+
+    def predict(self, matrix: Matrix, *, probabilities: bool = False) -> list[ModelOutput]:
         """Predict each row of a matrix of shape (n_rows, n_features), in order.
+
+        Args:
+            matrix: the rows.
+            probabilities: return outputs with the probability of each class if the estimator has probabilities.
 
         Raises:
             InferenceError: the estimator raised (the exception is chained), or returned a wrong number of outputs.
         """
+        predict_fn = self.predict_fn
+        if probabilities and self.probabilities_fn is not None:
+            predict_fn = self.probabilities_fn
         try:
-            outputs = self.predict_fn(matrix)
+            outputs = predict_fn(matrix)
         except InferenceError:
             raise
         except Exception as error:
@@ -118,18 +152,26 @@ def class_key(label: object) -> tuple[bool, object]:
 
 
 def make_predict_fn(estimator: Any, task: Task) -> PredictFn:  # noqa: ANN401  any estimator
-    """Return the predict function of an estimator. The method is chosen once, not at every call.
+    """Return the predict function of an estimator."""
+    return make_predict_fns(estimator, task).predict
+
+
+def make_predict_fns(estimator: Any, task: Task) -> PredictFns:  # noqa: ANN401  any estimator
+    """Return the predict functions of an estimator. The method is chosen once, not at every call.
 
     The label is what predict() returns. For scikit-learn's own classifiers it is the argmax of predict_proba(), so one
     call is enough. Any other classifier may decide differently, so both methods are called.
     """
     if task == "regressor":
-        return lambda matrix: to_value_outputs(estimator.predict(matrix))
+        return PredictFns(lambda matrix: to_value_outputs(estimator.predict(matrix)))
     labels = [to_json_label(label) for label in estimator.classes_]
     if not hasattr(estimator, "predict_proba"):
-        return lambda matrix: [ModelOutput(label) for label in _to_labels(estimator.predict(matrix))]
+        return PredictFns(lambda matrix: [ModelOutput(label) for label in _to_labels(estimator.predict(matrix))])
     predict = _predict_argmax if predicts_argmax(estimator) else _predict_both
-    return lambda matrix: predict(estimator, labels, matrix)
+    return PredictFns(
+        lambda matrix: predict(estimator, labels, matrix, keep=False),
+        lambda matrix: predict(estimator, labels, matrix, keep=True),
+    )
 
 
 def predicts_argmax(estimator: Any) -> bool:  # noqa: ANN401  any estimator
@@ -143,16 +185,20 @@ def predicts_argmax(estimator: Any) -> bool:  # noqa: ANN401  any estimator
     return all(predicts_argmax(delegate) for delegate in delegates if hasattr(delegate, "predict"))
 
 
-def _predict_argmax(estimator: Any, labels: list[Label], matrix: Matrix) -> list[ModelOutput]:  # noqa: ANN401  any estimator
+def _predict_argmax(estimator: Any, labels: list[Label], matrix: Matrix, *, keep: bool) -> list[ModelOutput]:  # noqa: ANN401  any estimator
+    """Take label and confidence from predict_proba(); `keep`: return the probabilities of all classes, too."""
     probabilities = estimator.predict_proba(matrix)
     if len(probabilities) == 1 and len(labels) <= MAX_CLASSES_IN_PYTHON:
-        return _single_argmax(estimator, labels, matrix, probabilities)
+        return _single_argmax(estimator, labels, matrix, probabilities, keep=keep)
     best = probabilities.argmax(axis=1)
     confidences = probabilities[np.arange(len(best)), best]
     lead = confidences - np.partition(probabilities, -2, axis=1)[:, -2] if len(labels) > 1 else confidences
     if not (lead > TIE_TOLERANCE).all():
-        return _predict_both(estimator, labels, matrix, probabilities)
+        return _predict_both(estimator, labels, matrix, probabilities, keep=keep)
     pairs = zip(best.tolist(), confidences.tolist(), strict=True)
+    if keep:
+        rows = zip(pairs, probabilities.tolist(), strict=True)
+        return [ModelOutput(labels[index], confidence, None, row) for (index, confidence), row in rows]
     return [ModelOutput(labels[index], confidence) for index, confidence in pairs]
 
 
@@ -161,6 +207,8 @@ def _single_argmax(
     labels: list[Label],
     matrix: Matrix,
     probabilities: "NDArray[Any]",
+    *,
+    keep: bool,
 ) -> list[ModelOutput]:
     """Compute `_predict_argmax` for one row without the overhead of five array operations."""
     row = probabilities[0].tolist()
@@ -169,8 +217,8 @@ def _single_argmax(
     others = [*row[:best], *row[best + 1 :]]
     # Comparisons with NaN are false; max() may return NaN if it comes first.
     if all(confidence - other > TIE_TOLERANCE for other in others) and confidence > TIE_TOLERANCE:
-        return [ModelOutput(labels[best], confidence)]
-    return _predict_both(estimator, labels, matrix, probabilities)
+        return [ModelOutput(labels[best], confidence, None, row if keep else None)]
+    return _predict_both(estimator, labels, matrix, probabilities, keep=keep)
 
 
 def _predict_both(
@@ -178,6 +226,8 @@ def _predict_both(
     labels: list[Label],
     matrix: Matrix,
     probabilities: "NDArray[Any] | None" = None,
+    *,
+    keep: bool,
 ) -> list[ModelOutput]:
     """Take the label from predict() and its confidence from predict_proba().
 
@@ -189,7 +239,8 @@ def _predict_both(
     outputs = []
     for label, row in zip(_to_labels(estimator.predict(matrix)), known.tolist(), strict=True):
         confidence = row[columns[label]] if label in columns else math.nan
-        outputs.append(ModelOutput(label, confidence if math.isfinite(confidence) else None))
+        finite = confidence if math.isfinite(confidence) else None
+        outputs.append(ModelOutput(label, finite, None, row if keep else None))
     return outputs
 
 

@@ -51,19 +51,26 @@ class Pipeline:
         self._validator = RowValidator(model.schema)
         self._has_private_features = model.schema.has_private_features
 
-    def predict(self, row: Row, trace: RequestTrace) -> Prediction:
+    def predict(self, row: Row, trace: RequestTrace, *, probabilities: bool = False) -> Prediction:
         """Predict one row.
+
+        `probabilities`: return the probability of each class, too, as with the other methods.
 
         Raises:
             InvalidFeaturesError: the row violates the feature schema.
             InferenceError: the model failed.
         """
         values = self.validate(row, trace)
-        (output,) = self.infer([values], [trace])
+        (output,) = self.infer([values], [trace], probabilities=probabilities)
         return self.record_prediction(0, values, output, trace)
 
     def predict_batch(
-        self, rows: Sequence[Row], trace: RequestTrace, row_indices: Sequence[int] | None = None
+        self,
+        rows: Sequence[Row],
+        trace: RequestTrace,
+        row_indices: Sequence[int] | None = None,
+        *,
+        probabilities: bool = False,
     ) -> list[Prediction | InvalidFeaturesError]:
         """Predict the rows of one request with one call of the model.
 
@@ -87,7 +94,7 @@ class Pipeline:
         trace.validate_end = trace.now()
         valid = [values for values in validated if isinstance(values, tuple)]
         trace.rejected_rows = len(rows) - len(valid)
-        outputs = iter(self.infer(valid, [trace]) if valid else ())
+        outputs = iter(self.infer(valid, [trace], probabilities=probabilities) if valid else ())
         return [
             self.record_prediction(index, values, next(outputs), trace) if isinstance(values, tuple) else values
             for index, values in zip(row_indices or range(len(validated)), validated, strict=True)
@@ -113,7 +120,9 @@ class Pipeline:
         finally:
             trace.validate_end = trace.now()
 
-    def infer(self, rows: Sequence[Values], traces: Sequence[RequestTrace]) -> list[ModelOutput]:
+    def infer(
+        self, rows: Sequence[Values], traces: Sequence[RequestTrace], *, probabilities: bool = False
+    ) -> list[ModelOutput]:
         """Call the model once and record the stages in all traces, with times of the first trace's clock.
 
         Raises:
@@ -127,7 +136,7 @@ class Pipeline:
             matrix = to_matrix(rows, self.model.schema, as_frame=self.model.as_frame)
             _set_time(traces, "inference_start", now())
             stage = SPAN_INFERENCE
-            outputs = self.model.predict(matrix)
+            outputs = self.model.predict(matrix, probabilities=probabilities)
             _set_time(traces, "inference_end", now())
         except Exception as error:
             for trace in traces:

@@ -13,7 +13,7 @@ from sklearn.utils import all_estimators
 
 from modeltrace.bundles.artifact import dump_artifact, load_artifact
 from modeltrace.bundles.trusted_types import REVIEWED_TYPES
-from modeltrace.inference.model import make_predict_fn, to_json_label
+from modeltrace.inference.model import make_predict_fns, to_json_label
 from tests.helpers.estimators import UNSUPPORTED, every_predictor, variants
 
 pytestmark = pytest.mark.slow
@@ -52,9 +52,10 @@ def test_an_estimator_predicts_the_same_after_loading(name: str, prepared: Prepa
 @pytest.mark.parametrize("name", sorted(PREDICTORS))
 @pytest.mark.filterwarnings("ignore::FutureWarning:sklearn")
 def test_the_output_is_what_the_estimator_predicts(name: str, prepared: Prepared) -> None:
-    """The label is the result of predict(), with its own probability; the value is the predicted one."""
+    """The label is the result of predict(), with predict_proba(); the value is the predicted one."""
     estimator, data, _ = prepared(name)
-    outputs = make_predict_fn(estimator, "classifier" if is_classifier(estimator) else "regressor")(data)
+    predict_fns = make_predict_fns(estimator, "classifier" if is_classifier(estimator) else "regressor")
+    outputs = predict_fns.predict(data)
 
     predicted = estimator.predict(data)
     if not is_classifier(estimator):
@@ -65,6 +66,10 @@ def test_the_output_is_what_the_estimator_predicts(name: str, prepared: Prepared
         columns = [list(estimator.classes_).index(label) for label in predicted]
         expected = estimator.predict_proba(data)[np.arange(len(predicted)), columns]
         np.testing.assert_allclose([output.confidence for output in outputs], expected)
+        assert predict_fns.with_probabilities is not None
+        detailed = predict_fns.with_probabilities(data)
+        assert [output.label for output in detailed] == [output.label for output in outputs]
+        np.testing.assert_allclose([output.probabilities for output in detailed], estimator.predict_proba(data))
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning:sklearn")

@@ -17,7 +17,15 @@ from google.protobuf.message_factory import GetMessageClass
 
 from modeltrace.errors import BundleError, SettingsError
 from modeltrace.inference.features import Matrix
-from modeltrace.inference.model import TIE_TOLERANCE, Label, ModelOutput, PredictFn, Task, to_value_outputs
+from modeltrace.inference.model import (
+    TIE_TOLERANCE,
+    Label,
+    ModelOutput,
+    PredictFn,
+    PredictFns,
+    Task,
+    to_value_outputs,
+)
 from modeltrace.inference.schema import Schema
 
 Precision = Literal["float64", "float32"]
@@ -141,7 +149,12 @@ def open_session(raw: bytes, source: object) -> Any:  # noqa: ANN401  an onnxrun
 
 
 def session_predict_fn(session: Any, task: Task, classes: Sequence[Label] | None, schema: Schema) -> PredictFn:  # noqa: ANN401  a session
-    """Return the predict function of a session; the counterpart of `modeltrace.inference.model.make_predict_fn`.
+    """Return the predict function of a session; see `session_predict_fns`."""
+    return session_predict_fns(session, task, classes, schema).predict
+
+
+def session_predict_fns(session: Any, task: Task, classes: Sequence[Label] | None, schema: Schema) -> PredictFns:  # noqa: ANN401  a session
+    """Return the predict functions of a session; the counterpart of `modeltrace.inference.model.make_predict_fns`.
 
     Raises:
         BundleError: the session does not match the task, the classes or the features.
@@ -150,7 +163,7 @@ def session_predict_fn(session: Any, task: Task, classes: Sequence[Label] | None
     outputs = session.get_outputs()
     kinds = [("label" if output.type in ("tensor(int64)", "tensor(string)") else "number") for output in outputs]
     if task == "regressor" and kinds == ["number"]:
-        return lambda matrix: to_value_outputs(run(matrix)[0])
+        return PredictFns(lambda matrix: to_value_outputs(run(matrix)[0]))
     if task == "classifier" and classes:
         # Checked here once, because predictions look up a class by its column.
         if kinds[-1] == "number" and [*outputs[-1].shape][-1:] != [len(classes)]:
@@ -158,13 +171,19 @@ def session_predict_fn(session: Any, task: Task, classes: Sequence[Label] | None
         tie = TIE_TOLERANCE if outputs[-1].type == "tensor(double)" else FLOAT32_TIE_TOLERANCE
         labels = tuple(classes)
         if kinds == ["number"]:
-            return lambda matrix: _predict_argmax(run(matrix)[0], labels, tie)
+            return PredictFns(
+                lambda matrix: _predict_argmax(run(matrix)[0], labels, tie, keep=False),
+                lambda matrix: _predict_argmax(run(matrix)[0], labels, tie, keep=True),
+            )
         # ONNX has classes as strings or integers.
         columns = {label if isinstance(label, str) else int(label): index for index, label in enumerate(labels)}
         if kinds == ["label"]:
-            return lambda matrix: [ModelOutput(labels[columns[label]]) for label in run(matrix)[0].tolist()]
+            return PredictFns(lambda matrix: [ModelOutput(labels[columns[name]]) for name in run(matrix)[0].tolist()])
         if kinds == ["label", "number"]:
-            return lambda matrix: _predict_both(run(matrix), labels, columns)
+            return PredictFns(
+                lambda matrix: _predict_both(run(matrix), labels, columns, keep=False),
+                lambda matrix: _predict_both(run(matrix), labels, columns, keep=True),
+            )
     raise BundleError(f"the ONNX model returns {', '.join(kinds)}, which are not the outputs of a {task}")
 
 
@@ -198,8 +217,11 @@ def _run_fn(session: Any, schema: Schema) -> Callable[[Matrix], list[Any]]:  # n
     return run_split
 
 
-def _predict_argmax(probabilities: Any, labels: Sequence[Label], tie: float) -> list[ModelOutput]:  # noqa: ANN401  an array
-    """Return the class of the highest probability; in a tie the first class, as scikit-learn does."""
+def _predict_argmax(probabilities: Any, labels: Sequence[Label], tie: float, *, keep: bool) -> list[ModelOutput]:  # noqa: ANN401  an array
+    """Return the class of the highest probability; in a tie the first class, as scikit-learn does.
+
+    `keep`: return the probabilities of all classes, too.
+    """
     outputs = []
     for row in probabilities.tolist():
         confidence = max(row)
@@ -208,14 +230,18 @@ def _predict_argmax(probabilities: Any, labels: Sequence[Label], tie: float) -> 
             if confidence - row[index] <= tie:
                 best, confidence = index, row[index]
                 break
-        outputs.append(ModelOutput(labels[best], confidence if math.isfinite(confidence) else None))
+        finite = confidence if math.isfinite(confidence) else None
+        outputs.append(ModelOutput(labels[best], finite, None, row if keep else None))
     return outputs
 
 
-def _predict_both(predicted: list[Any], labels: Sequence[Label], columns: dict[str | int, int]) -> list[ModelOutput]:
+def _predict_both(
+    predicted: list[Any], labels: Sequence[Label], columns: dict[str | int, int], *, keep: bool
+) -> list[ModelOutput]:
     chosen, probabilities = predicted
     outputs = []
     for label, row in zip(chosen.tolist(), probabilities.tolist(), strict=True):
         index = columns[label]
-        outputs.append(ModelOutput(labels[index], row[index] if math.isfinite(row[index]) else None))
+        finite = row[index] if math.isfinite(row[index]) else None
+        outputs.append(ModelOutput(labels[index], finite, None, row if keep else None))
     return outputs
