@@ -1,5 +1,5 @@
-# The service's image: `modeltrace` and its example, no installer, no compiler, nobody's root.
-# Needs BuildKit. An index of your own: docs/compose.md.
+# The image of the service: `modeltrace` and its example, without installer and compiler. It runs as an unprivileged
+# user. The build needs BuildKit. docs/compose.md describes how to use a private package index.
 ARG PYTHON=python:3.11-slim-bookworm
 
 FROM ${PYTHON} AS build
@@ -16,7 +16,7 @@ ENV PATH=/uv/bin:$PATH
 
 WORKDIR /src
 COPY pyproject.toml requirements.lock ./
-# The lock constrains: of what it holds, only what the service needs is installed, in its version and by its hash.
+# Install only the packages that the service needs, in the versions of the lock file and checked by its hashes.
 RUN --mount=type=secret,id=uv.toml,target=/etc/uv/uv.toml \
     --mount=type=cache,target=/root/.cache/uv \
     uv venv --quiet --python "$(command -v python3)" /opt/modeltrace && \
@@ -31,7 +31,7 @@ RUN --mount=type=secret,id=uv.toml,target=/etc/uv/uv.toml \
     --mount=type=cache,target=/root/.cache/uv \
     uv build --quiet --wheel --require-hashes --build-constraint requirements.lock --out-dir /wheel && \
     uv pip install --quiet --python /opt/modeltrace --no-deps /wheel/*.whl
-# Nobody needs the tests and headers of libraries here.
+# Tests and headers of libraries are not needed here.
 RUN cd /opt/modeltrace/lib/python3*/site-packages && \
     rm -rf pyarrow/include pyarrow/src && \
     find . -type d -name tests -prune -exec rm -rf {} + && \
@@ -45,7 +45,8 @@ LABEL org.opencontainers.image.title="modeltrace" \
       org.opencontainers.image.description="Serves a scikit-learn model and makes every prediction traceable." \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.licenses="Apache-2.0"
-# No installer in it; one folder to write in, for the key that signs prediction IDs, the prediction store, the spool.
+# The image has no installer, and one writable folder: for the key that signs prediction IDs, the prediction store and
+# the spool.
 RUN rm -rf /usr/local/lib/python3*/site-packages /usr/local/lib/python3*/ensurepip /usr/local/bin/pip* && \
     useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/modeltrace --shell /usr/sbin/nologin modeltrace && \
     install -d -o modeltrace -g modeltrace -m 700 /var/lib/modeltrace

@@ -224,7 +224,7 @@ def privacy_rules(settings: Settings, model: Model) -> Redactor | None:
 def build_app(settings: Settings) -> ASGIApp:
     """Build everything that a worker process needs.
 
-    Call this function in the worker process, since telemetry does not survive a fork.
+    Call this function in the worker process, because the threads of telemetry do not exist after a fork.
 
     Raises:
         ModeltraceError: the bundle cannot be served.

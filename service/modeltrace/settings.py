@@ -164,7 +164,7 @@ class Settings(HttpSettings):
 
     instrumentation: Literal["sidecar", "sdk"] = Field(
         "sidecar",
-        description="`sidecar`: a sidecar process beside each worker encodes and exports the telemetry of predictions; "
+        description="`sidecar`: a sidecar process of each worker encodes and exports the telemetry of predictions; "
         "`sdk`: OpenTelemetry's SDK and its FastAPI instrumentation record it while the request waits.",
     )
     spool_dir: Path | None = Field(

@@ -30,7 +30,7 @@ WARNING_REASONS: Final[Mapping[str, str]] = {
     "value": "values are omitted: wrong type, out of range, or nested too deeply",
 }
 
-# A message to the sender names this many fields per reason.
+# Maximum number of fields per reason that a message to the sender names.
 MAX_FIELDS: Final = 5
 
 

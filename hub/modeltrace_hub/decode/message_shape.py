@@ -1,6 +1,6 @@
 """Describe the OTLP messages, from their protobuf descriptors.
 
-The OTLP/JSON parser and the repair of invalid protobuf walk requests with these descriptions.
+The OTLP/JSON parser and the repair of invalid protobuf use these descriptions to traverse requests.
 """
 
 from collections.abc import Mapping

@@ -23,7 +23,7 @@ MIN_ROWS: Final = 200
 MIN_TRAINING_ROWS: Final = 250
 # State of a statistic whose rows are not independent, because too many of them repeat.
 ROWS_REPEAT: Final = "rows repeat"
-# The states of a statistic. A feature has the first one that one of its statistics has.
+# The states of a statistic. The state of a feature is the first of them that any of its statistics has.
 _STATES: Final = ("drift", ROWS_REPEAT, "not enough data", "reference too small", "ok")
 
 

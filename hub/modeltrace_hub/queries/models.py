@@ -98,7 +98,7 @@ def read_models(reader: Reader, window: Window, name: str | None = None) -> list
 
 
 def _newest_conflicting(conflicts: dict[Key, list[Record]]) -> defaultdict[Key, list[Record]]:
-    """Select the newest model of each version, then the second newest, and so on, up to the maximum; order by hash."""
+    """Select the newest model of each version, then the second newest, and so on, up to the maximum. Sort by hash."""
     ranked = sorted(
         ((rank, key, model) for key, models in conflicts.items() for rank, model in enumerate(models)),
         key=lambda item: (item[0], -item[2]["loaded_ns"]),

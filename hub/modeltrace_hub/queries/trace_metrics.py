@@ -1,6 +1,6 @@
 """Find the metric points that a trace contributed to.
 
-Few requests leave an exemplar, because the SDK records one exemplar per bucket and export interval. This module
+Few requests have an exemplar, because the SDK records one exemplar per bucket and export interval. This module
 therefore matches attributes. A series matches a span or a log record of the same service instance if each attribute of
 the series has the same value on the span or record, on one of its ancestor spans, or on the resource. The matching
 point is the first point that the series exported after the span or record. Exemplars of the trace are exact, so they

@@ -7,7 +7,7 @@ from typing import Any, Final
 from modeltrace_hub.queries.model_schema import OTHER, UNCHANGED, Feature
 from modeltrace_hub.web.model_charts import Strip, draw_strip
 
-# The note beside a private input, by its privacy rule.
+# The note next to a private input, by its privacy rule.
 _PRIVACY_NOTES: Final = {"hash": "hashed", "bucket": "bin only", "drop": "not recorded"}
 _PRIVACY_TITLE: Final = "The feature schema of the bundle excludes the value from telemetry."
 

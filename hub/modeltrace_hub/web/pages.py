@@ -123,7 +123,7 @@ class Pages:
 
 
 class SecurityHeaders:
-    """Add security headers to every response. They forbid other scripts than the hub's, framing, and the referrer."""
+    """Add security headers to every response. They forbid foreign scripts, framing, and sending the referrer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""What a model predicts for rows that it was not fitted on: the baseline of low confidence and of accuracy."""
+"""The quality of predictions for rows that the model was not fitted on, with which later predictions are compared."""
 
 from typing import Annotated, Literal
 

@@ -1,6 +1,7 @@
 """The prediction pipeline: validate ► features ► inference. Each stage is timed in the request's trace.
 
-The pipeline does not depend on HTTP or OpenTelemetry. It fills a `RequestTrace`; telemetry is created from it later.
+The pipeline does not depend on HTTP or OpenTelemetry. It fills in a `RequestTrace`, from which telemetry is created
+later.
 """
 
 import math
@@ -187,7 +188,7 @@ class Pipeline:
 
 
 def model_info(model: Model, role: str = "") -> ModelInfo:
-    """Return the description of a model that telemetry records carry."""
+    """Return the description of a model that telemetry records contain."""
     names, schema_hash = model.schema.recorded_names, model.schema.hash
     edges = (model.output_reference.edges if model.output_reference else None) or ()
     return ModelInfo(model.name, model.version, model.hash, names, schema_hash, role, edges, model.confidence_threshold)

@@ -2,8 +2,8 @@
 
     raw row ─► counted into bins ─► Redactor ─► spans, log records, prediction log records, rows of the store
 
-The model always receives the raw values. Metrics count the raw values; all other telemetry and the store record the
-redacted values.
+The model always receives the raw values, and metrics count the raw values. All other telemetry and the store contain
+the redacted values.
 
 | rule | recorded instead of the value |
 |---|---|

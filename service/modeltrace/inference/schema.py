@@ -41,9 +41,9 @@ class Reference(StrictModel):
 
     Numbers: bin `i` contains `edges[i-1] < x <= edges[i]`; its name is `00`, `01`, …. The other bins are `missing` and
     `other`, which is empty. Categories and booleans: one bin per frequent value, `missing`, `other` (the other values
-    that the schema lists) and `unseen` (values that it does not list). A category of one of these names counts there,
-    too. A private feature may lack bins. `shares` add up to 1. `n` is the number of rows that determined them.
-    `deviation` is the standard deviation.
+    that the schema lists) and `unseen` (values that it does not list). A category with the name of one of these bins is
+    counted in that bin. A private feature may lack bins. `shares` add up to 1, and `n` is the number of rows from which
+    they were computed. `deviation` is the standard deviation.
     """
 
     n: int = Field(ge=1)
@@ -71,7 +71,7 @@ class Reference(StrictModel):
 class OutputReference(Reference):
     """The distribution of the model's own outputs, in the bins into which later outputs are counted.
 
-    A classifier has one bin per class. A regressor has bins between the deciles of its values, as a numeric feature.
+    A classifier has one bin per class. A regressor has the bins of a numeric feature, without `missing` and `other`.
     """
 
     # The rows that the model predicted.

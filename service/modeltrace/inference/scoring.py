@@ -1,4 +1,4 @@
-"""Predict rows without a request: no trace, no prediction ID, nothing is recorded."""
+"""Predict rows without a request. There is no trace and no prediction ID, and nothing is recorded."""
 
 from collections.abc import Sequence
 

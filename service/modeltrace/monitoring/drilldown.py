@@ -31,7 +31,7 @@ STANDARD_ERRORS: Final = 2.0
 
 
 class DrilldownError(ModeltraceError):
-    """There is no drill-down for a feature."""
+    """The predictions of a feature cannot be listed by bin."""
 
 
 class TracedPrediction(NamedTuple):
@@ -51,7 +51,7 @@ class TracedPrediction(NamedTuple):
 
 @dataclass(frozen=True)
 class Bin:
-    """A bin with its shares. If its share has increased, it has its latest predictions, newest first."""
+    """A bin with its shares and, if its share has increased, its latest predictions, newest first."""
 
     name: str
     bounds: str  # in words
@@ -73,7 +73,7 @@ class Drilldown:
     distinct: int  # distinct rows
     rows_repeat: bool  # whether the number of distinct rows is too low for independent rows
     results: list[DriftResult]
-    bins: list[Bin]  # bins that increased are first; both groups are sorted by decreasing increase of the share
+    bins: list[Bin]  # first the bins whose share has increased; both groups by the increase, largest first
 
 
 def drill_down(

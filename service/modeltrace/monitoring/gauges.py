@@ -1,4 +1,4 @@
-"""Gauges that describe the training data of a model, and the critical values of its drift statistics."""
+"""Values of the gauges that describe the training data of a model, and the limits of its drift statistics."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol

@@ -147,7 +147,7 @@ class HttpClient:
 
 
 class GrpcClient:
-    """Sends OTLP/gRPC with the channel and metadata of the SDK's exporter; the encoded request passes unchanged."""
+    """Sends OTLP/gRPC with the channel and metadata of the SDK's exporter; the encoded request is sent unchanged."""
 
     def __init__(self, signal: Signal, timeout_seconds: float) -> None:
         import grpc  # noqa: PLC0415  only when gRPC is in use

@@ -2,8 +2,8 @@
 
     shadow span (CLIENT, here) ─ traceparent ─► POST /predict (SERVER span, there) ─► its child spans
 
-The other service records its own metrics, so its predictions are not counted here. Each prediction is stored here with
-the ID of the primary prediction. A label of the primary prediction then applies to both.
+The other service counts its predictions in its own metrics, so they are not counted here. Each prediction is stored
+here with the ID of the primary prediction, so a label of the primary prediction is also its label.
 """
 
 import logging

@@ -29,7 +29,7 @@ class ModelRouter:
     ) -> None:
         """`share` (0 to 1) of the requests is for the challenger, or for the service at the address `remote`.
 
-        The header `key` selects these requests; without it, the trace ID does.
+        A hash of the request header `key` selects these requests, or of the trace ID if there is no such header.
         """
         self._versions = versions
         self._primary = primary

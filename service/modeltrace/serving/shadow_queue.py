@@ -63,7 +63,7 @@ class LocalChallenger:
         self._on_batch = on_batch
 
     def __call__(self, requests: Sequence[RequestTrace], on_outcome: OnOutcome) -> None:
-        """Call the model once for all requests with a single row, and once for each other request."""
+        """Call the model once for all requests with a single row, and once for each batch request."""
         version = self._router.challenger
         if version is None:
             return

@@ -8,7 +8,7 @@ from modeltrace.telemetry.export.protocol import DONE, EVENT, DeliveryEvent, Fra
 
 
 class AckTracker:
-    """Counts items per signal. Sends `DONE` with the last frame up to which all items are exported, on disk or lost."""
+    """Counts items per signal. Sends `DONE` when all items up to the end of a frame are exported, on disk or lost."""
 
     def __init__(self, send: Callable[[Frame], None]) -> None:
         self._send = send

@@ -187,8 +187,7 @@ def _encode_each(
 ) -> list[T]:
     """Encode all records together. If that fails, encode them one by one and skip those that fail.
 
-    Otherwise such a record would end this process. The worker would send it again to the next sidecar, which would end
-    too.
+    Otherwise such a record would end this process. The worker would send it to the next sidecar, which would end, too.
     """
     if not records:
         return []

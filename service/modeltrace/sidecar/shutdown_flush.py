@@ -1,4 +1,4 @@
-"""At shutdown, write undelivered requests to disk and count the rest. A thread writes, since the disk may block."""
+"""At shutdown, write undelivered requests to disk on a separate thread, because the disk may block."""
 
 import threading
 from collections import deque
@@ -12,9 +12,9 @@ from modeltrace.threads import run_until
 def spool_until(
     deadline: float, signal: Signal, requests: deque[QueuedRequest], spool: Spool, on_spooled: Callable[[int], None]
 ) -> None:
-    """Write requests to disk until the monotonic deadline, and remove each that is on disk from `requests`.
+    """Write requests to disk until the monotonic deadline, and remove each written request from `requests`.
 
-    `on_spooled` is called with its number of items.
+    `on_spooled` is called with the number of items of each written request.
     """
     lock = threading.Lock()
     ended = False

@@ -1,11 +1,11 @@
-"""A queue of requests on disk, with a size limit, that outlives the process.
+"""A queue of requests on disk with a size limit. The requests remain when the process ends.
 
     folder/
       4711-9f2c…/                 folder of one process, mode 0700: it contains inputs of predictions
         lock                      locked (flock) while the process lives
         1763985600….traces.512    a request of 512 spans: checksum, then body; names sort by age
         1763985600….part          being written; renamed when it is complete
-        1763985600….damaged       quarantined: its content is not what was written
+        1763985600….damaged       quarantined: the checksum does not match the content
 
 At start, a process adopts the files of all processes that have ended, whose lock is free. No method raises for a disk
 error: `put` returns False if a request could not be stored, and `on_lost` is called for a request that was lost later.
@@ -87,7 +87,7 @@ class Spool:
         """Store a request; then remove the oldest requests of any signal while the size is over the limit.
 
         Returns:
-            Whether the request is stored: it survives the process and, with `durable`, a crash of the machine.
+            Whether the request is stored. It remains when the process ends and, with `durable`, if the machine crashes.
         """
         with self._lock:
             in_flight_bytes = sum(entry.size for entry in self._entries_in_flight())

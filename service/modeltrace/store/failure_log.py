@@ -21,7 +21,7 @@ class FailureLog:
         self._error = ""
 
     def update(self, error: str = "") -> None:
-        """Record an outcome. An empty `error` is a success. Log the outcome if it differs from the previous one."""
+        """Record an outcome, and log it if it differs from the previous one. An empty `error` is a success."""
         with self._lock:
             previous, self._error = self._error, error
         if error and error != previous:

@@ -1,4 +1,4 @@
-"""Rows of the prediction store, built from the records that telemetry uses too. This module has no database code."""
+"""Rows of the prediction store, built from telemetry records. This module has no database code."""
 
 import json
 from collections.abc import Iterable

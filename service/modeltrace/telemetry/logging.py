@@ -4,8 +4,8 @@
                     └─ line handler ─► queue ─► thread ─► stdout, file
     modeltrace.prediction ─ OTLP handler ─► batch processor of its own ─► (propagates to root's line handler)
 
-A separate thread formats and writes lines, so a slow reader of stdout does not delay requests. The thread of the
-request adds the trace ID and the span ID before.
+A separate thread formats and writes lines, so a slow reader of stdout does not delay requests. Before that, the thread
+of the request adds the trace ID and the span ID.
 """
 
 import logging
@@ -116,7 +116,7 @@ class TerminalHandler(logging.StreamHandler[TextIO]):
 
 @dataclass(frozen=True)
 class LogWriter:
-    """The thread that writes log lines, and the handler that feeds it."""
+    """The thread that writes log lines, and the handler that enqueues them."""
 
     handler: LineQueueHandler
     listener: logging.handlers.QueueListener

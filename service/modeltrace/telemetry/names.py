@@ -57,7 +57,7 @@ EVENT_VIOLATION: Final = "ml.data.violation"
 EVENT_MODEL: Final = "ml.model"
 EVENT_FEEDBACK: Final = "ml.feedback"
 
-# Baggage: pins a request, so that it is a preferred exemplar. It is also an attribute of its span, for tail samplers.
+# Baggage: pins a request, so that it is preferred as exemplar. It is also an attribute of its span, for tail samplers.
 BAGGAGE_PIN: Final = "modeltrace.pin"
 # Baggage: marks a request as synthetic traffic, with a token that is derived from the service's key
 # (`modeltrace.keys.derive_synthetic_token`). It is also an attribute of its span and of its prediction log records.

@@ -1,4 +1,4 @@
-"""Encode spans, log records and JSON lines of true labels. The SDK path creates equal ones.
+"""Encode spans, log records and JSON lines of true labels. The SDK path creates equal telemetry.
 
     POST /feedback ─── feedback ─ link to the SERVER span of the prediction        one per label
 

@@ -31,8 +31,8 @@ class LineEncoder:
         self._model_fields = PerModelCache(_model_fields)
 
     def encode(self, requests: Iterable[RequestRecord]) -> bytes:
-        """Return the lines of requests: for each, its violations, its predictions, and its access line if any."""
-        # Do not collect lines in a list: for about a hundred lines, the allocator would request memory each time.
+        """Return the lines of each request: violations, predictions, and the access line if it got a response."""
+        # Lines are not collected in a list: with about a hundred lines, each list would need memory from the system.
         lines = bytearray()
         for line in self._lines(requests):
             lines += line

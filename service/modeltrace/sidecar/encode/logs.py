@@ -1,4 +1,4 @@
-"""Encode log records of predictions, violations and access. The SDK's logging handler creates equal ones.
+"""Encode log records of predictions, violations and access. The SDK's logging handler creates equal log records.
 
 If all inputs of a prediction are floats, which is common, one `struct` packs them together with the names of the
 features. Times are those of the records in nanoseconds; the SDK's handler computes them from a float.
@@ -80,15 +80,15 @@ class LogEncoder:
         return [*self.predictions(requests), *self.violations(requests), *self.access(requests)]
 
     def predictions(self, requests: Iterable[RequestRecord]) -> ExportRequests:
-        """Return export requests with a record per predicted row."""
+        """Return export requests with a log record per predicted row."""
         return self._prediction_request.split(self._predictions(requests))
 
     def violations(self, requests: Iterable[RequestRecord]) -> ExportRequests:
-        """Return export requests with a record per schema violation, up to `MAX_VIOLATION_EVENTS` per request."""
+        """Return export requests with a log record per schema violation, up to `MAX_VIOLATION_EVENTS` per request."""
         return self._violation_request.split(self._violations(requests))
 
     def access(self, requests: Iterable[RequestRecord]) -> ExportRequests:
-        """Return export requests with a record per request that got a response."""
+        """Return export requests with a log record per request that got a response."""
         return self._access_request.split(self._access_records(requests))
 
     def _predictions(self, requests: Iterable[RequestRecord]) -> Iterator[bytes]:

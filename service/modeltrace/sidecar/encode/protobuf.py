@@ -19,8 +19,8 @@ from modeltrace.telemetry.records.prediction import Value
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # wire types
 INT64: Final = range(-(1 << 63), 1 << 63)
-# Maximum number of encoded values in a cache. Texts of clients that are longer than the limits below are not cached, so
-# that memory is bounded.
+# Maximum number of encoded values in a cache. Longer texts than the limits below are not cached, so that memory is
+# bounded.
 CACHE_SIZE: Final = 1024
 MAX_CACHED_TEXT: Final = 31
 MAX_CACHED_REQUEST_TEXT: Final = 1024
@@ -66,12 +66,12 @@ def utf8(text: str) -> bytes:
 
 
 def any_double(value: float) -> bytes:
-    """Encode the content of an `AnyValue` with a double."""
+    """Encode the content of an `AnyValue` that contains a double."""
     return _tagged_double(0x21, value)
 
 
 def any_value(value: Value) -> bytes:
-    """Encode the content of an `AnyValue`; None has no content."""
+    """Encode the content of an `AnyValue`; empty for None."""
     if value is None:
         return b""
     if isinstance(value, float):
@@ -84,7 +84,7 @@ def any_value(value: Value) -> bytes:
 
 
 def any_map(entries: Iterable[bytes]) -> bytes:
-    """Encode the content of an `AnyValue` with a map, of entries encoded by `key_value(MAP_ENTRY, …)`."""
+    """Encode the content of an `AnyValue` that contains a map. `key_value(MAP_ENTRY, …)` encodes its entries."""
     return delimited(b"\x32", b"".join(entries))
 
 
@@ -92,24 +92,24 @@ MAP_ENTRY: Final = tag(1)  # KeyValueList.values
 
 
 def key(name: str) -> bytes:
-    """Encode the key of a `KeyValue`, for `key_value`."""
+    """Encode a key, as `key_value` expects it."""
     return delimited(b"\x0a", utf8(name))
 
 
 def key_value(field_tag: bytes, encoded_key: bytes, content: bytes) -> bytes:
-    """Encode a field with a `KeyValue`, of an encoded key and the content of an `AnyValue`."""
+    """Encode a field that contains a `KeyValue`. `content` is the content of its `AnyValue`."""
     length = varint(len(content))
     size = len(encoded_key) + 1 + len(length) + len(content)
     return b"".join((field_tag, varint(size), encoded_key, b"\x12", length, content))
 
 
 def double_prefix(field_tag: bytes, encoded_key: bytes) -> bytes:
-    """Encode a field with a `KeyValue` with a double, up to the eight bytes of the number."""
+    """Encode a field that contains a `KeyValue` with a double, without the last eight bytes, which are the number."""
     return key_value(field_tag, encoded_key, any_double(0.0))[:-8]
 
 
 def attribute(field_tag: bytes, name: str, value: Value) -> bytes:
-    """Encode a field with a `KeyValue`."""
+    """Encode a field that contains a `KeyValue`."""
     return key_value(field_tag, key(name), any_value(value))
 
 

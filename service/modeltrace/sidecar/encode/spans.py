@@ -73,7 +73,7 @@ _STATE, NAME, ATTRIBUTE, _EVENT, _LINK, _STATUS = tag(3), tag(5), tag(9), tag(11
 INTERNAL, _SERVER, _CLIENT = (tag(6, VARINT) + kind for kind in (b"\x01", b"\x02", b"\x03"))
 _REMOTE_SHADOW = delimited(NAME, SPAN_SHADOW.encode()) + _CLIENT
 START, END = tag(7, FIXED64)[0], tag(8, FIXED64)[0]
-# Flags of Span: 0x100, whether the parent is remote is known; 0x200, it is remote.
+# Flags of Span: 0x100: it is known whether the parent is remote; 0x200: the parent is remote.
 LOCAL, _REMOTE = (tag(16, FIXED32) + flags.to_bytes(4, "little") for flags in (0x100, 0x300))
 _LOCAL_LINK, REMOTE_LINK = (tag(6, FIXED32) + flags.to_bytes(4, "little") for flags in (0x100, 0x300))
 STATUS_UNSET, _CODE_ERROR = delimited(_STATUS, b""), tag(3, VARINT) + b"\x02"
@@ -137,7 +137,7 @@ class SpanEncoder:
             yield delimited(ITEM, b"".join(fields))
 
     def _server(self, request: RequestRecord, failure: Failure | None) -> Iterator[bytes]:
-        """Yield the fields of the SERVER span, which reports the exception `failure`."""
+        """Yield the fields of the SERVER span. It has an event for the exception `failure` if there is one."""
         yield from (TRACE_ID, request.trace_id, SPAN_ID, request.span_id)
         if request.parent_span_id:
             yield from (PARENT, request.parent_span_id, _REMOTE if request.parent_remote else LOCAL)

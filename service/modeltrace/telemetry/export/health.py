@@ -143,7 +143,7 @@ class ExportHealth:
             METRIC_SPOOLED,
             [self._observe_spooled],
             unit="{item}",
-            description="Spans, log records and metric points on disk that the endpoint has not taken yet.",
+            description="Spans, log records and metric points on disk that wait for delivery.",
         )
         meter.create_observable_counter(
             METRIC_RESTARTS,

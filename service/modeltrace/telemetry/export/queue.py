@@ -73,7 +73,7 @@ class ExportQueue:
             request_metrics: count requests with all inputs, before redaction.
             feedback_metrics: count labels.
             limits: items beyond these limits are dropped and counted.
-            on_event: is called with each event of the sidecar, and when items are dropped.
+            on_event: called with each event of the sidecar, and when items are dropped.
             model_catalog: redacts records by the privacy rules of their models before they leave the process.
         """
         self._request_metrics = request_metrics

@@ -38,7 +38,7 @@ MIN_RESTART_PAUSE: Final = 0.1
 
 
 class Sidecar(Protocol):
-    """The process at the other end of the pipe."""
+    """The interface of `SidecarProcess`, which tests and benches replace."""
 
     def write(self, frame: Frame) -> None:
         """Send a frame. Blocks while the pipe is full.

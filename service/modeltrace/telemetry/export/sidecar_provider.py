@@ -1,7 +1,7 @@
-"""Builds telemetry with a sidecar: requests are recorded, and a process beside this one encodes and exports them.
+"""Builds telemetry with a sidecar: this process records requests, and the sidecar encodes and exports the records.
 
-Other telemetry (other routes, log records, process metrics) is a few records a minute. It goes through the
-OpenTelemetry SDK, and the same sidecar delivers it.
+Other telemetry (other routes, log records, process metrics) is a few records a minute. The OpenTelemetry SDK records
+and encodes it, and the same sidecar delivers it.
 """
 
 import hashlib

@@ -87,7 +87,7 @@ class UnacknowledgedFrames:
             return any(pending.number > self._done for pending in self._pending)
 
     def pop_evicted(self) -> list[FrameItems]:
-        """Remove and return the items that died with the sidecar because their frames exceeded the limit here."""
+        """Remove and return the lost items: those of discarded frames that the dead sidecar has not delivered."""
         with self._lock:
             lost = [items for number, items in self._evicted if number > self._done]
             self._evicted.clear()

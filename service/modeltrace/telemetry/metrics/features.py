@@ -37,7 +37,7 @@ CHUNK_ROWS: Final = 1024
 # Replaced versions that are still reported. A version with 300 features has about 4,000 points per export.
 MAX_RETIRED_MODELS: Final = 8
 SIGNS: Final = ("positive", "negative")
-# A row is compared with the last distinct rows: at least this number, and at most twice this number.
+# A row is compared with the last distinct rows: at least with this number of them, and at most with twice as many.
 REMEMBERED_ROWS: Final = 4096
 COUNTERS: Final = (FEATURE_OBSERVATIONS, FEATURE_SUM, REPEATED_PREDICTIONS)
 
@@ -48,7 +48,7 @@ class FeatureMetrics:
     """Counts the inputs of predicted rows. Thread-safe."""
 
     def __init__(self, model_catalog: ModelCatalog, *, exemplar_filter: str, delta: bool = False) -> None:
-        """Count from now on; for `exemplar_filter` and `delta`, see `RecordMetrics`."""
+        """Start with empty counts. `exemplar_filter` and `delta` are as in `RecordMetrics`."""
         self._model_catalog = model_catalog
         self._filter = exemplar_filter
         self._delta = delta

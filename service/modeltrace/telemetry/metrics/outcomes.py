@@ -28,7 +28,7 @@ def outcome_attributes(outcome: str, error_type: str) -> dict[str, str]:
 def model_change_counter(meter: Meter) -> Callable[[str, str], None]:
     """Return a function that counts a change of the served version: `served` or `refused`, and `error.type`."""
     counter = OutcomeCounter(
-        meter, "modeltrace.model.changes", "{change}", "Versions that took over, and bundles that were refused."
+        meter, "modeltrace.model.changes", "{change}", "New versions that serve, and bundles that were rejected."
     )
     return lambda outcome, error_type: counter.add(outcome, 1, error_type)
 
@@ -36,5 +36,5 @@ def model_change_counter(meter: Meter) -> Callable[[str, str], None]:
 def challenger_row_counter(meter: Meter) -> Callable[[str, int, str], None]:
     """Return a function that counts rows for a challenger: `answered`, `refused`, `failed` or `dropped`."""
     return OutcomeCounter(
-        meter, "modeltrace.challenger.rows", "{row}", "Predicted rows for a challenger, by what it did with them."
+        meter, "modeltrace.challenger.rows", "{row}", "Predicted rows for a challenger, by outcome."
     ).add

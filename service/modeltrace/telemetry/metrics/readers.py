@@ -26,13 +26,13 @@ class MetricSource(Protocol):
 
 
 class RecordMetricsReader(MetricReader):
-    """Mixin for a reader of the SDK: collects metrics that are counted from records, too."""
+    """Mixin for a reader of the SDK: it also collects the metrics that are counted from records."""
 
     _sources: Sequence[MetricSource] = ()
     _exemplars = True
 
     def with_sources(self, sources: Sequence[MetricSource], resource: Resource, scope: InstrumentationScope) -> Self:
-        """Collect these sources, too. The constructors of the SDK's readers take no further arguments."""
+        """Also collect these sources. The constructors of the SDK's readers have no parameter for them."""
         self._sources, self._resource, self._scope = sources, resource, scope
         return self
 

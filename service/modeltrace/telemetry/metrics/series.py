@@ -125,7 +125,7 @@ class RecordMetrics:
     """
 
     def __init__(self, *, exemplar_filter: str, delta: bool = False) -> None:
-        """Count from now on.
+        """Start with empty counts.
 
         Args:
             exemplar_filter: value of `OTEL_METRICS_EXEMPLAR_FILTER`.

@@ -37,7 +37,7 @@ class StoreHealth:
             METRIC_STORE_ROWS,
             [self._observe],
             "{row}",
-            "Predictions that the prediction store has taken, and those that it will never have.",
+            "Predictions that were stored in the prediction store, or lost.",
         )
 
     def _observe(self, _: CallbackOptions) -> Iterable[Observation]:

@@ -1,1 +1,1 @@
-"""Telemetry records of predictions and feedback: plain values that can cross a pipe."""
+"""Telemetry records of predictions and feedback: plain values that can be sent through a pipe."""

@@ -1,6 +1,6 @@
 """Records of true labels, in addition to the record of the request that sent them.
 
-Plain values that cross a pipe, as in `modeltrace.telemetry.records.prediction`. A large request creates several
+These records contain plain values, as in `modeltrace.telemetry.records.prediction`. A large request creates several
 records, one for each transaction.
 """
 

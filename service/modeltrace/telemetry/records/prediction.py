@@ -1,8 +1,8 @@
-"""Records of one request: named tuples of plain values that cross a pipe.
+"""Records of one request: named tuples of plain values that can be sent through a pipe.
 
 Spans, log records, metric points and log lines are created from these records. While a request waits, the service only
-fills in its record; the export thread and the sidecar do the rest later. Times are nanoseconds since the Unix epoch.
-IDs are bytes, as in OTLP.
+fills in its record. The thread of the export queue and the sidecar process the record later. Times are nanoseconds
+since the Unix epoch. IDs are bytes, as in OTLP.
 """
 
 from collections.abc import Sequence

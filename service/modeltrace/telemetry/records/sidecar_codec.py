@@ -1,8 +1,8 @@
 """Codec of records for the pipe between a worker and its sidecar.
 
 `marshal` supports tuples but not their subclasses, so nested records become plain tuples. Values keep the order of the
-fields of their classes. `SCHEMA` names all classes and fields; both ends compare it when they connect, so two versions
-of the code never misread each other.
+fields of their classes. `SCHEMA` names all classes and fields; worker and sidecar compare it when they connect, so that
+they never use different versions of the code.
 """
 
 import marshal
@@ -37,7 +37,7 @@ _LABELS: Final = FeedbackRecord._fields.index("labels")
 
 
 class RecordChunk(NamedTuple):
-    """Records that cross the pipe together."""
+    """Records that are sent through the pipe together."""
 
     requests: Sequence[RequestRecord] = ()
     batches: Sequence[BatchRecord] = ()

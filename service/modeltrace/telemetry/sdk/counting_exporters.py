@@ -1,7 +1,7 @@
 """Exporters and processors of the OpenTelemetry SDK that count what they accept and deliver.
 
 The SDK does not report lost items. Their number is the number of accepted items minus the number of delivered items.
-Reasons are a full queue, a failed export, or a shutdown without enough time.
+Items are lost if the queue is full, an export fails, or a shutdown has too little time.
 """
 
 import logging
@@ -21,7 +21,8 @@ from modeltrace.otlp.check import check_delivery
 from modeltrace.otlp.exporters import sdk_exporter
 from modeltrace.settings import OtelSettings
 
-# The largest batch that the default settings allow fits in. At about 5 kB per record, a full queue has 150 MB.
+# More than the rows of the largest batch that the default settings allow. At about 5 kB per record, a full queue has
+# 150 MB.
 PREDICTION_QUEUE_SIZE = 32_768
 _CONSOLE_EXPORTERS: Final[dict[Signal, Callable[[], Any]]] = {
     "traces": ConsoleSpanExporter,
