@@ -2,21 +2,21 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from modeltrace.inference.schema import StrictModel
 
 HeldOutMethod = Literal["held_out", "cross_validation"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Error = Annotated[float, Field(ge=0)]
 
 
-class HeldOut(BaseModel):
+class HeldOut(StrictModel):
     """The quality of predictions for rows that the model was not fitted on.
 
     With `held_out`, the packed model predicted held-out rows. With `cross_validation`, clones of the estimator were
     fitted on a part of the training data and predicted the rest.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     method: HeldOutMethod
     rows: int = Field(ge=1)

@@ -14,9 +14,9 @@ import httpx
 import orjson
 
 from modeltrace.errors import SettingsError
+from modeltrace.failure_log import FailureLog
 from modeltrace.serving.shadow_queue import OnOutcome, StartShadow, predicted_rows
 from modeltrace.serving.version import CHALLENGER
-from modeltrace.store.failure_log import FailureLog
 from modeltrace.telemetry.records.model_info import ModelInfo
 from modeltrace.telemetry.records.prediction import PredictedRow, RemoteCall
 from modeltrace.telemetry.records.trace import RequestTrace, propagation_headers

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from modeltrace.errors import LabelStoreUnavailableError, StoreError
-from modeltrace.store.failure_log import FailureLog
+from modeltrace.failure_log import FailureLog
 from modeltrace.store.rows import StoredLabel
 
 if TYPE_CHECKING:  # a service without a store does not import SQLAlchemy

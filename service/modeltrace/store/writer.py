@@ -17,9 +17,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from modeltrace.errors import StoreUnavailableError
+from modeltrace.failure_log import FailureLog
 from modeltrace.store.age_limit import AgeLimit
 from modeltrace.store.config import StoreConfig
-from modeltrace.store.failure_log import FailureLog
 from modeltrace.store.rows import PredictionSource, Row, RowBuilder
 
 if TYPE_CHECKING:  # imported on the thread that needs it, see `_import_and_open`
