@@ -124,8 +124,10 @@ def _check(feature: Feature, value: object) -> Violation | None:
         violation = _check_number(feature, value)
     else:
         violation = _wrong_type(feature, f"{'an' if kind == 'integer' else 'a'} {kind}", value)
-    if violation is None and feature.enforce_categories and value not in feature.level_codes:
-        violation = _violation(feature, "category", "not one of the known categories")
+    if violation is None and feature.enforce_categories and feature.type == "category":
+        return (
+            None if value in feature.level_codes else _violation(feature, "category", "not one of the known categories")
+        )
     return violation
 
 
