@@ -1,4 +1,4 @@
-"""The lines between the rooms hold."""
+"""Rules between packages: which package may import which."""
 
 import ast
 from collections.abc import Iterator
@@ -77,8 +77,8 @@ def within(module: str, packages: tuple[str, ...]) -> bool:
         ("service/modeltrace/local", ("modeltrace.api", "modeltrace.app", "modeltrace.server", "sklearn")),
     ],
 )
-def test_no_room_reaches_into_another(folder: str, forbidden: tuple[str, ...]) -> None:
-    """OTLP is all that hub and service share; HTTP and scikit-learn stay in their rooms."""
+def test_packages_do_not_import_forbidden_modules(folder: str, forbidden: tuple[str, ...]) -> None:
+    """Hub and service share only OTLP; only some packages use HTTP or scikit-learn."""
     assert [(str(path), module) for path, module in imports(folder) if within(module, forbidden)] == []
 
 

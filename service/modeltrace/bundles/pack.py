@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from modeltrace.bundles.artifact import ArtifactFormat, dump_artifact
 from modeltrace.bundles.bundle import load_bundle, write_bundle
-from modeltrace.bundles.estimator import expects_frame, infer_task, select_fitted_columns, unwrap_search
+from modeltrace.bundles.estimator_checks import expects_frame, infer_task, select_fitted_columns, unwrap_search
 from modeltrace.bundles.libraries import find_libraries, installed_versions
 from modeltrace.bundles.manifest import Artifact, Manifest, OnnxFile, TrafficFile
 from modeltrace.bundles.onnx.export import ONNX_FILE, export_onnx
