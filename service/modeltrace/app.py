@@ -256,7 +256,7 @@ def build_app(settings: Settings) -> ASGIApp:
         stored = None  # the sidecar writes the prediction store
     meter = telemetry.meter_provider.get_meter(SCOPE_NAME)
     store_writer = InProcessWriter(stored, meter)
-    publisher = start_publisher(settings, catalog.classes, meter) if telemetry.enabled else None
+    publisher = start_publisher(settings, catalog, meter) if telemetry.enabled else None
     stop_log_export = export_logs(telemetry.logger_provider, telemetry.prediction_logger_provider)
 
     def shut_down() -> None:

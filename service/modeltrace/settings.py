@@ -208,7 +208,7 @@ class Settings(HttpSettings):
         None,
         ge=0,
         description="Regressors only: a larger absolute error counts as an error in concept drift detection; unset: "
-        "no detection.",
+        "the size of the errors is observed.",
     )
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="The lowest level logged.")

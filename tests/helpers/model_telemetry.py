@@ -206,17 +206,21 @@ class ModelService:
         return own.hex()
 
     def evaluate(self, **figures: float) -> None:
-        """Send metrics of an evaluation; `f1__yes` is the F1 score of the class `yes`."""
+        """Send metrics of an evaluation.
+
+        `f1__yes` is the F1 score of the class `yes`, `f1__macro` the mean over classes, `label_delay__0.5` a quantile,
+        and `baseline_state` is `ml.evaluation.baseline.state`.
+        """
         values_by_metric: dict[tuple[str, str], dict[Attributes, float]] = {}
         for name, value in figures.items():
             metric, _, label = name.partition("__")
-            full = (
-                f"ml.{metric.replace('concept_drift_', 'concept_drift.')}"
-                if "concept" in metric
-                else f"ml.evaluation.{metric}"
-            )
-            attributes = (*self.model, ("ml.evaluation.label", label)) if label else self.model
-            values_by_metric.setdefault((full, "1"), {})[attributes] = value
+            prefix = "" if metric.startswith("concept_drift_") else "evaluation."
+            metric = metric.replace("concept_drift_", "concept_drift.").replace("baseline_", "baseline.")
+            key = "quantile" if metric in ("label_delay", "absolute_error") else "ml.evaluation.label"
+            if label == "macro":
+                key = "ml.evaluation.average"
+            attributes = (*self.model, (key, label)) if label else self.model
+            values_by_metric.setdefault((f"ml.{prefix}{metric}", "1"), {})[attributes] = value
         self.gauges(values_by_metric, time.time_ns())
 
     def export(self, time_ns: int | None = None) -> None:

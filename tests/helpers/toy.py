@@ -10,6 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from modeltrace.bundles.pack import pack
+from tests.helpers.held_out import set_held_out
 
 CONFIDENT, LOW_CONFIDENCE, SLOW, FAILING = 2.0, 50.5, 14.0, 13.0
 SLOW_SECONDS = 0.4
@@ -47,6 +48,7 @@ def pack_toy(folder: Path) -> tuple[Path, dict[str, str]]:
     finally:
         sys.path.remove(str(folder))
         sys.modules.pop(MODULE_NAME, None)
+    set_held_out(bundle, rows=500, accuracy=0.9)
     return bundle, {"PYTHONPATH": str(folder), "MODELTRACE_TRUST_PICKLE": "true"}
 
 

@@ -75,7 +75,11 @@ def model_requests() -> list[Message]:
     traces = model.predict(300, recorded=2)
     model.violate("age", "range", 3)
     model.label(traces[0], "yes", "no")
-    model.evaluate(accuracy=0.9, f1__yes=0.8, label_coverage=0.5, concept_drift_level=1.0, concept_drift_error_rate=0.1)
+    model.evaluate(
+        accuracy=0.9, f1__yes=0.8, f1__macro=0.8, label_coverage=0.5, labels=50.0, label_delay__0=1.0,
+        window=3600.0, time=time.time(), baseline_error=0.05, baseline_increase=0.05, baseline_threshold=0.03,
+        baseline_state=1.0, concept_drift_level=1.0, concept_drift_error_rate=0.1,
+    )  # fmt: skip
     model.export()
     sender.prediction()
     return sender.requests

@@ -1,5 +1,6 @@
 """`/api/models` and `/api/predictions` return the metrics and predictions of received telemetry."""
 
+import re
 import time
 from typing import Any
 from urllib.parse import quote
@@ -34,6 +35,12 @@ def version(hub: InProcessHub, name: str, **parameters: str) -> Any:
     """Return the metrics of a model with one version."""
     (result,) = get(hub, f"models/{name}", **parameters)["versions"]
     return result
+
+
+def visible_text(hub: InProcessHub, path: str, **parameters: str) -> str:
+    """Return the text of a page, with single spaces."""
+    html = httpx.get(f"{hub.page_url}{path}", params=parameters, timeout=30).text
+    return " ".join(re.sub(r"<[^>]+>", " ", html).replace("\u202f", " ").split())
 
 
 def test_an_empty_hub_has_no_models(hub: InProcessHub) -> None:
@@ -104,7 +111,7 @@ def test_labels_make_a_confusion_table(hub: InProcessHub) -> None:
     traces = sender.predict(4, recorded=4)
     for trace_id, truth in zip(traces, ("yes", "yes", "no", "yes"), strict=True):
         sender.label(trace_id, "yes", truth)
-    sender.evaluate(accuracy=0.75, precision__yes=0.8, label_coverage=1.0, concept_drift_level=2)
+    sender.evaluate(accuracy=0.75, precision__yes=0.8, precision__macro=0.4, concept_drift_level=1)
     sender.export()
 
     result = version(hub, "labelled")
@@ -120,7 +127,97 @@ def test_labels_make_a_confusion_table(hub: InProcessHub) -> None:
     ]
     assert result["evaluation"]["accuracy"] == 0.75
     assert result["evaluation"]["classes"] == {"yes": {"precision": 0.8}}
+    assert result["evaluation"]["macro"] == {"precision": 0.4}
     assert result["concept_drift"]["level"] == "drift"
+
+
+def test_an_evaluation_has_its_own_period(hub: InProcessHub) -> None:
+    """The period does not depend on the window, and the page shows it beside the accuracy."""
+    sender = service(hub, "weekly")
+    (trace_id,) = sender.predict(1, recorded=1)
+    sender.label(trace_id, "yes", "yes")
+    end = time.time() - 90
+    sender.evaluate(accuracy=0.75, labels=40, predictions=100, window=7 * 86400, time=end)
+    sender.export()
+
+    for window in ("15m", "24h"):
+        period = version(hub, "weekly", window=window)["evaluation"]["period"]
+        assert period["until_ns"] / 1e9 == pytest.approx(end, abs=1e-3)
+        assert period["until_ns"] - period["since_ns"] == pytest.approx(7 * 86400 * SECOND, abs=1e6)
+    page = visible_text(hub, "/models", model="weekly", window="15m")
+    assert "predictions of the 7 d up to 1 min ago 40 of 100 with a label" in page
+    assert "1 label arrived in the last 15 min 100 % of them correct" in page
+    assert "those that arrived after 1 min ago are part of the next evaluation" in page
+
+
+@pytest.mark.parametrize(
+    "times", [{}, {"window": 60.0}, {"window": -60.0, "time": 1e9}, {"window": 1.0, "time": 1e300}]
+)
+def test_an_evaluation_without_a_valid_period_has_none(hub: InProcessHub, times: dict[str, float]) -> None:
+    """The page shows when the metrics were received."""
+    name = f"timeless{len(times)}{times.get('time')}"
+    sender = service(hub, name)
+    sender.predict(1)
+    sender.evaluate(accuracy=0.75, labels=4, predictions=10, **times)
+    sender.export()
+
+    assert version(hub, name)["evaluation"]["period"] is None
+    assert "by time of prediction, received" in visible_text(hub, "/models", model=name)
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"), [(1, "worse"), (0, "ok"), (-1, "not enough labels"), (-2, "baseline too small")]
+)
+def test_errors_are_compared_with_held_out_rows(hub: InProcessHub, state: int, expected: str) -> None:
+    """The API and the page have the state, and the page both error rates."""
+    name = f"compared{state}"
+    sender = service(hub, name)
+    sender.predict(1)
+    comparison = {"error": 0.05, "increase": 0.35, "standard_error": 0.01, "threshold": 0.03, "state": state}
+    sender.evaluate(accuracy=0.6, labels=400, **{f"baseline_{key}": value for key, value in comparison.items()})
+    sender.export()
+
+    assert version(hub, name)["evaluation"]["baseline"] == {**comparison, "state": expected}
+    page = visible_text(hub, "/models", model=name)
+    assert f"Compared with held-out rows {expected} error rate 40 %, held-out 5 %" in page
+
+
+def test_without_errors_for_held_out_rows_there_is_no_state(hub: InProcessHub) -> None:
+    """The page says that the reference is missing."""
+    sender = service(hub, "unknown")
+    sender.predict(1)
+    sender.evaluate(accuracy=0.6, labels=400)
+    sender.export()
+
+    assert version(hub, "unknown")["evaluation"]["baseline"] is None
+    assert "no held-out reference" in visible_text(hub, "/models", model="unknown")
+
+
+def test_a_regressor_has_exact_quantiles_of_its_errors(hub: InProcessHub) -> None:
+    """They come from the evaluation, not from the buckets of the errors of arriving labels."""
+    sender = service(hub, "prices")
+    sender.predict(1)
+    quantiles = {"absolute_error__0.5": 1691.0, "absolute_error__0.95": 5210.0}
+    sender.evaluate(mean_absolute_error=2000.0, labels=400, **quantiles)
+    sender.export()
+
+    assert version(hub, "prices")["evaluation"]["absolute_error"] == {"0.5": 1691.0, "0.95": 5210.0}
+    page = visible_text(hub, "/models", model="prices")
+    assert "Median absolute error 1,691 95 % of the errors at most 5,210" in page
+
+
+def test_metrics_of_two_evaluations_are_not_mixed(hub: InProcessHub) -> None:
+    """A class that is absent from the latest evaluation is not shown with its earlier metrics."""
+    sender = service(hub, "evaluated")
+    sender.predict(1)
+    sender.evaluate(accuracy=0.5, f1__yes=0.4, f1__no=0.3, labels=10, concept_drift_level=1)
+    sender.evaluate(accuracy=0.6, f1__yes=0.7, labels=12)
+    sender.export()
+
+    result = version(hub, "evaluated")
+    assert (result["evaluation"]["accuracy"], result["evaluation"]["labels"]) == (0.6, 12)
+    assert result["evaluation"]["classes"] == {"yes": {"f1": 0.7}}
+    assert result["concept_drift"] is None
 
 
 def test_low_confidence_has_a_limit(hub: InProcessHub) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pandas as pd
@@ -17,9 +18,13 @@ from modeltrace.cli.main import app
 from modeltrace.client.service import UnreachableError
 from modeltrace.errors import ModeltraceError
 from modeltrace.evaluation.scored_rows import LabelError, to_model_label
+from modeltrace.inference.pipeline import model_info
 from modeltrace.inference.scoring import score
+from modeltrace.store.rows import StoredLabel, to_json
 from modeltrace.store.store import open_store
 from modeltrace.traffic.rows import RowSourceError
+from tests.helpers.factories import TIME, stored_row
+from tests.helpers.held_out import set_held_out
 from tests.helpers.processes import free_port, wait_until
 from tests.helpers.services import ID_KEY, running_service
 
@@ -131,17 +136,55 @@ def numbers(tmp_path: Path) -> tuple[Path, Path]:
     return pack(estimator, table, name="price", out=tmp_path / "price"), file
 
 
-def test_regressor_has_error_metrics_and_drift_with_a_tolerance(numbers: tuple[Path, Path]) -> None:
-    """Without a tolerance there is no concept drift test."""
+def test_regressor_has_error_metrics_and_an_error_rate_with_a_tolerance(numbers: tuple[Path, Path]) -> None:
+    """Without a tolerance the errors themselves are observed."""
     bundle, file = numbers
     arguments = (str(file), "--target", "price", "--bundle", str(bundle))
 
     result, with_tolerance = evaluate_as_json(*arguments), evaluate_as_json(*arguments, "--tolerance", "0.1")
 
     assert result["regression"]["mean_absolute_error"] == pytest.approx(0.5)
-    assert result["concept_drift"] is None
+    assert result["regression"]["absolute_error_quantiles"] == pytest.approx({"0.5": 0.5, "0.95": 0.5})
+    assert (result["concept_drift"]["level"], result["concept_drift"]["error_rate"]) == ("stable", None)
     assert with_tolerance["concept_drift"]["error_rate"] == 1.0
-    assert "mean absolute error 0.5" in run(*arguments)
+    text = run(*arguments)
+    assert "mean absolute error 0.5" in text
+    assert "absolute errors: 50% are at most 0.5, 95% are at most 0.5" in text
+    assert "compared with held-out rows: no held-out reference" in text
+
+
+def test_errors_are_compared_with_those_for_held_out_rows(
+    labelled: dict[str, Path], example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file and a store give the same comparison with the errors in the bundle."""
+    bundle = set_held_out(Path(copytree(example, tmp_path / "bundle")), rows=2000, accuracy=0.999)
+    file, store = labelled["parquet"], tmp_path / "s.db"
+    monkeypatch.setenv("MODELTRACE_STORE", str(store))
+    monkeypatch.delenv("MODELTRACE_BUNDLE", raising=False)
+    from_file = evaluate_as_json(file, "--target", "target", "--bundle", bundle)
+    table, model = pd.read_parquet(file), load_bundle(bundle)
+    answers = score(model, table.drop(columns="target").to_dict(orient="records"))
+    rows = [
+        stored_row(f"{number:04}", time=TIME + number, model=model_info(model), label=to_json(answer.label))  # type: ignore[union-attr]  # all fit
+        for number, answer in enumerate(answers)
+    ]
+    with open_store(str(store)) as opened:
+        opened.add_predictions(rows)
+        opened.add_labels(
+            [
+                StoredLabel(row.prediction_id, true, TIME, TIME)
+                for row, true in zip(rows, table.target, strict=True)
+                if isinstance(true, str)
+            ]
+        )
+
+    from_store, without_bundle = evaluate_as_json("--bundle", bundle), evaluate_as_json()
+
+    assert from_file["baseline"]["state"] == "worse"
+    assert from_file["baseline"]["baseline_error"] == pytest.approx(0.001)
+    assert from_store["baseline"] == from_file["baseline"]
+    assert without_bundle["baseline"] is None
+    assert "compared with held-out rows: worse; error rate" in run("--bundle", bundle)
 
 
 def test_rows_that_violate_the_schema_are_excluded_and_counted(tmp_path: Path) -> None:
@@ -200,7 +243,7 @@ def test_error_messages(labelled: dict[str, Path], example: Path, tmp_path: Path
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("rows.csv",), ("rows.csv", "--target", "y"), ("--bundle", "x"),
+        ("rows.csv",), ("rows.csv", "--target", "y"), ("--target", "y"),
         ("rows.csv", "--target", "y", "--url", "u", "--bundle", "b"),
         ("rows.csv", "--target", "y", "--bundle", "b", "--since", "7d"),
     ],

@@ -7,14 +7,13 @@ from deploy.grafana.source.queries import quantile, range_query, rate, sum_by, t
 VERSION_LEGEND = "{{ml_model_name}} {{ml_model_version}}"
 # The mean over all classes has no class label.
 CLASS_SELECTOR = f'{MODEL}, ml_evaluation_label!=""'
-WARNING, DRIFT = 1, 2
 
 
 def label_panels() -> Panels:
     """Build the panels about the accuracy of each version."""
     return [
         time_series_panel(
-            8,
+            6,
             "Accuracy",
             "Share of correct labelled predictions, by version, among the predictions made in the evaluation window. "
             "A late label counts for the time of its prediction.",
@@ -23,7 +22,7 @@ def label_panels() -> Panels:
             max_value=1,
         ),
         time_series_panel(
-            8,
+            6,
             "Calibration",
             "Expected calibration error: the mean difference between confidence and accuracy over ten bins.",
             "percentunit",
@@ -31,12 +30,24 @@ def label_panels() -> Panels:
             max_value=1,
         ),
         time_series_panel(
-            8,
+            6,
+            "Errors above those for held-out rows",
+            "Increase of the error over that for rows that the model was not fitted on, divided by its threshold. "
+            "Above 1 the model is worse, if there are at least 50 labels. An alert fires then.",
+            "short",
+            range_query(
+                f"ml_evaluation_baseline_increase_ratio{{{MODEL}}} / ml_evaluation_baseline_threshold_ratio{{{MODEL}}}",
+                VERSION_LEGEND,
+            ),
+            limits=(1,),
+        ),
+        time_series_panel(
+            6,
             "Concept drift",
-            "Level of the error rate in the order of predictions: 0 stable, 1 warning, 2 drift (the rate has risen).",
+            "Change of the errors in the order of predictions: 0 stable, 1 drift (the errors have increased).",
             "short",
             range_query(f"ml_concept_drift_level{{{MODEL}}}", VERSION_LEGEND),
-            limits=(WARNING, DRIFT),
+            limits=(1,),
         ),
     ]
 

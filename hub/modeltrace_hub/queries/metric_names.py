@@ -20,12 +20,20 @@ COUNTERS: Final = (
 DRIFT_COUNTERS: Final = (PREDICTIONS, VIOLATIONS, "ml.feature.observations", "ml.feature.sum")
 
 EVALUATION: Final = "ml.evaluation."
+# Metrics of a model version; the others have attributes.
 SCORES: Final = (
-    *("accuracy", "precision", "recall", "f1", "calibration_error", "brier_score"),
+    *("accuracy", "calibration_error", "top_label_brier_score"),
     *("mean_absolute_error", "root_mean_squared_error", "r2"),
+    *("predictions", "labels", "label_coverage"),
 )
-_EVALUATION_GAUGES: Final = (*SCORES, "predictions", "labels", "label_coverage", "label_delay")
-CONCEPT_DRIFT_LEVELS: Final = ("stable", "warning", "drift")
+_EVALUATION_GAUGES: Final = (
+    *SCORES, "precision", "recall", "f1", "label_delay", "absolute_error", "window", "time",
+    "baseline.error", "baseline.increase", "baseline.standard_error", "baseline.threshold", "baseline.state",
+)  # fmt: skip
+BASELINE: Final = "ml.evaluation.baseline."
+BASELINE_STATES: Final[dict[float, str]] = {1: "worse", 0: "ok", -1: "not enough labels", -2: "baseline too small"}
+CONCEPT_DRIFT: Final = "ml.concept_drift."
+CONCEPT_DRIFT_LEVELS: Final = ("stable", "drift")
 LEVEL: Final = "ml.concept_drift.level"
 ERROR_RATE: Final = "ml.concept_drift.error_rate"
 MIN_EFFECT: Final = "ml.drift.min_effect"

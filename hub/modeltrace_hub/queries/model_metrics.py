@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from modeltrace_hub.queries import metric_names as names
+from modeltrace_hub.queries.evaluation import concept_drift, evaluation
 from modeltrace_hub.queries.reader import Record
 from modeltrace_hub.queries.values import finite_number
 from modeltrace_hub.queries.windows import Window
@@ -53,8 +54,8 @@ def version_metrics(window: Window, counts: list[Record], gauges: list[Record], 
         "features": sorted(features, key=_drift_order),
         "output": output if output and any(bin_["share"] for bin_ in output["bins"]) else None,
         "feedback": _feedback(rows_by_name),
-        "evaluation": _evaluation(gauges),
-        "concept_drift": _concept_drift(gauges),
+        "evaluation": evaluation(gauges),
+        "concept_drift": concept_drift(gauges),
     }
 
 
@@ -166,16 +167,6 @@ def merge_histograms(rows: Sequence[Record]) -> tuple[list[float], list[float]]:
     return bounds, counts
 
 
-def _median_bound(bounds: Sequence[float], counts: Sequence[float]) -> float | None:
-    """Return the upper bound of the bucket that contains the median; None for the last bucket, which has no bound."""
-    cumulative = 0.0
-    for bound, count in zip(bounds, counts, strict=False):
-        cumulative += count
-        if 2 * cumulative >= sum(counts):
-            return bound
-    return None
-
-
 def _violations(rows: Iterable[Record]) -> list[Record]:
     """Count schema violations by feature and reason, the most frequent first; `allowed` counts accepted ones."""
     by_action: dict[tuple[str | None, str], dict[str, float]] = defaultdict(lambda: defaultdict(float))
@@ -263,38 +254,6 @@ def _feedback(rows_by_name: Mapping[str, list[Record]]) -> Record:
             for (true_label, predicted), count in sorted(confusion.items())
         ],
         "ages": dict(ages),
-        "errors": {"bounds": bounds, "counts": counts, "median": _median_bound(bounds, counts)} if bounds else None,
+        "errors": {"bounds": bounds, "counts": counts} if bounds else None,
         "rejected": dict(sorted(rejected.items())),
-    }
-
-
-def _evaluation(gauges: Iterable[Record]) -> Record | None:
-    """Return the scores of the service's evaluation, which selects by time of prediction; None if it sent no scores."""
-    scores: Record = {"classes": {}, "time_ns": 0, "label_delay": {}}
-    for gauge in gauges:
-        if not gauge["name"].startswith(names.EVALUATION):
-            continue
-        name, attributes = gauge["name"].removeprefix(names.EVALUATION), gauge["attributes"]
-        scores["time_ns"] = max(scores["time_ns"], gauge["time_ns"])
-        if name == "label_delay":
-            scores["label_delay"][attributes.get("quantile", "")] = gauge["value"]
-        elif (label := attributes.get("ml.evaluation.label")) is not None:
-            scores["classes"].setdefault(label, {})[name] = gauge["value"]
-        else:
-            scores[name] = gauge["value"]
-    return scores if scores["time_ns"] else None
-
-
-def _concept_drift(gauges: Iterable[Record]) -> Record | None:
-    """Return the level of concept drift (an increase of the error rate); None if the service sent no level."""
-    by_name = {gauge["name"]: gauge for gauge in gauges}
-    level = by_name.get(names.LEVEL)
-    if level is None:
-        return None
-    number = min(max(int(level["value"]), 0), len(names.CONCEPT_DRIFT_LEVELS) - 1)
-    rate = by_name.get(names.ERROR_RATE)
-    return {
-        "level": names.CONCEPT_DRIFT_LEVELS[number],
-        "error_rate": rate and rate["value"],
-        "time_ns": level["time_ns"],
     }

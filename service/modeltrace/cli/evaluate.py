@@ -1,7 +1,7 @@
 """`modeltrace evaluate`."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from modeltrace.bundles.manifest import read_manifest
+from modeltrace.cli.bundle_option import resolve_bundle
 from modeltrace.cli.options import time_option
 from modeltrace.cli.store import open_configured_store, progress_display
 from modeltrace.client.scoring_client import ScoringClient
@@ -19,8 +21,11 @@ from modeltrace.evaluation.metrics import ModelMetrics
 from modeltrace.evaluation.render import to_json, to_text
 from modeltrace.evaluation.scored_rows import ScoredRow, ScratchStore, to_model_label
 from modeltrace.keys import authorization_header
+from modeltrace.monitoring.held_out_baseline import baseline_of
 from modeltrace.settings import read_settings
 from modeltrace.store.selection import Selection
+from modeltrace.store.store import Store
+from modeltrace.telemetry.metrics.model_catalog import Baseline, ModelKey
 from modeltrace.terminal import SafeConsole, echo
 from modeltrace.traffic.rows import Sample, read_samples
 
@@ -46,7 +51,13 @@ def evaluate(
         str | None, typer.Option(metavar="COLUMN", help="The column of FILE with the true labels.")
     ] = None,
     bundle: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Predict FILE in this process, with this bundle.")
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="Predict FILE in this process, with this bundle. Without FILE: compare the errors with those for the "
+            "held-out rows of this bundle.",
+            show_default="without FILE: MODELTRACE_BUNDLE, or the bundle of the newest prediction",
+        ),
     ] = None,
     url: Annotated[str | None, typer.Option(metavar="URL", help="Predict FILE with this running service.")] = None,
     feedback: Annotated[  # noqa: FBT002  a flag
@@ -78,9 +89,10 @@ def evaluate(
               modeltrace evaluate --since 7d
     """
     if file is None:
-        if bundle or url or feedback or target:
-            raise typer.BadParameter("--bundle, --url, --feedback and --target require FILE")
-        metrics = _evaluate_store(Selection(since, until, None, model, include_synthetic=include_synthetic), tolerance)
+        if url or feedback or target:
+            raise typer.BadParameter("--url, --feedback and --target require FILE")
+        selection = Selection(since, until, None, model, include_synthetic=include_synthetic)
+        metrics = _evaluate_store(selection, bundle, tolerance)
     else:
         if target is None or (bundle is None) == (url is None):
             raise typer.BadParameter("FILE requires --target, and either --bundle or --url")
@@ -102,11 +114,12 @@ def evaluate(
         console.print(to_text(model_metrics))
 
 
-def _evaluate_store(selection: Selection, tolerance: float | None) -> list[ModelMetrics]:
+def _evaluate_store(selection: Selection, bundle: str | None, tolerance: float | None) -> list[ModelMetrics]:
     if tolerance is None:
         tolerance = read_settings().evaluation_tolerance
     with open_configured_store() as store:
-        metrics = evaluate_store(store, selection, tolerance=tolerance, locate_drifts=True)
+        baselines = _baselines(store, bundle)
+        metrics = evaluate_store(store, selection, baselines=baselines, tolerance=tolerance, locate_drifts=True)
         if not metrics:
             synthetic = store.counts(selection._replace(include_synthetic=True)).predictions
             hint = f" ({synthetic:,} synthetic ones: --include-synthetic)" if synthetic else ""
@@ -116,19 +129,33 @@ def _evaluate_store(selection: Selection, tolerance: float | None) -> list[Model
     return metrics
 
 
-def _load_scorer(bundle: Path) -> tuple[ServedModel, PredictFn]:
+def _baselines(store: Store, bundle: str | None) -> Mapping[ModelKey, Baseline]:
+    """Return the baseline of the model of a bundle. Only a bundle that is named must exist."""
+    try:
+        manifest, _ = read_manifest(resolve_bundle(read_settings(bundle=bundle), store))
+    except ModeltraceError:
+        if bundle is not None:
+            raise
+        return {}
+    baseline = baseline_of(manifest.held_out)
+    if baseline is None:
+        return {}
+    return {(manifest.name, manifest.version, file.sha256): baseline for file in manifest.model_files()}
+
+
+def _load_scorer(bundle: str) -> tuple[ServedModel, PredictFn]:
     """Return the model of a bundle, and a function that predicts rows with the model in this process."""
     # Imported here: only --bundle needs scikit-learn, and its import takes a second.
     from modeltrace.inference.scoring import score  # noqa: PLC0415  see above
     from modeltrace.serving.bundle_loader import load_model  # noqa: PLC0415  see above
 
-    model, _ = load_model(read_settings(bundle=str(bundle)))
+    model, _ = load_model(read_settings(bundle=bundle))
 
     def predict(rows: Sequence[object]) -> list[dict[str, Any]]:
         outputs = score(model, rows)
         return [{"error": str(row)} if isinstance(row, ModeltraceError) else asdict(row) for row in outputs]
 
-    return ServedModel(model.name, model.version, model.schema.features, model.classes), predict
+    return ServedModel(model.name, model.version, model.schema.features, model.classes, model.held_out), predict
 
 
 def _evaluate_file(
@@ -158,7 +185,7 @@ def _evaluate_file(
                 send_labels([(entry["prediction_id"], label) for entry, label in predicted if label is not None])
             total, rejected = total + len(samples), rejected + len(samples) - len(predicted)
             on_progress(total)
-        metrics = scratch.evaluate(tolerance)
+        metrics = scratch.evaluate(tolerance, baseline_of(model.held_out))
     if rejected:
         echo(f"{rejected:,} of {total:,} rows violate the feature schema; they are not evaluated", err=True)
     if not metrics:

@@ -8,11 +8,13 @@ import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from modeltrace.errors import ModeltraceError
+from modeltrace.inference.held_out import HeldOut
 from modeltrace.inference.schema import Feature
 from modeltrace.otlp.failures import UNKNOWN_PREFIX, Target, classify
 from modeltrace.printable import escape_control_characters
 
 FEATURES_ADAPTER = TypeAdapter(tuple[Feature, ...])
+HELD_OUT_ADAPTER = TypeAdapter(HeldOut | None)
 
 
 class UnreachableError(ModeltraceError):
@@ -27,6 +29,7 @@ class ServedModel:
     version: str
     features: tuple[Feature, ...]
     classes: tuple[str | int | float | bool, ...] | None = None
+    held_out: HeldOut | None = None
 
 
 def normalize_url(text: str) -> str:
@@ -87,8 +90,9 @@ def parse_model(response: httpx.Response, url: str) -> ServedModel:
     try:
         body: dict[str, Any] = response.json()
         features, classes = FEATURES_ADAPTER.validate_python(body["features"]), body["classes"]
+        held_out = HELD_OUT_ADAPTER.validate_python(body.get("held_out"))
         name, version = (escape_control_characters(str(body[key]), keep_newlines=False) for key in ("name", "version"))
-        return ServedModel(name, version, features, None if classes is None else tuple(classes))
+        return ServedModel(name, version, features, None if classes is None else tuple(classes), held_out)
     except (ValueError, KeyError, TypeError) as error:
         reason = f"{error.error_count()} errors" if isinstance(error, ValidationError) else repr(error)
         raise UnreachableError(

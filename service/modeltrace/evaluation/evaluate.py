@@ -3,11 +3,13 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
 
 from modeltrace.evaluation import queries
+from modeltrace.evaluation.baseline_comparison import BaselineComparison, compare_absolute_errors, compare_error_rates
 from modeltrace.evaluation.concept_drift import detect_drift
 from modeltrace.evaluation.metrics import (
     LabelledCount,
@@ -20,15 +22,16 @@ from modeltrace.evaluation.metrics import (
 from modeltrace.store.rows import from_json, label_key
 from modeltrace.store.selection import Selection
 from modeltrace.store.store import Store
+from modeltrace.telemetry.metrics.model_catalog import Baseline, ModelKey
 
 _SECOND: Final = 10**9
-ModelKey = tuple[str, str, str]  # name, version and hash of a model
 
 
 def evaluate(
     store: Store,
     selection: Selection,
     *,
+    baselines: Mapping[ModelKey, Baseline] = MappingProxyType({}),
     drift_since: int | None = None,
     tolerance: float | None = None,
     locate_drifts: bool = False,
@@ -40,10 +43,11 @@ def evaluate(
     Args:
         store: the store with predictions and labels.
         selection: the predictions to evaluate.
+        baselines: the errors of the models for held-out rows.
         drift_since: the start of concept drift detection, in nanoseconds since the epoch; `None` for the start of the
             selection.
-        tolerance: the maximum absolute error of a correct prediction of a regressor, for drift detection; `None` for no
-            drift detection of regressors.
+        tolerance: the maximum absolute error of a correct prediction of a regressor, for drift detection; `None` to
+            detect a change of the absolute errors themselves.
         locate_drifts: whether to return the predictions at which drift was detected.
 
     Raises:
@@ -57,6 +61,7 @@ def evaluate(
     labels = any(row[2] for counts in rows.values() for row in counts)
     sums = store.fetch_all(queries.residual_sums(selection)) if regressors else ()
     residuals = {(row[0], row[1], row[2]): _to_residual_sums(*row[3:]) for row in sums}
+    errors = _quantiles(store.fetch_all(queries.absolute_errors(selection)) if regressors else ())
     delays = _label_delays(store.fetch_all(queries.label_delays(selection)) if labels else ())
     models_per_version = Counter(key[:2] for key in rows)
     results = []
@@ -73,15 +78,27 @@ def evaluate(
             classification=classification_metrics(
                 [_to_count(*row) for row in labelled if row[0] is not None and row[1] is not None]
             ),
-            regression=regression_metrics(residuals[key]) if key in residuals else None,
+            regression=regression_metrics(residuals[key], errors[key]) if key in residuals else None,
             model_hash=model_hash if models_per_version[name, version] > 1 else None,
         )
+        if key in baselines:
+            metrics = replace(metrics, baseline=_compare(metrics, baselines[key]))
         of_model = selection._replace(model_name=name, model_version=version, model_hash=metrics.model_hash)
         if drift_since is not None:
             of_model = of_model._replace(since=drift_since)
         pairs = _equivalent_pairs(labelled)
         results.append(_with_drift(store, metrics, of_model, pairs, tolerance, locate_drifts=locate_drifts))
     return results
+
+
+def _compare(metrics: ModelMetrics, baseline: Baseline) -> BaselineComparison | None:
+    if (classification := metrics.classification) and baseline.deviation is None:
+        labels = sum(entry.support for entry in classification.classes)
+        return compare_error_rates(1 - classification.accuracy, labels, baseline)
+    if (regression := metrics.regression) and baseline.deviation is not None:
+        error, deviation = regression.mean_absolute_error, regression.absolute_error_deviation
+        return compare_absolute_errors(error, deviation, regression.rows, baseline)
+    return None
 
 
 def _to_count(
@@ -95,12 +112,13 @@ def _to_count(
     )
 
 
-def _to_residual_sums(
-    rows: int, absolute: float, squared: float, distance: float, squared_distance: float
-) -> ResidualSums:
-    """Convert a row of `residual_sums`. Correct the sum of squares for the rounding error of the mean."""
-    total_squares = max(0.0, float(squared_distance) - float(distance) ** 2 / rows)
-    return ResidualSums(rows, float(absolute), float(squared), total_squares)
+def _to_residual_sums(rows: int, absolute: float, squared: float, *distances: float) -> ResidualSums:
+    """Convert a row of `residual_sums`. Correct the sums of squares for the rounding errors of the means."""
+    label, label_squares, error, error_squares = map(float, distances)
+    squares = (
+        max(0.0, total - distance**2 / rows) for distance, total in ((label, label_squares), (error, error_squares))
+    )
+    return ResidualSums(rows, float(absolute), float(squared), *squares)
 
 
 def _label_delays(rows: Iterable[Sequence[Any]]) -> Mapping[ModelKey, dict[float, float]]:
@@ -110,6 +128,22 @@ def _label_delays(rows: Iterable[Sequence[Any]]) -> Mapping[ModelKey, dict[float
             if rank == queries.quantile_rank(number, percent):
                 delays[name, version, model_hash][percent / 100] = delay / _SECOND
     return delays
+
+
+def _quantiles(rows: Iterable[Sequence[Any]]) -> Mapping[ModelKey, dict[float, float]]:
+    """Return the quantiles at each of PERCENTS, interpolated as by numpy, from the rows of `absolute_errors`."""
+    ranked: dict[ModelKey, dict[int, float]] = defaultdict(dict)
+    numbers = {}
+    for name, version, model_hash, number, rank, error in rows:
+        key = name, version, model_hash
+        ranked[key][rank], numbers[key] = float(error), number
+    result: dict[ModelKey, dict[float, float]] = defaultdict(dict)
+    for key, errors in ranked.items():
+        for percent in queries.PERCENTS:
+            index, remainder = divmod((numbers[key] - 1) * percent, 100)
+            low = errors[index + 1]
+            result[key][percent / 100] = low + (errors.get(index + 2, low) - low) * remainder / 100
+    return result
 
 
 def _equivalent_pairs(labelled: Iterable[Sequence[Any]]) -> list[tuple[str, str]]:
@@ -129,15 +163,27 @@ def _with_drift(
     *,
     locate_drifts: bool,
 ) -> ModelMetrics:
-    if metrics.classification is None and (metrics.regression is None or tolerance is None):
+    if metrics.classification:
+        error, levels = queries.is_wrong(pairs), 1
+    elif metrics.regression is None:
         return metrics
-    tolerance = None if metrics.classification else tolerance
+    elif tolerance is not None:
+        error, levels = queries.exceeds(tolerance), 1
+    else:
+        median = metrics.regression.absolute_error_quantiles[0.5]
+        error, levels = queries.relative_error(median), queries.ERROR_LEVELS
+    classifier = metrics.classification is not None
     statement = queries.error_sequence(
-        selection, equivalent_pairs=pairs, tolerance=tolerance, aggregates_in_order=store.location.file is None
+        selection, error, classifier=classifier, aggregates_in_order=store.location.file is None
     )
     ((text,),) = store.fetch_all(statement)
-    errors = np.frombuffer((text or "").encode(), dtype=np.uint8).astype(np.int64) - ord("0")
-    drift = detect_drift(errors)
+    characters = np.frombuffer((text or "").encode(), dtype=np.uint8)
+    drift = detect_drift((characters - float(ord("0"))) / levels)
     indices = drift.drift_indices if locate_drifts else []
-    rows = [store.fetch_all(queries.nth_labelled(selection, index, tolerance=tolerance)) for index in indices]
-    return replace(metrics, drift=drift, drift_predictions=tuple(PredictionRef(*row) for (row,) in rows))
+    rows = [store.fetch_all(queries.nth_labelled(selection, index, classifier=classifier)) for index in indices]
+    return replace(
+        metrics,
+        drift=drift,
+        error_rate=drift.mean_error if levels == 1 else None,
+        drift_predictions=tuple(PredictionRef(*row) for (row,) in rows),
+    )

@@ -1,15 +1,31 @@
 """Export metrics of models as gauges. Served versions and the classes of bundles limit the number of series."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
-from modeltrace.evaluation.metrics import ClassificationMetrics, ClassMetrics, ModelMetrics
+from modeltrace.evaluation.baseline_comparison import STATE_NUMBERS, BaselineComparison
+from modeltrace.evaluation.metrics import (
+    ClassificationMetrics,
+    ClassMetrics,
+    MacroMeans,
+    ModelMetrics,
+    RegressionMetrics,
+)
 from modeltrace.store.rows import label_key
 from modeltrace.telemetry.metrics import instruments
 from modeltrace.telemetry.metrics.instruments import Instrument
-from modeltrace.telemetry.names import ML_EVALUATION_LABEL, ML_MODEL_HASH, ML_MODEL_NAME, ML_MODEL_VERSION, QUANTILE
+from modeltrace.telemetry.names import (
+    ML_EVALUATION_AVERAGE,
+    ML_EVALUATION_LABEL,
+    ML_MODEL_HASH,
+    ML_MODEL_NAME,
+    ML_MODEL_VERSION,
+    QUANTILE,
+)
+
+_SECOND: Final = 10**9
 
 
 class GaugePoint(NamedTuple):
@@ -62,21 +78,27 @@ def metric_points(metrics: ModelMetrics, known_labels: set[tuple[bool, object]])
     if metrics.classification:
         yield from _classification_points(metrics.classification, known_labels)
     if metrics.regression:
-        yield GaugePoint(instruments.MEAN_ABSOLUTE_ERROR, metrics.regression.mean_absolute_error, {})
-        yield GaugePoint(instruments.ROOT_MEAN_SQUARED_ERROR, metrics.regression.root_mean_squared_error, {})
-        if metrics.regression.r2 is not None:
-            yield GaugePoint(instruments.R2, metrics.regression.r2, {})
-    if metrics.drift and metrics.drift.error_rate is not None:
+        yield from _regression_points(metrics.regression)
+    if metrics.baseline:
+        yield from _baseline_points(metrics.baseline)
+    if metrics.drift and metrics.drift.labels:
         yield GaugePoint(instruments.DRIFT_LEVEL, metrics.drift.level, {})
-        yield GaugePoint(instruments.DRIFT_ERROR_RATE, metrics.drift.error_rate, {})
+        if metrics.error_rate is not None:
+            yield GaugePoint(instruments.DRIFT_ERROR_RATE, metrics.error_rate, {})
+    if metrics.period:
+        start, end = metrics.period
+        yield GaugePoint(instruments.EVALUATION_WINDOW, (end - start) / _SECOND, {})
+        yield GaugePoint(instruments.EVALUATION_TIME, end / _SECOND, {})
 
 
 def _classification_points(
     metrics: ClassificationMetrics, known_labels: set[tuple[bool, object]]
 ) -> Iterator[GaugePoint]:
-    """Yield the points of a classifier. Points without a label attribute are means over classes."""
+    """Yield the points of a classifier."""
     yield GaugePoint(instruments.ACCURACY, metrics.accuracy, {})
-    averages: list[tuple[dict[str, str], ClassificationMetrics | ClassMetrics]] = [({}, metrics)]
+    averages: list[tuple[dict[str, str], MacroMeans | ClassMetrics]] = [
+        ({ML_EVALUATION_AVERAGE: "macro"}, metrics.macro)
+    ]
     per_class = [
         ({ML_EVALUATION_LABEL: str(entry.label)}, entry)
         for entry in metrics.classes
@@ -88,4 +110,21 @@ def _classification_points(
         yield GaugePoint(instruments.F1, entry.f1, attributes)
     if metrics.calibration:
         yield GaugePoint(instruments.CALIBRATION_ERROR, metrics.calibration.expected_calibration_error, {})
-        yield GaugePoint(instruments.BRIER_SCORE, metrics.calibration.brier_score, {})
+        yield GaugePoint(instruments.TOP_LABEL_BRIER_SCORE, metrics.calibration.top_label_brier_score, {})
+
+
+def _regression_points(metrics: RegressionMetrics) -> Iterator[GaugePoint]:
+    yield GaugePoint(instruments.MEAN_ABSOLUTE_ERROR, metrics.mean_absolute_error, {})
+    yield GaugePoint(instruments.ROOT_MEAN_SQUARED_ERROR, metrics.root_mean_squared_error, {})
+    if metrics.r2 is not None:
+        yield GaugePoint(instruments.R2, metrics.r2, {})
+    for quantile, error in metrics.absolute_error_quantiles.items():
+        yield GaugePoint(instruments.ABSOLUTE_ERROR, error, {QUANTILE: str(quantile)})
+
+
+def _baseline_points(baseline: BaselineComparison) -> Iterator[GaugePoint]:
+    yield GaugePoint(instruments.BASELINE_ERROR, baseline.baseline_error, {})
+    yield GaugePoint(instruments.BASELINE_INCREASE, baseline.increase, {})
+    yield GaugePoint(instruments.BASELINE_STANDARD_ERROR, baseline.increase_standard_error, {})
+    yield GaugePoint(instruments.BASELINE_THRESHOLD, baseline.threshold, {})
+    yield GaugePoint(instruments.BASELINE_STATE, STATE_NUMBERS[baseline.state], {})

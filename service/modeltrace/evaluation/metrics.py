@@ -1,7 +1,7 @@
 """Compute classification, calibration and regression metrics from counts and sums.
 
 Names, formulas and conventions are those of scikit-learn (`accuracy_score`, `precision_recall_fscore_support`,
-`brier_score_loss`, `mean_absolute_error`, `r2_score`, …). A ratio with a denominator of 0 is 0. A mean over classes
+`mean_absolute_error`, `r2_score`, …). A ratio with a denominator of 0 is 0. A mean over classes
 includes each class that occurs as a predicted or true label. This module has no database code.
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from modeltrace.evaluation.baseline_comparison import BaselineComparison
 from modeltrace.evaluation.concept_drift import DriftResult
 from modeltrace.store.rows import label_key
 
@@ -37,7 +38,8 @@ class ResidualSums(NamedTuple):
     rows: int
     absolute_error: float  # sum of |error|
     squared_error: float  # sum of error²
-    total_squares: float  # sum of (label - mean label)²
+    label_squares: float  # sum of (label - mean label)²
+    absolute_error_squares: float  # sum of (|error| - mean |error|)²
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +77,25 @@ class CalibrationMetrics:
     """The calibration of confidences: the agreement of confidence and accuracy, over predictions with a confidence."""
 
     expected_calibration_error: float
-    brier_score: float
+    top_label_brier_score: float  # with two classes, the Brier score
     bins: tuple[CalibrationBin, ...]  # without empty bins
 
 
 @dataclass(frozen=True, slots=True)
-class ClassificationMetrics:
-    """The metrics of a classifier; precision, recall and F1 are unweighted means over classes (`average="macro"`)."""
+class MacroMeans:
+    """The unweighted means over classes (`average="macro"`)."""
 
-    accuracy: float
     precision: float
     recall: float
     f1: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClassificationMetrics:
+    """The metrics of a classifier."""
+
+    accuracy: float
+    macro: MacroMeans
     classes: tuple[ClassMetrics, ...]
     confusion: tuple[ConfusionCell, ...]
     calibration: CalibrationMetrics | None
@@ -98,6 +107,8 @@ class RegressionMetrics:
 
     rows: int
     mean_absolute_error: float
+    absolute_error_deviation: float  # standard deviation of the absolute errors
+    absolute_error_quantiles: dict[float, float]  # numpy's default; that of 0.5 is `median_absolute_error`
     root_mean_squared_error: float
     r2: float | None
 
@@ -114,8 +125,9 @@ class PredictionRef(NamedTuple):
 class ModelMetrics:
     """The metrics of one model version over a selection of predictions.
 
-    `model_hash` is set if several models have this name and version. `drift_predictions` are the predictions at which
-    drift was detected, if requested.
+    `model_hash` is set if several models have this name and version. `baseline` is `None` without labels, and if the
+    errors for held-out rows are unknown. `drift_predictions` are the predictions at which drift was detected,
+    if requested.
     """
 
     model_name: str
@@ -125,9 +137,12 @@ class ModelMetrics:
     label_delays: dict[float, float]  # seconds from prediction to label, by quantile
     classification: ClassificationMetrics | None = None
     regression: RegressionMetrics | None = None
+    baseline: BaselineComparison | None = None
     drift: DriftResult | None = None
+    error_rate: float | None = None  # since its last detected change; `None` if the errors are not right or wrong
     drift_predictions: tuple[PredictionRef, ...] = ()
     model_hash: str | None = None  # SHA-256 of the model's file
+    period: tuple[int, int] | None = None  # start and end of the selection, if known; nanoseconds since the epoch
 
     @property
     def label_coverage(self) -> float | None:
@@ -156,9 +171,11 @@ def classification_metrics(counts: Sequence[LabelledCount]) -> ClassificationMet
     classes = tuple(_class_metrics(labels[key], correct[key], predicted[key], support[key]) for key in keys)
     return ClassificationMetrics(
         accuracy=sum(correct.values()) / rows,
-        precision=_mean(entry.precision for entry in classes),
-        recall=_mean(entry.recall for entry in classes),
-        f1=_mean(entry.f1 for entry in classes),
+        macro=MacroMeans(
+            precision=_mean(entry.precision for entry in classes),
+            recall=_mean(entry.recall for entry in classes),
+            f1=_mean(entry.f1 for entry in classes),
+        ),
         classes=classes,
         confusion=tuple(
             ConfusionCell(labels[label], labels[true], cells[label, true])
@@ -170,16 +187,19 @@ def classification_metrics(counts: Sequence[LabelledCount]) -> ClassificationMet
     )
 
 
-def regression_metrics(sums: ResidualSums) -> RegressionMetrics | None:
-    """Return the metrics of a regressor; `None` without labels."""
+def regression_metrics(sums: ResidualSums, quantiles: dict[float, float]) -> RegressionMetrics | None:
+    """Return the metrics of a regressor with the quantiles of its absolute errors; `None` without labels."""
     rows = sums.rows
     if not rows:
         return None
     r2 = None
     if rows > 1:
         constant_label_r2 = 1.0 if sums.squared_error == 0 else 0.0
-        r2 = 1 - sums.squared_error / sums.total_squares if sums.total_squares > 0 else constant_label_r2
-    return RegressionMetrics(rows, sums.absolute_error / rows, math.sqrt(sums.squared_error / rows), r2)
+        r2 = 1 - sums.squared_error / sums.label_squares if sums.label_squares > 0 else constant_label_r2
+    deviation = math.sqrt(sums.absolute_error_squares / rows)
+    return RegressionMetrics(
+        rows, sums.absolute_error / rows, deviation, quantiles, math.sqrt(sums.squared_error / rows), r2
+    )
 
 
 def _class_metrics(label: object, correct: int, predicted: int, support: int) -> ClassMetrics:
@@ -188,9 +208,10 @@ def _class_metrics(label: object, correct: int, predicted: int, support: int) ->
 
 
 def _calibration_metrics(counts: Sequence[LabelledCount]) -> CalibrationMetrics | None:
-    """Return the Brier score and the expected calibration error (Naeini, Cooper, Hauskrecht: AAAI 2015).
+    """Return the top-label Brier score and the expected calibration error (Naeini, Cooper, Hauskrecht: AAAI 2015).
 
-    The latter is the mean of |accuracy - confidence| over bins, weighted by the number of predictions.
+    The latter is the mean of |accuracy - confidence| over bins, weighted by the number of predictions. The former is
+    the mean of (confidence - correct)²; the Brier score of three and more classes needs the probabilities of all.
     """
     total = sum(count.rows for count in counts)
     if not total:

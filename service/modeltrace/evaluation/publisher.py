@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from opentelemetry.metrics import Meter
@@ -19,6 +20,7 @@ from opentelemetry.metrics import Meter
 from modeltrace.evaluation.gauges import register_gauges
 from modeltrace.evaluation.metrics import ModelMetrics
 from modeltrace.settings import Settings
+from modeltrace.telemetry.metrics.model_catalog import Baseline, ModelCatalog, ModelKey
 from modeltrace.telemetry.metrics.outcomes import OutcomeCounter
 
 if TYPE_CHECKING:  # imported on the publisher's thread, see `_Evaluator`
@@ -40,6 +42,7 @@ class PublisherConfig(NamedTuple):
 
     store_url: str  # the value of MODELTRACE_STORE; it may contain a password
     models: Callable[[], Mapping[str, tuple[object, ...]]]  # returns the classes of each served model, by its name
+    baselines: Callable[[], Mapping[ModelKey, Baseline]]  # returns the errors of each model for held-out rows
     interval: float  # seconds between two runs
     window_ns: int  # the duration of the evaluated window before now, in nanoseconds
     tolerance: float | None  # as in `modeltrace.evaluation.evaluate.evaluate`
@@ -135,13 +138,15 @@ class _Evaluator:
         if self._store is None:
             self._store = open_store(self._config.store_url, create=False)
         now, window = time.time_ns(), self._config.window_ns
-        return evaluate(
+        results = evaluate(
             self._store,
             Selection(since=now - window, model_name=name, include_synthetic=False),
+            baselines=self._config.baselines(),
             # Use the same start for the duration of a window, because each new start is a new chance of a false alarm.
             drift_since=now - now % window - window,
             tolerance=self._config.tolerance,
         )
+        return [replace(metrics, period=(now - window, now)) for metrics in results]
 
     def close(self) -> None:
         """Close the store and release the locks."""
@@ -151,14 +156,18 @@ class _Evaluator:
             lock.release()
 
 
-def start_publisher(
-    settings: Settings, models: Callable[[], Mapping[str, tuple[object, ...]]], meter: Meter
-) -> Publisher | None:
-    """Start a publisher if there is a store and evaluation is enabled. See `PublisherConfig` for `models`."""
+def start_publisher(settings: Settings, catalog: ModelCatalog, meter: Meter) -> Publisher | None:
+    """Start a publisher if there is a store and evaluation is enabled."""
     url = settings.store_url()
     if url is None or not settings.evaluation_interval:
         return None
     window = int(settings.evaluation_window_hours * _HOUR_NS)
-    return Publisher(
-        PublisherConfig(url, models, settings.evaluation_interval, window, settings.evaluation_tolerance), meter
+    config = PublisherConfig(
+        url,
+        catalog.classes,
+        catalog.baselines,
+        settings.evaluation_interval,
+        window,
+        settings.evaluation_tolerance,
     )
+    return Publisher(config, meter)

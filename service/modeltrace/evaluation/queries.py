@@ -11,7 +11,9 @@ from typing import Any, Final
 from sqlalchemy import (
     ColumnElement,
     Double,
+    Integer,
     Select,
+    Subquery,
     Text,
     and_,
     case,
@@ -33,12 +35,15 @@ from modeltrace.store.selection import Selection, label_join
 # The hash distinguishes models that were packed under the same name and version.
 MODEL_COLUMNS: Final = (predictions.c.model_name, predictions.c.model_version, predictions.c.model_hash)
 PREDICTION_ORDER: Final = (predictions.c.time, predictions.c.prediction_id)
-# Quantiles of the label delay, in percent.
+# Quantiles of the label delay and of the absolute error, in percent.
 PERCENTS: Final = (50, 95)
 # Maximum absolute value of a number. Larger numbers overflow when they are squared and summed.
 MAX_MAGNITUDE: Final = 1e150
 # The maximum length of a JSON number; a database cannot convert a longer one.
 MAX_DIGITS: Final = 300
+# `relative_error` rounds to this number of levels, so that each is one character.
+ERROR_LEVELS: Final = 63
+_LEVEL_CHARACTERS: Final = "".join(chr(ord("0") + level) for level in range(ERROR_LEVELS + 1))
 
 
 def outcome_counts(selection: Selection) -> Select[Any]:
@@ -74,7 +79,8 @@ def outcome_counts(selection: Selection) -> Select[Any]:
 def residual_sums(selection: Selection) -> Select[Any]:
     """Sum the residuals of labelled predictions of regressors, by model.
 
-    Columns: name, version, hash, number of rows, and the sums of |error|, error², label - mean and (label - mean)².
+    Columns: name, version, hash, number of rows, and the sums of |error|, error², d, d², e and e². Here d is the label
+    minus the mean label, and e is |error| minus the mean of |error|.
     """
     inner = (
         _labelled(selection, *MODEL_COLUMNS, predictions.c.value, _label_as_number().label("true_value"))
@@ -82,13 +88,14 @@ def residual_sums(selection: Selection) -> Select[Any]:
         .cte("labelled")
     )
     keys = inner.c[:3]
+    error = inner.c.value - inner.c.true_value
     means = (
-        select(*keys, func.avg(inner.c.true_value).label("mean"))
+        select(*keys, func.avg(inner.c.true_value).label("label_mean"), func.avg(func.abs(error)).label("error_mean"))
         .where(_fits(inner.c.true_value))
         .group_by(*keys)
         .cte("means")
     )
-    error, distance = inner.c.value - inner.c.true_value, inner.c.true_value - means.c.mean
+    distances = inner.c.true_value - means.c.label_mean, func.abs(error) - means.c.error_mean
     same_model = and_(*(left == right for left, right in zip(keys, means.c[:3], strict=True)))
     return (
         select(
@@ -96,8 +103,7 @@ def residual_sums(selection: Selection) -> Select[Any]:
             func.count(),
             func.sum(func.abs(error)),
             func.sum(_square(error)),
-            func.sum(distance),
-            func.sum(_square(distance)),
+            *(func.sum(term) for distance in distances for term in (distance, _square(distance))),
         )
         .select_from(inner.join(means, same_model))
         .where(_fits(inner.c.true_value))
@@ -115,13 +121,7 @@ def label_delays(selection: Selection) -> Select[Any]:
     """
     delay = labels.c.received - predictions.c.time
     inner = _labelled(selection, *MODEL_COLUMNS, case((delay > 0, delay), else_=0).label("delay")).subquery()
-    keys = inner.c[:3]
-    ranked = select(
-        *keys,
-        func.count().over(partition_by=keys).label("number"),
-        func.row_number().over(partition_by=keys, order_by=inner.c.delay).label("rank"),
-        inner.c.delay,
-    ).subquery()
+    ranked = _rank(inner, inner.c.delay)
     return select(ranked).where(
         or_(*(ranked.c.rank == quantile_rank(ranked.c.number, percent) for percent in PERCENTS))
     )
@@ -132,30 +132,70 @@ def quantile_rank(number: Any, percent: int) -> Any:  # noqa: ANN401  an integer
     return (number * percent + 99) // 100
 
 
+def absolute_errors(selection: Selection) -> Select[Any]:
+    """Select the two absolute errors of regressors that are around each of PERCENTS, by model.
+
+    Columns: name, version, hash, number of errors, rank, and absolute error.
+    """
+    error = _absolute_error().label("error")
+    fits = _fits(predictions.c.value), _fits(_label_as_number())
+    inner = _labelled(selection, *MODEL_COLUMNS, error).where(*fits).subquery()
+    ranked = _rank(inner, inner.c.error)
+    lower = [(ranked.c.number - 1) * percent // 100 + 1 for percent in PERCENTS]
+    return select(ranked).where(or_(*(ranked.c.rank.between(rank, rank + 1) for rank in lower)))
+
+
+def _rank(rows: Subquery, value: ColumnElement[Any]) -> Subquery:
+    """Select the columns of MODEL_COLUMNS, the number of rows of the model, the rank of each value, and the value."""
+    keys = rows.c[:3]
+    return select(
+        *keys,
+        func.count().over(partition_by=keys).label("number"),
+        func.row_number().over(partition_by=keys, order_by=value).label("rank"),
+        value,
+    ).subquery()
+
+
+def is_wrong(equivalent_pairs: Collection[tuple[str, str]]) -> ColumnElement[str]:
+    """Return 1 if the label of a classifier is wrong, else 0.
+
+    Args:
+        equivalent_pairs: predicted and true labels that are equal but differ in their JSON.
+    """
+    pair = tuple_(predictions.c.label, labels.c.label)
+    equivalent = [pair.in_(list(equivalent_pairs))] if equivalent_pairs else []
+    return _error_character(or_(predictions.c.label == labels.c.label, *equivalent))
+
+
+def exceeds(tolerance: float) -> ColumnElement[str]:
+    """Return 1 if the absolute error of a regressor is larger than the tolerance, else 0."""
+    return _error_character(_absolute_error() <= tolerance)
+
+
+def relative_error(median: float) -> ColumnElement[str]:
+    """Return a character for |error| / (|error| + median), which is from 0 to 1 for any distribution of the errors."""
+    error = _absolute_error()
+    level = cast(func.round(ERROR_LEVELS * error / (error + median)), Integer) if median else ERROR_LEVELS
+    return func.substr(_LEVEL_CHARACTERS, case((error == 0, 1), else_=level + 1), 1)
+
+
+def _error_character(correct: ColumnElement[bool]) -> ColumnElement[str]:
+    return case((correct, literal("0", Text)), else_=literal("1", Text))
+
+
 def error_sequence(
-    selection: Selection,
-    *,
-    equivalent_pairs: Collection[tuple[str, str]],
-    tolerance: float | None,
-    aggregates_in_order: bool,
+    selection: Selection, error: ColumnElement[str], *, classifier: bool, aggregates_in_order: bool
 ) -> Select[Any]:
-    """Select one text with a character per labelled prediction in order: 1 for an error, 0 for a correct prediction.
+    """Select one text with a character per labelled prediction, in order.
 
     Args:
         selection: predictions of one version of a model.
-        equivalent_pairs: predicted and true labels that are equal but differ in their JSON.
-        tolerance: the absolute error up to which a value is correct; `None` for a classifier.
+        error: the character of a prediction.
+        classifier: whether the model is a classifier.
         aggregates_in_order: whether the aggregate function needs its own ORDER BY (PostgreSQL) or uses the order of the
             subquery (SQLite).
     """
-    if tolerance is None:
-        pair = tuple_(predictions.c.label, labels.c.label)
-        equivalent = [pair.in_(list(equivalent_pairs))] if equivalent_pairs else []
-        correct: ColumnElement[bool] = or_(predictions.c.label == labels.c.label, *equivalent)
-    else:
-        correct = func.abs(predictions.c.value - _label_as_number()) <= tolerance
-    error = case((correct, literal("0", Text)), else_=literal("1", Text)).label("error")
-    inner = _labelled_in_order(selection, error, *PREDICTION_ORDER, tolerance=tolerance).subquery()
+    inner = _labelled_in_order(selection, error.label("error"), *PREDICTION_ORDER, classifier=classifier).subquery()
     separator: ColumnElement[str] = literal_column("''")
     if aggregates_in_order:
         ordered = aggregate_order_by(separator, inner.c.time, inner.c.prediction_id)
@@ -163,18 +203,18 @@ def error_sequence(
     return select(func.group_concat(inner.c.error, separator))
 
 
-def nth_labelled(selection: Selection, index: int, *, tolerance: float | None) -> Select[Any]:
+def nth_labelled(selection: Selection, index: int, *, classifier: bool) -> Select[Any]:
     """Select time, prediction ID and trace ID of the prediction at an index of `error_sequence`."""
     return (
-        _labelled_in_order(selection, *PREDICTION_ORDER, predictions.c.trace_id, tolerance=tolerance)
+        _labelled_in_order(selection, *PREDICTION_ORDER, predictions.c.trace_id, classifier=classifier)
         .offset(index)
         .limit(1)
     )
 
 
-def _labelled_in_order(selection: Selection, *columns: ColumnElement[Any], tolerance: float | None) -> Select[Any]:
-    """Select labelled predictions by time: predictions of a classifier, or of a regressor if there is a tolerance."""
-    if tolerance is None:
+def _labelled_in_order(selection: Selection, *columns: ColumnElement[Any], classifier: bool) -> Select[Any]:
+    """Select the labelled predictions of a classifier or a regressor, by time."""
+    if classifier:
         of_task: ColumnElement[bool] = predictions.c.value.is_(None)
     else:
         of_task = and_(_fits(predictions.c.value), _fits(_label_as_number()))
@@ -184,6 +224,10 @@ def _labelled_in_order(selection: Selection, *columns: ColumnElement[Any], toler
 def _labelled(selection: Selection, *columns: ColumnElement[Any]) -> Select[Any]:
     """Select columns of the predictions with a true label."""
     return select(*columns).select_from(predictions.join(labels, label_join())).where(*selection.conditions())
+
+
+def _absolute_error() -> ColumnElement[float]:
+    return func.abs(predictions.c.value - _label_as_number())
 
 
 def _label_as_number() -> ColumnElement[float]:

@@ -9,10 +9,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from modeltrace.evaluation.concept_drift import DRIFT, STABLE, WARNING
+from modeltrace.evaluation.baseline_comparison import OK, WORSE, BaselineComparison
+from modeltrace.evaluation.concept_drift import DRIFT, STABLE
 from modeltrace.evaluation.metrics import CalibrationMetrics, ClassificationMetrics, ModelMetrics, RegressionMetrics
 
-LEVEL_NAMES: Final = {STABLE: "stable", WARNING: "warning", DRIFT: "drift"}
+LEVEL_NAMES: Final = {STABLE: "stable", DRIFT: "drift"}
 # A larger confusion matrix does not fit on a terminal.
 MAX_MATRIX_CLASSES: Final = 12
 
@@ -20,13 +21,13 @@ MAX_MATRIX_CLASSES: Final = 12
 def to_json(metrics: ModelMetrics) -> dict[str, Any]:
     """Return the metrics as a JSON object; unknown values are null."""
     result = asdict(metrics)
-    del result["drift"], result["drift_predictions"]
+    del result["drift"], result["drift_predictions"], result["error_rate"], result["period"]
     drift = None
     if metrics.drift is not None:
         drift = {
             "level": LEVEL_NAMES[metrics.drift.level],
-            "error_rate": metrics.drift.error_rate,
-            "labels": len(metrics.drift.levels),
+            "error_rate": metrics.error_rate,
+            "labels": metrics.drift.labels,
             "drift_indices": metrics.drift.drift_indices,
             "drift_predictions": [prediction._asdict() for prediction in metrics.drift_predictions],
         }
@@ -35,6 +36,11 @@ def to_json(metrics: ModelMetrics) -> dict[str, Any]:
         result["classification"]["confusion"] = [cell._asdict() for cell in classification.confusion]
         if calibration := classification.calibration:
             result["classification"]["calibration"]["bins"] = [entry._asdict() for entry in calibration.bins]
+    if regression := metrics.regression:
+        quantiles = regression.absolute_error_quantiles
+        result["regression"]["absolute_error_quantiles"] = {str(key): error for key, error in quantiles.items()}
+    if metrics.baseline:
+        result["baseline"]["increase_standard_error"] = metrics.baseline.increase_standard_error
     return {**result, "label_coverage": metrics.label_coverage, "concept_drift": drift}
 
 
@@ -55,6 +61,8 @@ def _sections(metrics: ModelMetrics) -> Iterator[RenderableType]:
         yield from _classification(metrics.classification)
     if metrics.regression:
         yield from _regression(metrics.regression)
+    if metrics.classification or metrics.regression:
+        yield _baseline(metrics)
     yield from _drift(metrics)
 
 
@@ -84,8 +92,8 @@ def _classification(metrics: ClassificationMetrics) -> Iterator[RenderableType]:
     for entry in metrics.classes:
         ratios = (f"{ratio:.4f}" for ratio in (entry.precision, entry.recall, entry.f1))
         table.add_row(str(entry.label), *ratios, f"{entry.support:,}", f"{entry.predicted:,}")
-    means = (f"{mean:.4f}" for mean in (metrics.precision, metrics.recall, metrics.f1))
-    table.add_row("mean", *means, "", "", style="dim")
+    means = (f"{mean:.4f}" for mean in (metrics.macro.precision, metrics.macro.recall, metrics.macro.f1))
+    table.add_row("macro mean", *means, "", "", style="dim")
     yield table
     if 1 < len(metrics.classes) <= MAX_MATRIX_CLASSES:
         yield _confusion(metrics)
@@ -103,7 +111,10 @@ def _confusion(metrics: ClassificationMetrics) -> Table:
 
 
 def _calibration(metrics: CalibrationMetrics) -> Iterator[RenderableType]:
-    yield Text(f"  calibration error {metrics.expected_calibration_error:.4f}, Brier score {metrics.brier_score:.4f}\n")
+    yield Text(
+        f"  calibration error {metrics.expected_calibration_error:.4f}, "
+        f"top-label Brier score {metrics.top_label_brier_score:.4f}\n"
+    )
     table = _table("confidence", "predictions", "mean", "accuracy")
     for entry in metrics.bins:
         table.add_row(
@@ -121,15 +132,34 @@ def _regression(metrics: RegressionMetrics) -> Iterator[RenderableType]:
         f"  mean absolute error {metrics.mean_absolute_error:.6g}, root mean squared error "
         f"{metrics.root_mean_squared_error:.6g}{r2}"
     )
+    quantiles = (f"{share:.0%} are at most {error:.6g}" for share, error in metrics.absolute_error_quantiles.items())
+    yield Text(f"  absolute errors: {', '.join(quantiles)}")
+
+
+def _baseline(metrics: ModelMetrics) -> Text:
+    if (baseline := metrics.baseline) is None:
+        return Text("  compared with held-out rows: no held-out reference")
+    if metrics.regression:
+        name, error, before, change, limit = "mean absolute error", *(f"{value:.6g}" for value in _figures(baseline))
+    else:
+        name, error, before, change, limit = "error rate", *(f"{value:.2%}" for value in _figures(baseline))
+    return Text(
+        f"  compared with held-out rows: {baseline.state}; {name} {error} over {baseline.labels:,} labels, "
+        f"{before} over {baseline.baseline_rows:,} held-out rows; increase {change}, worse above {limit}",
+        style="red" if baseline.state == WORSE else "" if baseline.state == OK else "yellow",
+    )
+
+
+def _figures(baseline: BaselineComparison) -> tuple[float, ...]:
+    return baseline.error, baseline.baseline_error, baseline.increase, baseline.threshold
 
 
 def _drift(metrics: ModelMetrics) -> Iterator[RenderableType]:
     drift = metrics.drift
-    if drift is None or drift.error_rate is None:
+    if drift is None or not drift.labels:
         return
-    level = drift.level
-    style = "" if level == STABLE else "yellow" if level == WARNING else "red"
-    yield Text(f"  concept drift: {LEVEL_NAMES[level]}, error rate {drift.error_rate:.2%}", style=style)
+    rate = "" if metrics.error_rate is None else f", error rate {metrics.error_rate:.2%}"
+    yield Text(f"  concept drift: {LEVEL_NAMES[drift.level]}{rate}", style="" if drift.level == STABLE else "red")
     for index, prediction in zip(drift.drift_indices, metrics.drift_predictions, strict=False):
         at = datetime.fromtimestamp(prediction.time // 10**9, UTC)
         trace = f", trace {prediction.trace_id}" if prediction.trace_id else ""

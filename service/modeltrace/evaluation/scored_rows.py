@@ -12,6 +12,7 @@ from modeltrace.evaluation.metrics import ModelMetrics
 from modeltrace.store.rows import Row, StoredLabel, label_key, to_json
 from modeltrace.store.selection import ALL
 from modeltrace.store.store import open_store
+from modeltrace.telemetry.metrics.model_catalog import Baseline
 from modeltrace.telemetry.records.prediction import Value
 
 _BOOLEANS: Final = {"true": True, "false": False, "1": True, "0": False}
@@ -59,9 +60,11 @@ class ScratchStore:
             ]
         )
 
-    def evaluate(self, tolerance: float | None) -> list[ModelMetrics]:
+    def evaluate(self, tolerance: float | None, baseline: Baseline | None = None) -> list[ModelMetrics]:
         """Return the metrics of all rows, or an empty list. They have no label delays, because these are unknown."""
-        return [replace(metrics, label_delays={}) for metrics in evaluate(self._store, ALL, tolerance=tolerance)]
+        baselines = {(*self._model, ""): baseline} if baseline else {}
+        results = evaluate(self._store, ALL, baselines=baselines, tolerance=tolerance)
+        return [replace(metrics, label_delays={}) for metrics in results]
 
     def _to_row(self, index: int, scored: ScoredRow) -> Row:
         label = to_json(scored.label) if scored.value is None else None

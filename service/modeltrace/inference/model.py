@@ -136,6 +136,7 @@ class Model:
             "classes": None if self.classes is None else list(self.classes),
             "features": [feature.model_dump(mode="json") for feature in self.schema.features],
             "on_unknown": self.schema.on_unknown,
+            "held_out": None if self.held_out is None else self.held_out.model_dump(mode="json"),
             "created": self.created,
         }
 

@@ -10,6 +10,7 @@ from modeltrace.inference.model import Model
 from modeltrace.inference.schema import Feature, OutputReference, Reference
 from modeltrace.monitoring import drift
 from modeltrace.monitoring.binning import FeatureBins
+from modeltrace.monitoring.held_out_baseline import baseline_of
 from modeltrace.telemetry.metrics.features import REMEMBERED_ROWS
 from modeltrace.telemetry.metrics.instruments import (
     CONFIDENCE_THRESHOLD,
@@ -72,6 +73,7 @@ def reference_metrics(model: Model) -> ReferenceData:
             ],
         },
         classes=tuple(model.classes or ()),
+        baseline=baseline_of(model.held_out),
     )
 
 

@@ -48,6 +48,7 @@ ML_FEEDBACK_LABEL: Final = "ml.feedback.label"
 ML_FEEDBACK_VALUE: Final = "ml.feedback.value"
 ML_FEEDBACK_AGE: Final = "ml.feedback.age"
 ML_EVALUATION_LABEL: Final = "ml.evaluation.label"
+ML_EVALUATION_AVERAGE: Final = "ml.evaluation.average"
 QUANTILE: Final = "quantile"
 ML_VIOLATION_ACTION: Final = "ml.data.violation.action"
 

@@ -13,12 +13,15 @@ from hypothesis import strategies as st
 from sklearn import metrics
 from sklearn.calibration import calibration_curve
 
-from modeltrace.evaluation.concept_drift import DEFAULT_LIMITS, detect_drift
+from modeltrace.evaluation.baseline_comparison import compare_absolute_errors, compare_error_rates
+from modeltrace.evaluation.concept_drift import detect_drift
 from modeltrace.evaluation.evaluate import evaluate
 from modeltrace.evaluation.metrics import BIN_EDGES, ModelMetrics
+from modeltrace.evaluation.queries import ERROR_LEVELS
 from modeltrace.store.rows import Row, StoredLabel, to_json
 from modeltrace.store.selection import Selection
 from modeltrace.store.store import Store, open_store
+from modeltrace.telemetry.metrics.model_catalog import Baseline
 from tests.helpers.factories import MODEL, TIME, stored_row
 
 SECOND = 10**9
@@ -102,7 +105,7 @@ def test_classification_metrics_equal_scikit_learn(
     assert_close(result.accuracy, metrics.accuracy_score(y_true, y_pred))
     for index, entry in enumerate(result.classes):
         assert_close((entry.precision, entry.recall, entry.f1, entry.support), [column[index] for column in expected])
-    assert_close((result.precision, result.recall, result.f1), macro)
+    assert_close((result.macro.precision, result.macro.recall, result.macro.f1), macro)
     cells = {
         (str(classes.index(entry.label)), str(classes.index(entry.true_label))): entry.rows
         for entry in result.confusion
@@ -121,7 +124,7 @@ def assert_calibrated(result: Any, y_true: list[str], y_pred: list[str], confide
         assert result is None
         return
     correct, confidence = np.array([equal for equal, _ in known]), np.array([c for _, c in known])
-    assert_close(result.brier_score, metrics.brier_score_loss(correct, confidence, pos_label=True))
+    assert_close(result.top_label_brier_score, metrics.brier_score_loss(correct, confidence, pos_label=True))
     accuracies, means = calibration_curve(correct, confidence, n_bins=10, strategy="uniform")
     assert_close([entry.accuracy for entry in result.bins], accuracies)
     assert_close([entry.confidence for entry in result.bins], means)
@@ -141,7 +144,7 @@ VALUES = st.floats(-1e6, 1e6) | st.integers(-(10**6), 10**6).map(float) | st.jus
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
 @given(pairs=st.lists(st.tuples(VALUES, VALUES), min_size=1, max_size=60))
 def test_regression_metrics_equal_scikit_learn(store: Store, pairs: list[tuple[float, float]]) -> None:
-    """Compares mean absolute error, root mean squared error, R² and the sequence of errors beyond a tolerance."""
+    """Compares errors, their quantiles and deviation, R² and the errors beyond a tolerance."""
     version = secrets.token_hex(4)
     predicted, true = np.array(pairs).T
     rows = [prediction_row(n, version=version, value=value) for n, (value, _) in enumerate(pairs)]
@@ -153,13 +156,20 @@ def test_regression_metrics_equal_scikit_learn(store: Store, pairs: list[tuple[f
     assert model_metrics.regression.rows == len(pairs)
     assert_close(model_metrics.regression.mean_absolute_error, metrics.mean_absolute_error(true, predicted))
     assert_close(model_metrics.regression.root_mean_squared_error, metrics.root_mean_squared_error(true, predicted))
+    absolute = np.abs(predicted - true)
+    quantiles = model_metrics.regression.absolute_error_quantiles
+    assert_close(quantiles[0.5], metrics.median_absolute_error(true, predicted))
+    assert_close([quantiles[0.5], quantiles[0.95]], np.quantile(absolute, [0.5, 0.95]))
+    np.testing.assert_allclose(
+        model_metrics.regression.absolute_error_deviation, absolute.std(), rtol=1e-9, atol=1e-12 * absolute.max()
+    )
     if len(pairs) == 1:
         assert model_metrics.regression.r2 is None
     else:
         assert_close(model_metrics.regression.r2, metrics.r2_score(true, predicted))
     assert model_metrics.drift is not None
-    beyond = (np.abs(predicted - true) > 1.0).astype(int)
-    assert model_metrics.drift.error_rates.tolist() == detect_drift(beyond, DEFAULT_LIMITS).error_rates.tolist()
+    assert model_metrics.drift == detect_drift((absolute > 1.0).astype(float))
+    assert model_metrics.error_rate == (absolute > 1.0).mean()
 
 
 def test_r2_is_exact_far_from_zero(store: Store) -> None:
@@ -197,7 +207,7 @@ def test_a_label_that_is_not_a_number_is_in_no_regression_metric(store: Store) -
     assert model_metrics.regression is not None
     assert (model_metrics.regression.rows, model_metrics.regression.mean_absolute_error) == (1, 2.0)
     assert model_metrics.drift is not None
-    assert len(model_metrics.drift.levels) == 1
+    assert model_metrics.drift.labels == 1
 
 
 def test_1_and_true_are_different_labels(store: Store) -> None:
@@ -224,8 +234,9 @@ def test_errors_are_in_the_order_of_predictions(store: Store) -> None:
     )
 
     assert model_metrics.drift is not None
-    assert model_metrics.drift.levels.tolist() == detect_drift(wrong).levels.tolist()
+    assert model_metrics.drift == detect_drift(wrong.astype(float))
     assert model_metrics.drift.drift_indices
+    assert model_metrics.error_rate == model_metrics.drift.mean_error
 
 
 def test_late_labels_count_at_the_time_of_the_prediction(store: Store) -> None:
@@ -291,7 +302,7 @@ def test_a_label_counts_for_the_shadows_of_its_prediction(store: Store) -> None:
     assert (challenger.labels, challenger.classification.accuracy) == (2, 1.0)
     assert challenger.label_delays == primary.label_delays
     assert challenger.drift is not None
-    assert challenger.drift.error_rates.tolist() == [0.0, 0.0]
+    assert (challenger.drift.labels, challenger.drift.mean_error) == (2, 0.0)
 
 
 def test_each_version_has_its_own_metrics(store: Store) -> None:
@@ -332,4 +343,104 @@ def test_two_models_of_one_version_have_separate_metrics(store: Store) -> None:
     assert wrong.classification is not None
     assert (correct.classification.accuracy, wrong.classification.accuracy) == (1.0, 0.0)
     assert correct.drift is not None
-    assert len(correct.drift.levels) == 40
+    assert correct.drift.labels == 40
+
+
+def test_the_top_label_brier_score_of_two_classes_is_the_brier_score(store: Store) -> None:
+    """With two classes, the confidence in the predicted label determines the probability of each class."""
+    rng = np.random.default_rng(3)
+    true, probabilities = rng.random(200) < 0.4, rng.random(200)
+    rows = [
+        prediction_row(n, version="v", label=bool(p >= 0.5), confidence=float(max(p, 1 - p)))
+        for n, p in enumerate(probabilities)
+    ]
+
+    result = evaluate_rows(store, rows, true.tolist()).classification
+
+    assert result is not None
+    assert result.calibration is not None
+    assert_close(result.calibration.top_label_brier_score, metrics.brier_score_loss(true, probabilities))
+
+
+def test_the_top_label_brier_score_of_three_classes_is_not_the_brier_score(store: Store) -> None:
+    """The Brier score of scikit-learn needs the probabilities of all classes, and is larger."""
+    rng = np.random.default_rng(4)
+    probabilities, true = rng.dirichlet([1, 1, 1], 200), rng.integers(3, size=200)
+    predicted = probabilities.argmax(axis=1)
+    rows = [
+        prediction_row(n, version="v", label=label, confidence=float(probabilities[n].max()))
+        for n, label in enumerate(predicted.tolist())
+    ]
+
+    result = evaluate_rows(store, rows, true.tolist()).classification
+
+    assert result is not None
+    assert result.calibration is not None
+    of_label = ((probabilities.max(axis=1) - (predicted == true)) ** 2).mean()
+    assert_close(result.calibration.top_label_brier_score, of_label)
+    assert result.calibration.top_label_brier_score < metrics.brier_score_loss(true, probabilities)
+
+
+def test_errors_of_a_classifier_are_compared_with_its_baseline(store: Store) -> None:
+    """The baseline of the model's hash is used, and no other."""
+    rows = [prediction_row(n, version="v", label="a") for n in range(60)]
+    evaluate_rows(store, rows, ["a"] * 36 + ["b"] * 24)
+    baseline = Baseline(500, 0.05)
+
+    (result,) = evaluate(store, Selection(), baselines={(MODEL.name, "v", MODEL.hash): baseline})
+    (other,) = evaluate(store, Selection(), baselines={(MODEL.name, "v", "b" * 64): baseline})
+
+    assert result.baseline == compare_error_rates(0.4, 60, baseline)
+    assert result.baseline.state == "worse"
+    assert other.baseline is None
+
+
+def test_errors_of_a_regressor_are_compared_with_its_baseline(store: Store) -> None:
+    """Mean and deviation of the absolute errors are those of numpy. The baseline of a classifier does not apply."""
+    rng = np.random.default_rng(5)
+    true = rng.normal(size=80)
+    predicted = true + rng.normal(scale=3, size=80)
+    rows = [prediction_row(n, version="v", value=value) for n, value in enumerate(predicted.tolist())]
+    evaluate_rows(store, rows, true.tolist())
+    key, baseline, absolute = (MODEL.name, "v", MODEL.hash), Baseline(500, 1.0, 0.8), np.abs(predicted - true)
+
+    (result,) = evaluate(store, Selection(), baselines={key: baseline})
+    (of_classifier,) = evaluate(store, Selection(), baselines={key: Baseline(500, 0.1)})
+
+    expected = compare_absolute_errors(float(absolute.mean()), float(absolute.std()), 80, baseline)
+    assert result.baseline is not None
+    assert result.baseline.state == expected.state == "worse"
+    assert_close(
+        [result.baseline.increase, result.baseline.threshold, result.baseline.standard_error],
+        [expected.increase, expected.threshold, expected.standard_error],
+    )
+    assert of_classifier.baseline is None
+
+
+def test_drift_of_a_regressor_needs_no_tolerance(store: Store) -> None:
+    """Errors of any unit are scaled by their median; an increase is located at a prediction."""
+    rng = np.random.default_rng(6)
+    absolute = np.concatenate([rng.exponential(1e4, 1500), rng.exponential(4e4, 700)])
+    rows = [prediction_row(n, version="v", value=value) for n, value in enumerate(absolute.tolist())]
+    evaluate_rows(store, rows, [0.0] * len(rows))
+
+    (result,) = evaluate(store, Selection(), locate_drifts=True)
+
+    scaled = np.round(ERROR_LEVELS * absolute / (absolute + np.median(absolute))) / ERROR_LEVELS
+    assert result.drift == detect_drift(scaled)
+    (index,) = result.drift.drift_indices
+    assert 1500 <= index < 1700
+    assert [prediction.prediction_id for prediction in result.drift_predictions] == [f"v-{index:06}"]
+    assert result.error_rate is None
+
+
+def test_constant_errors_of_a_regressor_do_not_drift(store: Store) -> None:
+    """Their median is 0 or equal to all errors."""
+    for version, error in (("exact", 0.0), ("constant", 2.5)):
+        rows = [prediction_row(n, version=version, value=error) for n in range(300)]
+        store.add_predictions(rows)
+        store.add_labels([StoredLabel(row.prediction_id, 0.0, row.time, row.time) for row in rows])
+
+    results = evaluate(store, Selection())
+
+    assert [(entry.drift.level, entry.drift.changes) for entry in results if entry.drift] == [(0, ()), (0, ())]

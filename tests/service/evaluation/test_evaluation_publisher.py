@@ -13,11 +13,13 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client.parser import text_string_to_metric_families
 
+from modeltrace.evaluation.baseline_comparison import compare_error_rates
 from modeltrace.evaluation.publisher import RUNS_METRIC, Publisher, PublisherConfig, start_publisher
 from modeltrace.settings import read_settings
 from modeltrace.store.rows import StoredLabel, to_json
 from modeltrace.store.store import open_store
 from modeltrace.telemetry.metrics.instruments import build_views
+from modeltrace.telemetry.metrics.model_catalog import Baseline, ModelCatalog
 from modeltrace.telemetry.records.model_info import ModelInfo
 from tests.helpers.factories import stored_row
 from tests.helpers.postgres import Postgres
@@ -33,11 +35,21 @@ NAME = "churn"
 class Replica:
     """A publisher with an in-memory metric reader."""
 
-    def __init__(self, url: str, *, names: tuple[str, ...] = (NAME,), tolerance: float | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        names: tuple[str, ...] = (NAME,),
+        tolerance: float | None = None,
+        baseline: Baseline | None = None,
+    ) -> None:
         self._reader = InMemoryMetricReader()
         meter = MeterProvider([self._reader], views=build_views(), shutdown_on_exit=False).get_meter("test")
         self.models = dict.fromkeys(names, ("a", "b"))
-        self.publisher = Publisher(PublisherConfig(url, lambda: self.models, 0.02, HOUR, tolerance), meter)
+        baselines = {(NAME, "1", "f" * 64): baseline} if baseline else {}
+        self.publisher = Publisher(
+            PublisherConfig(url, lambda: self.models, lambda: baselines, 0.02, HOUR, tolerance), meter
+        )
 
     def points(self) -> dict[tuple[str, ...], float]:
         """Return all points, by metric name and attributes except the model's name."""
@@ -98,6 +110,11 @@ def store_predictions(
         )
 
 
+def metric_points(replica: Replica) -> dict[tuple[str, ...], float]:
+    """Return the points of the metrics, without those that change with every run."""
+    return {name: value for name, value in replica.points().items() if name[0] not in (RUNS_METRIC, "evaluation.time")}
+
+
 def test_one_replica_publishes_and_the_other_takes_over(store_url: str, replicas: list[Replica]) -> None:
     """The second replica has no series until the first one has ended, and then the same points."""
     store_predictions(store_url, [("a", "a", 0.9)] * 3 + [("a", "b", 0.6)])
@@ -106,13 +123,13 @@ def test_one_replica_publishes_and_the_other_takes_over(store_url: str, replicas
     )
     (second,) = (replica for replica in replicas if replica is not first)
     wait_until(lambda: first.points().get((RUNS_METRIC, "done"), 0) > 5, description="several runs")
-    before = {name: value for name, value in first.points().items() if name[0] != RUNS_METRIC}
+    before = metric_points(first)
 
     assert second.points() == {}
 
     first.publisher.stop()
     wait_until(second.publishes, description="metrics of the other one")
-    assert {name: value for name, value in second.points().items() if name[0] != RUNS_METRIC} == before
+    assert metric_points(second) == before
 
 
 def test_a_model_that_is_served_later_is_published_too(store_url: str) -> None:
@@ -135,25 +152,35 @@ def test_gauges_of_a_classifier(store_url: str) -> None:
     store_predictions(store_url, [("a", "c", None)], version="2")
     store_predictions(store_url, [("a", "a", None)], name="another")
 
-    replica = Replica(store_url)
+    baseline = Baseline(100, 0.25)
+    replica = Replica(store_url, baseline=baseline)
+    started = time.time()
     wait_until(replica.publishes, description="metrics")
     replica.publisher.stop()
 
-    points = {name: value for name, value in replica.points().items() if name[0] != RUNS_METRIC}
+    assert started <= replica.points()["evaluation.time", "1"] <= time.time()
+    points = metric_points(replica)
+    comparison = compare_error_rates(0.2, 5, baseline)
     assert {name: value for name, value in points.items() if name[1] == "1"} == pytest.approx(
         {
             ("evaluation.accuracy", "1"): 0.8,
-            ("evaluation.precision", "1"): 0.75,
+            ("evaluation.precision", "1", "macro"): 0.75,
             ("evaluation.precision", "1", "a"): 1.0,
             ("evaluation.precision", "1", "b"): 0.5,
-            ("evaluation.recall", "1"): 0.875,
+            ("evaluation.recall", "1", "macro"): 0.875,
             ("evaluation.recall", "1", "a"): 0.75,
             ("evaluation.recall", "1", "b"): 1.0,
-            ("evaluation.f1", "1"): (6 / 7 + 2 / 3) / 2,
+            ("evaluation.f1", "1", "macro"): (6 / 7 + 2 / 3) / 2,
             ("evaluation.f1", "1", "a"): 6 / 7,
             ("evaluation.f1", "1", "b"): 2 / 3,
             ("evaluation.calibration_error", "1"): 0.15,
-            ("evaluation.brier_score", "1"): (3 * 0.25**2 + 2 * 0.75**2) / 5,
+            ("evaluation.top_label_brier_score", "1"): (3 * 0.25**2 + 2 * 0.75**2) / 5,
+            ("evaluation.baseline.error", "1"): 0.25,
+            ("evaluation.baseline.increase", "1"): -0.05,
+            ("evaluation.baseline.standard_error", "1"): comparison.increase_standard_error,
+            ("evaluation.baseline.threshold", "1"): comparison.threshold,
+            ("evaluation.baseline.state", "1"): -1,
+            ("evaluation.window", "1"): 3600,
             ("evaluation.predictions", "1"): 6,
             ("evaluation.labels", "1"): 5,
             ("evaluation.label_coverage", "1"): 5 / 6,
@@ -164,16 +191,16 @@ def test_gauges_of_a_classifier(store_url: str) -> None:
         }
     )
     assert {name for name in points if name[1] == "2" and len(name) > 2} == {
-        ("evaluation.precision", "2", "a"), ("evaluation.recall", "2", "a"), ("evaluation.f1", "2", "a"),
+        *((f"evaluation.{name}", "2", label) for name in ("precision", "recall", "f1") for label in ("a", "macro")),
         ("evaluation.label_delay", "2", "0.5"), ("evaluation.label_delay", "2", "0.95"),
     }  # fmt: skip
     assert {name[1] for name in points} == {"1", "2"}
 
 
 def test_gauges_of_a_regressor(store_url: str) -> None:
-    """Drift is detected only with a tolerance."""
+    """Without a tolerance there is a level of drift, but no error rate."""
     store_predictions(store_url, [(1.0, 2.0, None), (2.0, 2.0, None), (3.0, 5.0, None)])
-    plain = Replica(store_url)
+    plain = Replica(store_url, baseline=Baseline(100, 0.5, 0.5))
     wait_until(plain.publishes, description="metrics")
     plain.publisher.stop()
     plain.publisher.close(time.monotonic() + 5)
@@ -185,7 +212,12 @@ def test_gauges_of_a_regressor(store_url: str) -> None:
     assert points["evaluation.mean_absolute_error", "1"] == pytest.approx(1.0)
     assert points["evaluation.root_mean_squared_error", "1"] == pytest.approx((5 / 3) ** 0.5)
     assert points["evaluation.r2", "1"] == pytest.approx(1 - 5 / 6)
-    assert ("concept_drift.level", "1") not in points
+    assert points["evaluation.absolute_error", "1", "0.5"] == pytest.approx(1.0)
+    assert points["evaluation.absolute_error", "1", "0.95"] == pytest.approx(1.9)
+    assert points["evaluation.baseline.increase", "1"] == pytest.approx(0.5)
+    assert points["evaluation.baseline.state", "1"] == -1
+    assert points["concept_drift.level", "1"] == 0
+    assert ("concept_drift.error_rate", "1") not in points
     assert with_tolerance.points()["concept_drift.error_rate", "1"] == pytest.approx(1 / 3)
 
 
@@ -230,8 +262,8 @@ def test_no_publisher_starts_without_a_store_or_an_interval() -> None:
     """There is no thread and there are no gauges."""
     meter = MeterProvider(shutdown_on_exit=False).get_meter("test")
 
-    assert start_publisher(read_settings(store="none"), dict, meter) is None
-    assert start_publisher(read_settings(evaluation_interval=0), dict, meter) is None
+    assert start_publisher(read_settings(store="none"), ModelCatalog(), meter) is None
+    assert start_publisher(read_settings(evaluation_interval=0), ModelCatalog(), meter) is None
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,9 @@ F1: Final = Instrument("ml.evaluation.f1", "1", "Harmonic mean of precision and 
 CALIBRATION_ERROR: Final = Instrument(
     "ml.evaluation.calibration_error", "1", "Expected calibration error, over ten bins of the confidence.", 1000
 )
-BRIER_SCORE: Final = Instrument("ml.evaluation.brier_score", "1", "Mean squared error of the confidence.", 1000)
+TOP_LABEL_BRIER_SCORE: Final = Instrument(
+    "ml.evaluation.top_label_brier_score", "1", "Mean squared error of the predicted label's confidence.", 1000
+)
 MEAN_ABSOLUTE_ERROR: Final = Instrument(
     "ml.evaluation.mean_absolute_error", "1", "Mean absolute error of the predicted values.", 1000
 )
@@ -126,6 +128,29 @@ ROOT_MEAN_SQUARED_ERROR: Final = Instrument(
     "ml.evaluation.root_mean_squared_error", "1", "Root mean squared error of the predicted values.", 1000
 )
 R2: Final = Instrument("ml.evaluation.r2", "1", "Share of the labels' variance that the model explains.", 1000)
+ABSOLUTE_ERROR: Final = Instrument(
+    "ml.evaluation.absolute_error", "1", "Quantile of the absolute error of the predicted values.", 1000
+)
+BASELINE_ERROR: Final = Instrument(
+    "ml.evaluation.baseline.error", "1", "Error rate or mean absolute error for held-out rows.", 1000
+)
+BASELINE_INCREASE: Final = Instrument(
+    "ml.evaluation.baseline.increase", "1", "Increase of the error over the baseline.", 1000
+)
+BASELINE_STANDARD_ERROR: Final = Instrument(
+    "ml.evaluation.baseline.standard_error", "1", "Standard error of the increase over the baseline.", 1000
+)
+BASELINE_THRESHOLD: Final = Instrument(
+    "ml.evaluation.baseline.threshold", "1", "Increase above which the model is worse than for held-out rows.", 1000
+)
+BASELINE_STATE: Final = Instrument(
+    "ml.evaluation.baseline.state",
+    "{state}",
+    "1: worse than for held-out rows, 0: not worse, -1: not enough labels, -2: too few held-out rows.",
+    1000,
+)
+EVALUATION_WINDOW: Final = Instrument("ml.evaluation.window", "s", "Length of the evaluation window.", 1000)
+EVALUATION_TIME: Final = Instrument("ml.evaluation.time", "s", "Unix time at which the evaluation window ends.", 1000)
 EVALUATED_PREDICTIONS: Final = Instrument(
     "ml.evaluation.predictions", "{prediction}", "Number of predictions in the evaluation window.", 1000
 )
@@ -137,14 +162,16 @@ LABEL_DELAY: Final = Instrument(
     "ml.evaluation.label_delay", "s", "Quantile of the time from a prediction to its label.", 1000
 )
 DRIFT_LEVEL: Final = Instrument(
-    "ml.concept_drift.level", "{level}", "0: the error rate is stable, 1: warning, 2: it has risen.", 1000
+    "ml.concept_drift.level", "{level}", "0: the error rate is stable, 1: it has risen.", 1000
 )
 DRIFT_ERROR_RATE: Final = Instrument(
-    "ml.concept_drift.error_rate", "1", "Error rate since drift was last detected.", 1000
+    "ml.concept_drift.error_rate", "1", "Error rate since its last detected change.", 1000
 )
 EVALUATION_GAUGES: Final = (
-    ACCURACY, PRECISION, RECALL, F1, CALIBRATION_ERROR, BRIER_SCORE, MEAN_ABSOLUTE_ERROR, ROOT_MEAN_SQUARED_ERROR, R2,
-    EVALUATED_PREDICTIONS, LABELS, LABEL_COVERAGE, LABEL_DELAY, DRIFT_LEVEL, DRIFT_ERROR_RATE,
+    ACCURACY, PRECISION, RECALL, F1, CALIBRATION_ERROR, TOP_LABEL_BRIER_SCORE, MEAN_ABSOLUTE_ERROR,
+    ROOT_MEAN_SQUARED_ERROR, R2, ABSOLUTE_ERROR, BASELINE_ERROR, BASELINE_INCREASE, BASELINE_STANDARD_ERROR,
+    BASELINE_THRESHOLD, BASELINE_STATE, EVALUATION_WINDOW, EVALUATION_TIME, EVALUATED_PREDICTIONS, LABELS,
+    LABEL_COVERAGE, LABEL_DELAY, DRIFT_LEVEL, DRIFT_ERROR_RATE,
 )  # fmt: skip
 
 

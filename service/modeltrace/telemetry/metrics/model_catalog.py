@@ -42,14 +42,26 @@ class Bins(Protocol):
         """Return the index of the bin of each value, shape (n_rows, n_features)."""
 
 
+class Baseline(NamedTuple):
+    """The errors of a model for rows that it was not fitted on."""
+
+    rows: int  # held-out rows with a label
+    error: float  # error rate of a classifier, mean absolute error of a regressor
+    deviation: float | None = None  # of a regressor: standard deviation of the absolute errors
+
+
+ModelKey = tuple[str, str, str]  # name, version and hash
+
+
 class ReferenceData(NamedTuple):
-    """The reference data of a model: bins, gauges, privacy rules and classes."""
+    """The reference data of a model: bins, gauges, privacy rules, classes and baseline."""
 
     bins: Bins
     # For each gauge of `REFERENCE_GAUGES`, its values with their attributes.
     gauges: Mapping[Instrument, Sequence[tuple[float, Mapping[str, str]]]]
     privacy_rules: PrivacyRules | None = None  # None: no feature is private
     classes: tuple[object, ...] = ()  # of a classifier
+    baseline: Baseline | None = None  # None: the bundle has no errors for held-out rows
 
 
 class ModelCatalog:
@@ -79,6 +91,15 @@ class ModelCatalog:
             for model, reference in self._known.items():
                 classes[model.name] = (*classes.get(model.name, ()), *reference.classes)
         return classes
+
+    def baselines(self) -> Mapping[ModelKey, Baseline]:
+        """Return the known baselines of all versions."""
+        with self._lock:
+            return {
+                (model.name, model.version, model.hash): reference.baseline
+                for model, reference in self._known.items()
+                if reference.baseline
+            }
 
     def bins(self, model: ModelInfo) -> Bins | None:
         """Return the bins of a model's features; `None` if the model was never added."""

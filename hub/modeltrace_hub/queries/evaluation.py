@@ -1,0 +1,90 @@
+"""Read the metrics that a service has computed from true labels: accuracy, comparison with held-out rows, drift.
+
+The service selects predictions by their own time, over a period that does not depend on the window of a page. All
+gauges of one evaluation have the same time; gauges with another time are of an earlier evaluation and are left out.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from modeltrace_hub.queries import metric_names as names
+from modeltrace_hub.queries.reader import Record
+
+_SECOND: Final = 10**9
+_MAX_SECONDS: Final = 2**63 / _SECOND
+# Metrics with one value for each quantile.
+_QUANTILE_METRICS: Final = ("label_delay", "absolute_error")
+
+
+def evaluation(gauges: Sequence[Record]) -> Record | None:
+    """Return the metrics of the latest evaluation of a model version; None if the service sent none.
+
+    Its `period` has the times of the first and the last evaluated prediction, `macro` the means over classes, and
+    `classes` the metrics of each class.
+
+    Args:
+        gauges: rows of get_model_gauges.sql; attributes are text and values are finite.
+    """
+    latest = _latest(gauges, names.EVALUATION)
+    if not latest:
+        return None
+    result: Record = {
+        "classes": {}, "macro": {}, "label_delay": {}, "absolute_error": {}, "baseline": _baseline(latest),
+        "period": _period(latest), "time_ns": latest[0]["time_ns"],
+    }  # fmt: skip
+    for gauge in latest:
+        name, attributes = gauge["name"].removeprefix(names.EVALUATION), gauge["attributes"]
+        if name in _QUANTILE_METRICS:
+            result[name][attributes.get("quantile", "")] = gauge["value"]
+        elif (label := attributes.get("ml.evaluation.label")) is not None:
+            result["classes"].setdefault(label, {})[name] = gauge["value"]
+        elif attributes.get("ml.evaluation.average") == "macro":
+            result["macro"][name] = gauge["value"]
+        elif name in names.SCORES:
+            result[name] = gauge["value"]
+    return result
+
+
+def concept_drift(gauges: Sequence[Record]) -> Record | None:
+    """Return the level of concept drift (an increase of the errors); None if the service sent no level."""
+    by_name = {gauge["name"]: gauge for gauge in _latest(gauges, names.CONCEPT_DRIFT)}
+    level = by_name.get(names.LEVEL)
+    if level is None:
+        return None
+    number = min(max(int(level["value"]), 0), len(names.CONCEPT_DRIFT_LEVELS) - 1)
+    rate = by_name.get(names.ERROR_RATE)
+    return {
+        "level": names.CONCEPT_DRIFT_LEVELS[number],
+        "error_rate": rate and rate["value"],
+        "time_ns": level["time_ns"],
+    }
+
+
+def _latest(gauges: Sequence[Record], prefix: str) -> list[Record]:
+    """Return the gauges of the latest evaluation whose names begin with a prefix."""
+    newest = max(
+        (gauge["time_ns"] for gauge in gauges if gauge["name"].startswith((names.EVALUATION, names.CONCEPT_DRIFT))),
+        default=0,
+    )
+    return [gauge for gauge in gauges if gauge["name"].startswith(prefix) and gauge["time_ns"] == newest]
+
+
+def _values(gauges: Sequence[Record], prefix: str) -> Mapping[str, Any]:
+    return {gauge["name"].removeprefix(prefix): gauge["value"] for gauge in gauges if gauge["name"].startswith(prefix)}
+
+
+def _baseline(gauges: Sequence[Record]) -> Record | None:
+    """Return the comparison with held-out rows; None if the bundle does not contain their errors."""
+    values = _values(gauges, names.BASELINE)
+    state = names.BASELINE_STATES.get(values.get("state", math.nan))
+    return {**values, "state": state} if state else None
+
+
+def _period(gauges: Sequence[Record]) -> Record | None:
+    """Return start and end of the evaluated period; None if they are unknown."""
+    values = _values(gauges, names.EVALUATION)
+    end, length = values.get("time", math.nan), values.get("window", math.nan)
+    if not 0 <= end - length <= end < _MAX_SECONDS:
+        return None
+    return {"since_ns": round((end - length) * _SECOND), "until_ns": round(end * _SECOND)}
