@@ -19,6 +19,7 @@ ModeltraceError
 │   ├── UnauthorizedError        the API key is missing or wrong
 │   ├── UnknownPredictionError   the prediction ID is not one of this service
 │   ├── InvalidLabelError        the model cannot predict this label
+│   ├── AmbiguousIdError         several predictions have this external ID
 │   ├── LabelConflictError       the prediction already has another label
 │   └── ClientDisconnectedError  the client disconnected before the request was complete
 ├── BusyError                the queue of requests for the model, or with labels, is full
@@ -105,6 +106,10 @@ class UnknownPredictionError(RequestError):
 
 class InvalidLabelError(RequestError):
     """The model cannot predict this label."""
+
+
+class AmbiguousIdError(RequestError):
+    """Several predictions have the external ID of a label."""
 
 
 class LabelConflictError(RequestError):

@@ -31,6 +31,7 @@ class AnsweredRequest:
     model: ModelInfo | None = MODEL
     shadow_of: Sequence[str | None] | None = None
     synthetic: bool = False
+    external_ids: Sequence[str | None] | None = None
 
 
 def answered_row(

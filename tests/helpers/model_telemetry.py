@@ -107,8 +107,13 @@ class ModelService:
             time_ns,
         )
 
-    def predict(self, count: int, time_ns: int | None = None, *, recorded: int = 0, lowest: float = 0.5) -> list[str]:
-        """Count predictions, send trace and log record of the last `recorded`, and return their trace IDs."""
+    def predict(
+        self, count: int, time_ns: int | None = None, *, recorded: int = 0, lowest: float = 0.5, **more: Value
+    ) -> list[str]:
+        """Count predictions, send trace and log record of the last `recorded`, and return their trace IDs.
+
+        `more` are further attributes of these spans and log records, with `__` instead of dots.
+        """
         now = time_ns or time.time_ns()
         trace_ids = []
         for number in range(count):
@@ -118,7 +123,7 @@ class ModelService:
             trace_id = token_bytes(16) if number >= count - recorded else None
             self._count(inputs, label, confidence)
             if trace_id is not None:
-                trace_ids.append(self._record(trace_id, now - (count - number) * MS, inputs, label, confidence))
+                trace_ids.append(self._record(trace_id, now - (count - number) * MS, inputs, label, confidence, more))
         return trace_ids
 
     def _count(self, inputs: Mapping[str, Any], label: str, confidence: float) -> None:
@@ -136,9 +141,18 @@ class ModelService:
                 sign = "positive" if value > 0 else "negative"
                 self.counts["ml.feature.sum", (*of, ("ml.feature.sign", sign))] += abs(value)
 
-    def _record(self, trace_id: bytes, now: int, inputs: Mapping[str, Any], label: str, confidence: float) -> str:
+    def _record(
+        self,
+        trace_id: bytes,
+        now: int,
+        inputs: Mapping[str, Any],
+        label: str,
+        confidence: float,
+        more: Mapping[str, Value],
+    ) -> str:
         attributes: dict[str, Value] = {
             **dict(self.model),
+            **{name.replace("__", "."): value for name, value in more.items()},
             "ml.prediction.id": f"p2.{trace_id.hex()}",
             "ml.prediction.label": label,
             "ml.prediction.confidence": confidence,

@@ -314,6 +314,30 @@ def test_predictions_are_filtered(hub: InProcessHub) -> None:
     assert new == []
 
 
+def test_an_external_id_finds_its_predictions_and_labels(hub: InProcessHub) -> None:
+    """The API, the page and the page of the trace show it; other predictions are not listed."""
+    sender = service(hub, "orders")
+    sender.predict(3, recorded=3)
+    (trace,) = sender.predict(1, recorded=1, ml__prediction__external_id="order/17")
+    sender.label(trace, "yes", "no")
+    for parameters in ({"id": "order/17"}, {"id": "order/17", "outcome": "labelled"}):
+        (item,) = get(hub, "predictions", **parameters)["items"]
+        assert (item["trace_id"], item["external_id"], item["true_label"]) == (trace, "order/17", "no")
+    assert get(hub, "predictions", id="order")["items"] == []
+
+    page = httpx.get(f"{hub.page_url}/predictions", params={"id": "order/17"}).text
+    assert trace in page
+    assert 'value="order/17"' in page
+    assert (
+        "ID of the client"
+        not in httpx.get(f"{hub.page_url}/predictions", params={"model": "limited"}).text.partition("<table")[2]
+    )
+    assert 'href="predictions?id=order%2F17"' in httpx.get(f"{hub.page_url}/t/{trace}").text.replace("../", "")
+    assert [
+        found["trace_id"] for found in get(hub, "traces", **{"attr.ml.prediction.external_id": "order/17"})["traces"]
+    ] == [trace]
+
+
 def test_predictions_are_newest_first_and_limited(hub: InProcessHub) -> None:
     """`complete` is false if there are more predictions; an invalid parameter is named."""
     sender = service(hub, "limited")

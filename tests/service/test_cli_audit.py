@@ -194,7 +194,7 @@ def test_prediction_is_shown_by_its_id_or_its_trace(audit: Audit) -> None:
     assert (shown["label"], shown["true_label"]) == (True, False)
     assert json.loads(audit.run("show", "AB" * 16))["prediction_id"] == "price"
 
-    with pytest.raises(ModeltraceError, match="no prediction or trace nothing in"):
+    with pytest.raises(ModeltraceError, match="no prediction, trace or external ID nothing in"):
         audit.run("show", "nothing")
 
 
@@ -209,6 +209,34 @@ def test_inputs_are_erased_and_the_rest_stays(audit: Audit) -> None:
     predictions = audit.predictions()
     assert [prediction.inputs for prediction in predictions[:4]] == [None, None, None, {"radius": 1.5}]
     assert len(predictions) == 1503
+
+
+def test_predictions_are_found_and_erased_by_external_id(audit: Audit, tmp_path: Path) -> None:
+    """`show`, `export --id` and `erase --id`; an external ID that looks like a trace ID is found, too."""
+    with open_store(audit.url) as store:
+        for prediction_id, external_id in (("a", "order-17"), ("b", "order-17"), ("c", "ab" * 16), ("d", "order-18")):
+            request = AnsweredRequest([answered_row(prediction_id)], external_ids=(external_id,))
+            store.add_predictions(RowBuilder("0.1.0").build(request))
+
+    assert json.loads(audit.run("show", "order-18"))["prediction_id"] == "d"
+    assert json.loads(audit.run("show", "ab" * 16))["prediction_id"] == "price"  # the trace takes precedence
+    audit.run("export", str(tmp_path / "orders.jsonl"), "--id", "order-17")
+    exported = [json.loads(line) for line in (tmp_path / "orders.jsonl").read_text().splitlines()]
+    assert [(row["prediction_id"], row["external_id"]) for row in exported] == [("a", "order-17"), ("b", "order-17")]
+
+    assert "the inputs of 3 predictions are erased" in audit.run("erase", "d", "--id", "order-17")
+    with pytest.raises(ModeltraceError, match=r"not in .*: order-17, order-99"):
+        audit.run("erase", "--id", "order-17", "--id", "order-99", "--id", "ab" * 16)
+    erased = {
+        row.prediction_id: (row.inputs, row.external_id) for row in audit.predictions() if len(row.prediction_id) == 1
+    }
+    assert erased == dict.fromkeys("abcd", (None, None))
+
+
+def test_erase_needs_a_prediction(audit: Audit) -> None:
+    """Neither a prediction ID nor an external ID is an error, and not the whole store."""
+    with pytest.raises(AssertionError, match="name predictions by PREDICTION_ID or --id"):
+        audit.run("erase")
 
 
 def test_old_predictions_are_pruned(audit: Audit) -> None:

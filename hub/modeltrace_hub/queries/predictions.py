@@ -14,6 +14,12 @@ _QUERIES: Final = {"predictions": "list_predictions", "labels": "list_labels", "
 _EVENTS: Final = {"predictions": "ml.prediction", "labels": "ml.feedback", "violations": "ml.data.violation"}
 _TRUE_LABEL: Final = "coalesce(attributes ->> '/ml.feedback.label', attributes ->> '/ml.feedback.value')"
 
+# A label refers to its prediction by the prediction ID. Only the prediction log record has the external ID.
+_IDS_OF_EXTERNAL_ID: Final = (
+    "SELECT attributes ->> '/ml.prediction.id' FROM logs "
+    "WHERE event_name = 'ml.prediction' AND attributes ->> '/ml.prediction.external_id' = $id"
+)
+
 # The SQL condition of each filter. A parameter has the name of its filter.
 _COMMON_CONDITIONS: Final = {
     "model": "attributes ->> '/ml.model.name' = $model",
@@ -21,11 +27,13 @@ _COMMON_CONDITIONS: Final = {
 }
 _CONDITIONS: Final = {
     "predictions": {
+        "id": "attributes ->> '/ml.prediction.external_id' = $id",
         "label": "attributes ->> '/ml.prediction.label' = $label",
         "above": "TRY_CAST(attributes ->> '/ml.prediction.confidence' AS DOUBLE) > $above",
         "below": "TRY_CAST(attributes ->> '/ml.prediction.confidence' AS DOUBLE) <= $below",
     },
     "labels": {
+        "id": f"attributes ->> '/ml.prediction.id' IN ({_IDS_OF_EXTERNAL_ID})",
         "label": "attributes ->> '/ml.prediction.label' = $label",
         "true_label": f"{_TRUE_LABEL} = $true_label",
     },

@@ -93,6 +93,7 @@ class PredictionFilter(TimeRangeFilter):
     model: LimitedText = Field(None, description="`ml.model.name`.")
     version: LimitedText = Field(None, description="`ml.model.version`.")
     since: Time = Field(None, description="Later than this time.", json_schema_extra={"type": "string"})
+    id: LimitedText = Field(None, description="The external ID: the client's own ID of the prediction.")
     label: LimitedText = Field(None, description="The predicted label.")
     above: float | None = Field(None, description="Confidence above this.")
     below: float | None = Field(None, description="Confidence of at most this.")

@@ -18,6 +18,7 @@ class Prediction:
 
     row: int | None
     prediction_id: str
+    external_id: str
     model: str
     version: str
     hash: str
@@ -41,6 +42,7 @@ def read_prediction(record: Record) -> Prediction:
     return Prediction(
         row=row if row is not None and 0 <= row <= MAX_ROW_INDEX else None,
         prediction_id=to_text(attributes.get("ml.prediction.id")) or "",
+        external_id=to_text(attributes.get("ml.prediction.external_id")) or "",
         model=to_text(attributes.get("ml.model.name")) or "",
         version=to_text(attributes.get("ml.model.version")) or "",
         hash=to_text(attributes.get("ml.model.hash")) or "",

@@ -121,14 +121,15 @@ def parse_object(body: bytes) -> Mapping[str, object]:
     return parsed
 
 
-def get_only_key(parsed: Mapping[str, object], key: str) -> object:
-    """Return the value of the only key that a body may have.
+def get_required(parsed: Mapping[str, object], key: str, *optional: str) -> object:
+    """Return the value of the key that a body must have.
 
     Raises:
-        MalformedRequestError: the key is missing, or the body has another key.
+        MalformedRequestError: the key is missing, or the body has a key that is neither required nor optional.
     """
     if key not in parsed:
         raise MalformedRequestError(f'the body lacks "{key}"')
-    if others := sorted(parsed.keys() - {key}):
-        raise MalformedRequestError(f'the body must only contain "{key}", not "{others[0][:64]}"')
+    if len(parsed) > 1 and (others := sorted(parsed.keys() - {key, *optional})):
+        allowed = ", ".join(f'"{name}"' for name in (key, *optional))
+        raise MalformedRequestError(f'the body must only contain {allowed}, not "{others[0][:64]}"')
     return parsed[key]

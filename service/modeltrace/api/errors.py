@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 
 from modeltrace.api.responses import error_payload, json_response
 from modeltrace.errors import (
+    AmbiguousIdError,
     BusyError,
     ClientDisconnectedError,
     ForbiddenError,
@@ -49,6 +50,7 @@ ERROR_SPECS: Final[Mapping[type[BaseException], ErrorSpec]] = {
     ForbiddenError: ErrorSpec(403, "forbidden"),
     UnknownPredictionError: ErrorSpec(404, "unknown_prediction"),
     LabelConflictError: ErrorSpec(409, "label_conflict"),
+    AmbiguousIdError: ErrorSpec(409, "ambiguous_id"),
     RequestTooLargeError: ErrorSpec(413, "request_too_large"),
     UnsupportedContentEncodingError: ErrorSpec(415, "unsupported_encoding", {"Accept-Encoding": SUPPORTED_ENCODINGS}),
     InvalidFeaturesError: ErrorSpec(422, "invalid_features"),

@@ -1,4 +1,4 @@
-"""`POST /feedback`: true labels of one or many predictions.
+"""`POST /feedback`: true labels of one or many predictions, by prediction ID or by external ID.
 
 A thread parses, stores and records labels in chunks, so that they do not delay predictions. If a chunk cannot be
 stored, the response is 503 and the client sends all labels again. Labels that were stored before are then reported as
@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from time import time_ns
 from typing import Any, Final
 
-from modeltrace.api.body import get_only_key, parse_object
+from modeltrace.api.body import get_required, parse_object
 from modeltrace.api.errors import error_body, find_by_class
+from modeltrace.api.feedback_ids import Matches, external_id, find_matches, resolve
 from modeltrace.api.responses import encode_body
 from modeltrace.api.thread_pool import BoundedThreadPool
 from modeltrace.errors import (
+    AmbiguousIdError,
     InvalidLabelError,
     LabelConflictError,
     LabelStoreUnavailableError,
@@ -35,6 +37,7 @@ from modeltrace.telemetry.records.trace import RequestTrace
 CHUNK_SIZE: Final = 256
 REJECTION_REASONS: Final[Mapping[type[BaseException], str]] = {
     LabelConflictError: "conflict",
+    AmbiguousIdError: "ambiguous_id",
     UnknownPredictionError: "unknown_prediction",
     InvalidLabelError: "invalid_label",
     MalformedRequestError: "malformed",
@@ -94,7 +97,12 @@ class FeedbackHandler:
         """
         start = trace.now()
         parser = self.model_router.primary.label_parser
-        parsed = [_parse(parser, item) for item in items]
+        try:
+            matches = find_matches(items, self.model_router.primary.model.name, self.label_writer)
+        except LabelStoreUnavailableError:
+            self._record_rejected(trace, {"store_unavailable": len(items)})
+            raise
+        parsed = [_parse(parser, item, matches, has_store=self.label_writer.has_store) for item in items]
         valid = [label for label in parsed if isinstance(label, ParsedLabel)]
         received = time_ns()
         rejected = Counter(_reason(label) for label in parsed if isinstance(label, RequestError))
@@ -109,7 +117,7 @@ class FeedbackHandler:
             raise
         results: list[Result | RequestError] = []
         new = []
-        for label in parsed:
+        for item, label in zip(items, parsed, strict=True):
             if isinstance(label, RequestError):
                 results.append(label)
                 continue
@@ -120,7 +128,10 @@ class FeedbackHandler:
             if outcome == "new":
                 new.append(label.record)
             trace_id = label.record.trace_id.hex() if label.record.has_trace else None
-            results.append({"prediction_id": label.record.prediction_id, "status": outcome, "trace_id": trace_id})
+            result: Result = {"prediction_id": label.record.prediction_id, "status": outcome, "trace_id": trace_id}
+            if (item_id := external_id(item)) is not None:
+                result["id"] = item_id
+            results.append(result)
         self._record(trace, start, tuple(new), rejected)
         return results
 
@@ -143,9 +154,9 @@ def _reason(error: RequestError) -> str:
     return find_by_class(REJECTION_REASONS, error, "invalid_request")
 
 
-def _parse(parser: LabelParser, item: object) -> ParsedLabel | RequestError:
+def _parse(parser: LabelParser, item: object, matches: Matches, *, has_store: bool) -> ParsedLabel | RequestError:
     try:
-        return parser.parse(item)
+        return parser.parse(resolve(item, matches, has_store=has_store))
     except RequestError as error:
         return error
 
@@ -154,7 +165,7 @@ def _get_items(parsed: Mapping[str, object]) -> Sequence[object] | None:
     """Return the list of labels; `None` if the body is a single label."""
     if "items" not in parsed:
         return None
-    items = get_only_key(parsed, "items")
+    items = get_required(parsed, "items")
     if not isinstance(items, list):
         raise MalformedRequestError('"items" must be an array of labels')
     return items

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from modeltrace.api.external_ids import PATTERN
 from modeltrace.api.probabilities import PARAMETER
 from modeltrace.inference.model import Label, Model
 from modeltrace.inference.schema import Feature, Schema
@@ -25,9 +26,15 @@ VIOLATION = _object({"feature": STRING, "reason": STRING, "message": STRING})
 ERROR = _object(
     {"type": STRING, "message": STRING, "violations": {"type": "array", "items": VIOLATION}}, optional=["violations"]
 )
+EXTERNAL_ID: dict[str, Any] = {
+    "type": "string",
+    "pattern": PATTERN,
+    "description": "An ID of your own for the prediction: for labels, searches and erasure.",
+}
 # A classifier returns the optional members `label`, `confidence` and `probabilities`, a regressor `value`.
 PREDICTION: dict[str, Any] = {
     "prediction_id": STRING,
+    "id": {**EXTERNAL_ID, "description": "The ID of the request."},
     "label": {"type": ["string", "number", "boolean"]},
     "confidence": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
     "value": {"type": "number"},
@@ -37,7 +44,7 @@ PREDICTION: dict[str, Any] = {
         "description": "The probability of each class, on request; null if the classifier has no probabilities.",
     },
 }
-OUTPUTS = ("label", "confidence", "value", "probabilities")
+OPTIONAL = ("id", "label", "confidence", "value", "probabilities")
 PROBABILITIES_PARAMETER = {
     "name": PARAMETER,
     "in": "query",
@@ -60,8 +67,8 @@ BATCH_ERRORS = {
 PREDICT_ERRORS = {**BATCH_ERRORS, 422: "Values that violate the feature schema."}
 FEEDBACK_ERRORS = {
     400: BATCH_ERRORS[400],
-    404: "The prediction ID is not one of this service.",
-    409: "The prediction already has another label, which is kept.",
+    404: "The prediction ID is not one of this service, or no stored prediction has the ID.",
+    409: "The prediction already has another label, which is kept; or several predictions have the ID.",
     413: "More bytes or labels than the limits allow.",
     415: BATCH_ERRORS[415],
     422: "The model cannot predict this label.",
@@ -89,13 +96,22 @@ def refresh(document: dict[str, Any], model: Model) -> dict[str, Any]:
 
 def describe_predict(schema: Schema, parameters: Parameters = ()) -> dict[str, Any]:
     """Describe `POST /predict`."""
-    body = _body({"features": _row(schema)}, example={"features": _example(schema)})
-    response = _object({**PREDICTION, "model": MODEL, "trace_id": TRACE_ID}, optional=OUTPUTS)
+    members = {"features": _row(schema), "id": _nullable(EXTERNAL_ID)}
+    body = _body(members, optional=["id"], example={"features": _example(schema)})
+    response = _object({**PREDICTION, "model": MODEL, "trace_id": TRACE_ID}, optional=OPTIONAL)
     return _route("predict", "Predict one row", body, response, PREDICT_ERRORS, parameters)
 
 
 def _describe_batch(schema: Schema, parameters: Parameters) -> dict[str, Any]:
-    body = _body({"rows": {"type": "array", "items": ROW_OF_ANY_SHAPE}}, example={"rows": [_example(schema)]})
+    members = {
+        "rows": {"type": "array", "items": ROW_OF_ANY_SHAPE},
+        "ids": {
+            "type": ["array", "null"],
+            "items": _nullable(EXTERNAL_ID),
+            "description": "One for each row, or null.",
+        },
+    }
+    body = _body(members, optional=["ids"], example={"rows": [_example(schema)]})
     result = {"anyOf": [{"type": "object", "properties": PREDICTION}, ERROR]}
     response = _object({"predictions": {"type": "array", "items": result}, "model": MODEL, "trace_id": TRACE_ID})
     return _route("predict", "Predict many rows", body, response, BATCH_ERRORS, parameters)
@@ -105,20 +121,28 @@ def _describe_feedback(classes: Sequence[Label] | None) -> dict[str, Any]:
     label: dict[str, Any] = {"type": "number", "minimum": -MAX_FLOAT, "maximum": MAX_FLOAT}
     if classes is not None:
         label = {"enum": list(classes)}
-    single = _body({"prediction_id": STRING, "label": label})
+    single, by_external_id = (
+        _body({"prediction_id": STRING, "label": label}),
+        _body({"id": EXTERNAL_ID, "label": label}),
+    )
     several = _body({"items": {"type": "array", "items": LABEL_OF_ANY_SHAPE}})
     example = {"prediction_id": "the prediction_id of a response", "label": classes[0] if classes else 0.0}
     own_trace = {**TRACE_ID, "description": "That of the prediction; the header X-Trace-Id has that of this request."}
-    stored = _object({"prediction_id": STRING, "status": {"enum": ["new", "same"]}, "trace_id": own_trace})
+    members = {"prediction_id": STRING, "id": STRING, "status": {"enum": ["new", "same"]}, "trace_id": own_trace}
+    stored = _object(members, optional=["id"])
     result = {"anyOf": [stored, {"type": "object", "required": ["error"]}]}
     results = _object({"results": {"type": "array", "items": result}, "trace_id": TRACE_ID})
-    body, response = {"anyOf": [single, several], "example": example}, {"anyOf": [stored, results]}
+    body, response = {"anyOf": [single, by_external_id, several], "example": example}, {"anyOf": [stored, results]}
     return _route("feedback", "Store true labels", body, response, FEEDBACK_ERRORS)
 
 
-def _body(properties: Mapping[str, Any], **more: object) -> dict[str, Any]:
+def _body(properties: Mapping[str, Any], *, optional: Collection[str] = (), **more: object) -> dict[str, Any]:
     """Describe an object without other members."""
-    return {**_object(properties), "additionalProperties": False, **more}
+    return {**_object(properties, optional=optional), "additionalProperties": False, **more}
+
+
+def _nullable(described: Mapping[str, Any]) -> dict[str, Any]:
+    return {**described, "type": [described["type"], "null"]}
 
 
 def _route(

@@ -7,8 +7,9 @@ batches run on a thread, so that they do not block the loop. The numbers of runn
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeAlias
 
-from modeltrace.api.body import get_only_key, parse_object
+from modeltrace.api.body import get_required, parse_object
 from modeltrace.api.errors import error_body
+from modeltrace.api.external_ids import parse_external_id, parse_external_ids
 from modeltrace.api.probabilities import ProbabilityMode, wants_probabilities
 from modeltrace.api.responses import encode_body
 from modeltrace.api.thread_pool import BoundedThreadPool
@@ -86,28 +87,39 @@ class PredictionHandlers:
         return _encode_one(version, prediction, trace, class_names)
 
     def _parse_row(self, body: bytes, trace: RequestTrace) -> object:
-        row = get_only_key(parse_object(body), "features")
+        parsed = parse_object(body)
+        row = get_required(parsed, "features", "id")
+        if (external_id := parsed.get("id")) is not None:
+            trace.external_ids = (parse_external_id(external_id),)
         if self._model_router.should_shadow(trace):
             trace.shadow_rows = (row,)
         return row
 
     def _predict_many(self, version: Version, body: bytes, trace: RequestTrace, class_names: ClassNames) -> bytes:
-        rows = get_only_key(parse_object(body), "rows")
+        parsed = parse_object(body)
+        rows = get_required(parsed, "rows", "ids")
         if not isinstance(rows, list):
             raise MalformedRequestError('"rows" must be an array of objects')
         if len(rows) > self._max_rows:
             limit = f"the limit is {self._max_rows} (MODELTRACE_MAX_BATCH_ROWS)"
             raise RequestTooLargeError(f"the batch has {len(rows)} rows, {limit}")
+        if (external_ids := parsed.get("ids")) is not None:
+            trace.external_ids = parse_external_ids(external_ids, len(rows))
         if self._model_router.should_shadow(trace):
             trace.shadow_rows = rows
         outcomes = version.pipeline.predict_batch(rows, trace, probabilities=class_names is not None)
         predictions = [_prediction_body(outcome, class_names) for outcome in outcomes]
+        for prediction, external_id in zip(predictions, trace.external_ids or (), strict=False):
+            if external_id is not None:
+                prediction["id"] = external_id
         return encode_body({"predictions": predictions, "model": version.identity}, trace.trace_id_hex)
 
 
 def _encode_one(version: Version, prediction: Prediction, trace: RequestTrace, class_names: ClassNames) -> bytes:
     body = _prediction_body(prediction, class_names)
     body["model"] = version.identity
+    if trace.external_ids:
+        body["id"] = trace.external_ids[0]
     return encode_body(body, trace.trace_id_hex)
 
 

@@ -23,6 +23,10 @@ def export(
     since: Annotated[int | None, time_option(help="Only predictions from this time on.")] = None,
     until: Annotated[int | None, time_option(help="Only predictions before this time.")] = None,
     trace: Annotated[str | None, typer.Option(metavar="ID", help="Only predictions of this trace.")] = None,
+    external_id: Annotated[
+        str | None,
+        typer.Option("--id", metavar="ID", help="Only predictions with this external ID, which the client chose."),
+    ] = None,
     model: Annotated[
         str | None, typer.Option(metavar="NAME[:VERSION]", help="Only predictions of this model or version.")
     ] = None,
@@ -44,7 +48,8 @@ def export(
     if file.exists() and not force:
         raise ExportError(f"{file} exists already; --force replaces it")
     with open_configured_store() as store:
-        selection = Selection(since, until, None if trace is None else _parse_trace_id(trace))
+        trace_id = None if trace is None else _parse_trace_id(trace)
+        selection = Selection(since, until, trace_id, external_id=external_id)
         if model is not None:
             selection = _select_model(store, selection, model)
         with progress_display(store.counts(selection).predictions) as on_progress:
@@ -54,10 +59,11 @@ def export(
 
 def show(
     identifier: Annotated[
-        str, typer.Argument(metavar="PREDICTION_ID|TRACE_ID", help="The ID of a prediction or of a trace.")
+        str,
+        typer.Argument(metavar="PREDICTION_ID|TRACE_ID|ID", help="A prediction ID, a trace ID or an external ID."),
     ],
 ) -> None:
-    """Print a stored prediction, or all stored predictions of a trace, as JSON.
+    """Print a stored prediction, or all stored predictions of a trace or of an external ID, as JSON.
 
     Example: modeltrace audit show 4bf92f3577b34da6a3ce929d0e0e4736
     """
@@ -79,24 +85,45 @@ def _format_time(nanoseconds: int) -> str:
 
 
 def erase(
-    prediction_ids: Annotated[list[str], typer.Argument(metavar="PREDICTION_ID…", help="The IDs of the predictions.")],
+    prediction_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="PREDICTION_ID…", help="The IDs of the predictions.")
+    ] = None,
+    external_ids: Annotated[
+        list[str] | None,
+        typer.Option("--id", metavar="ID", help="All predictions with this external ID; can be repeated."),
+    ] = None,
 ) -> None:
-    """Erase the inputs of stored predictions; the other columns stay.
+    """Erase the inputs and external IDs of stored predictions; the other columns stay.
 
-    The time of the erasure is recorded in the store. Copies of the inputs in log files and in telemetry backends (the
-    hub, Loki, a vendor) are not erased. The retention there deletes them.
+    The time of the erasure is recorded in the store. Copies in log files and in telemetry backends (the hub, Loki, a
+    vendor) are not erased. The retention there deletes them.
 
     The exit code is 1 if some of the predictions are not in the store. All others are erased.
+
+    Examples: modeltrace audit erase AVJ38UtD…
+              modeltrace audit erase --id order-17 --id order-18
     """
+    if not prediction_ids and not external_ids:
+        raise typer.BadParameter("name predictions by PREDICTION_ID or --id")
     with open_configured_store() as store:
-        erased = set(store.erase(prediction_ids, time.time_ns()))
+        now = time.time_ns()
+        erased = store.erase(prediction_ids, now) if prediction_ids else []
+        by_external_id = {name: _erase_by_external_id(store, name, now) for name in external_ids or ()}
         location = store.location
-    echo(f"the inputs of {len(erased):,} predictions are erased from {location.description}")
+    number = len(erased) + sum(by_external_id.values())
+    echo(f"the inputs of {number:,} predictions are erased from {location.description}")
     if location.file is None:
         echo("PostgreSQL overwrites them at its next VACUUM of the table predictions")
     echo("copies in Loki, the hub, other backends and log files are deleted by the retention there", err=True)
-    if missing := [prediction_id for prediction_id in prediction_ids if prediction_id not in erased]:
+    missing = [prediction_id for prediction_id in prediction_ids or () if prediction_id not in erased]
+    if missing := [*missing, *(name for name, rows in by_external_id.items() if not rows)]:
         raise NotFoundError(f"not in {location.description}: {', '.join(missing)}")
+
+
+def _erase_by_external_id(store: Store, external_id: str, now_ns: int) -> int:
+    """Erase the predictions with an external ID, and return their number."""
+    pages = store.read(Selection(external_id=external_id))
+    return sum(len(store.erase([prediction.prediction_id for prediction in page], now_ns)) for page in pages)
 
 
 def prune(before: Annotated[int, time_option(help="Delete predictions before this time.")]) -> None:

@@ -46,7 +46,8 @@ class LabelParser:
         """
         if not isinstance(item, dict) or item.keys() != KEYS or not isinstance(item["prediction_id"], str):
             raise MalformedRequestError(
-                'a label must be {"prediction_id": string, "label": true label}, without other keys'
+                'a label must be {"prediction_id": string, "label": true label}, or the same with "id" instead of '
+                '"prediction_id", without other keys'
             )
         ref = self._ids.verify(item["prediction_id"])
         version = self._version if ref.model_version == self._version_in_ids else ref.model_version

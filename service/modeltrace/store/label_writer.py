@@ -2,7 +2,8 @@
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from modeltrace.errors import LabelStoreUnavailableError, StoreError
@@ -30,6 +31,23 @@ class LabelWriter:
         self._failures = FailureLog(logger, "no label is stored for now", "labels are stored again")
         self._closed = False
 
+    @property
+    def has_store(self) -> bool:
+        """Whether there is a store."""
+        return self._store_url is not None
+
+    def find_by_external_id(self, external_ids: Sequence[str], model_name: str) -> dict[str, tuple[int, str]]:
+        """Find the predictions of a model by external ID.
+
+        Returns:
+            For each external ID in the store, the number of predictions and the ID of one of them.
+
+        Raises:
+            LabelStoreUnavailableError: the store cannot be read, or there is none.
+        """
+        with self._report_failures() as store:
+            return store.find_by_external_id(external_ids, model_name)
+
     def add(self, labels: Sequence[StoredLabel]) -> "list[LabelOutcome]":
         """Add labels in one transaction.
 
@@ -41,15 +59,8 @@ class LabelWriter:
         """
         if self._store_url is None or not labels:
             return ["new"] * len(labels)
-        try:
-            outcomes = self._open_store(self._store_url).add_labels(labels)
-        except StoreError as error:
-            self._failures.update(str(error))
-            raise LabelStoreUnavailableError(
-                "labels cannot be stored for now; nothing is lost if you send them again"
-            ) from error
-        self._failures.update()
-        return outcomes
+        with self._report_failures() as store:
+            return store.add_labels(labels)
 
     def close(self) -> None:
         """Close the store; later calls of `add` fail."""
@@ -58,13 +69,27 @@ class LabelWriter:
             if self._store:
                 self._store.close()
 
-    def _open_store(self, url: str) -> "Store":
+    @contextmanager
+    def _report_failures(self) -> "Iterator[Store]":
+        """Yield the store, and report whether it can be used."""
+        try:
+            yield self._open_store()
+        except StoreError as error:
+            self._failures.update(str(error))
+            raise LabelStoreUnavailableError(
+                "labels cannot be stored for now; nothing is lost if you send them again"
+            ) from error
+        self._failures.update()
+
+    def _open_store(self) -> "Store":
         with self._lock:
+            if self._store_url is None:
+                raise StoreError("the prediction store is disabled (MODELTRACE_STORE=none)")
             if self._closed:
                 raise StoreError("the service is stopping")
             if self._store is None:
                 # A service without a store does not import SQLAlchemy, which takes a third of a second.
                 from modeltrace.store.store import open_store  # noqa: PLC0415  see above
 
-                self._store = open_store(url)
+                self._store = open_store(self._store_url)
             return self._store

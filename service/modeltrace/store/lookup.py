@@ -1,4 +1,4 @@
-"""Find predictions by prediction ID or trace ID."""
+"""Find predictions by prediction ID, trace ID or external ID."""
 
 import re
 from typing import Final
@@ -16,20 +16,24 @@ class NotFoundError(ModeltraceError):
 
 
 def find_predictions(store: Store, identifier: str) -> list[StoredPrediction]:
-    """Return the prediction with that ID, or all predictions of that trace.
+    """Return the prediction with that ID, all predictions of that trace, or all predictions with that external ID.
+
+    An external ID may look like a trace ID. The trace takes precedence.
 
     Raises:
         NotFoundError: no prediction matches.
         StoreError: the store cannot be read.
     """
+    predictions: list[StoredPrediction] = []
     if TRACE_ID.fullmatch(identifier):
         predictions = [row for page in store.read(Selection(trace_id=identifier.lower())) for row in page]
-    else:
-        prediction = store.find(identifier)
-        predictions = [] if prediction is None else [prediction]
+    elif (prediction := store.find(identifier)) is not None:
+        predictions = [prediction]
+    if not predictions:
+        predictions = [row for page in store.read(Selection(external_id=identifier)) for row in page]
     if not predictions:
         raise NotFoundError(
-            f"no prediction or trace {identifier} in {store.location.description}. It may be older than "
-            "MODELTRACE_STORE_RETENTION_DAYS, or in another store: MODELTRACE_STORE"
+            f"no prediction, trace or external ID {identifier} in {store.location.description}. It may be older "
+            "than MODELTRACE_STORE_RETENTION_DAYS, or in another store: MODELTRACE_STORE"
         )
     return predictions

@@ -18,6 +18,10 @@ MIGRATIONS: Final = {
         "CREATE INDEX predictions_shadow_of ON predictions (shadow_of) WHERE shadow_of IS NOT NULL",
     ),
     2: ("ALTER TABLE predictions ADD COLUMN synthetic BOOLEAN",),
+    3: (
+        "ALTER TABLE predictions ADD COLUMN external_id TEXT",
+        "CREATE INDEX predictions_external_id ON predictions (external_id) WHERE external_id IS NOT NULL",
+    ),
 }
 
 

@@ -38,6 +38,7 @@ class Row(NamedTuple):
     schema_hash: str | None = None
     shadow_of: str | None = None
     synthetic: bool | None = False
+    external_id: str | None = None
 
 
 class StoredPrediction(NamedTuple):
@@ -64,6 +65,7 @@ class StoredPrediction(NamedTuple):
     schema_hash: str | None
     shadow_of: str | None
     synthetic: bool
+    external_id: str | None
     true_label: Value
     received: int | None
 
@@ -91,7 +93,7 @@ class RowBuilder:
         if request.model is None:
             return []
         name, version, digest, features, schema_hash = request.model[:5]
-        shadow_of, synthetic = request.shadow_of, bool(request.synthetic)
+        shadow_of, external_ids, synthetic = request.shadow_of, request.external_ids, bool(request.synthetic)
         return [
             Row(
                 prediction.prediction_id, prediction.time, trace_id, span_id, prediction.row_index, sampled,
@@ -100,6 +102,7 @@ class RowBuilder:
                 to_json(prediction.label) if prediction.value is None else None,
                 _without_negative_zero(prediction.value), prediction.confidence,
                 None, schema_hash or None, shadow_of[prediction.row_index] if shadow_of else None, synthetic,
+                external_ids[prediction.row_index] if external_ids else None,
             )
             for prediction in request.predictions
         ]  # fmt: skip

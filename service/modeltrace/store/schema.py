@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, Meta
 
 # Increases with each change of the tables. Older stores are migrated (`modeltrace.store.migration`), newer ones are
 # rejected.
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 
 metadata: Final = MetaData()
 
@@ -38,16 +38,20 @@ predictions: Final = Table(
     Column("schema_hash", Text),  # hash of the feature schema; NULL for rows of version 1
     Column("shadow_of", Text),  # for a shadow's prediction: the ID of the primary model's prediction
     Column("synthetic", Boolean),  # whether the traffic generator sent the request; NULL for rows of versions 1 and 2
+    Column("external_id", Text),  # the client's own ID; NULL without one, and once erased
     Index("predictions_time", "time", "prediction_id"),
     Index("predictions_trace_id", "trace_id"),
 )
-# A partial index, because most predictions are not shadow predictions.
-Index(
-    "predictions_shadow_of",
-    predictions.c.shadow_of,
-    sqlite_where=predictions.c.shadow_of.is_not(None),
-    postgresql_where=predictions.c.shadow_of.is_not(None),
-)
+
+
+def _add_partial_index(column: Column[str]) -> None:
+    """Add an index of the rows that have a value in a column."""
+    has_value = column.is_not(None)
+    Index(f"predictions_{column.name}", column, sqlite_where=has_value, postgresql_where=has_value)
+
+
+_add_partial_index(predictions.c.shadow_of)
+_add_partial_index(predictions.c.external_id)
 
 labels: Final = Table(
     "labels",

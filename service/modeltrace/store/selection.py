@@ -1,5 +1,6 @@
 """Select predictions, and build the queries that several modules share."""
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, func, select, true, tuple_
@@ -18,6 +19,7 @@ class Selection(NamedTuple):
     model_hash: str | None = None  # the SHA-256 of the model's file
     # whether to include predictions for generated traffic; metrics exclude them by default
     include_synthetic: bool = True
+    external_id: str | None = None
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """Return the conditions of a WHERE clause."""
@@ -26,6 +28,7 @@ class Selection(NamedTuple):
             (predictions.c.model_name, self.model_name),
             (predictions.c.model_version, self.model_version),
             (predictions.c.model_hash, self.model_hash),
+            (predictions.c.external_id, self.external_id),
         )
         return [
             *([predictions.c.time >= self.since] if self.since is not None else []),
@@ -65,6 +68,19 @@ def latest_model(version: str | None) -> Select[Any, Any, Any]:
 def models() -> Select[Any, Any, Any]:
     """Select name, version and hash of each model with predictions."""
     return select(predictions.c.model_name, predictions.c.model_version, predictions.c.model_hash).distinct()
+
+
+def select_by_external_id(external_ids: Sequence[str], model_name: str) -> Select[Any, Any, Any, Any]:
+    """Select the predictions of a model that have these external IDs, without those of shadows.
+
+    Columns: external ID, number of predictions, and the ID of one of them.
+    """
+    external_id, prediction_id = predictions.c.external_id, predictions.c.prediction_id
+    return (
+        select(external_id, func.count(), func.min(prediction_id))
+        .where(external_id.in_(external_ids), predictions.c.model_name == model_name, predictions.c.shadow_of.is_(None))
+        .group_by(external_id)
+    )
 
 
 def label_join() -> ColumnElement[bool]:

@@ -17,7 +17,7 @@ from modeltrace.store.leader_lock import leader_lock
 from modeltrace.store.migration import MIGRATIONS, migrate
 from modeltrace.store.rows import Row, StoredLabel, StoredPrediction, to_stored_prediction
 from modeltrace.store.schema import SCHEMA_VERSION, labels, metadata, predictions, schema_version
-from modeltrace.store.selection import ALL, Selection, predictions_with_labels
+from modeltrace.store.selection import ALL, Selection, predictions_with_labels, select_by_external_id
 from modeltrace.store.store_url import StoreLocation, parse_store_url
 
 # Rows per INSERT statement. A driver releases the GIL during a statement and acquires it again afterwards, which takes
@@ -29,10 +29,11 @@ PAGE_SIZE: Final = 1000
 # Key of the PostgreSQL advisory lock for creating and migrating tables; an arbitrary number.
 _CREATE_LOCK_KEY: Final = 0x6D6F64656C
 
-# An existing row stays unchanged, except that `shadow_of` is added. A remote challenger that shares the store writes
-# its predictions without `shadow_of`, and the service that called it writes the same rows with `shadow_of`.
+# An existing row stays unchanged, except that `shadow_of` and the external ID are added. A remote challenger that
+# shares the store writes its predictions without them. The service that called it writes the same rows with them.
 _ON_CONFLICT: Final = (
-    "ON CONFLICT (prediction_id) DO UPDATE SET shadow_of = excluded.shadow_of "
+    "ON CONFLICT (prediction_id) DO UPDATE SET shadow_of = excluded.shadow_of, "
+    "external_id = CASE WHEN predictions.erased IS NULL THEN excluded.external_id END "
     "WHERE predictions.shadow_of IS NULL AND excluded.shadow_of IS NOT NULL"
 )
 
@@ -100,12 +101,14 @@ class Store:
             return insert_labels(connection, items)
 
     def erase(self, ids: Sequence[str], now_ns: int) -> list[str]:
-        """Erase the inputs of predictions and of their shadows, and keep the rows.
+        """Erase the inputs and external IDs of predictions and of their shadows, and keep the rows.
 
         Returns:
             The IDs that exist in the store, including those erased before.
         """
-        change = update(predictions).values(inputs=None, erased=func.coalesce(predictions.c.erased, now_ns))
+        change = update(predictions).values(
+            inputs=None, external_id=None, erased=func.coalesce(predictions.c.erased, now_ns)
+        )
         with self._database.transaction() as connection:
             matches = change.where(predictions.c.prediction_id.in_(ids)).returning(predictions.c.prediction_id)
             existing = list(connection.execute(matches).scalars())
@@ -167,6 +170,11 @@ class Store:
             statement = predictions_with_labels().where(predictions.c.prediction_id == prediction_id)
             row = connection.execute(statement).one_or_none()
             return None if row is None else to_stored_prediction(row)
+
+    def find_by_external_id(self, external_ids: Sequence[str], model_name: str) -> dict[str, tuple[int, str]]:
+        """Return the number of predictions of a model, and one prediction ID, by external ID."""
+        rows = self.fetch_all(select_by_external_id(external_ids, model_name))
+        return {external_id: (number, prediction_id) for external_id, number, prediction_id in rows}
 
     def fetch_all(self, statement: Select[Any]) -> Sequence[Sequence[Any]]:
         """Run a query with a small result, and return all rows."""

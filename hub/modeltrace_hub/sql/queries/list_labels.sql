@@ -19,12 +19,13 @@ prediction AS (
         attributes ->> '/ml.prediction.id' AS prediction_id,
         any_value(time_ns) AS time_ns,
         any_value(span_id) AS span_id,
+        any_value(attributes ->> '/ml.prediction.external_id') AS external_id,
         any_value(TRY_CAST(attributes ->> '/ml.prediction.row' AS BIGINT)) AS row_number,
         any_value(TRY_CAST(attributes ->> '/ml.prediction.confidence' AS DOUBLE)) AS confidence
     FROM logs
     WHERE event_name = 'ml.prediction' AND trace_id IN (SELECT trace_id FROM label)
     GROUP BY prediction_id
 )
-SELECT label.*, time_ns, span_id, row_number, confidence
+SELECT label.*, time_ns, span_id, external_id, row_number, confidence
 FROM label LEFT JOIN prediction USING (prediction_id)
 ORDER BY labelled_ns DESC

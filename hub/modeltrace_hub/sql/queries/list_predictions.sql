@@ -4,6 +4,7 @@ prediction AS (
     SELECT
         effective_ns AS time_ns, trace_id, span_id, service_name,
         attributes ->> '/ml.prediction.id' AS prediction_id,
+        attributes ->> '/ml.prediction.external_id' AS external_id,
         TRY_CAST(attributes ->> '/ml.prediction.row' AS BIGINT) AS row_number,
         attributes ->> '/ml.model.name' AS model,
         attributes ->> '/ml.model.version' AS version,

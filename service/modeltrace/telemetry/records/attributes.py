@@ -23,6 +23,7 @@ from modeltrace.telemetry.names import (
     ML_BATCH_REJECTED,
     ML_BATCH_SIZE,
     ML_PREDICTION_CONFIDENCE,
+    ML_PREDICTION_EXTERNAL_ID,
     ML_PREDICTION_ID,
     ML_PREDICTION_INPUTS,
     ML_PREDICTION_LABEL,
@@ -109,6 +110,8 @@ def request_attributes(request: "RequestRecord | RequestTrace") -> Attributes:
         attributes[BAGGAGE_PIN] = True
     if request.synthetic:
         attributes[SYNTHETIC] = True
+    if request.external_ids and not request.is_batch:  # of one row, whether or not it was predicted
+        attributes[ML_PREDICTION_EXTERNAL_ID] = request.external_ids[0]
     if request.is_batch:
         if request.model is not None and request.failure is None:
             attributes[ML_BATCH_SIZE] = request.rows
@@ -183,6 +186,8 @@ def prediction_attributes(request: "RequestRecord | RequestTrace", row: Predicte
     _add_output(attributes, row)
     if request.shadow_of and (prediction_id := request.shadow_of[row.row_index]):
         attributes[ML_PREDICTION_SHADOW_OF] = prediction_id
+    if request.external_ids and (external_id := request.external_ids[row.row_index]) is not None:
+        attributes[ML_PREDICTION_EXTERNAL_ID] = external_id
     if request.synthetic:
         attributes[SYNTHETIC] = True
     return attributes

@@ -174,6 +174,7 @@ class RequestRecord(NamedTuple):
     failure: Failure | None
     predictions: tuple[PredictedRow, ...]
     synthetic: bool = False  # generated traffic; metrics of predictions exclude it
+    external_ids: tuple[str | None, ...] | None = None  # for each row, the client's own ID
 
 
 class Origin(NamedTuple):

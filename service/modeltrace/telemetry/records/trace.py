@@ -67,10 +67,10 @@ class RequestTrace:
     """The recorded data of one request. Times are nanoseconds since the epoch, from a clock that never steps back."""
 
     __slots__ = (
-        "_ticks", "batch_span", "end", "failure", "features_start", "http", "inference_end", "inference_start",
-        "is_batch", "model", "parent_remote", "parent_span_id", "pinned", "predictions", "rejected_rows", "remote_call",
-        "rows", "shadow_of", "shadow_rows", "span_id", "start", "status", "synthetic_token", "trace_flags", "trace_id",
-        "trace_state", "validate_end", "validate_start", "violations",
+        "_ticks", "batch_span", "end", "external_ids", "failure", "features_start", "http", "inference_end",
+        "inference_start", "is_batch", "model", "parent_remote", "parent_span_id", "pinned", "predictions",
+        "rejected_rows", "remote_call", "rows", "shadow_of", "shadow_rows", "span_id", "start", "status",
+        "synthetic_token", "trace_flags", "trace_id", "trace_state", "validate_end", "validate_start", "violations",
     )  # fmt: skip
 
     def __init__(
@@ -104,6 +104,7 @@ class RequestTrace:
         self.violations: dict[ViolationKey, int] = {}  # number of rows
         self.failure: Failure | None = None
         self.predictions: list[PredictedRow] = []
+        self.external_ids: tuple[str | None, ...] | None = None  # for each row, the client's own ID
         self.shadow_rows: Sequence[object] | None = None  # all rows as they were sent, for a challenger
 
     @property
@@ -129,6 +130,7 @@ class RequestTrace:
         shadow = RequestTrace(self.http, self.trace_id, span_id, self.trace_flags)
         shadow.parent_span_id, shadow.trace_state, shadow.pinned = self.span_id, self.trace_state, self.pinned
         shadow.synthetic_token = self.synthetic_token
+        shadow.external_ids = self.external_ids
         ids = {row.row_index: row.prediction_id for row in self.predictions}
         shadow.shadow_of = tuple(ids.get(index) for index in range(max(ids, default=-1) + 1))
         return shadow
@@ -150,6 +152,7 @@ class RequestTrace:
             self.is_batch, self.rows, self.rejected_rows, self.batch_span, self.shadow_of, self.remote_call,
             self.model,
             self.schema_violations(), self.failure, tuple(self.predictions), bool(self.synthetic_token),
+            self.external_ids,
         )  # fmt: skip
 
 
