@@ -28,6 +28,7 @@ from bench.command import make_parser, print_as
 from bench.processes import free_port, run_process
 from modeltrace.bundles.columns import describe_column
 from modeltrace.bundles.output_reference import build_output_reference
+from modeltrace.inference.held_out import HeldOut
 from modeltrace.inference.model import Model, ModelOutput
 from modeltrace.inference.schema import Schema
 from modeltrace.monitoring.gauges import reference_metrics
@@ -64,8 +65,9 @@ def make_model(features: int) -> Model:
         as_frame=False,
         created="",
         predict_fn=lambda _: [],
-        output_reference=build_output_reference(outputs, [], CLASSES),
+        output_reference=build_output_reference(outputs, CLASSES),
         confidence_threshold=None,
+        held_out=HeldOut(method="held_out", rows=TRAINING_ROWS),
         duplicate_probability=1e-5,
     )
 

@@ -39,10 +39,11 @@ def measure_false_alarms(
         if not rows or population.unique:
             rows = request_rows(population.sent_rows(rng))
         binned = monitor.bin(rows)
+        candidates = len(binned.bins) if monitor.unseen is None else monitor.unseen
         for size in sizes:
             cluster = []
             for _ in range(WINDOWS_PER_MODEL):
-                window = monitor.count(binned, rng.integers(len(binned.bins), size=size))
+                window = monitor.count(binned, rng.choice(candidates, size))
                 results = monitor.check(window)
                 states[size].update(result.state for _, result in results)
                 alarms = [f"{feature} {result.statistic}" for feature, result in results if result.state == "drift"]

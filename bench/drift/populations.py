@@ -30,6 +30,8 @@ class Population:
         send: how a client changes the rows before it sends them, for example by rounding.
         target: the labels of a model, if the drift of its outputs is checked, too.
         estimator: makes the estimator that is fitted on each training sample.
+        unseen: whether windows have only rows that the training data does not have. A model that memorises its training
+            rows has other outputs for them.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Population:
     target: NDArray[Any] | None = None
     estimator: Callable[[], Any] | None = None
     task: Task = "classifier"
+    unseen: bool = False
 
     def draw_training(self, rng: Rng, n: int) -> tuple[pd.DataFrame, NDArray[np.intp]]:
         """Draw `n` training rows. Return them with their positions in the population."""
@@ -185,11 +188,15 @@ def _overfitted_forest(rng: Rng) -> Population:
     """Return three classes that the features hardly separate. A forest memorises its training rows."""
     from sklearn.ensemble import RandomForestClassifier  # noqa: PLC0415  slow to import
 
-    rows = rng.normal(size=(5000, 8))
-    target = np.argmax(rows[:, :3] + rng.normal(0, 2, size=(5000, 3)), axis=1)
+    rows = rng.normal(size=(ROWS, 8))
+    target = np.argmax(rows[:, :3] + rng.normal(0, 2, size=(ROWS, 3)), axis=1)
     table = pd.DataFrame(rows, columns=[f"f{index}" for index in range(8)])
     return Population(
-        "overfitted forest", table, target=target, estimator=lambda: RandomForestClassifier(20, random_state=0)
+        "overfitted forest",
+        table,
+        target=target,
+        estimator=lambda: RandomForestClassifier(20, random_state=0),
+        unseen=True,
     )
 
 

@@ -12,12 +12,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bench.drift.populations import Population
+from modeltrace.bundles.cross_validation import CrossValidationError, cross_validate
+from modeltrace.bundles.held_out_rows import HeldOutPredictions, summarize
 from modeltrace.bundles.output_reference import build_output_reference, confidence_threshold
 from modeltrace.bundles.repeated_rows import duplicate_probability
 from modeltrace.bundles.training_frame import convert_columns, name_columns
 from modeltrace.bundles.training_schema import build_schema
 from modeltrace.bundles.verify_outputs import to_rows
-from modeltrace.inference.model import ModelOutput, make_predict_fn
+from modeltrace.inference.held_out import HeldOut
+from modeltrace.inference.model import ModelOutput, make_predict_fn, to_json_label
 from modeltrace.inference.schema import Feature, OutputReference
 from modeltrace.monitoring import drift
 from modeltrace.monitoring.binning import FeatureBins, Row
@@ -27,6 +30,8 @@ from modeltrace.monitoring.gauges import OUTPUTS, critical_values
 Integers = NDArray[np.intp]
 # The name of the model's outputs in the tables.
 PREDICTION: Final = "prediction"
+# Seconds that cross-validation may take; no population reaches it.
+TIME_LIMIT: Final = 600.0
 
 
 class BinnedRows(NamedTuple):
@@ -73,6 +78,7 @@ class Outputs(NamedTuple):
 
     reference: OutputReference | None = None
     confidence_threshold: float | None = None
+    held_out: HeldOut | None = None
     outputs: Sequence[ModelOutput] = ()  # for each row of the population
 
 
@@ -83,6 +89,7 @@ class _MonitoredModel(NamedTuple):
     features: Sequence[Feature]
     output_reference: OutputReference | None
     confidence_threshold: float | None
+    held_out: HeldOut | None
     duplicate_probability: float | None
 
 
@@ -95,7 +102,8 @@ def request_rows(rows: pd.DataFrame) -> list[Row]:
 class Monitor:
     """The bins and critical values of a model that is packed with a training sample."""
 
-    def __init__(self, rows: pd.DataFrame, outputs: Outputs = NO_OUTPUTS) -> None:
+    def __init__(self, rows: pd.DataFrame, outputs: Outputs = NO_OUTPUTS, unseen: Integers | None = None) -> None:
+        self.unseen = unseen  # the rows of the population from which windows are drawn; `None` for all rows
         training = convert_columns(name_columns(rows))
         self.schema = build_schema(
             training, valid_ranges={}, max_lengths={}, strict_categories=False, allowed_violations={},
@@ -105,7 +113,7 @@ class Monitor:
         self._outputs = outputs
         self._model = _MonitoredModel(
             self.schema.features, self._outputs.reference, self._outputs.confidence_threshold,
-            duplicate_probability(training),
+            self._outputs.held_out, duplicate_probability(training),
         )  # fmt: skip
         self._criticals: dict[str, dict[str, float]] = {}
         for (name, statistic), value in critical_values(self._model).items():
@@ -120,7 +128,7 @@ class Monitor:
         numbers = self._feature_bins.numeric_values(rows)
         bins = self._feature_bins.digitize(rows, numbers)
         low = np.zeros(len(rows), dtype=np.bool_)
-        reference, threshold, outputs = self._outputs
+        reference, threshold, _, outputs = self._outputs
         if reference:
             bins = np.column_stack([bins, _output_bins(reference, outputs) + len(self._feature_bins.bin_names)])
         if threshold is not None:
@@ -148,12 +156,14 @@ class Monitor:
             criticals = dict(self._criticals.get(OUTPUTS, {}))
             low_confidence = criticals.pop(drift.LOW_CONFIDENCE, None)
             window_counts = WindowCounts(by_feature[-1].tolist())
+            held_out, reference = self._outputs.held_out, self._outputs.reference
             results += [
-                (PREDICTION, result) for result in check_drift(self._outputs.reference, window_counts, criticals)
+                (PREDICTION, result)
+                for result in check_drift(reference, window_counts, criticals, has_reference=held_out is not None)
             ]
             if low_confidence is not None:
                 n = int(by_feature[-1].sum())
-                results.append((PREDICTION, check_confidence(window.low_confidence, n, low_confidence)))
+                results.append((PREDICTION, check_confidence(window.low_confidence, n, low_confidence, held_out)))
         return results
 
     @property
@@ -178,11 +188,17 @@ class Monitor:
         is_output = index == len(self.schema.names)
         reference = self._outputs.reference if is_output else self.schema.features[index].reference
         assert reference is not None  # noqa: S101  there is an index for it
+        held_out = self._outputs.held_out
+        if is_output and held_out is None:
+            return
         for statistic, critical in self._criticals.get(OUTPUTS if is_output else self.names[index], {}).items():
             if statistic == drift.LOW_CONFIDENCE:
                 n = windows.counts.sum(axis=1)
+                if held_out is None or held_out.low_confidence_share is None:
+                    continue
                 with np.errstate(divide="ignore", invalid="ignore"):
-                    value, limit = windows.low_confidence / n, drift.low_confidence_threshold(critical, n)
+                    value = windows.low_confidence / n
+                    limit = drift.low_confidence_threshold(critical, n, held_out.rows, held_out.low_confidence_share)
             else:
                 value, limit, n, _ = compare(statistic, critical, reference, windows.counts)
             yield statistic, (n >= drift.MIN_ROWS) & (np.abs(value) > limit)
@@ -191,7 +207,8 @@ class Monitor:
 def draw_monitor(population: Population, n: int, rng: np.random.Generator) -> Monitor:
     """Draw `n` training rows, and fit the estimator of the population on them, if there is one."""
     rows, drawn = population.draw_training(rng, n)
-    return Monitor(rows, NO_OUTPUTS if population.estimator is None else _fit(population, drawn))
+    unseen = np.setdiff1d(np.arange(len(population.rows)), drawn) if population.unseen else None
+    return Monitor(rows, NO_OUTPUTS if population.estimator is None else _fit(population, drawn), unseen)
 
 
 def _fit(population: Population, drawn: Integers) -> Outputs:
@@ -202,10 +219,23 @@ def _fit(population: Population, drawn: Integers) -> Outputs:
     estimator = population.estimator().fit(matrix[drawn], population.target[drawn])
     predict = make_predict_fn(estimator, population.task)
     classes = tuple(estimator.classes_.tolist()) if population.task == "classifier" else None
-    training_outputs = predict(matrix[drawn])
+    training, labels = population.rows.iloc[drawn].reset_index(drop=True), population.target[drawn]
+    try:
+        positions, outputs = cross_validate(
+            estimator, population.task, training, labels,
+            as_frame=False, seconds=TIME_LIMIT, on_message=lambda _: None,
+        )  # fmt: skip
+    except CrossValidationError:  # as in small samples
+        outputs = predict(matrix[drawn])
+        return Outputs(
+            build_output_reference(outputs, classes), confidence_threshold(outputs, classes), None, predict(matrix)
+        )
+    threshold = confidence_threshold(outputs, classes)
+    predictions = HeldOutPredictions("cross_validation", outputs, [*map(to_json_label, labels[positions])])
     return Outputs(
-        build_output_reference(training_outputs, [], classes),
-        confidence_threshold(training_outputs, [], classes),
+        build_output_reference(outputs, classes, "cross_validation"),
+        threshold,
+        summarize(predictions, threshold),
         predict(matrix),
     )
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from modeltrace.bundles.columns import describe_column
 from modeltrace.bundles.output_reference import build_output_reference
+from modeltrace.inference.held_out import HeldOut
 from modeltrace.inference.model import Model, ModelOutput
 from modeltrace.inference.schema import Schema
 from modeltrace.monitoring import drift
@@ -18,12 +19,18 @@ from modeltrace.telemetry.metrics.features import REMEMBERED_ROWS
 
 ROWS: Final = 600
 # The value of a state in the rules.
-DRIFT_STATES: Final = {"drift": 1, "ok": 0, "not enough data": -1, "rows repeat": -2, "reference too small": -3}
+DRIFT_STATES: Final = {
+    "drift": 1, "ok": 0, "not enough data": -1, "rows repeat": -2, "reference too small": -3,
+    "no held-out reference": -4,
+}  # fmt: skip
 Labels = Mapping[str, str]
 
 
-def drift_model(*, regressor: bool = False) -> Model:
-    """Return a model with numbers with and without missing values, a constant, a text and a boolean."""
+def drift_model(*, regressor: bool = False, held_out: bool = True) -> Model:
+    """Return a model with numbers with and without missing values, a constant, a text and a boolean.
+
+    A seventh of the held-out rows have low confidence.
+    """
     rng = np.random.default_rng(7)
     columns = {
         "age": rng.normal(40, 12, ROWS),
@@ -47,8 +54,11 @@ def drift_model(*, regressor: bool = False) -> Model:
         as_frame=False,
         created="",
         predict_fn=lambda _: [],
-        output_reference=build_output_reference(outputs, [], classes),
+        output_reference=build_output_reference(outputs, classes),
         confidence_threshold=None if regressor else 0.5,
+        held_out=HeldOut(method="held_out", rows=ROWS, low_confidence_share=None if regressor else 1 / 7)
+        if held_out
+        else None,
         duplicate_probability=1e-5,
     )
 
@@ -80,6 +90,7 @@ class TrafficCounts:
         criticals: dict[str, dict[str, float]] = {}
         for (name, statistic), value in critical_values(model).items():
             criticals.setdefault(name, {})[statistic] = value
+        low_confidence = criticals[OUTPUTS].pop(drift.LOW_CONFIDENCE, None)
         predictions = sum(self.windows[OUTPUTS].counts)
         limit = 1.0
         if model.duplicate_probability is not None:
@@ -90,10 +101,18 @@ class TrafficCounts:
             (name, result)
             for name, window in self.windows.items()
             if (reference := references.get(name) or model.output_reference)
-            for result in check_drift(reference, window._replace(rows_repeat=repeat), criticals[name])
+            for result in check_drift(
+                reference,
+                window._replace(rows_repeat=repeat),
+                criticals[name],
+                has_reference=name != OUTPUTS or model.held_out is not None,
+            )
         ]
-        if (critical := criticals[OUTPUTS].get(drift.LOW_CONFIDENCE)) is not None:
-            results.append((OUTPUTS, check_confidence(self.low_confidence, predictions, critical, rows_repeat=repeat)))
+        if low_confidence is not None:
+            result = check_confidence(
+                self.low_confidence, predictions, low_confidence, model.held_out, rows_repeat=repeat
+            )
+            results.append((OUTPUTS, result))
         return {(name, result.statistic): result for name, result in results}
 
 
@@ -111,7 +130,7 @@ def draw_traffic(model: Model, rng: np.random.Generator, rows: int, *, shift: fl
     shares = np.array(list(model.output_reference.shares.values()))
     p = shares * np.exp(shift * rng.normal(size=len(shares)))
     windows[OUTPUTS] = WindowCounts(tuple(rng.multinomial(rows, p / p.sum()).tolist()))
-    return TrafficCounts(windows, int(rows * shift / 4) if model.confidence_threshold is not None else 0)
+    return TrafficCounts(windows, int(rows * (1 + shift) / 7) if model.confidence_threshold is not None else 0)
 
 
 def gauge_series(model: Model) -> Iterator[tuple[str, Labels, float]]:

@@ -15,7 +15,7 @@ MIN_EFFECT = {
     "share_change": 0.02,
     "new_categories": 0.005,
     "missing": 0.01,
-    "low_confidence": 0.05,
+    "low_confidence": 0.03,
 }
 CRITICAL_VALUES = {
     "psi": 30.0,

@@ -44,6 +44,7 @@ class ModelService:
     seed: int = 7
     regressor: bool = False
     hash: str = "ab" * 32
+    held_out_rows: int = 10_000
     counts: Counter[tuple[str, Attributes]] = field(default_factory=Counter)
     confidences: dict[str, list[int]] = field(default_factory=dict)
     latest: dict[tuple[str, Attributes], tuple[bytes, bytes, int]] = field(default_factory=dict)
@@ -99,6 +100,8 @@ class ModelService:
                 ("ml.feature.reference.size", "{row}"): sizes,
                 ("ml.prediction.reference", "1"): answers,
                 ("ml.prediction.confidence.threshold", "1"): {self.model: threshold},
+                ("ml.prediction.reference.held_out", "{row}"): {self.model: self.held_out_rows},
+                ("ml.prediction.low_confidence.reference", "1"): {self.model: 0.02} if self.held_out_rows else {},
                 ("ml.drift.min_effect", "1"): {
                     (*self.model, ("ml.drift.statistic", name)): value for name, value in MIN_EFFECT.items()
                 },

@@ -44,7 +44,8 @@ def pack_toy(folder: Path) -> tuple[Path, dict[str, str]]:
     try:
         step = FunctionTransformer(importlib.import_module(MODULE_NAME).work)
         estimator = make_pipeline(step, LogisticRegression()).fit(training.to_numpy(dtype=float), training.a > 50)
-        bundle = pack(estimator, training, name="toy", out=folder / "bundle", artifact_format="joblib")
+        target = (training.a > 50).rename("large")
+        bundle = pack(estimator, training, target, name="toy", out=folder / "bundle", artifact_format="joblib")
     finally:
         sys.path.remove(str(folder))
         sys.modules.pop(MODULE_NAME, None)

@@ -233,6 +233,24 @@ def test_low_confidence_has_a_limit(hub: InProcessHub) -> None:
     assert states == {"sure": "ok", "unsure": "drift", "hardly": "not enough data"}
 
 
+def test_outputs_are_not_compared_with_those_of_training_rows(hub: InProcessHub) -> None:
+    """Output and confidence have a state that says so, however many predictions there are; features are compared."""
+    for count in (50, 1000):
+        sender = service(hub, f"fitted{count}", held_out_rows=0)
+        sender.start()
+        sender.predict(count, lowest=0.0)
+        sender.export()
+        result = version(hub, f"fitted{count}")
+
+        assert result["output"]["state"] == "no held-out reference"
+        assert {item["state"] for item in result["output"]["statistics"].values()} == {"no held-out reference"}
+        assert result["confidence"]["state"] == "no held-out reference"
+        assert (result["confidence"]["reference_share"], result["confidence"]["limit"]) == (None, None)
+        assert {feature["state"] for feature in result["features"]} <= {"drift", "ok", "not enough data"}
+        page = httpx.get(f"{hub.page_url}/models", params={"model": f"fitted{count}"}).text
+        assert "The bundle knows the output for training rows only." in page
+
+
 @pytest.mark.parametrize(("repeated", "expected"), [(600, None), (800, "rows repeat")])
 def test_rows_that_repeat_are_no_drift(hub: InProcessHub, repeated: int, expected: str | None) -> None:
     """Above the limit, features, output and confidence have the state "rows repeat"; below it nothing changes."""

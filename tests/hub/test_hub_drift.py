@@ -9,11 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Metric, NumberDataPoint, Sum
 
+from modeltrace.inference.held_out import HeldOut
 from modeltrace.inference.schema import Reference
 from modeltrace.monitoring import drift
 from modeltrace.monitoring.drift_check import WindowCounts, check_confidence, check_drift
+from modeltrace_hub.queries import metric_names
+from modeltrace_hub.queries.drift_states import MIN_ROWS, MIN_TRAINING_ROWS
+from modeltrace_hub.queries.low_confidence import low_confidence
 from modeltrace_hub.queries.metric_names import DRIFT_COUNTERS
-from modeltrace_hub.queries.model_metrics import MIN_ROWS, MIN_TRAINING_ROWS, low_confidence_limit
 from modeltrace_hub.queries.reader import Queries, Record
 from modeltrace_hub.store import Store
 from tests.helpers.metric_points import SECOND, SINCE, UNTIL, Attributes, gauge, store_metrics
@@ -146,16 +149,49 @@ def test_sql_and_service_agree(store: Store, data: Any, *, numeric: bool, critic
                 assert number == pytest.approx(expected_number, rel=1e-9, abs=1e-9), expected
 
 
-@given(low=st.integers(0, 500), more=st.integers(0, 5000), critical=st.floats(0, 8))
-def test_low_confidence_limits_are_equal(low: int, more: int, critical: float) -> None:
-    """The page and the service compute the same limit for the share of low-confidence predictions."""
+@given(
+    low=st.integers(0, 500),
+    more=st.integers(0, 5000),
+    critical=st.floats(0, 8),
+    rows=st.integers(1, 5000),
+    share=st.none() | st.floats(0, 1),
+    rows_repeat=st.booleans(),
+)
+def test_low_confidence_is_equal(
+    low: int, more: int, critical: float, rows: int, share: float | None, rows_repeat: bool
+) -> None:
+    """The page and the service compute the same share, limit and state, with and without held-out rows."""
     n = low + more
-    limit = low_confidence_limit(drift.MIN_EFFECT[drift.LOW_CONFIDENCE], critical, n)
+    gauges: dict[str, tuple[float | None, str | None]] = {
+        metric_names.CONFIDENCE_THRESHOLD: (0.5, None),
+        metric_names.HELD_OUT_ROWS: (rows, None),
+        metric_names.LOW_CONFIDENCE_REFERENCE: (share, None),
+        metric_names.MIN_EFFECT: (drift.MIN_EFFECT[drift.LOW_CONFIDENCE], drift.LOW_CONFIDENCE),
+        metric_names.CRITICAL_VALUE: (critical, drift.LOW_CONFIDENCE),
+    }
+    held_out = HeldOut(method="held_out", rows=rows, low_confidence_share=share)
+    expected = check_confidence(low, n, critical, held_out, rows_repeat=rows_repeat)
+
+    actual = low_confidence(
+        [{"added": low}],
+        [
+            {"name": name, "value": value, "attributes": {"ml.drift.statistic": statistic} if statistic else {}}
+            for name, (value, statistic) in gauges.items()
+            if value is not None
+        ],
+        n,
+        rows_repeat=rows_repeat,
+    )
 
     if n:
-        assert limit == pytest.approx(check_confidence(low, n, critical).threshold, rel=1e-9)
+        assert actual["state"] == expected.state
+        assert actual["low_share"] == pytest.approx(expected.value, rel=1e-9)
+        if share is None:
+            assert actual["limit"] is None
+        else:
+            assert actual["limit"] == pytest.approx(expected.threshold, rel=1e-9)
     else:
-        assert limit is None
+        assert (actual["low_share"], actual["limit"], actual["state"]) == (None, None, None)
 
 
 def test_minimum_rows_are_equal() -> None:

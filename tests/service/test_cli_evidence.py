@@ -70,8 +70,8 @@ def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
     rng = np.random.default_rng(0)
     training = pd.DataFrame({"age": rng.normal(40, 12, 500), "income": rng.normal(3, 1, 500)})
     estimator = make_pipeline(StandardScaler(), LogisticRegression())
-    estimator.fit(training.to_numpy(), np.where(training.age + 10 * rng.normal(size=500) > 40, "old", "young"))
-    bundle = pack(estimator, training, name="toy", out=tmp_path / "bundle")
+    target = pd.Series(np.where(training.age + 10 * rng.normal(size=500) > 40, "old", "young"), name="group")
+    bundle = pack(estimator.fit(training.to_numpy(), target), training, target, name="toy", out=tmp_path / "bundle")
     digest = json.loads((bundle / "model.json").read_text())["artifact"]["sha256"]
     info = ModelInfo("toy", "1.0.0", digest, ("age", "income"))
     store = tmp_path / "predictions.db"
@@ -122,12 +122,28 @@ def test_output_of_the_model_is_named_prediction(case: Case) -> None:
     result = case.json("prediction")
 
     assert [bin_["name"] for bin_ in result["bins"] if bin_["increased"]] == ["old"]
-    assert {row["statistic"] for row in result["results"]} == {
-        "psi",
-        "jensen_shannon",
-        "share_change",
-        "low_confidence",
+    assert {row["statistic"]: row["state"] for row in result["results"]} == {
+        "psi": "drift",
+        "jensen_shannon": "drift",
+        "share_change": "drift",
+        "low_confidence": "ok",
     }
+    assert len(result["results"]) == 4
+
+
+def test_outputs_of_a_bundle_without_held_out_rows_do_not_drift(case: Case) -> None:
+    """As in bundles of earlier versions. The text says what to do; features are compared."""
+    manifest = json.loads((case.bundle / "model.json").read_text())
+    del manifest["held_out"]
+    (case.bundle / "model.json").write_text(json.dumps(manifest))
+
+    results = case.json("prediction")["results"]
+    assert {row["state"] for row in results} == {"no held-out reference"}
+    assert [row["threshold"] for row in results if row["statistic"] == "low_confidence"] == [None]
+    text = case.run("prediction")
+    assert re.search(r"low_confidence +[\d.]+ +- +600 +no held-out reference", text)
+    assert "Pack with labels (--target) or held-out rows (--traffic)" in text
+    assert {row["state"] for row in case.json("age")["results"]} == {"drift"}
 
 
 def test_few_predictions_are_not_enough(case: Case) -> None:

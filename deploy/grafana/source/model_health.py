@@ -21,6 +21,7 @@ SHARE = "job_model_feature_bin:ml_drift_share:window"
 TRAINING = "job_model_feature_bin:ml_drift_training:share"
 VERSION_LEGEND = "{{ml_model_name}} {{ml_model_version}}"
 CONFIDENCE = "ml_prediction_confidence"
+LOW_CONFIDENCE_REFERENCE = "job_model:ml_prediction_low_confidence:reference"
 
 
 def model_health() -> Dashboard:
@@ -91,11 +92,11 @@ def _summary() -> Panels:
         ),
         stat_panel(
             4,
-            "Low confidence",
-            "Share of predictions below the confidence threshold of the bundle, in the last hour. An alert fires above "
-            "5 % if chance does not explain it.",
+            "Increase of low confidence",
+            "Increase of the share of predictions below the confidence threshold of the bundle, in the last hour, over "
+            "that of held-out rows. An alert fires above 3 percentage points if chance does not explain it.",
             "percentunit",
-            range_query(f"max({low})", ""),
+            range_query(f"max({low} - on (job, {VERSION}) group_left () {LOW_CONFIDENCE_REFERENCE})", ""),
             limits=(MIN_EFFECT[LOW_CONFIDENCE] / 2, MIN_EFFECT[LOW_CONFIDENCE]),
         ),
         stat_panel(
@@ -255,11 +256,12 @@ def _predictions() -> Panels:
         time_series_panel(
             8,
             "Low confidence, last hour",
-            "Share of predictions below the confidence threshold of the bundle, and the threshold of this share.",
+            "Share of predictions below the confidence threshold of the bundle, the share of held-out rows, and the "
+            "threshold of the share.",
             "percentunit",
             range_query(drift_metric("value", "low_confidence", OUTPUTS), VERSION_LEGEND),
             range_query(drift_metric("threshold", "low_confidence", OUTPUTS), f"threshold · {VERSION_LEGEND}"),
-            limits=(MIN_EFFECT[LOW_CONFIDENCE],),
+            range_query(f"{LOW_CONFIDENCE_REFERENCE}{{{MODEL}}}", f"held-out rows · {VERSION_LEGEND}"),
         ),
         time_series_panel(
             24,

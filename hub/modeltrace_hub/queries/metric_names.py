@@ -13,6 +13,8 @@ FEEDBACK_ERRORS: Final = "ml.feedback.error"
 REJECTED_FEEDBACK: Final = "ml.feedback.rejected"
 LOW_CONFIDENCE_STATISTIC: Final = "low_confidence"
 CONFIDENCE_THRESHOLD: Final = "ml.prediction.confidence.threshold"
+LOW_CONFIDENCE_REFERENCE: Final = "ml.prediction.low_confidence.reference"
+HELD_OUT_ROWS: Final = "ml.prediction.reference.held_out"
 COUNTERS: Final = (
     *(PREDICTIONS, REPEATED, CONFIDENCE, LOW_CONFIDENCE_PREDICTIONS, VIOLATIONS),
     *(FEEDBACK, FEEDBACK_ERRORS, REJECTED_FEEDBACK),
@@ -39,6 +41,7 @@ ERROR_RATE: Final = "ml.concept_drift.error_rate"
 MIN_EFFECT: Final = "ml.drift.min_effect"
 CRITICAL_VALUE: Final = "ml.drift.critical_value"
 GAUGES: Final = (
-    *(CONFIDENCE_THRESHOLD, REPEATED_LIMIT, MIN_EFFECT, CRITICAL_VALUE, LEVEL, ERROR_RATE),
+    *(CONFIDENCE_THRESHOLD, LOW_CONFIDENCE_REFERENCE, HELD_OUT_ROWS, REPEATED_LIMIT),
+    *(MIN_EFFECT, CRITICAL_VALUE, LEVEL, ERROR_RATE),
     *(f"{EVALUATION}{name}" for name in _EVALUATION_GAUGES),
 )

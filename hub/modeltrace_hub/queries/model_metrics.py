@@ -3,29 +3,20 @@
 A metric that no service has sent is None or empty; the pages explain what is missing.
 """
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from modeltrace_hub.queries import metric_names as names
+from modeltrace_hub.queries.drift_states import MIN_ROWS, NO_HELD_OUT_REFERENCE, ROWS_REPEAT, STATES
 from modeltrace_hub.queries.evaluation import concept_drift, evaluation
+from modeltrace_hub.queries.low_confidence import low_confidence
 from modeltrace_hub.queries.reader import Record
 from modeltrace_hub.queries.values import finite_number
 from modeltrace_hub.queries.windows import Window
 
 # The numeric fields of a drift statistic.
 _NUMERIC_FIELDS: Final = ("value", "n", "min_effect", "threshold")
-# Larger critical values are ignored; drift_statistics.sql has the same bound.
-_MAX_CRITICAL_VALUE: Final = 1e6
-# The number of predictions below which no drift state is computed.
-MIN_ROWS: Final = 200
-# The number of training rows below which no statistic is reported as "ok".
-MIN_TRAINING_ROWS: Final = 250
-# State of a statistic whose rows are not independent, because too many of them repeat.
-ROWS_REPEAT: Final = "rows repeat"
-# The states of a statistic. The state of a feature is the first of them that any of its statistics has.
-_STATES: Final = ("drift", ROWS_REPEAT, "not enough data", "reference too small", "ok")
 
 
 def version_metrics(window: Window, counts: list[Record], gauges: list[Record], drift_rows: list[Record]) -> Record:
@@ -48,7 +39,7 @@ def version_metrics(window: Window, counts: list[Record], gauges: list[Record], 
     return {
         "predictions": _traffic(window, rows_by_name[names.PREDICTIONS], predictions),
         "repeated_rows": repeated,
-        "confidence": _confidence(rows_by_name, gauges, predictions, rows_repeat=rows_repeat),
+        "confidence": _confidence(rows_by_name, gauges, rows_repeat=rows_repeat),
         "violations": _violations(rows_by_name[names.VIOLATIONS]),
         "missing_values": _missing_values(features),
         "features": sorted(features, key=_drift_order),
@@ -98,61 +89,15 @@ def output_of(attributes: Mapping[str, str]) -> str:
 
 
 def _confidence(
-    rows_by_name: Mapping[str, list[Record]], gauges: Sequence[Record], predictions: float, *, rows_repeat: bool
+    rows_by_name: Mapping[str, list[Record]], gauges: Sequence[Record], *, rows_repeat: bool
 ) -> Record | None:
     """Return the distribution of confidence; None without probabilities or predictions."""
     bounds, counts = merge_histograms(rows_by_name[names.CONFIDENCE])
     if not bounds:
         return None
-    threshold = next((gauge["value"] for gauge in gauges if gauge["name"] == names.CONFIDENCE_THRESHOLD), None)
-    low_rows = rows_by_name[names.LOW_CONFIDENCE_PREDICTIONS]
-    low_count = sum(row["added"] for row in low_rows) if threshold is not None else None
-    share = low_count / predictions if low_count is not None and predictions else None
-    min_effect, critical_value = (
-        _low_confidence_gauge(gauges, name) for name in (names.MIN_EFFECT, names.CRITICAL_VALUE)
-    )
-    limit = low_confidence_limit(min_effect, critical_value, predictions)
-    state = None
-    if limit is not None and share is not None:
-        state = "not enough data" if predictions < MIN_ROWS else "drift" if share > limit else "ok"
-        state = ROWS_REPEAT if rows_repeat else state
-    return {
-        "count": sum(counts),
-        "bounds": bounds,
-        "counts": counts,
-        "threshold": threshold,
-        "low_count": low_count,
-        "low_share": share,
-        "limit": limit,
-        "state": state,
-    }
-
-
-def low_confidence_limit(min_effect: float | None, critical_value: float | None, n: float) -> float | None:
-    """Return the share of low-confidence predictions above which n predictions count as drift.
-
-    The limit is the minimum effect plus the random variation of the share in a sample of n predictions.
-    """
-    if min_effect is None or critical_value is None or not n:
-        return None
-    if not (0 <= min_effect <= 1 and 0 <= critical_value <= _MAX_CRITICAL_VALUE):
-        return None
-    return min_effect + critical_value**2 / (6 * n) + critical_value * math.sqrt(min_effect * (1 - min_effect) / n)
-
-
-def _low_confidence_gauge(gauges: Iterable[Record], name: str) -> float | None:
-    """Return the value of a drift gauge for the low-confidence statistic."""
-    for gauge in gauges:
-        attributes = gauge["attributes"]
-        is_model_wide = "ml.feature.name" not in attributes
-        if (
-            gauge["name"] == name
-            and attributes.get("ml.drift.statistic") == names.LOW_CONFIDENCE_STATISTIC
-            and is_model_wide
-        ):
-            value: float = gauge["value"]
-            return value
-    return None
+    n = sum(row["added"] for row in rows_by_name[names.CONFIDENCE])
+    low = low_confidence(rows_by_name[names.LOW_CONFIDENCE_PREDICTIONS], gauges, n, rows_repeat=rows_repeat)
+    return {"count": n, "bounds": bounds, "counts": counts, **low}
 
 
 def merge_histograms(rows: Sequence[Record]) -> tuple[list[float], list[float]]:
@@ -218,8 +163,8 @@ def _feature_drift(row: Record, *, rows_repeat: bool) -> Record:
     for statistic in statistics if rows_repeat else ():
         if statistic["state"] in ("drift", "ok", "reference too small"):
             statistic["state"] = ROWS_REPEAT
-    state = next((state for state in _STATES if any(item["state"] == state for item in statistics)), None)
-    if row["n"] is None or row["n"] < MIN_ROWS:
+    state = next((state for state in STATES if any(item["state"] == state for item in statistics)), None)
+    if state != NO_HELD_OUT_REFERENCE and (row["n"] is None or row["n"] < MIN_ROWS):
         state = "not enough data"
     return {**row, "state": state, "statistics": {statistic.pop("statistic"): statistic for statistic in statistics}}
 

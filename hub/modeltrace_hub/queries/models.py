@@ -8,8 +8,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any, Final
 
+from modeltrace_hub.queries.drift_states import MIN_ROWS, MIN_TRAINING_ROWS
 from modeltrace_hub.queries.metric_names import COUNTERS, DRIFT_COUNTERS, GAUGES
-from modeltrace_hub.queries.model_metrics import MIN_ROWS, MIN_TRAINING_ROWS, version_metrics
+from modeltrace_hub.queries.model_metrics import version_metrics
 from modeltrace_hub.queries.reader import Reader, Record
 from modeltrace_hub.queries.values import text_attributes
 from modeltrace_hub.queries.windows import LOOKBACK_NS, Window

@@ -132,11 +132,11 @@ def _check_estimator(bundle: Path, manifest: Manifest, estimator: Any) -> None: 
         )
 
 
-def write_bundle(bundle: Path, manifest: Manifest, files: Mapping[str, bytes], *, force: bool = False) -> Path:
-    """Write a bundle into a temporary folder, then rename the folder, so that no incomplete bundle is visible.
+def verify_replaceable(bundle: Path, *, force: bool) -> None:
+    """Verify that a bundle can be written to a folder.
 
     Raises:
-        PackError: the folder exists and `force` is not set, or it is not a bundle, or it cannot be written.
+        PackError: the folder exists and `force` is not set, or it is not a bundle.
     """
     if bundle.exists():
         if not force:
@@ -144,6 +144,15 @@ def write_bundle(bundle: Path, manifest: Manifest, files: Mapping[str, bytes], *
         is_empty = bundle.is_dir() and not any(bundle.iterdir())
         if not is_empty and not (bundle / MANIFEST_FILE).is_file():
             raise PackError(f"{bundle} is not a bundle, so it is not replaced; choose another folder with --out")
+
+
+def write_bundle(bundle: Path, manifest: Manifest, files: Mapping[str, bytes], *, force: bool = False) -> Path:
+    """Write a bundle into a temporary folder, then rename the folder, so that no incomplete bundle is visible.
+
+    Raises:
+        PackError: the folder exists and `force` is not set, or it is not a bundle, or it cannot be written.
+    """
+    verify_replaceable(bundle, force=force)
     try:
         text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
         text.encode()

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 
@@ -14,8 +14,8 @@ from modeltrace.inference.schema import OutputReference
 
 # Maximum number of rows that the model predicts, to bound the duration of `pack`.
 MAX_REFERENCE_ROWS: Final = 100_000
-# Minimum number of held-out rows for a reference. With fewer rows, training rows are used. They are less suitable,
-# because models are overconfident on them.
+# Minimum number of rows that the model was not fitted on. With fewer rows, training rows are used, and no drift of the
+# predictions is reported: models are overconfident on their training rows.
 MIN_HELD_OUT_ROWS: Final = 200
 # The threshold for three or more classes. Below it, the predicted class is less probable than all others together.
 MULTICLASS_THRESHOLD: Final = 0.5
@@ -23,19 +23,17 @@ MULTICLASS_THRESHOLD: Final = 0.5
 # confidences are all near 1.
 LOW_CONFIDENCE_QUANTILE: Final = 0.02
 MAX_BINARY_THRESHOLD: Final = 0.75
-# Minimum number of held-out rows for this quantile. With fewer, training rows are used.
-MIN_QUANTILE_ROWS: Final = 100
 
 
 def build_output_reference(
-    training_outputs: Sequence[ModelOutput], held_out_outputs: Sequence[ModelOutput], classes: Sequence[Label] | None
+    outputs: Sequence[ModelOutput],
+    classes: Sequence[Label] | None,
+    source: Literal["training", "held_out", "cross_validation"] = "training",
 ) -> OutputReference:
-    """Return the distribution of outputs for held-out rows, or for training rows if there are too few held-out rows.
+    """Return the distribution of outputs for the rows of `source`.
 
     `classes` are the classes of a classifier, in its order. A class that is never predicted has the share 0.
     """
-    held_out = len(held_out_outputs) >= MIN_HELD_OUT_ROWS
-    outputs, source = (held_out_outputs, "held_out") if held_out else (training_outputs, "training")
     if classes is None:
         values = np.array([output.value for output in outputs], dtype=np.float64)
         reference = numeric_reference(values, n=len(values))
@@ -48,23 +46,16 @@ def build_output_reference(
     )
 
 
-def confidence_threshold(
-    training_outputs: Sequence[ModelOutput], held_out_outputs: Sequence[ModelOutput], classes: Sequence[Label] | None
-) -> float | None:
+def confidence_threshold(outputs: Sequence[ModelOutput], classes: Sequence[Label] | None) -> float | None:
     """Return the confidence below which a prediction counts as uncertain, or `None` without probabilities.
 
     With three or more classes the threshold is `MULTICLASS_THRESHOLD`. With two classes the confidence is never below
-    0.5, so the threshold is the 2 % quantile of confidences, at most `MAX_BINARY_THRESHOLD`. An alert requires a share
-    of 5 % below the threshold, which is well above 2 %.
+    0.5, so the threshold is the 2 % quantile of confidences, at most `MAX_BINARY_THRESHOLD`.
     """
-    training, held_out = (
-        [output.confidence for output in outputs if output.confidence is not None]
-        for outputs in (training_outputs, held_out_outputs)
-    )
-    if classes is None or len(classes) < 2 or not training:
+    confidences = [output.confidence for output in outputs if output.confidence is not None]
+    if classes is None or len(classes) < 2 or not confidences:
         return None
     if len(classes) > 2:
         return MULTICLASS_THRESHOLD
-    confidences = held_out if len(held_out) >= MIN_QUANTILE_ROWS else training
     low = float(np.quantile(confidences, LOW_CONFIDENCE_QUANTILE, method="lower"))
     return min(math.floor(low * 1e4) / 1e4, MAX_BINARY_THRESHOLD)

@@ -1,7 +1,6 @@
 """Pack a fitted estimator and its training data into a bundle, and verify that the bundle predicts the same."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,20 +11,21 @@ import pandas as pd
 from pydantic import ValidationError
 
 from modeltrace.bundles.artifact import ArtifactFormat, dump_artifact
-from modeltrace.bundles.bundle import load_bundle, write_bundle
+from modeltrace.bundles.bundle import load_bundle, verify_replaceable, write_bundle
 from modeltrace.bundles.estimator_checks import expects_frame, infer_task, select_fitted_columns, unwrap_search
+from modeltrace.bundles.held_out_rows import HeldOutPredictions, find_held_out, summarize
 from modeltrace.bundles.libraries import find_libraries, installed_versions
 from modeltrace.bundles.manifest import Artifact, Manifest, OnnxFile, TrafficFile
 from modeltrace.bundles.onnx.export import ONNX_FILE, export_onnx
 from modeltrace.bundles.output_reference import MAX_REFERENCE_ROWS, build_output_reference, confidence_threshold
 from modeltrace.bundles.repeated_rows import duplicate_probability
 from modeltrace.bundles.schema_redaction import redact_schema
-from modeltrace.bundles.training_frame import DATE_ADVICE, convert_columns, date_columns
+from modeltrace.bundles.training_frame import DATE_ADVICE, date_columns
 from modeltrace.bundles.training_schema import build_schema
 from modeltrace.bundles.verify_outputs import first_line, predict_rows, to_rows, verify_example, verify_outputs
 from modeltrace.errors import PackError
 from modeltrace.inference.allowed_violations import AllowedViolations, verify_allowed_violations, violating_rows
-from modeltrace.inference.model import Model, ModelOutput, Task, class_key, make_predict_fn, to_json_label
+from modeltrace.inference.model import Label, Model, ModelOutput, Task, class_key, make_predict_fn, to_json_label
 from modeltrace.inference.schema import PrivacyRule, Schema
 from modeltrace.printable import validation_message
 
@@ -54,6 +54,8 @@ def pack(
     privacy: Mapping[str, PrivacyRule] | None = None,
     trusted_types: Sequence[str] = (),
     onnx: bool = False,
+    cross_validation_seconds: float = 120.0,
+    on_message: Callable[[str], None] = lambda _: None,
     force: bool = False,
 ) -> Path:
     """Pack a fitted estimator into a bundle, and return its folder.
@@ -69,7 +71,8 @@ def pack(
         out: the folder to write.
         version: the version of the model.
         artifact_format: the format of the estimator's file; use joblib if skops does not support a type.
-        traffic: held-out rows to replay later, with the column of `target` if there is one.
+        traffic: held-out rows to replay later, with the column of `target` if there is one. They are the reference of
+            the model's outputs.
         valid_ranges: by feature, the lowest and highest value that a request may send.
         strict_categories: reject categories that the training data does not contain.
         max_lengths: by text feature, the maximum number of characters of a text in a request. The default is at least
@@ -81,6 +84,9 @@ def pack(
             values are recorded unchanged.
         trusted_types: dotted names of types that the service will trust, in addition to the reviewed ones.
         onnx: add the model for ONNX Runtime, and verify on training rows that it predicts the same.
+        cross_validation_seconds: the time limit of the cross-validation that replaces missing held-out rows; 0 for
+            none.
+        on_message: gets progress messages and warnings.
         force: replace an existing bundle.
 
     Raises:
@@ -151,15 +157,28 @@ def pack(
         outputs = _predict_training(model, verification)
         verify_outputs(estimator, task, verification, model, outputs)
         verify_example(model)
-        held_out_outputs = [] if traffic is None else _predict_held_out(model, traffic)
-    references = outputs[:MAX_REFERENCE_ROWS], held_out_outputs, model.classes
-    manifest = manifest.model_copy(
-        update={
-            "output_reference": build_output_reference(*references),
-            "confidence_threshold": confidence_threshold(*references),
-        }
-    )
+        verify_replaceable(out, force=force)  # before the cross-validation, which may take minutes
+        held_out = find_held_out(
+            estimator, model, training, target, traffic,
+            seconds=cross_validation_seconds, on_message=on_message,
+        )  # fmt: skip
+    manifest = manifest.model_copy(update=_output_references(outputs[:MAX_REFERENCE_ROWS], held_out, model.classes))
     return write_bundle(out, manifest, files, force=force)
+
+
+def _output_references(
+    training_outputs: Sequence[ModelOutput], held_out: HeldOutPredictions | None, classes: Sequence[Label] | None
+) -> dict[str, Any]:
+    """Return the fields of the manifest that describe the outputs of the model."""
+    outputs = training_outputs if held_out is None else held_out.outputs
+    threshold = confidence_threshold(outputs, classes)
+    return {
+        "output_reference": build_output_reference(
+            outputs, classes, "training" if held_out is None else held_out.method
+        ),
+        "held_out": None if held_out is None else summarize(held_out, threshold),
+        "confidence_threshold": threshold,
+    }
 
 
 def _check_labels(classes: Sequence[object], target: "pd.Series") -> None:
@@ -242,10 +261,3 @@ def _predict_training(model: Model, training: pd.DataFrame) -> list[ModelOutput]
                 "file: CSV does not keep that dtype"
             ) from error
         raise
-
-
-def _predict_held_out(model: Model, traffic: pd.DataFrame) -> list[ModelOutput]:
-    """Predict held-out rows. Return an empty list if the model fails, or if a request cannot contain such rows."""
-    with suppress(PackError):
-        return predict_rows(model, convert_columns(traffic[list(model.schema.names)])[:MAX_REFERENCE_ROWS])
-    return []

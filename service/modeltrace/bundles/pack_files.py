@@ -131,7 +131,11 @@ def _output_lines(manifest: Manifest) -> Sequence[str]:
     """Describe the reference distribution of the model's outputs."""
     if (outputs := manifest.output_reference) is None:
         return []
-    rows = "rows of training data" if outputs.source == "training" else "held-out rows"
+    rows = {
+        "training": "rows of training data (no held-out reference)",
+        "held_out": "held-out rows",
+        "cross_validation": "rows of training data, by cross-validation",
+    }[outputs.source]
     if outputs.edges is None:
         shares = sorted(outputs.shares.items(), key=lambda item: -item[1])
         more = f", {len(shares) - MAX_SHOWN_CLASSES} more" if len(shares) > MAX_SHOWN_CLASSES else ""
@@ -140,7 +144,16 @@ def _output_lines(manifest: Manifest) -> Sequence[str]:
         summary = f"mean {outputs.mean:g}, standard deviation {outputs.deviation:g}"
     lines = [f"Predictions for {outputs.n:,} {rows}: {summary}"]
     if manifest.confidence_threshold is not None:
-        lines.append(f"A confidence below {manifest.confidence_threshold:g} counts as low")
+        share = None if manifest.held_out is None else manifest.held_out.low_confidence_share
+        known = "" if share is None else f": {share:.1%} of these predictions"
+        lines.append(f"A confidence below {manifest.confidence_threshold:g} counts as low{known}")
+    if (held_out := manifest.held_out) is not None and held_out.labelled_rows:
+        quality = (
+            f"accuracy {held_out.accuracy:.1%}"
+            if held_out.accuracy is not None
+            else f"mean absolute error {held_out.mean_absolute_error:.4g}"
+        )
+        lines.append(f"On the {held_out.labelled_rows:,} of these rows that have a label: {quality}")
     return lines
 
 

@@ -1,6 +1,7 @@
 """`modeltrace evidence`."""
 
 import json
+import math
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -106,8 +107,14 @@ def _print_evidence(manifest: Manifest, drilldown: Drilldown, start: int) -> Non
         )
     table = Table("statistic", "value", "threshold", "rows", "state", box=None)
     for result in drilldown.results:
-        table.add_row(result.statistic, f"{result.value:.4g}", f"{result.threshold:.4g}", f"{result.n:,}", result.state)
+        value, limit = ("-" if math.isnan(number) else f"{number:.4g}" for number in (result.value, result.threshold))
+        table.add_row(result.statistic, value, limit, f"{result.n:,}", result.state)
     console.print(table)
+    if any(result.state == "no held-out reference" for result in drilldown.results):
+        console.print(
+            "The bundle knows only the model's outputs for rows that it was fitted on, so no drift of the outputs is "
+            "reported. Pack with labels (--target) or held-out rows (--traffic)"
+        )
     increased = [bin_ for bin_ in drilldown.bins if bin_.increased]
     if not increased:
         console.print("The share of no bin increased significantly.")

@@ -92,7 +92,11 @@ def pack(
         Path | None, typer.Option(metavar="DIR", show_default="NAME", help="The folder of the bundle.")
     ] = None,
     traffic: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Held-out rows for generated traffic: .csv or .parquet.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Held-out rows, .csv or .parquet: the reference of the model's predictions, and generated traffic.",
+        ),
     ] = None,
     ranges: Annotated[
         list[str] | None,
@@ -137,6 +141,16 @@ def pack(
     onnx: Annotated[  # noqa: FBT002  a flag
         bool, typer.Option("--onnx", help="Add the model in ONNX format. Fails if its predictions differ.")
     ] = False,
+    cross_validation_seconds: Annotated[
+        float,
+        typer.Option(
+            "--cross-validation-seconds",
+            metavar="SECONDS",
+            min=0,
+            help="The time limit of cross-validation, which predicts training rows as new rows without held-out "
+            "rows. It needs --target. 0 turns it off.",
+        ),
+    ] = 120.0,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,  # noqa: FBT002  a flag
     register: Annotated[
         str | None,
@@ -185,6 +199,8 @@ def pack(
             privacy=dict(map(parse_privacy_rule, privacy or ())),
             artifact_format=format_,
             onnx=onnx,
+            cross_validation_seconds=cross_validation_seconds,
+            on_message=lambda message: echo(message, err=True),
             force=force,
         )
         pack_files(

@@ -37,7 +37,7 @@ MIN_EFFECT: Final = {
     SHARE_CHANGE: 0.02,
     NEW_CATEGORIES: 0.005,
     MISSING_VALUES: 0.01,
-    LOW_CONFIDENCE: 0.05,
+    LOW_CONFIDENCE: 0.03,
 }
 # The share of windows without drift that may raise an alarm. Prometheus evaluates a window of an hour every minute, so
 # a model has about one false alert in a month.
@@ -64,7 +64,9 @@ MIN_DISTINCT_RATIO: Final = 0.5
 # Minimum probability that an independent row is new. Below it, repetition cannot be detected in the smallest window.
 MIN_NEW_PROBABILITY: Final = 0.1
 
-DriftState = Literal["drift", "ok", "not enough data", "reference too small", "rows repeat"]
+DriftState = Literal[
+    "drift", "ok", "not enough data", "reference too small", "rows repeat", "no held-out reference"
+]  # fmt: skip
 Floats = NDArray[np.float64]
 
 
@@ -225,10 +227,9 @@ def share_threshold(statistic: str, critical: float, n: Any, training: Any, shar
     return np.maximum(MIN_EFFECT[statistic], limit)
 
 
-def low_confidence_threshold(critical: float, n: Any) -> Any:  # noqa: ANN401  as above
-    """Return the threshold of the share of predictions with low confidence: 5 % plus its random variation."""
-    share = MIN_EFFECT[LOW_CONFIDENCE]
-    return share + critical**2 / (6 * n) + critical * np.sqrt(share * (1 - share) / n)
+def low_confidence_threshold(critical: float, n: Any, held_out: Any, share: float) -> Any:  # noqa: ANN401  as above
+    """Return the threshold of the share of predictions with low confidence, which was `share` of `held_out` rows."""
+    return share + share_threshold(LOW_CONFIDENCE, critical, n, held_out, share, 1.0)
 
 
 def min_distinct_rows(n: int, duplicate_probability: float) -> float:
@@ -253,8 +254,16 @@ def max_repeated_share(duplicate_probability: float, remembered: int) -> float:
     return 1.0 if new < MIN_NEW_PROBABILITY else 1 - MIN_DISTINCT_RATIO * new
 
 
-def drift_state(value: float, limit: float, n: float, training: float, *, rows_repeat: bool = False) -> DriftState:
-    """Compare a statistic with its threshold. If `rows_repeat`, the rows are not independent and the state says so."""
+def drift_state(
+    value: float, limit: float, n: float, training: float, *, rows_repeat: bool = False, has_reference: bool = True
+) -> DriftState:
+    """Compare a statistic with its threshold.
+
+    If `rows_repeat`, the rows are not independent and the state says so. `has_reference` is false for a statistic of
+    the model's outputs if only outputs for rows that the model was fitted on are known.
+    """
+    if not has_reference:
+        return "no held-out reference"
     if n < MIN_ROWS or not math.isfinite(value):
         return "not enough data"
     if rows_repeat:

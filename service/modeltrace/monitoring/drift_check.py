@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from modeltrace.bin_names import MISSING, UNSEEN
+from modeltrace.inference.held_out import HeldOut
 from modeltrace.inference.schema import OutputReference, Reference
 from modeltrace.monitoring import drift
 
@@ -35,12 +36,19 @@ class WindowCounts(NamedTuple):
     rows_repeat: bool = False  # whether too many rows repeat, so that they are not independent
 
 
-def check_drift(reference: Reference, window: WindowCounts, criticals: CriticalValues) -> list[DriftResult]:
-    """Compute every statistic that has a critical value, in the order of `criticals`."""
+def check_drift(
+    reference: Reference, window: WindowCounts, criticals: CriticalValues, *, has_reference: bool = True
+) -> list[DriftResult]:
+    """Compute every statistic that has a critical value, in the order of `criticals`.
+
+    `has_reference` is false for outputs if their reference contains only rows that the model was fitted on.
+    """
     results = []
     for statistic, critical in criticals.items():
         value, limit, n, training = map(float, compare(statistic, critical, reference, window.counts, window.rejected))
-        state = drift.drift_state(value, limit, n, training, rows_repeat=window.rows_repeat)
+        state = drift.drift_state(
+            value, limit, n, training, rows_repeat=window.rows_repeat, has_reference=has_reference
+        )
         results.append(DriftResult(statistic, value, limit, int(n), state))
     return results
 
@@ -77,11 +85,20 @@ def compare(
         return _distance(statistic, window, shares * rows), np.where(n > 0, limit, np.nan), n, rows
 
 
-def check_confidence(low: int, n: int, critical: float, *, rows_repeat: bool = False) -> DriftResult:
-    """Check whether `low` of `n` predictions below the confidence threshold are too many."""
-    value, limit = (low / n, drift.low_confidence_threshold(critical, n)) if n else (math.nan, math.nan)
-    state = drift.drift_state(value, limit, n, drift.MIN_TRAINING_ROWS, rows_repeat=rows_repeat)
-    return DriftResult(drift.LOW_CONFIDENCE, value, float(limit), n, state)
+def check_confidence(
+    low: int, n: int, critical: float, held_out: HeldOut | None, *, rows_repeat: bool = False
+) -> DriftResult:
+    """Check whether `low` of `n` predictions below the confidence threshold are more than of held-out rows.
+
+    `n` counts predictions that have a confidence. Without a share of held-out rows, there is no threshold.
+    """
+    share = None if held_out is None else held_out.low_confidence_share
+    value, limit, rows = (low / n if n else math.nan), math.nan, 0
+    if held_out is not None and share is not None and n:
+        rows = held_out.rows
+        limit = float(drift.low_confidence_threshold(critical, n, rows, share))
+    state = drift.drift_state(value, limit, n, rows, rows_repeat=rows_repeat, has_reference=share is not None)
+    return DriftResult(drift.LOW_CONFIDENCE, value, limit, n, state)
 
 
 def _share_statistic(reference: Reference, bin_name: str) -> str | None:

@@ -152,9 +152,12 @@ def _drill_down_outputs(
             with_confidence += 1
             low_confidence += info.is_low_confidence(row)
     criticals = {name: value for (of, name), value in critical_values(model).items() if of == OUTPUTS}
-    results = check_drift(reference, counter.window(reference), criticals)
-    if (critical := criticals.get(drift.LOW_CONFIDENCE)) is not None:
-        results.append(check_confidence(low_confidence, with_confidence, critical, rows_repeat=counter.rows_repeat))
+    critical = criticals.pop(drift.LOW_CONFIDENCE, None)
+    results = check_drift(reference, counter.window(reference), criticals, has_reference=model.held_out is not None)
+    if critical is not None:
+        results.append(
+            check_confidence(low_confidence, with_confidence, critical, model.held_out, rows_repeat=counter.rows_repeat)
+        )
     return counter.drilldown(PREDICTION, 0, results, reference)
 
 

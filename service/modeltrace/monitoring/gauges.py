@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from modeltrace.bin_names import UNSEEN, numeric_bin_name
+from modeltrace.inference.held_out import HeldOut
 from modeltrace.inference.model import Model
 from modeltrace.inference.schema import Feature, OutputReference, Reference
 from modeltrace.monitoring import drift
@@ -19,6 +20,8 @@ from modeltrace.telemetry.metrics.instruments import (
     FEATURE_REFERENCE,
     FEATURE_REFERENCE_DEVIATION,
     FEATURE_REFERENCE_MEAN,
+    HELD_OUT_ROWS,
+    LOW_CONFIDENCE_REFERENCE,
     PREDICTION_REFERENCE,
     REFERENCE_SCORE,
     REFERENCE_SIZE,
@@ -45,7 +48,8 @@ def reference_metrics(model: Model) -> ReferenceData:
     sizes: dict[str, Reference] = {**references, **({OUTPUTS: outputs} if outputs else {})}
     deviations = [(name, references[name].deviation) for name in bins.numeric_names]
     output_key = ML_PREDICTION_BIN if outputs and outputs.edges is not None else ML_PREDICTION_LABEL
-    threshold = model.confidence_threshold
+    threshold, held_out = model.confidence_threshold, model.held_out
+    low_confidence = None if held_out is None else held_out.low_confidence_share
     repeated = None
     if model.duplicate_probability is not None:
         repeated = drift.max_repeated_share(model.duplicate_probability, 2 * REMEMBERED_ROWS)
@@ -65,6 +69,8 @@ def reference_metrics(model: Model) -> ReferenceData:
                 (share, {output_key: name}) for name, share in (outputs.shares if outputs else {}).items()
             ],
             CONFIDENCE_THRESHOLD: [] if threshold is None else [(threshold, {})],
+            HELD_OUT_ROWS: [(0 if held_out is None else held_out.rows, {})],
+            LOW_CONFIDENCE_REFERENCE: [] if low_confidence is None else [(low_confidence, {})],
             REPEATED_LIMIT: [] if repeated is None else [(repeated, {})],
             DRIFT_MIN_EFFECT: [(value, {ML_DRIFT_STATISTIC: name}) for name, value in drift.MIN_EFFECT.items()],
             DRIFT_CRITICAL_VALUE: [
@@ -105,6 +111,10 @@ class MonitoredModel(Protocol):
     @property
     def confidence_threshold(self) -> float | None:
         """The confidence below which a prediction has low confidence."""
+
+    @property
+    def held_out(self) -> HeldOut | None:
+        """What the model predicts for rows that it was not fitted on; `None` if unknown."""
 
     @property
     def duplicate_probability(self) -> float | None:

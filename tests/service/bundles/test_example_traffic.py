@@ -76,9 +76,11 @@ class DriftWatch:
         reference = self.model.output_reference
         assert reference is not None
         window = WindowCounts([int((labels == label).sum()) for label in reference.shares])
-        for finding in check_drift(reference, window, self._of(OUTPUTS)):
+        criticals = self._of(OUTPUTS)
+        low_confidence = criticals.pop(drift.LOW_CONFIDENCE)
+        for finding in check_drift(reference, window, criticals):
             yield OUTPUTS, finding
-        yield OUTPUTS, check_confidence(int(unsure.sum()), len(unsure), self._of(OUTPUTS)[drift.LOW_CONFIDENCE])
+        yield OUTPUTS, check_confidence(int(unsure.sum()), len(unsure), low_confidence, self.model.held_out)
 
     def _of(self, feature: str) -> dict[str, float]:
         return {statistic: value for (name, statistic), value in self.criticals.items() if name == feature}

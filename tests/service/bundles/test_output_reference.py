@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from modeltrace.bundles.output_reference import (
     MAX_BINARY_THRESHOLD,
-    MIN_HELD_OUT_ROWS,
     build_output_reference,
     confidence_threshold,
 )
@@ -21,15 +20,14 @@ def outputs_with(values: list[float]) -> list[ModelOutput]:
     return [ModelOutput("a", value) for value in values]
 
 
-@given(confidences, confidences)
-def test_the_threshold_is_well_below_the_5_percent_quantile(seen: list[float], unseen: list[float]) -> None:
-    """With two classes: of held-out rows if there are enough, otherwise of training data."""
-    threshold = confidence_threshold(outputs_with(seen), outputs_with(unseen), CLASSES)
-    judged = unseen if len(unseen) >= 100 else seen
+@given(confidences)
+def test_at_most_2_percent_are_below_the_threshold_of_two_classes(values: list[float]) -> None:
+    """It is their 2 % quantile, at most `MAX_BINARY_THRESHOLD`."""
+    threshold = confidence_threshold(outputs_with(values), CLASSES)
 
     assert threshold is not None
     assert 0.5 - 1e-4 <= threshold <= MAX_BINARY_THRESHOLD
-    assert sum(value < threshold for value in judged) <= 0.02 * len(judged)
+    assert sum(value < threshold for value in values) <= 0.02 * len(values)
 
 
 @pytest.mark.parametrize(
@@ -45,26 +43,20 @@ def test_the_threshold_of_other_models(
     outputs: list[ModelOutput], classes: tuple[str, ...] | None, expected: float | None
 ) -> None:
     """It is 0.5 from three classes up; regressors, one class and missing probabilities have none."""
-    assert confidence_threshold(outputs, [], classes) == expected
+    assert confidence_threshold(outputs, classes) == expected
 
 
 def test_every_class_has_a_share() -> None:
     """So has a class that is never predicted, and a label that is not a class (an outlier)."""
     outputs = [ModelOutput("b"), ModelOutput("b"), ModelOutput("outlier"), ModelOutput("b")]
 
-    assert build_output_reference(outputs, [], CLASSES).shares == {"a": 0, "b": 0.75, "outlier": 0.25}
+    assert build_output_reference(outputs, CLASSES).shares == {"a": 0, "b": 0.75, "outlier": 0.25}
 
 
 def test_values_are_counted_between_deciles() -> None:
     """A regressor has no bins `missing` and `other`, because an output cannot be one of them."""
-    outputs = build_output_reference([ModelOutput(value=float(n)) for n in range(1, 1001)], [], None)
+    outputs = build_output_reference([ModelOutput(value=float(n)) for n in range(1, 1001)], None)
 
     assert list(outputs.shares) == [f"{index:02d}" for index in range(12)]
     assert list(outputs.shares.values()) == [0.0, *[pytest.approx(0.1)] * 10, 0.0]
     assert outputs.mean == pytest.approx(500.5)
-
-
-@pytest.mark.parametrize(("number", "expected"), [(MIN_HELD_OUT_ROWS - 1, "training"), (MIN_HELD_OUT_ROWS, "held_out")])
-def test_enough_held_out_rows_are_the_better_reference(number: int, expected: str) -> None:
-    """An overfitted model has higher confidences on its training data than on other rows."""
-    assert build_output_reference([ModelOutput("a")], [ModelOutput("b")] * number, CLASSES).source == expected

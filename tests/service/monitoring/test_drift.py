@@ -134,13 +134,16 @@ def test_the_false_alarm_rate_of_a_share_is_bounded(n: int, training: int, rate:
 
 
 @pytest.mark.parametrize("n", [200, 1000, 10_000])
-def test_a_share_of_five_percent_low_confidence_raises_no_alarm(n: int) -> None:
-    """The threshold is above 5 %, by more than chance adds to 5 %."""
+@pytest.mark.parametrize("rows", [250, 2000, 100_000])
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.47, 0.98, 1.0])
+def test_a_share_of_low_confidence_as_before_raises_no_alarm(n: int, rows: int, share: float) -> None:
+    """The rate is computed exactly over all counts of both samples, whatever the share of held-out rows is."""
     level = drift.FALSE_ALARM_RATE / 150
-    limit = drift.low_confidence_threshold(drift.critical_share(level), n)
+    seen = np.arange(*binom.interval(1 - 1e-9, rows, share) + np.array([0, 1]))
+    limits = [drift.low_confidence_threshold(drift.critical_share(level), n, rows, count / rows) for count in seen]
 
-    assert limit > 0.05
-    assert binom.sf(math.floor(limit * n), n, 0.05) <= level
+    assert float(binom.pmf(seen, rows, share) @ binom.sf(np.floor(np.array(limits) * n + 1e-9), n, share)) <= 2 * level
+    assert all(limit >= count / rows + 0.03 for limit, count in zip(limits, seen, strict=True))
 
 
 def test_thresholds_decrease_to_the_minimum_effect() -> None:
@@ -161,3 +164,6 @@ def test_the_state_says_why_there_is_no_result() -> None:
     assert drift.drift_state(0.1, 0.1, 200, 250) == "ok"
     assert drift.drift_state(0.1, 0.1, 200, 249) == "reference too small"
     assert drift.drift_state(0.9, 0.1, 200, 1000, rows_repeat=True) == "rows repeat"
+    for n, rows_repeat in ((0, False), (200, False), (200, True)):
+        state = drift.drift_state(0.9, 0.1, n, 1000, rows_repeat=rows_repeat, has_reference=False)
+        assert state == "no held-out reference"

@@ -65,6 +65,19 @@ def test_a_bundle_without_references_has_fewer_statistics(model: Model) -> None:
     assert points["ml.feature.reference.size"] == 30
 
 
+def test_held_out_rows_are_exported(regressor: Model, model: Model) -> None:
+    """Zero rows say that there are none; a share of low confidence is exported if it is known."""
+    gauges = {gauge.name: values for gauge, values in reference_metrics(model).gauges.items()}
+    assert model.held_out is not None
+    assert gauges["ml.prediction.reference.held_out"] == [(model.held_out.rows, {})]
+    assert gauges["ml.prediction.low_confidence.reference"] == [(model.held_out.low_confidence_share, {})]
+
+    gauges = {gauge.name: values for gauge, values in reference_metrics(regressor).gauges.items()}
+    assert regressor.held_out is None
+    assert gauges["ml.prediction.reference.held_out"] == [(0, {})]
+    assert gauges["ml.prediction.low_confidence.reference"] == []
+
+
 def test_the_model_event_contains_the_edges(model: Model, caplog: pytest.LogCaptureFixture) -> None:
     """It is one record with few attributes and the rest in its body."""
     with caplog.at_level(logging.INFO, logger="modeltrace.model"):

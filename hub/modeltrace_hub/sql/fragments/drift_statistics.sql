@@ -116,7 +116,8 @@ statistic_limits AS (
         PARTITION BY model, version, feature, statistic ORDER BY abs(value) / threshold DESC NULLS LAST, abs(value) DESC
     ) = 1
 ),
--- A statistic is in drift if it is above the minimum effect and above `by_chance`.
+-- A statistic is in drift if it is above the minimum effect and above `by_chance`. The output has no state if the model
+-- was fitted on all rows of its reference.
 statistic_states AS (
     SELECT
         model, version, feature,
@@ -124,6 +125,7 @@ statistic_states AS (
             'statistic': statistic, 'value': value, 'n': n, 'min_effect': min_effect, 'threshold': threshold,
             'state': CASE
                 WHEN min_effect IS NULL OR by_chance IS NULL AND n > 0 THEN NULL
+                WHEN feature = '' AND held_out_rows IS NULL THEN 'no held-out reference'
                 WHEN n < $min_rows OR value IS NULL THEN 'not enough data'
                 WHEN abs(value) > threshold THEN 'drift'
                 WHEN size < $min_training_rows THEN 'reference too small'
@@ -131,5 +133,6 @@ statistic_states AS (
             END
         } ORDER BY position) AS statistics
     FROM statistic_limits
+    LEFT JOIN held_out USING (model, version, feature)
     GROUP BY model, version, feature
 )

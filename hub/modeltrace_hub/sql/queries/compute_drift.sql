@@ -21,7 +21,7 @@ gauge AS (
             name IN (
                 'ml.feature.reference', 'ml.feature.reference.mean', 'ml.feature.reference.size',
                 'ml.feature.reference.deviation', 'ml.feature.reference.score', 'ml.prediction.reference',
-                'ml.drift.min_effect', 'ml.drift.critical_value'
+                'ml.prediction.reference.held_out', 'ml.drift.min_effect', 'ml.drift.critical_value'
             )
             AND time_ns BETWEEN $since_ns - $lookback_ns AND $until_ns
             AND received_ns >= $since_ns - $lookback_ns - {max_clock_skew_ns}
@@ -96,6 +96,11 @@ rejected AS (
 training AS (
     SELECT model, version, feature, value AS size FROM gauge
     WHERE name = 'ml.feature.reference.size' AND value BETWEEN 1 AND 1e15
+),
+-- The number of these rows that the model was not fitted on.
+held_out AS (
+    SELECT model, version, feature, value AS held_out_rows FROM gauge
+    WHERE name = 'ml.prediction.reference.held_out' AND feature = '' AND value BETWEEN 1 AND 1e15
 ),
 min_effect AS (
     SELECT model, version, statistic, value FROM gauge

@@ -88,6 +88,12 @@ PREDICTION_REFERENCE: Final = Instrument(
 CONFIDENCE_THRESHOLD: Final = Instrument(
     "ml.prediction.confidence.threshold", "1", "Confidence below which it counts as low.", 100
 )
+HELD_OUT_ROWS: Final = Instrument(
+    "ml.prediction.reference.held_out", "{row}", "Number of held-out rows whose predictions are the reference.", 100
+)
+LOW_CONFIDENCE_REFERENCE: Final = Instrument(
+    "ml.prediction.low_confidence.reference", "1", "Share of held-out predictions with low confidence.", 100
+)
 REPEATED_PREDICTIONS: Final = Instrument(
     "ml.predictions.repeated", "{prediction}", "Number of predictions for repeated rows.", 100
 )
@@ -103,7 +109,8 @@ DRIFT_CRITICAL_VALUE: Final = Instrument(
 # Reference data of a bundle.
 REFERENCE_GAUGES: Final = (
     FEATURE_REFERENCE, FEATURE_REFERENCE_MEAN, FEATURE_REFERENCE_DEVIATION, REFERENCE_SCORE, REFERENCE_SIZE,
-    PREDICTION_REFERENCE, CONFIDENCE_THRESHOLD, REPEATED_LIMIT, DRIFT_MIN_EFFECT, DRIFT_CRITICAL_VALUE,
+    PREDICTION_REFERENCE, CONFIDENCE_THRESHOLD, HELD_OUT_ROWS, LOW_CONFIDENCE_REFERENCE, REPEATED_LIMIT,
+    DRIFT_MIN_EFFECT, DRIFT_CRITICAL_VALUE,
 )  # fmt: skip
 
 # Metrics of labelled predictions, by version; precision, recall and F1 also by class.
