@@ -90,7 +90,7 @@ LAYERS = (
     ("telemetry",),
     ("store", "inference"),
     ("sidecar", "bundles", "evaluation"),
-    ("monitoring", "replay", "client"),
+    ("monitoring", "replay", "client", "protocols"),
     ("serving", "doctor", "traffic"),
     ("api", "report", "local"),
     ("cli",),

@@ -24,6 +24,8 @@ from modeltrace.api.body import BodyReader
 from modeltrace.api.fast_path import PredictionASGIApp
 from modeltrace.api.feedback import FeedbackHandler
 from modeltrace.api.predict import PredictionHandlers
+from modeltrace.api.protocol_handlers import ProtocolHandlers
+from modeltrace.api.protocol_routes import ProtocolRoutes
 from modeltrace.api.request_target import RedactQueryMiddleware
 from modeltrace.api.thread_pool import BoundedThreadPool
 from modeltrace.evaluation.publisher import start_publisher
@@ -141,6 +143,7 @@ def create_app(
     predictions = PredictionHandlers(
         model_router, threads, max_rows=settings.max_batch_rows, probabilities=settings.probabilities
     )
+    protocols = ProtocolRoutes(ProtocolHandlers(model_router, threads, settings.max_batch_rows, settings.probabilities))
     label_writer = LabelWriter(settings.store_url())
     feedback = FeedbackHandler(
         model_router=model_router,
@@ -162,13 +165,11 @@ def create_app(
         await anyio.to_thread.run_sync(label_writer.close)
         await anyio.to_thread.run_sync(on_shutdown)
 
-    handlers = {
-        "/predict": predictions.predict,
-        "/predict/batch": predictions.predict_batch,
-        "/feedback": feedback.handle,
-    }
+    handlers = {"/predict": predictions.predict, "/predict/batch": predictions.predict_batch}
+    handlers["/feedback"] = feedback.handle
     app: ASGIApp = build_fastapi(
         handlers,
+        protocols,
         model_router,
         body_reader,
         recorder,
@@ -181,6 +182,7 @@ def create_app(
         app = PredictionASGIApp(
             app=app,
             handlers=handlers,
+            find_endpoint=protocols.find,
             tracer=pipeline.tracer,
             export_queue=pipeline.queue,
             body_reader=body_reader,

@@ -13,10 +13,13 @@ ModeltraceError
 ├── RequestError             the client sent an invalid request
 │   ├── MalformedRequestError    the body is not JSON, or has the wrong shape
 │   ├── InvalidFeaturesError     values violate the feature schema
+│   │   └── InvalidRowError          one of several rows does, so none is predicted
 │   ├── RequestTooLargeError     more bytes or rows than the limits allow
 │   ├── UnsupportedContentEncodingError  the Content-Encoding is not supported
+│   ├── UnsupportedContentTypeError  the Content-Type is not supported
 │   ├── ForbiddenError           the Host or Origin is not allowed
 │   ├── UnauthorizedError        the API key is missing or wrong
+│   ├── UnknownModelError        the service has no such model or version
 │   ├── UnknownPredictionError   the prediction ID is not one of this service
 │   ├── InvalidLabelError        the model cannot predict this label
 │   ├── AmbiguousIdError         several predictions have this external ID
@@ -92,12 +95,20 @@ class UnsupportedContentEncodingError(RequestError):
     """The `Content-Encoding` is not supported."""
 
 
+class UnsupportedContentTypeError(RequestError):
+    """The `Content-Type` is not supported."""
+
+
 class ForbiddenError(RequestError):
     """The Host or Origin of the request is not allowed."""
 
 
 class UnauthorizedError(RequestError):
     """The API key is missing or wrong."""
+
+
+class UnknownModelError(RequestError):
+    """The path of the request names a model, or a version, that this service does not have."""
 
 
 class UnknownPredictionError(RequestError):
@@ -165,6 +176,17 @@ class InvalidFeaturesError(RequestError):
         more = len(known) - MAX_LISTED
         messages = [violation.message for violation in known[:MAX_LISTED]]
         return "; ".join([*messages, *([f"and {more} more"] if more > 0 else []), *others])
+
+
+class InvalidRowError(InvalidFeaturesError):
+    """A row of several violates the feature schema, in a request that is answered as a whole."""
+
+    def __init__(self, index: int, error: InvalidFeaturesError, n_invalid: int) -> None:
+        """`index` is the position of the first of `n_invalid` invalid rows, `error` is its error."""
+        super().__init__(error.violations)
+        others = n_invalid - 1
+        more = f"; and {others} more invalid row{'s' if others > 1 else ''}" if others else ""
+        self.args = (f"row {index}: {error}{more}",)
 
 
 def _join_names(violations: Sequence[Violation], reason: str) -> str:

@@ -16,7 +16,9 @@ from modeltrace.api.errors import add_error_handlers
 from modeltrace.api.health import UNTRACED_PATHS, health_routes
 from modeltrace.api.openapi import describe_routes, refresh
 from modeltrace.api.predict import Handler
-from modeltrace.api.responses import encoded_response
+from modeltrace.api.protocol_openapi import describe_protocols
+from modeltrace.api.protocol_routes import ProtocolRoutes, description_routes
+from modeltrace.api.responses import encoded_response, typed_response
 from modeltrace.serving.router import ModelRouter
 from modeltrace.telemetry.providers import Telemetry
 from modeltrace.telemetry.sdk.recorder import SDKRecorder
@@ -28,6 +30,7 @@ FASTAPI_TELEMETRY_OFF: Any = {"tracing": False, "metrics": False, "logs": False,
 
 def build_fastapi(
     handlers: Mapping[str, Handler],
+    protocol_routes: ProtocolRoutes,
     model_router: ModelRouter,
     body_reader: BodyReader,
     recorder: SDKRecorder,
@@ -39,8 +42,8 @@ def build_fastapi(
 ) -> FastAPI:
     """Return the application with all routes; `recorder` and `telemetry` record the requests that it answers.
 
-    FastAPI documents the routes of `handlers`, which are POST requests by path. It answers their requests itself only
-    with `MODELTRACE_INSTRUMENTATION=sdk`.
+    FastAPI documents the routes of `handlers`, which are POST requests by path, and of `protocol_routes`. It answers
+    their requests itself only with `MODELTRACE_INSTRUMENTATION=sdk`.
     """
     app = FastAPIOffline(
         version=version("modeltrace"),
@@ -49,22 +52,23 @@ def build_fastapi(
         lifespan=lifespan,
         telemetry=FASTAPI_TELEMETRY_OFF,
     )
-    for path, description in describe_routes(model_router.primary.model).items():
+    for path, description in _describe(model_router).items():
         app.add_api_route(
             path,
-            _endpoint(handlers[path], recorder, body_reader),
+            _endpoint(handlers.get(path, protocol_routes.handle), recorder, body_reader),
             methods=["POST"],
             name=path.removeprefix("/").replace("/", "_"),
             **description,
         )
     app.include_router(add_head_routes(health_routes(model_router, registry, workers=workers)))
+    app.include_router(add_head_routes(description_routes(model_router)))
     app.include_router(add_head_routes(documentation_routes(app)))
     add_error_handlers(app)
     app.add_middleware(RelativeRedirectMiddleware)
     build_openapi = app.openapi
 
     def openapi() -> dict[str, Any]:
-        return refresh(build_openapi(), model_router.primary.model)
+        return refresh(build_openapi(), model_router.primary.model, _describe(model_router))
 
     app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI documents it
     if telemetry.enabled:
@@ -78,10 +82,18 @@ def build_fastapi(
     return app
 
 
+def _describe(model_router: ModelRouter) -> dict[str, dict[str, Any]]:
+    """Return the arguments of `FastAPI.add_api_route` by path."""
+    model = model_router.primary.model
+    return {**describe_routes(model), **describe_protocols(model)}
+
+
 def _endpoint(handler: Handler, recorder: SDKRecorder, body_reader: BodyReader) -> Callable[..., Awaitable[Response]]:
     async def answer(request: Request) -> Response:
         with recorder.record_request(request.scope) as trace:
             body = await handler(await body_reader.read(request.scope, request.receive), trace)
-            return encoded_response(body, trace.trace_id_hex)
+            if isinstance(body, bytes):
+                return encoded_response(body, trace.trace_id_hex)
+            return typed_response(body, trace.trace_id_hex)
 
     return answer

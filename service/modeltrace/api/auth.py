@@ -2,8 +2,8 @@
 
 Without an API key, a web page in the user's browser could call the service. Requests are therefore rejected if their
 Host is not a name of the service (DNS rebinding) or their Origin is another site. With an API key, every request needs
-it. The Host is not checked if the address is not loopback and no allowed hosts are configured. The paths `/healthz` and
-`/readyz` are public, since probes call them by address and without a key; they return no data.
+it. The Host is not checked if the address is not loopback and no allowed hosts are configured. The paths of probes are
+public, since probes call them by address and without a key; they return no data.
 """
 
 import base64
@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from modeltrace.api.errors import error_response
+from modeltrace.api.health import PROBE_PATHS
 from modeltrace.api.request_target import route_path
 from modeltrace.api.responses import json_response
 from modeltrace.errors import ForbiddenError, UnauthorizedError
@@ -23,7 +24,7 @@ from modeltrace.http_settings import HttpSettings, is_path_prefix
 from modeltrace.keys import load_api_key
 from modeltrace_http.addresses import LOOPBACK_NAMES, host_name, is_loopback, parse_address
 
-PUBLIC_PATHS = frozenset({"/healthz", "/readyz"})
+PUBLIC_PATHS = frozenset(f"/{path}" for path in PROBE_PATHS)
 
 
 def wrap_with_auth(app: ASGIApp, settings: HttpSettings) -> ASGIApp:
@@ -58,7 +59,7 @@ class AuthMiddleware:
             try:
                 self._check(scope)
             except (ForbiddenError, UnauthorizedError) as error:
-                status, payload, headers = error_response(error)
+                status, payload, headers = error_response(error, route_path(scope))
                 await json_response(payload, status=status, headers=headers)(scope, receive, send)
                 return
         await self._app(scope, receive, send)

@@ -1,6 +1,7 @@
 """Read request bodies: limited size and time, strict JSON."""
 
 import asyncio
+import json
 from collections.abc import Mapping
 from typing import Final
 
@@ -119,6 +120,31 @@ def parse_object(body: bytes) -> Mapping[str, object]:
     if not isinstance(parsed, dict):
         raise MalformedRequestError("the body must be a JSON object")
     return parsed
+
+
+def parse_lenient_object(body: bytes) -> Mapping[str, object]:
+    """Parse a JSON object in which `NaN` is a missing value, as the clients of other protocols write it.
+
+    Raises:
+        MalformedRequestError: the body is not a JSON object, also if `NaN` were one of JSON's constants.
+    """
+    try:
+        return parse_object(body)
+    except MalformedRequestError:
+        if b"NaN" not in body:
+            raise
+        try:
+            parsed = json.loads(body, parse_constant=_parse_nan)
+            return parse_object(orjson.dumps(parsed))  # which checks what `json` accepts, such as single surrogates
+        except (ValueError, RecursionError, TypeError):
+            pass
+        raise
+
+
+def _parse_nan(constant: str) -> None:
+    """Return the value of `NaN`; no other constant has one."""
+    if constant != "NaN":
+        raise ValueError(constant)
 
 
 def get_required(parsed: Mapping[str, object], key: str, *optional: str) -> object:

@@ -7,6 +7,8 @@ from typing import Final, NamedTuple, TypeVar
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
+from modeltrace.api.error_forms import ErrorResponse, protocol_response
+from modeltrace.api.request_target import route_path
 from modeltrace.api.responses import error_payload, json_response
 from modeltrace.errors import (
     AmbiguousIdError,
@@ -23,8 +25,10 @@ from modeltrace.errors import (
     RequestError,
     RequestTooLargeError,
     UnauthorizedError,
+    UnknownModelError,
     UnknownPredictionError,
     UnsupportedContentEncodingError,
+    UnsupportedContentTypeError,
 )
 from modeltrace_http.content_coding import SUPPORTED_ENCODINGS
 
@@ -48,11 +52,13 @@ ERROR_SPECS: Final[Mapping[type[BaseException], ErrorSpec]] = {
     # `Basic`: a browser asks the user for a password; the password is the API key.
     UnauthorizedError: ErrorSpec(401, "unauthorized", {"WWW-Authenticate": 'Bearer, Basic realm="modeltrace"'}),
     ForbiddenError: ErrorSpec(403, "forbidden"),
+    UnknownModelError: ErrorSpec(404, "unknown_model"),
     UnknownPredictionError: ErrorSpec(404, "unknown_prediction"),
     LabelConflictError: ErrorSpec(409, "label_conflict"),
     AmbiguousIdError: ErrorSpec(409, "ambiguous_id"),
     RequestTooLargeError: ErrorSpec(413, "request_too_large"),
     UnsupportedContentEncodingError: ErrorSpec(415, "unsupported_encoding", {"Accept-Encoding": SUPPORTED_ENCODINGS}),
+    UnsupportedContentTypeError: ErrorSpec(415, "unsupported_content_type"),
     InvalidFeaturesError: ErrorSpec(422, "invalid_features"),
     InvalidLabelError: ErrorSpec(422, "invalid_label"),
     InferenceError: ErrorSpec(500, "inference_failed"),
@@ -60,14 +66,6 @@ ERROR_SPECS: Final[Mapping[type[BaseException], ErrorSpec]] = {
     LabelStoreUnavailableError: ErrorSpec(503, "store_unavailable", {"Retry-After": "5"}),
 }
 UNEXPECTED: Final = ErrorSpec(500, "internal_error")
-
-
-class ErrorResponse(NamedTuple):
-    """An error response before it is encoded."""
-
-    status: int
-    payload: Mapping[str, object]
-    headers: Mapping[str, str]
 
 
 def find_by_class(table: Mapping[type[BaseException], T], error: BaseException, default: T) -> T:
@@ -90,8 +88,8 @@ def error_body(error: Exception) -> dict[str, object]:
     return error_payload(spec.error_type, str(error))
 
 
-def error_response(error: Exception) -> ErrorResponse:
-    """Log an error and return its response."""
+def error_response(error: Exception, path: str = "") -> ErrorResponse:
+    """Log an error and return its response, in the form of the protocol to which the path belongs."""
     spec = find_by_class(ERROR_SPECS, error, UNEXPECTED)
     if spec is UNEXPECTED:
         logger.error("unexpected %s", type(error).__name__, exc_info=error)
@@ -101,12 +99,12 @@ def error_response(error: Exception) -> ErrorResponse:
         # The client chooses the names of unknown features, so the log omits them.
         known = error.message_without_unknown_names() if isinstance(error, InvalidFeaturesError) else error
         logger.warning("%s: %s", spec.error_type, known)
-    return ErrorResponse(spec.status, error_body(error), spec.headers)
+    return protocol_response(ErrorResponse(spec.status, error_body(error), spec.headers), path)
 
 
-async def handle_error(_: Request, error: Exception) -> Response:
+async def handle_error(request: Request, error: Exception) -> Response:
     """Answer any exception that a route raises."""
-    status, payload, headers = error_response(error)
+    status, payload, headers = error_response(error, route_path(request.scope))
     return json_response(payload, status=status, headers=headers)
 
 
@@ -119,7 +117,9 @@ async def handle_http_error(request: Request, error: Exception) -> Response:
     }
     kind = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
     message = messages.get(error.status_code, error.detail)
-    return json_response(error_payload(kind, message), status=error.status_code, headers=error.headers)
+    response = ErrorResponse(error.status_code, error_payload(kind, message), error.headers or {})
+    status, payload, headers = protocol_response(response, route_path(request.scope))
+    return json_response(payload, status=status, headers=headers)
 
 
 def add_error_handlers(app: FastAPI) -> None:

@@ -19,6 +19,7 @@ from modeltrace.api.body import BodyReader
 from modeltrace.api.errors import error_response
 from modeltrace.api.health import UNTRACED_PATHS
 from modeltrace.api.predict import Handler
+from modeltrace.api.protocol_routes import Endpoint
 from modeltrace.api.request_target import route_path
 from modeltrace.api.responses import JSON_CONTENT_TYPE, TRACE_HEADER, encode_body
 from modeltrace.errors import ClientDisconnectedError
@@ -36,11 +37,12 @@ _UNTRACED: Final = frozenset(f"/{path}" for path in UNTRACED_PATHS)
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionASGIApp:
-    """ASGI application that answers the requests of `handlers`, and passes all others to `app`.
+    """ASGI application that answers the requests of `handlers` and endpoints, and passes all others to `app`.
 
     Attributes:
         app: the application that answers all other requests.
         handlers: handlers of POST requests by path.
+        find_endpoint: finds the handler of another POST request, by a path that may have parameters.
         tracer: starts the trace of a request.
         export_queue: receives each finished request.
         body_reader: reads request bodies.
@@ -50,6 +52,7 @@ class PredictionASGIApp:
 
     app: ASGIApp
     handlers: Mapping[str, Handler]
+    find_endpoint: Callable[[str], Endpoint | None]
     tracer: RequestTracer
     export_queue: ExportQueue
     body_reader: BodyReader
@@ -67,30 +70,36 @@ class PredictionASGIApp:
         self.active_requests[key] += counted
         try:
             handler = self.handlers.get(path) if scope["method"] == "POST" else None
-            if handler is None:
-                await self.app(scope, receive, _log_access(scope, send))
-            else:
+            if handler is not None:
                 await self._answer(handler, scope, receive, send)
+            elif scope["method"] == "POST" and (endpoint := self.find_endpoint(path)):
+                await self._answer(endpoint.handler, scope, receive, send, route=endpoint.route)
+            else:
+                await self.app(scope, receive, _log_access(scope, send))
         finally:
             self.active_requests[key] -= counted
 
-    async def _answer(self, handler: Handler, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(self, handler: Handler, scope: Scope, receive: Receive, send: Send, *, route: str = "") -> None:
         trace, context = self.tracer.start(scope)
+        if route:
+            trace.http = trace.http._replace(route=route)
         attach(context)  # never detached: the server runs each request in its own context
         trace_id = trace.trace_id_hex
         try:
-            status, headers = 200, None
+            status, headers, own_headers = 200, None, None
             try:
                 content = await handler(await self.body_reader.read(scope, receive), trace)
+                if not isinstance(content, bytes):
+                    content, own_headers = content
             except ClientDisconnectedError as error:
                 logger.info("%s", error)
                 return
             except Exception as error:  # noqa: BLE001  the client gets a response, the log the stack trace
-                status, payload, headers = error_response(error)
+                status, payload, headers = error_response(error, route_path(scope))
                 if status == 500 and trace.failure is None:
                     record_failure(trace, "", error)
                 content = encode_body(payload, trace_id)
-            fields = [JSON_CONTENT_TYPE, (b"content-length", b"%d" % len(content))]
+            fields = [*(own_headers or (JSON_CONTENT_TYPE,)), (b"content-length", b"%d" % len(content))]
             if trace_id is not None:
                 fields.append((_TRACE_HEADER, trace_id.encode()))
             if headers:

@@ -7,7 +7,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from modeltrace.api.responses import error_payload, json_response
 from modeltrace.serving.router import ModelRouter
 
-UNTRACED_PATHS = ("healthz", "readyz", "metrics")
+# Probes of this service, of the Open Inference Protocol and of MLflow
+PROBE_PATHS = ("healthz", "readyz", "v2/health/live", "v2/health/ready", "ping", "health")
+UNTRACED_PATHS = (*PROBE_PATHS, "metrics")
 
 
 def health_routes(model_router: ModelRouter, registry: CollectorRegistry | None, *, workers: int) -> APIRouter:

@@ -86,10 +86,10 @@ def describe_routes(model: Model) -> dict[str, dict[str, Any]]:
     }
 
 
-def refresh(document: dict[str, Any], model: Model) -> dict[str, Any]:
-    """Update the OpenAPI document to the current model version."""
+def refresh(document: dict[str, Any], model: Model, descriptions: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Update the OpenAPI document to the current model version, with the descriptions of its routes by path."""
     document["info"]["title"] = f"{model.name} {model.version}"
-    for path, description in describe_routes(model).items():
+    for path, description in descriptions.items():
         document["paths"][path]["post"] |= description["openapi_extra"]
     return document
 

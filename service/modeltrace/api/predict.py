@@ -11,7 +11,7 @@ from modeltrace.api.body import get_required, parse_object
 from modeltrace.api.errors import error_body
 from modeltrace.api.external_ids import parse_external_id, parse_external_ids
 from modeltrace.api.probabilities import ProbabilityMode, wants_probabilities
-from modeltrace.api.responses import encode_body
+from modeltrace.api.responses import TypedBody, encode_body
 from modeltrace.api.thread_pool import BoundedThreadPool
 from modeltrace.errors import InvalidFeaturesError, MalformedRequestError, RequestTooLargeError
 from modeltrace.inference.pipeline import Prediction
@@ -26,8 +26,8 @@ MAX_INLINE_BODY_BYTES: Final = 64 * 1024
 Payload = dict[str, Any]
 # The names of the classes if the response has the probability of each class.
 ClassNames: TypeAlias = Sequence[str] | None
-# Returns the response body for a request body.
-Handler = Callable[[bytes, RequestTrace], Awaitable[bytes]]
+# Returns the response body for a request body: JSON, or a body with its own headers.
+Handler = Callable[[bytes, RequestTrace], Awaitable[bytes | TypedBody]]
 
 
 class PredictionHandlers:

@@ -31,11 +31,21 @@ def wants_probabilities(mode: ProbabilityMode, model: Model, trace: RequestTrace
         requested = _VALUES[values[0]]
     if requested is None:
         return mode == "always"
-    if requested and mode == "never":
-        raise RequestError("this service returns no probabilities (MODELTRACE_PROBABILITIES=never)")
+    if requested:
+        reject_probabilities(mode)
     if requested and model.task != "classifier":
         raise RequestError(f"the model is a {model.task}: it has no classes, and no probabilities of classes")
     return requested
+
+
+def reject_probabilities(mode: ProbabilityMode) -> None:
+    """Reject a request for probabilities if the service does not return them.
+
+    Raises:
+        RequestError: the mode is `never`.
+    """
+    if mode == "never":
+        raise RequestError("this service returns no probabilities (MODELTRACE_PROBABILITIES=never)")
 
 
 def redact_query(query: bytes) -> bytes:

@@ -1,7 +1,7 @@
 """JSON responses: encoded with orjson, with the trace ID in the body and in the header `X-Trace-Id`."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 from fastapi import Response
@@ -9,6 +9,13 @@ from opentelemetry import trace
 
 TRACE_HEADER: Final = "X-Trace-Id"
 JSON_CONTENT_TYPE: Final = (b"content-type", b"application/json")
+
+
+class TypedBody(NamedTuple):
+    """A response body with its own headers, as ASGI sends them; they replace the content type of JSON."""
+
+    content: bytes
+    headers: tuple[tuple[bytes, bytes], ...]
 
 
 def current_trace_id() -> str | None:
@@ -28,6 +35,12 @@ def encoded_response(
     """Return a response with an encoded body."""
     trace_header = {TRACE_HEADER: trace_id} if trace_id else {}
     return Response(body, status, headers={**trace_header, **(headers or {})}, media_type="application/json")
+
+
+def typed_response(body: TypedBody, trace_id: str | None) -> Response:
+    """Return a response with a body that has its own headers."""
+    own = {name.decode(): value.decode() for name, value in body.headers}
+    return Response(body.content, headers={**own, **({TRACE_HEADER: trace_id} if trace_id else {})})
 
 
 def json_response(

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
-from modeltrace.errors import InvalidFeaturesError, ModeltraceError
+from modeltrace.errors import InvalidFeaturesError, InvalidRowError, ModeltraceError
 from modeltrace.inference.features import to_matrix
 from modeltrace.inference.model import Model, ModelOutput
 from modeltrace.inference.prediction_ids import PredictionIdSigner, PredictionRef
@@ -83,6 +83,35 @@ class Pipeline:
         Raises:
             InferenceError: the model failed; there is no prediction for any row.
         """
+        validated = self._validate_batch(rows, trace)
+        valid = [values for values in validated if isinstance(values, tuple)]
+        trace.rejected_rows = len(rows) - len(valid)
+        outputs = iter(self.infer(valid, [trace], probabilities=probabilities) if valid else ())
+        return [
+            self.record_prediction(index, values, next(outputs), trace) if isinstance(values, tuple) else values
+            for index, values in zip(row_indices or range(len(validated)), validated, strict=True)
+        ]
+
+    def predict_all(self, rows: Sequence[Row], trace: RequestTrace, *, probabilities: bool = False) -> list[Prediction]:
+        """Predict the rows of one request, for a protocol whose response cannot contain errors of single rows.
+
+        Raises:
+            InvalidFeaturesError: a row violates the feature schema; no row was predicted.
+            InferenceError: the model failed.
+        """
+        if len(rows) == 1:
+            return [self.predict(rows[0], trace, probabilities=probabilities)]
+        validated = self._validate_batch(rows, trace)
+        invalid = [(index, row) for index, row in enumerate(validated) if isinstance(row, InvalidFeaturesError)]
+        if invalid:
+            trace.rejected_rows = len(rows)
+            raise InvalidRowError(*invalid[0], len(invalid))
+        values = [row for row in validated if isinstance(row, tuple)]
+        outputs = self.infer(values, [trace], probabilities=probabilities) if values else []
+        triples = zip(range(len(values)), values, outputs, strict=True)
+        return [self.record_prediction(index, row, output, trace) for index, row, output in triples]
+
+    def _validate_batch(self, rows: Sequence[Row], trace: RequestTrace) -> list[Values | InvalidFeaturesError]:
         trace.model = self.info
         trace.is_batch = True
         trace.rows = len(rows)
@@ -93,13 +122,7 @@ class Pipeline:
             self._record_failure(trace, SPAN_VALIDATE, error)
             raise
         trace.validate_end = trace.now()
-        valid = [values for values in validated if isinstance(values, tuple)]
-        trace.rejected_rows = len(rows) - len(valid)
-        outputs = iter(self.infer(valid, [trace], probabilities=probabilities) if valid else ())
-        return [
-            self.record_prediction(index, values, next(outputs), trace) if isinstance(values, tuple) else values
-            for index, values in zip(row_indices or range(len(validated)), validated, strict=True)
-        ]
+        return validated
 
     def validate(self, row: Row, trace: RequestTrace) -> Values:
         """Validate one row and return its values in the order of the schema.

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from hashlib import blake2b
 from typing import Any, Final, Literal
 
+from modeltrace.errors import UnknownModelError
 from modeltrace.serving.version import CHALLENGER, Version, VersionFactory
 from modeltrace.telemetry.records.model_info import ModelInfo
 from modeltrace.telemetry.records.prediction import INVALID_TRACE_ID
@@ -66,6 +67,38 @@ class ModelRouter:
         """Return the version that answers a request. The same key always selects the same version."""
         challenger = self._challenger
         return challenger if challenger and self._mode == "split" and self._is_sampled(trace) else self._primary
+
+    def answering_versions(self) -> Collection[Version]:
+        """Return the versions that answer requests. A challenger in shadow mode does not."""
+        challenger = self._challenger
+        return (self._primary, challenger) if challenger and self._mode == "split" else (self._primary,)
+
+    def find(self, name: str, version: str | None = None) -> Version:
+        """Return the version of a model that answers requests, by its name and optionally its version.
+
+        Raises:
+            UnknownModelError: no version has this name and version.
+        """
+        versions = self.answering_versions()
+        named = [answering for answering in versions if answering.model.name == name]
+        if not named:
+            names = ", ".join(sorted({answering.model.name for answering in versions}))
+            raise UnknownModelError(f"this service has no model {name[:128]!r}; it has {names}")
+        for answering in named:
+            if version is None or answering.model.version == version:
+                return answering
+        numbers = ", ".join(answering.model.version for answering in named)
+        raise UnknownModelError(f"the model {name} has no version {str(version)[:128]!r} here; it has {numbers}")
+
+    def select_named(self, trace: RequestTrace, name: str, version: str | None = None) -> Version:
+        """Return the version that answers a request for a model; without a version, as `select` does.
+
+        Raises:
+            UnknownModelError: no version has this name and version.
+        """
+        found = self.find(name, version)
+        selected = self.select(trace)
+        return selected if version is None and selected.model.name == name else found
 
     def should_shadow(self, trace: RequestTrace) -> bool:
         """Return whether the challenger receives a shadow request. A version never shadows itself."""

@@ -49,6 +49,7 @@ class HTTPRequest(NamedTuple):
     server: tuple[str, int | None] | None = None
     client: tuple[str, int] | None = None
     headers: Sequence[tuple[bytes, bytes]] = ()
+    route: str = ""  # the template of a path with parameters; "": the path itself
 
     @classmethod
     def from_scope(cls, scope: Scope) -> "HTTPRequest":
@@ -145,7 +146,8 @@ class RequestTrace:
         return RequestRecord(
             self.trace_id, self.span_id, self.parent_span_id, self.parent_remote, self.trace_state, self.trace_flags,
             self.pinned, self.start, self.end,
-            http.method, http.path.removeprefix(http.root_path), http.path, http.query_string.decode("latin-1"),
+            http.method, http.route or http.path.removeprefix(http.root_path), http.path,
+            http.query_string.decode("latin-1"),
             http.scheme, http.http_version, host if port == 80 else f"{host}:{port}", port or 0, client_address,
             client_port, "" if user_agent is None else normalize_user_agent(user_agent) or "", self.status,
             self.validate_start, self.validate_end, self.features_start, self.inference_start, self.inference_end,
