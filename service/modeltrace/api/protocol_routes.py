@@ -1,7 +1,7 @@
 """Paths of inference protocols of other servers: requests for predictions, and descriptions of server and models."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from importlib.metadata import version
 from typing import Any, Final, NamedTuple
@@ -36,7 +36,7 @@ class ProtocolRoutes:
     """Finds the handlers of POST requests."""
 
     def __init__(self, handlers: ProtocolHandlers) -> None:
-        self._routes = [
+        self._routes: list[tuple[re.Pattern[str], str, Callable[..., Awaitable[bytes | TypedBody]]]] = [
             (re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", route)), route, handler)
             for route, handler in (
                 (INFER, handlers.infer),
@@ -112,13 +112,15 @@ def _add_kserve(router: APIRouter, model_router: ModelRouter) -> None:
 
 
 def _add_mlflow(router: APIRouter) -> None:
-    async def ping() -> Response:
-        return Response("\n", media_type="application/json")
+    text: dict[str, Any] = {"response_class": PlainTextResponse}
+
+    async def ping() -> PlainTextResponse:
+        return PlainTextResponse("\n")
 
     for path in ("/ping", "/health"):
-        router.add_api_route(path, ping, methods=["GET"], **describe_get("mlflow", "Liveness probe"))
+        router.add_api_route(path, ping, methods=["GET"], **text, **describe_get("mlflow", "Liveness probe"))
 
-    @router.get("/version", **describe_get("mlflow", "Version of this service"))
+    @router.get("/version", **text, **describe_get("mlflow", "Version of this service"))
     async def show_version() -> PlainTextResponse:
         return PlainTextResponse(version("modeltrace"))
 
