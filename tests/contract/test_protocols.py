@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 import numpy as np
@@ -31,6 +31,7 @@ pytestmark = pytest.mark.slow
 
 PIN = {"baggage": "modeltrace.pin=1"}
 MODEL = "breast-cancer"
+KEY = "a key of 16 signs"
 Rows = list[dict[str, float]]
 
 
@@ -228,7 +229,7 @@ def typed_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def typed_service(typed_bundle: Path) -> Iterator[Service]:
     """The service with the classifier and an API key."""
     with running_service(
-        typed_bundle, OTEL_SDK_DISABLED="true", MODELTRACE_STORE="none", MODELTRACE_API_KEY="a key of 16 signs"
+        typed_bundle, OTEL_SDK_DISABLED="true", MODELTRACE_STORE="none", MODELTRACE_API_KEY=KEY
     ) as service:
         yield service
 
@@ -249,7 +250,7 @@ def test_tritons_client_sends_every_type_of_feature(typed_service: Service, type
     ]
     model = load_bundle(typed_bundle)
     with triton_client(typed_service.url) as client:
-        headers = {"Authorization": "Bearer a key of 16 signs"}
+        headers = {"Authorization": f"Bearer {KEY}"}
         metadata = client.get_model_metadata("flats", headers=headers)
         result = client.infer("flats", inputs, headers=headers)
 
@@ -270,3 +271,12 @@ def test_the_key_is_needed(typed_service: Service) -> None:
         assert client.is_server_live()
         with pytest.raises(InferenceServerException, match=r"\[401\] an API key is needed"):
             client.get_model_metadata("flats")
+
+
+def test_the_key_may_be_part_of_the_host(typed_service: Service) -> None:
+    """MLflow's client sends no header of the user's, but `requests`, which it uses, sends a password of the URL."""
+    import requests  # noqa: PLC0415  see `triton_client`
+
+    url = f"http://user:{quote(KEY)}@{urlsplit(typed_service.url).netloc}/version"
+    assert requests.get(url, timeout=30).status_code == 200
+    assert requests.get(url.replace("user:a", "user:b"), timeout=30).status_code == 401

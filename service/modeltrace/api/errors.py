@@ -18,6 +18,7 @@ from modeltrace.errors import (
     InferenceError,
     InvalidFeaturesError,
     InvalidLabelError,
+    InvalidRowError,
     LabelConflictError,
     LabelStoreUnavailableError,
     MalformedRequestError,
@@ -60,6 +61,7 @@ ERROR_SPECS: Final[Mapping[type[BaseException], ErrorSpec]] = {
     UnsupportedContentEncodingError: ErrorSpec(415, "unsupported_encoding", {"Accept-Encoding": SUPPORTED_ENCODINGS}),
     UnsupportedContentTypeError: ErrorSpec(415, "unsupported_content_type"),
     InvalidFeaturesError: ErrorSpec(422, "invalid_features"),
+    InvalidRowError: ErrorSpec(422, "invalid_features"),
     InvalidLabelError: ErrorSpec(422, "invalid_label"),
     InferenceError: ErrorSpec(500, "inference_failed"),
     BusyError: ErrorSpec(503, "busy", {"Retry-After": "1"}),  # seconds

@@ -99,7 +99,8 @@ class PredictionASGIApp:
                 if status == 500 and trace.failure is None:
                     record_failure(trace, "", error)
                 content = encode_body(payload, trace_id)
-            fields = [*(own_headers or (JSON_CONTENT_TYPE,)), (b"content-length", b"%d" % len(content))]
+            length = (b"content-length", b"%d" % len(content))
+            fields = [JSON_CONTENT_TYPE, length] if own_headers is None else [*own_headers, length]
             if trace_id is not None:
                 fields.append((_TRACE_HEADER, trace_id.encode()))
             if headers:
