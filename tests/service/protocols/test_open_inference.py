@@ -45,7 +45,13 @@ def label_rows(matrix: Matrix) -> list[ModelOutput]:
 def mixed(model: Model) -> Model:
     """A classifier with a feature of every type."""
     return replace(
-        model, name="mixed", schema=Schema(features=FEATURES), as_frame=True, classes=("0", "1"), predict_fn=label_rows
+        model,
+        name="mixed",
+        schema=Schema(features=FEATURES),
+        as_frame=True,
+        classes=("0", "1"),
+        predict_fn=label_rows,
+        probabilities_fn=None,
     )
 
 

@@ -150,6 +150,48 @@ def test_single_rows_share_model_calls(model: Model, rows: Rows) -> None:
     assert len(service.queue.batches) == 3
 
 
+@pytest.mark.parametrize("number", [1, 3])
+@pytest.mark.parametrize("batching", [False, True])
+def test_probabilities_of_all_classes(model: Model, rows: Rows, number: int, batching: bool) -> None:
+    """They are those of `/predict/batch`: as an output of V2, or with the query parameter in each protocol."""
+    query = "?probabilities=true"
+    with records_service(model, batching=batching) as service:
+        post = service.client.post
+        predictions = post(f"/predict/batch{query}", json={"rows": rows[:number]}).json()["predictions"]
+        expected = [prediction["probabilities"] for prediction in predictions]
+        values = [value for row in expected for value in row.values()]
+        wanted = post(**infer(rows[:number], outputs=[{"name": "probabilities"}])).json()
+        by_query = post(**infer(rows[:number], f"{INFER}{query}")).json()
+        for form in (invocations, csv, predict):
+            request = form(rows[:number])
+            answered = post(**{**request, "url": request["url"] + query}).json()
+            assert answered["probabilities"] == expected
+            assert "probabilities" not in post(**request).json()
+        described = service.client.get(f"/v2/models/{MODEL}").json()["outputs"]
+
+    output = {"name": "probabilities", "datatype": "FP64", "shape": [number, 2], "data": values}
+    assert wanted["outputs"] == [output]
+    assert [one["name"] for one in by_query["outputs"]] == ["label", "confidence", "prediction_id", "probabilities"]
+    assert by_query["outputs"][-1] == output
+    assert described[-1] == {"name": "probabilities", "datatype": "FP64", "shape": [-1, 2]}
+
+
+@pytest.mark.parametrize("form", [infer, invocations, predict])
+def test_the_setting_decides_about_probabilities(model: Model, rows: Rows, form: Callable[[Rows], Request]) -> None:
+    """With `always`, each response has them; with `never`, a request for them is rejected."""
+    request = form(rows[:1])
+    with records_service(model, probabilities="always") as service:
+        assert "probabilities" in service.client.post(**request).text
+    asking = {**request, "url": f"{request['url']}?probabilities=true"}
+    with records_service(model, probabilities="never") as service:
+        responses = [service.client.post(**asking)]
+        if form is infer:
+            responses.append(service.client.post(**infer(rows[:1], outputs=[{"name": "probabilities"}])))
+    for response in responses:
+        assert response.status_code == 400
+        assert "MODELTRACE_PROBABILITIES=never" in response.text
+
+
 def test_large_bodies_and_slow_models_run_on_threads(model: Model, rows: Rows) -> None:
     """The responses are the same."""
     slow = replace(model, cpu_bound=False)

@@ -44,7 +44,14 @@ def count_rows(matrix: Matrix) -> list[ModelOutput]:
 def served(model: Model) -> Model:
     """A regressor with a feature of every type."""
     return replace(
-        model, name="scoring", schema=SCHEMA, as_frame=True, task="regressor", classes=None, predict_fn=count_rows
+        model,
+        name="scoring",
+        schema=SCHEMA,
+        as_frame=True,
+        task="regressor",
+        classes=None,
+        predict_fn=count_rows,
+        probabilities_fn=None,
     )
 
 
