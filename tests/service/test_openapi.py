@@ -50,15 +50,14 @@ def fuzz(service: SdkService, path: str, method: str, *, valid: bool, accepted: 
     mode = schemathesis.GenerationMode.POSITIVE if valid else schemathesis.GenerationMode.NEGATIVE
     operation: Any = schemathesis.openapi.from_asgi("/openapi.json", service.client.app)[path][method]
 
-<<<<<<< HEAD
-    @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck), database=None)
-    @given(case=operation.as_strategy(generation_mode=mode).filter(lambda case: not valid or has_an_id_per_row(case)))
-=======
+    requests = operation.as_strategy(generation_mode=mode)
+    if valid and accepted:
+        requests = requests.filter(has_an_id_per_row)
+
     @settings(
         max_examples=50 if accepted else 20, deadline=None, suppress_health_check=list(HealthCheck), database=None
     )
-    @given(case=operation.as_strategy(generation_mode=mode))
->>>>>>> fa1c0ad (Fewer generated requests in the tests of descriptions; decision 13 names decision 29)
+    @given(case=requests)
     def check(case: Any) -> None:
         case.call_and_validate(excluded_checks=[] if accepted else [positive_data_acceptance, negative_data_rejection])
 
