@@ -94,7 +94,8 @@ def test_examples_of_protocols_are_accepted(service: SdkService) -> None:
     document = service.client.get("/openapi.json").json()
     for path in PROTOCOL_ROUTES:
         operation = document["paths"][path]["post"]
-        names = {parameter["name"]: parameter["schema"]["enum"][0] for parameter in operation["parameters"]}
+        parameters = [parameter for parameter in operation["parameters"] if parameter["in"] == "path"]
+        names = {parameter["name"]: parameter["schema"]["enum"][0] for parameter in parameters}
         example = operation["requestBody"]["content"]["application/json"]["schema"]["example"]
         response = service.client.post(path.format(**names), json=example)
         assert response.status_code == 200, response.text
