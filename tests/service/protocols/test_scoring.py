@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from modeltrace.errors import RequestError
 from modeltrace.inference.features import Matrix
 from modeltrace.inference.model import Model, ModelOutput
-from modeltrace.inference.schema import Feature, Reference, Schema
+from modeltrace.inference.schema import DEFAULT_MAX_LENGTH, Feature, Reference, Schema
 from modeltrace.protocols.csv_rows import MISSING_CELLS, rows_from_csv
 from modeltrace.protocols.scoring import rows_from_kserve, rows_from_mlflow
 from tests.helpers.in_process_services import RecordsService, records_service
@@ -233,6 +233,29 @@ def test_the_number_of_rows_is_limited(service: RecordsService, path: str, form:
     expected = 400 if (path, form) == (V1, "csv") else 413  # V1 has no CSV
     assert response.status_code == expected
     assert expected == 400 or "MODELTRACE_MAX_BATCH_ROWS" in response.text
+
+
+@pytest.mark.parametrize("form", ["records", "csv", "tensor"])
+def test_the_length_of_texts_is_limited(service: RecordsService, form: str) -> None:
+    """A text above the limit of its feature is a violation in each protocol, and is never part of the message."""
+    text = "x" * (DEFAULT_MAX_LENGTH + 1)
+    if form == "csv":
+        content = f"age,rooms,vip,city\n1,2,true,{text}\n"
+        response = service.client.post("/invocations", content=content, headers={"Content-Type": "text/csv"})
+    elif form == "records":
+        response = service.client.post(V1, json={"instances": [{**RECORDS[0], "city": text}]})
+    else:
+        datatypes = {"age": "FP64", "rooms": "INT64", "vip": "BOOL", "city": "BYTES"}
+        values = {**RECORDS[0], "city": text}
+        inputs = [
+            {"name": name, "datatype": datatype, "shape": [1], "data": [values[name]]}
+            for name, datatype in datatypes.items()
+        ]
+        response = service.client.post("/v2/models/scoring/infer", json={"inputs": inputs})
+
+    assert response.status_code == 400
+    assert "city: longer than 65,536 characters, the limit for this text" in response.text
+    assert "xxx" not in response.text
 
 
 def test_single_values_are_one_row(service: RecordsService) -> None:
