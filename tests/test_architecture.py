@@ -89,10 +89,11 @@ LAYERS = (
     ("otlp",),
     ("telemetry",),
     ("store", "inference"),
+    ("tables",),
     ("sidecar", "bundles", "evaluation"),
     ("monitoring", "replay", "client", "protocols"),
     ("serving", "doctor", "traffic"),
-    ("api", "report", "local"),
+    ("api", "report", "local", "scoring"),
     ("cli",),
 )
 WIRING = {"app", "server", "worker", "__main__"}

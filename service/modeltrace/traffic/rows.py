@@ -4,22 +4,18 @@ import itertools
 import json
 import math
 import random
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
-from pyarrow import ArrowInvalid
-
 from modeltrace.bin_names import MISSING, OTHER, numeric_bin_name
 from modeltrace.errors import ModeltraceError
-from modeltrace.inference.category_levels import coerce_level, level_name
+from modeltrace.inference.category_levels import level_name
 from modeltrace.inference.schema import Feature
 from modeltrace.regular_files import MAX_MANIFEST_BYTES, NotRegularError, read_regular, stat_regular
+from modeltrace.tables.reader import TableError, open_table
+from modeltrace.tables.values import converter, infer_text, to_json_value
 from modeltrace.traffic.fault_injection import NUMERIC_TYPES, Row
 
 # Rows kept in memory. Of a larger file, the first rows are used.
@@ -54,27 +50,28 @@ def read_samples(path: Path, features: Sequence[Feature], target: str | None = N
     """Iterate over all rows of a file. Columns that are not features are ignored.
 
     Args:
-        path: the file; its name ends in `.csv`, `.parquet` or `.jsonl`.
+        path: the file, in a format of `modeltrace.tables.reader`.
         features: the features of the model. A category is read as text even if it looks like a number.
         target: the column with the true labels.
 
     Raises:
-        RowSourceError: the file cannot be read, or lacks a feature or the target column.
+        RowSourceError: the file or one of its rows cannot be read, or it lacks a feature or the target column.
     """
-    readers = {".csv": _csv_batches, ".parquet": _parquet_batches, ".jsonl": _json_batches}
-    if path.suffix not in readers:
-        raise RowSourceError(f"{path}: the name must end in .csv, .parquet or .jsonl")
     try:
-        for names, rows in readers[path.suffix](path, features):
-            absent = [feature.name for feature in features if feature.name not in names]
-            if absent:
-                raise RowSourceError(f"{path} lacks the feature{'s' * (len(absent) > 1)} {', '.join(absent)}")
-            if target and target not in names:
-                raise RowSourceError(f"{path} lacks the column {target} with the true labels")
-            for values in rows:
-                yield _sample(values, features, target)
-    except (OSError, ArrowInvalid, ValueError) as error:
-        raise RowSourceError(f"{path} cannot be read: {error}") from None
+        with open_table(path) as table:
+            converters = {feature.name: converter(feature, table.format) for feature in features}
+            convert_label = infer_text if table.format in ("csv", "tsv") else to_json_value
+            for row in table.rows:
+                if row.error:
+                    raise RowSourceError(f"{path} cannot be read: row {row.number}: {row.error}")
+                if absent := [name for name in converters if name not in row.values]:
+                    raise RowSourceError(f"{path} lacks the feature{'s' * (len(absent) > 1)} {', '.join(absent)}")
+                if target and target not in row.values:
+                    raise RowSourceError(f"{path} lacks the column {target} with the true labels")
+                values = {name: convert(row.values[name]) for name, convert in converters.items()}
+                yield Sample(values, convert_label(row.values[target]) if target else None)
+    except TableError as error:
+        raise RowSourceError(str(error)) from None
 
 
 def load_held_out_samples(bundle: Path, features: Sequence[Feature]) -> list[Sample]:
@@ -171,55 +168,3 @@ def cycle_shuffled(samples: Sequence[Sample], rng: random.Random) -> Iterator[Sa
     while True:
         rng.shuffle(order)
         yield from order
-
-
-# Names of columns, and rows with these columns.
-_Batch = tuple[Collection[str], Sequence[Mapping[str, object]]]
-
-
-def _csv_batches(path: Path, features: Sequence[Feature]) -> Iterator[_Batch]:
-    texts = {feature.name: pa.string() for feature in features if feature.is_text}
-    # Read an empty field as a missing value, also in text columns.
-    options = pyarrow.csv.ConvertOptions(column_types=texts, strings_can_be_null=True)
-    with pyarrow.csv.open_csv(path, convert_options=options) as reader:
-        for batch in reader:
-            yield batch.schema.names, batch.to_pylist()
-
-
-def _parquet_batches(path: Path, _: Sequence[Feature]) -> Iterator[_Batch]:
-    with pyarrow.parquet.ParquetFile(path) as file:
-        for batch in file.iter_batches():
-            yield batch.schema.names, batch.to_pylist()
-
-
-def _json_batches(path: Path, _: Sequence[Feature]) -> Iterator[_Batch]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise ValueError(f"line {number} is not a JSON object")
-                yield row.keys(), [row]
-
-
-def _sample(values: Mapping[str, object], features: Sequence[Feature], target: str | None) -> Sample:
-    row = {feature.name: _convert_value(values[feature.name], feature) for feature in features}
-    return Sample(row, _to_json_value(values.get(target)) if target else None)
-
-
-def _convert_value(value: object, feature: Feature) -> object:
-    """Convert a value to JSON: missing to null, 0 and 1 of a boolean feature to booleans, a category to its level."""
-    plain = _to_json_value(value)
-    if plain is None:
-        return None
-    if feature.type == "boolean" and plain in (0, 1):
-        return bool(plain)
-    return coerce_level(plain, feature.level_kind) if feature.level_kind else plain
-
-
-def _to_json_value(value: object) -> object:
-    if isinstance(value, float) and math.isnan(value):
-        return None
-    if isinstance(value, Decimal):  # from Parquet
-        return None if value.is_nan() else float(value)
-    return value if value is None or isinstance(value, str | int | float | bool) else str(value)

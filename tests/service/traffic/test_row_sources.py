@@ -167,7 +167,7 @@ def test_file_without_a_feature_is_an_error(file: Path) -> None:
         ("rows.csv", b"size,code,member\n", "has no rows"),
         ("rows.csv", b"", "cannot be read"),
         ("rows.parquet", b"not parquet", "cannot be read"),
-        ("rows.xlsx", b"", r"must end in \.csv, \.parquet or \.jsonl"),
+        ("rows.xlsx", b"", r"must end in \.csv, \.tsv, \.jsonl .*\.parquet"),
     ],
 )
 def test_unusable_file_is_an_error(tmp_path: Path, name: str, content: bytes, complaint: str) -> None:
