@@ -1,1 +1,40 @@
-"""The model service: serves models over HTTP and exports telemetry of every prediction over OTLP."""
+"""The model service: serves models over HTTP and exports telemetry of every prediction over OTLP.
+
+In Python:
+
+    modeltrace.pack(estimator, X, y, name="churn")     # write a bundle
+    modeltrace.load("churn").predict(X)                # predict in this process
+    modeltrace.Client("http://127.0.0.1:8000")         # call a running service; `AsyncClient` for asyncio
+
+These names are imported when they are used, so that no process imports what only others need.
+"""
+
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from modeltrace.bundles.loaded_model import LoadedModel, load
+    from modeltrace.bundles.pack import pack
+    from modeltrace.client.client import AsyncClient, Client
+
+__all__ = ["AsyncClient", "Client", "LoadedModel", "load", "pack"]
+
+_MODULES: Final = {
+    "AsyncClient": "modeltrace.client.client",
+    "Client": "modeltrace.client.client",
+    "LoadedModel": "modeltrace.bundles.loaded_model",
+    "load": "modeltrace.bundles.loaded_model",
+    "pack": "modeltrace.bundles.pack",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401  whatever the name is
+    """Import a public name."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from modeltrace.imports import import_object  # noqa: PLC0415  see the docstring of the module
+
+    return import_object(f"{_MODULES[name]}:{name}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

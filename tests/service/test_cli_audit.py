@@ -142,33 +142,42 @@ def test_export_of_a_period_or_a_trace(audit: Audit, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "number"), [("prices", 1), ("prices:2", 1), (MODEL.name, 1502), (f"{MODEL.name}:{MODEL.version}", 1502)]
+    ("options", "name", "number"),
+    [
+        (("--name", "prices"), "prices", 1),
+        (("--name", "prices", "--version", "2"), "prices", 1),
+        (("--version", "2"), "prices", 1),
+        (("--name", MODEL.name), MODEL.name, 1502),
+        (("--name", MODEL.name, "--version", MODEL.version), MODEL.name, 1502),
+    ],
 )
-def test_export_of_a_model(audit: Audit, tmp_path: Path, model: str, number: int) -> None:
-    """A model is selected by its name, or by name and version."""
+def test_export_of_a_model(audit: Audit, tmp_path: Path, options: tuple[str, ...], name: str, number: int) -> None:
+    """A model is selected by its name, its version or both."""
     out = tmp_path / "some.jsonl"
-    assert f"{number:,} predictions written" in audit.run("export", str(out), "--model", model)
-    assert {row["model_name"] for row in read_json_lines(out)} == {model.partition(":")[0]}
+    assert f"{number:,} predictions written" in audit.run("export", str(out), *options)
+    assert {row["model_name"] for row in read_json_lines(out)} == {name}
 
 
 def test_export_reports_two_models_with_the_same_version(audit: Audit, tmp_path: Path) -> None:
     """The column model_hash distinguishes their predictions."""
     out = tmp_path / "two.jsonl"
-    assert "have the name" not in audit.run("export", str(out), "--model", "prices")
+    assert "have the name" not in audit.run("export", str(out), "--name", "prices")
     retrained = ModelInfo("prices", "2", "d" * 64, ("rooms", "city"), "c" * 64)
     rows = [answered_row("new", value=1.0, label=None, inputs=(3, None), time=TIME)]
     with open_store(audit.url) as store:
         store.add_predictions(RowBuilder("0.1.0").build(AnsweredRequest(rows, model=retrained)))
-    output = audit.run("export", str(out), "--model", "prices:2", "--force")
+    output = audit.run("export", str(out), "--name", "prices", "--version", "2", "--force")
     assert "2 models have the name prices 2: see model_hash (bbbbbbbbbbbb…, dddddddddddd…)" in output
     assert {row["model_hash"] for row in read_json_lines(out)} == {"b" * 64, "d" * 64}
 
 
-@pytest.mark.parametrize("model", ["price", "prices:3", ":2", "prices:"])
-def test_unknown_model_is_an_error(audit: Audit, tmp_path: Path, model: str) -> None:
+@pytest.mark.parametrize(
+    "options", [("--name", "price"), ("--name", "prices", "--version", "3"), ("--name", ""), ("--version", "prices")]
+)
+def test_unknown_model_is_an_error(audit: Audit, tmp_path: Path, options: tuple[str, ...]) -> None:
     """The message lists the models in the store; no file is written."""
-    with pytest.raises(ModeltraceError, match=f"no predictions of {model} in .*; it has these models: .*prices:2"):
-        audit.run("export", str(tmp_path / "some.jsonl"), "--model", model)
+    with pytest.raises(ModeltraceError, match=r"no predictions of .* in .*; it has these models: .*prices 2"):
+        audit.run("export", str(tmp_path / "some.jsonl"), *options)
     assert not list(tmp_path.glob("some*"))
 
 

@@ -237,7 +237,7 @@ def test_error_messages(labelled: dict[str, Path], example: Path, tmp_path: Path
         run("--since", "7d")
     open_store(str(missing_store)).close()
     with pytest.raises(NoDataError, match="no predictions in"):
-        run("--model", "another")
+        run("--name", "another")
 
 
 @pytest.mark.parametrize(
@@ -246,6 +246,7 @@ def test_error_messages(labelled: dict[str, Path], example: Path, tmp_path: Path
         ("rows.csv",), ("rows.csv", "--target", "y"), ("--target", "y"),
         ("rows.csv", "--target", "y", "--url", "u", "--bundle", "b"),
         ("rows.csv", "--target", "y", "--bundle", "b", "--since", "7d"),
+        ("rows.csv", "--target", "y", "--bundle", "b", "--version", "1"),
     ],
 )  # fmt: skip
 def test_incompatible_options_are_a_usage_error(arguments: tuple[str, ...]) -> None:

@@ -119,10 +119,10 @@ def test_model_that_is_not_found_is_an_error(recorded: Recorded) -> None:
     with pytest.raises(ReplayError, match=r"1 of iris 1\.0\.0: no bundle whose model has the SHA-256 .* in .*two"):
         recorded.replay(recorded.one["trace_id"], bundles=str(recorded.models / "two"))
     result = recorded.replay(
-        recorded.one["trace_id"], "--bundles", str(recorded.models / "one"), bundles=str(recorded.models / "two")
+        recorded.one["trace_id"], "--bundle", str(recorded.models / "one"), bundles=str(recorded.models / "two")
     )
     assert result.exit_code == 0
-    with pytest.raises(SettingsError, match="--bundles"):
+    with pytest.raises(SettingsError, match="--bundle"):
         recorded.replay(recorded.one["trace_id"], bundles="")
     with pytest.raises(ReplayError, match=r"no bundle of iris 7 in"):
         recorded.replay(recorded.one["trace_id"], "--against", "7")
@@ -161,9 +161,9 @@ def test_exit_codes(recorded: Recorded) -> None:
     """A real process exits with 2 if predictions differ, and with 1 and one line on stderr after an error."""
     replay = ["modeltrace", "replay", recorded.one["trace_id"]]
 
-    differs = run([*replay, "--against", "2.0.0", "--bundles", str(recorded.models)], env=recorded.environment())
+    differs = run([*replay, "--against", "2.0.0", "--bundle", str(recorded.models)], env=recorded.environment())
     assert (differs.returncode, differs.stderr) == (2, "")
-    error = run([*replay, "--bundles", str(recorded.models / "two")], env=recorded.environment())
+    error = run([*replay, "--bundle", str(recorded.models / "two")], env=recorded.environment())
     assert error.returncode == 1
     assert error.stderr.startswith("modeltrace: 1 of iris 1.0.0: no bundle")
     assert error.stderr.count("\n") == 1

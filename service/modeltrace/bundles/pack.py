@@ -20,7 +20,7 @@ from modeltrace.bundles.onnx.export import ONNX_FILE, export_onnx
 from modeltrace.bundles.output_reference import MAX_REFERENCE_ROWS, build_output_reference, confidence_threshold
 from modeltrace.bundles.repeated_rows import duplicate_probability
 from modeltrace.bundles.schema_redaction import redact_schema
-from modeltrace.bundles.training_frame import DATE_ADVICE, date_columns
+from modeltrace.bundles.training_frame import DATE_ADVICE, date_columns, to_frame, to_series
 from modeltrace.bundles.training_schema import build_schema
 from modeltrace.bundles.verify_outputs import first_line, predict_rows, to_rows, verify_example, verify_outputs
 from modeltrace.errors import PackError
@@ -38,11 +38,11 @@ MAX_ONNX_ROWS = 10_000
 
 def pack(
     estimator: Any,  # noqa: ANN401  any estimator
-    training: pd.DataFrame,
-    target: "pd.Series | None" = None,
+    training: Any,  # noqa: ANN401  any table
+    target: Any = None,  # noqa: ANN401  any column
     *,
     name: str,
-    out: Path,
+    out: Path | str | None = None,
     version: str = "1.0.0",
     artifact_format: ArtifactFormat = "skops",
     traffic: pd.DataFrame | None = None,
@@ -65,10 +65,11 @@ def pack(
 
     Args:
         estimator: a fitted scikit-learn classifier, regressor or Pipeline.
-        training: the features that the estimator was fitted on, one per column.
-        target: the labels that it was fitted on; they are compared with its classes.
+        training: the features that the estimator was fitted on, one per column: a data frame, or an array of the shape
+            (n_rows, n_features).
+        target: the labels that it was fitted on, a series, an array or a list; they are compared with its classes.
         name: the name of the model in telemetry.
-        out: the folder to write.
+        out: the folder to write; by default, the name of the model in the current folder.
         version: the version of the model.
         artifact_format: the format of the estimator's file; use joblib if skops does not support a type.
         traffic: held-out rows to replay later, with the column of `target` if there is one. They are the reference of
@@ -94,7 +95,9 @@ def pack(
     """
     estimator = unwrap_search(estimator)
     task = infer_task(estimator)
-    training = select_fitted_columns(estimator, training)
+    bundle = Path(out or name)
+    target = None if target is None else to_series(target)
+    training = select_fitted_columns(estimator, to_frame(training))
     schema = build_schema(
         training,
         valid_ranges=valid_ranges or {},
@@ -157,13 +160,13 @@ def pack(
         outputs = _predict_training(model, verification)
         verify_outputs(estimator, task, verification, model, outputs)
         verify_example(model)
-        verify_replaceable(out, force=force)  # before the cross-validation, which may take minutes
+        verify_replaceable(bundle, force=force)  # before the cross-validation, which may take minutes
         held_out = find_held_out(
             estimator, model, training, target, traffic,
             seconds=cross_validation_seconds, on_message=on_message,
         )  # fmt: skip
     manifest = manifest.model_copy(update=_output_references(outputs[:MAX_REFERENCE_ROWS], held_out, model.classes))
-    return write_bundle(out, manifest, files, force=force)
+    return write_bundle(bundle, manifest, files, force=force)
 
 
 def _output_references(

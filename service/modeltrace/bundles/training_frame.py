@@ -32,6 +32,23 @@ IDENTIFIER_SHARE = 0.9
 MIN_IDENTIFIERS = 50
 
 
+def to_frame(data: Any) -> pd.DataFrame:  # noqa: ANN401  any table
+    """Return a table as a pandas data frame: a frame of another library, an array, or a list of mappings."""
+    if isinstance(data, pd.DataFrame):
+        return data
+    if hasattr(data, "to_pandas"):  # polars, Arrow
+        frame: pd.DataFrame = data.to_pandas()
+        return frame
+    return pd.DataFrame(data.toarray() if hasattr(data, "toarray") else data)
+
+
+def to_series(target: Any) -> "pd.Series":  # noqa: ANN401  any column
+    """Return labels as a pandas series with a name: a series or a frame with one column, an array, or a list."""
+    column = target.squeeze("columns") if isinstance(target, pd.DataFrame) else target
+    series = column if isinstance(column, pd.Series) else pd.Series(np.ravel(np.asarray(column)))
+    return series if series.name is not None else series.rename("target")
+
+
 def name_columns(data: pd.DataFrame) -> pd.DataFrame:
     """Convert the column names to text.
 

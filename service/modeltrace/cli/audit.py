@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from modeltrace.cli.options import time_option
+from modeltrace.cli.options import ModelName, ModelVersion, time_option
 from modeltrace.cli.store import open_configured_store, progress_display
 from modeltrace.store.export import ExportError, export_predictions, format_from_suffix
 from modeltrace.store.lookup import TRACE_ID, NotFoundError, find_predictions
@@ -27,9 +27,8 @@ def export(
         str | None,
         typer.Option("--id", metavar="ID", help="Only predictions with this external ID, which the client chose."),
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(metavar="NAME[:VERSION]", help="Only predictions of this model or version.")
-    ] = None,
+    name: ModelName = None,
+    version: ModelVersion = None,
     format_: Annotated[
         Literal["parquet", "jsonl", "csv"] | None,
         typer.Option("--format", show_default="by the file's suffix", help="The file format."),
@@ -42,7 +41,7 @@ def export(
     long ago (7d, 12h, 30m).
 
     Examples: modeltrace audit export week.parquet --since 7d
-              modeltrace audit export churn.csv --model churn:1.2.0
+              modeltrace audit export churn.csv --name churn --version 1.2.0
     """
     file_format = format_ or format_from_suffix(file)
     if file.exists() and not force:
@@ -50,8 +49,8 @@ def export(
     with open_configured_store() as store:
         trace_id = None if trace is None else _parse_trace_id(trace)
         selection = Selection(since, until, trace_id, external_id=external_id)
-        if model is not None:
-            selection = _select_model(store, selection, model)
+        if name is not None or version is not None:
+            selection = _select_model(store, selection, name, version)
         with progress_display(store.counts(selection).predictions) as on_progress:
             number = export_predictions(store.read(selection), file, file_format, on_progress=on_progress)
     echo(f"{number:,} predictions written to {file}")
@@ -141,26 +140,25 @@ def prune(before: Annotated[int, time_option(help="Delete predictions before thi
         echo(f"{deleted:,} predictions deleted from {store.location.description}")
 
 
-def _select_model(store: Store, selection: Selection, text: str) -> Selection:
-    """Restrict a selection to a model, written `NAME` or `NAME:VERSION`. A name may contain colons.
+def _select_model(store: Store, selection: Selection, name: str | None, version: str | None) -> Selection:
+    """Restrict a selection to models with a name, a version or both.
 
     Raises:
-        NotFoundError: the store has no prediction of this model; the message lists the models that it has.
+        NotFoundError: the store has no prediction of such a model; the message lists the models that it has.
     """
     hashes: dict[tuple[str, str], list[str]] = {}
-    for name, version, model_hash in store.fetch_all(models()):
-        hashes.setdefault((name, version), []).append(model_hash)
-    for (name, version), model_hashes in sorted(hashes.items()):
-        if len(model_hashes) > 1 and text in (name, f"{name}:{version}"):
-            listed = ", ".join(f"{model_hash[:12]}…" for model_hash in sorted(model_hashes))
-            echo(f"{len(model_hashes)} models have the name {name} {version}: see model_hash ({listed})", err=True)
-    if any(name == text for name, _ in hashes):
-        return selection._replace(model_name=text)
-    name, _, version = text.rpartition(":")
-    if (name, version) in hashes:
-        return selection._replace(model_name=name, model_version=version)
-    known = ", ".join(f"{name}:{version}" for name, version in sorted(hashes)) or "none"
-    raise NotFoundError(f"no predictions of {text} in {store.location.description}; it has these models: {known}")
+    for known_name, known_version, model_hash in store.fetch_all(models()):
+        hashes.setdefault((known_name, known_version), []).append(model_hash)
+    matches = [key for key in sorted(hashes) if name in (None, key[0]) and version in (None, key[1])]
+    if not matches:
+        known = ", ".join(" ".join(key) for key in sorted(hashes)) or "none"
+        wanted = " ".join(filter(None, (name, version)))
+        raise NotFoundError(f"no predictions of {wanted} in {store.location.description}; it has these models: {known}")
+    for key in matches:
+        if len(hashes[key]) > 1:
+            listed = ", ".join(f"{model_hash[:12]}…" for model_hash in sorted(hashes[key]))
+            echo(f"{len(hashes[key])} models have the name {' '.join(key)}: see model_hash ({listed})", err=True)
+    return selection._replace(model_name=name, model_version=version)
 
 
 def _parse_trace_id(text: str) -> str:

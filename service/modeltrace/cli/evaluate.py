@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,16 +11,18 @@ import typer
 
 from modeltrace.bundles.manifest import read_manifest
 from modeltrace.cli.bundle_option import resolve_bundle
-from modeltrace.cli.options import time_option
+from modeltrace.cli.options import ModelName, ModelVersion, bundle_option, time_option
 from modeltrace.cli.store import open_configured_store, progress_display
-from modeltrace.client.scoring_client import ScoringClient
-from modeltrace.client.service import ServedModel, normalize_url
-from modeltrace.errors import ModeltraceError
+from modeltrace.client.client import Client
+from modeltrace.client.messages import Prediction, ServiceError
+from modeltrace.client.service import ServedModel
+from modeltrace.errors import InvalidFeaturesError, ModeltraceError
 from modeltrace.evaluation.evaluate import evaluate as evaluate_store
 from modeltrace.evaluation.metrics import ModelMetrics
 from modeltrace.evaluation.render import to_json, to_text
 from modeltrace.evaluation.scored_rows import ScoredRow, ScratchStore, to_model_label
-from modeltrace.keys import authorization_header
+from modeltrace.inference.model import ModelOutput
+from modeltrace.keys import load_api_key
 from modeltrace.monitoring.held_out_baseline import baseline_of
 from modeltrace.settings import read_settings
 from modeltrace.store.selection import Selection
@@ -32,8 +34,10 @@ from modeltrace.traffic.rows import Sample, read_samples
 # Rows that are scored at a time.
 BATCH_ROWS = 1000
 
-# Predicts rows. Returns an entry per row: label, confidence or value, or `error` for a rejected row.
-PredictFn = Callable[[Sequence[object]], list[dict[str, Any]]]
+# Predicts rows. Returns the prediction of each row, or the error of a rejected row.
+PredictFn = Callable[[Sequence[object]], Sequence[Prediction | ModelOutput | InvalidFeaturesError]]
+# Sends true labels, as pairs of prediction ID and label.
+SendLabels = Callable[[Sequence[tuple[str, Any]]], object]
 
 
 class NoDataError(ModeltraceError):
@@ -52,8 +56,7 @@ def evaluate(
     ] = None,
     bundle: Annotated[
         str | None,
-        typer.Option(
-            metavar="SOURCE",
+        bundle_option(
             help="Predict FILE in this process, with this bundle. Without FILE: compare the errors with those for the "
             "held-out rows of this bundle.",
             show_default="without FILE: MODELTRACE_BUNDLE, or the bundle of the newest prediction",
@@ -65,7 +68,8 @@ def evaluate(
     ] = False,
     since: Annotated[int | None, time_option(help="Without FILE: predictions from this time on.")] = None,
     until: Annotated[int | None, time_option(help="Without FILE: predictions before this time.")] = None,
-    model: Annotated[str | None, typer.Option(metavar="NAME", help="Without FILE: predictions of this model.")] = None,
+    name: ModelName = None,
+    version: ModelVersion = None,
     include_synthetic: Annotated[  # noqa: FBT002  a flag
         bool, typer.Option("--include-synthetic", help="Without FILE: include predictions of synthetic traffic.")
     ] = False,
@@ -91,21 +95,23 @@ def evaluate(
     if file is None:
         if url or feedback or target:
             raise typer.BadParameter("--url, --feedback and --target require FILE")
-        selection = Selection(since, until, None, model, include_synthetic=include_synthetic)
+        selection = Selection(since, until, None, name, version, include_synthetic=include_synthetic)
         metrics = _evaluate_store(selection, bundle, tolerance)
     else:
         if target is None or (bundle is None) == (url is None):
             raise typer.BadParameter("FILE requires --target, and either --bundle or --url")
-        if since is not None or until is not None or model is not None or include_synthetic:
-            raise typer.BadParameter("--since, --until, --model and --include-synthetic cannot be combined with FILE")
+        if any(value is not None for value in (since, until, name, version)) or include_synthetic:
+            raise typer.BadParameter(
+                "--since, --until, --name, --version and --include-synthetic cannot be combined with FILE"
+            )
         if feedback and url is None:
             raise typer.BadParameter("--feedback requires --url")
         if bundle is not None:
             metrics = _evaluate_file(file, target, *_load_scorer(bundle), tolerance)
         else:
-            with ScoringClient(normalize_url(url or ""), authorization_header(read_settings())) as client:
-                send_labels = client.send_labels if feedback else None
-                metrics = _evaluate_file(file, target, client.fetch_model(), client.predict, tolerance, send_labels)
+            with Client(url or "", api_key=load_api_key(read_settings())) as client:
+                send_labels = partial(_send_labels, client) if feedback else None
+                metrics = _evaluate_file(file, target, client.model(), client.predict_batch, tolerance, send_labels)
     if as_json:
         echo(json.dumps([to_json(model_metrics) for model_metrics in metrics], indent=2, ensure_ascii=False))
         return
@@ -124,7 +130,7 @@ def _evaluate_store(selection: Selection, bundle: str | None, tolerance: float |
             synthetic = store.counts(selection._replace(include_synthetic=True)).predictions
             hint = f" ({synthetic:,} synthetic ones: --include-synthetic)" if synthetic else ""
             raise NoDataError(
-                f"no predictions in {store.location.description}{hint} match --since, --until and --model"
+                f"no predictions in {store.location.description}{hint} match --since, --until, --name and --version"
             )
     return metrics
 
@@ -150,12 +156,19 @@ def _load_scorer(bundle: str) -> tuple[ServedModel, PredictFn]:
     from modeltrace.serving.bundle_loader import load_model  # noqa: PLC0415  see above
 
     model, _ = load_model(read_settings(bundle=bundle))
+    served = ServedModel(model.name, model.version, model.schema.features, model.classes, model.held_out)
+    return served, partial(score, model)
 
-    def predict(rows: Sequence[object]) -> list[dict[str, Any]]:
-        outputs = score(model, rows)
-        return [{"error": str(row)} if isinstance(row, ModeltraceError) else asdict(row) for row in outputs]
 
-    return ServedModel(model.name, model.version, model.schema.features, model.classes, model.held_out), predict
+def _send_labels(client: Client, labels: Sequence[tuple[str, Any]]) -> None:
+    """Send true labels.
+
+    Raises:
+        ServiceError: the service rejects a label.
+    """
+    for result in client.feedback_batch(labels):
+        if isinstance(result, ServiceError):
+            raise result
 
 
 def _evaluate_file(
@@ -164,25 +177,25 @@ def _evaluate_file(
     model: ServedModel,
     predict: PredictFn,
     tolerance: float | None,
-    send_labels: Callable[[Sequence[tuple[str, object]]], None] | None = None,
+    send_labels: SendLabels | None = None,
 ) -> list[ModelMetrics]:
     total = rejected = 0
     with ScratchStore(model.name, model.version) as scratch, progress_display(None) as on_progress:
         for samples in _batches(read_samples(file, model.features, target)):
-            entries = predict([sample.row for sample in samples])
             predicted = [
-                (entry, to_model_label(sample.label, model.classes))
-                for entry, sample in zip(entries, samples, strict=True)
-                if "error" not in entry
+                (prediction, to_model_label(sample.label, model.classes))
+                for prediction, sample in zip(predict([sample.row for sample in samples]), samples, strict=True)
+                if not isinstance(prediction, InvalidFeaturesError)
             ]
-            scratch.add(
-                [
-                    ScoredRow(entry.get("label"), entry.get("value"), entry.get("confidence"), label)
-                    for entry, label in predicted
-                ]
-            )
-            if send_labels and any(label is not None for _, label in predicted):
-                send_labels([(entry["prediction_id"], label) for entry, label in predicted if label is not None])
+            scratch.add([ScoredRow(row.label, row.value, row.confidence, label) for row, label in predicted])
+            if send_labels:
+                send_labels(
+                    [
+                        (row.prediction_id, label)
+                        for row, label in predicted
+                        if isinstance(row, Prediction) and label is not None
+                    ]
+                )
             total, rejected = total + len(samples), rejected + len(samples) - len(predicted)
             on_progress(total)
         metrics = scratch.evaluate(tolerance, baseline_of(model.held_out))

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from modeltrace.bundles.manifest import Manifest, read_manifest
 from modeltrace.cli.bundle_option import resolve_bundle
-from modeltrace.cli.options import IncludeSynthetic, bundle_source_option, time_option
+from modeltrace.cli.options import IncludeSynthetic, analysed_bundle_option, time_option
 from modeltrace.cli.store import open_configured_store
 from modeltrace.inference.schema import Schema
 from modeltrace.monitoring.drilldown import Drilldown, drill_down
@@ -33,7 +33,7 @@ def evidence(
         str, typer.Argument(metavar="FEATURE", help="A feature, or `prediction` for the output of the model.")
     ],
     since: Annotated[int | None, time_option(help="Only predictions from this time on.", show_default="1h")] = None,
-    bundle: Annotated[str | None, bundle_source_option(help="The bundle of the model.")] = None,
+    bundle: Annotated[str | None, analysed_bundle_option(help="The bundle of the model.")] = None,
     version: Annotated[str | None, typer.Option(show_default="the bundle's", help="The version of the model.")] = None,
     include_synthetic: IncludeSynthetic = False,  # noqa: FBT002  a flag
     limit: Annotated[

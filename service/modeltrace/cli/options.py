@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable
 from functools import partial, wraps
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,10 +11,14 @@ import typer
 from modeltrace.cli.times import parse_time
 
 time_option = partial(typer.Option, parser=parse_time, metavar="TIME")
+# The model that a command uses. Each command names it with `--bundle SOURCE`, as `modeltrace serve SOURCE` does.
+bundle_option = partial(typer.Option, metavar="SOURCE")
 # The bundle of the model whose predictions a command analyses, see `resolve_bundle`.
-bundle_source_option = partial(
-    typer.Option, metavar="SOURCE", show_default="MODELTRACE_BUNDLE, or the bundle of the newest prediction"
+analysed_bundle_option = partial(
+    bundle_option, show_default="MODELTRACE_BUNDLE, or the bundle of the newest prediction"
 )
+ModelName = Annotated[str | None, typer.Option("--name", help="Only predictions of the model with this name.")]
+ModelVersion = Annotated[str | None, typer.Option("--version", help="Only predictions of this version of the model.")]
 
 IncludeSynthetic = Annotated[
     bool, typer.Option("--include-synthetic", help="Include predictions of synthetic traffic.")
@@ -21,6 +26,26 @@ IncludeSynthetic = Annotated[
 TrustPickle = Annotated[
     bool | None, typer.Option("--trust-pickle", help="Load joblib and pickle files, which can run any code.")
 ]
+
+
+def local_bundle(source: str, on_search: Callable[[], object] = lambda: None) -> Path:
+    """Return the folder of the bundle that a source refers to now. Nothing is verified.
+
+    Args:
+        source: as for `modeltrace serve`.
+        on_search: called before a search that takes time.
+
+    Raises:
+        ModeltraceError: there is no such bundle.
+    """
+    if (Path(source) / "model.json").exists():
+        return Path(source)
+    on_search()
+    # Imported here: the import takes time, and most sources are the folder of a bundle.
+    from modeltrace.bundles.registry.catalog import Catalog  # noqa: PLC0415  see above
+
+    with Catalog(lambda _: None) as catalog:  # broken bundles are not used
+        return catalog.resolve(source).path
 
 
 def expand_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -8,7 +8,7 @@ import typer
 
 from modeltrace.bundles.registry.catalog import Catalog
 from modeltrace.bundles.registry.search_paths import search_paths
-from modeltrace.cli.options import TrustPickle
+from modeltrace.cli.options import TrustPickle, bundle_option
 from modeltrace.cli.store import open_configured_store
 from modeltrace.errors import ModeltraceError, SettingsError
 from modeltrace.replay.render import render, to_json
@@ -37,9 +37,8 @@ def replay(
             help="Another version of the model, or a SOURCE as for `modeltrace serve`.",
         ),
     ] = None,
-    bundles: Annotated[
-        list[str] | None,
-        typer.Option(metavar="SOURCE", help="Search for bundles here, too. Repeatable."),
+    bundle: Annotated[
+        list[str] | None, bundle_option(help="Search for the bundle of the model here, too. Repeatable.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result, with all rows, as JSON.")] = False,  # noqa: FBT002  a flag
     trust_pickle: TrustPickle = None,
@@ -47,19 +46,19 @@ def replay(
     """Repeat stored predictions with a model, and show the differences.
 
     The inputs come from the prediction store (MODELTRACE_STORE). Without --against, the model that made the predictions
-    is used. It is identified by its SHA-256, and searched in MODELTRACE_BUNDLE, in --bundles and in the local copies
+    is used. It is identified by its SHA-256, and searched in MODELTRACE_BUNDLE, in --bundle and in the local copies
     from registries.
 
     The exit code is 0 if all predictions are equal, 2 if any differs, and 1 if some could not be repeated.
 
-    Example: modeltrace replay 4bf92f3577b34da6a3ce929d0e0e4736 --against 1.1.0 --bundles models
+    Example: modeltrace replay 4bf92f3577b34da6a3ce929d0e0e4736 --against 1.1.0 --bundle models
     """
     settings = read_settings(trust_pickle=trust_pickle)
     with open_configured_store() as store:
         predictions = find_predictions(store, identifier)
-    sources = search_paths([*(bundles or ()), settings.bundle, settings.challenger])
+    sources = search_paths([*(bundle or ()), settings.bundle, settings.challenger])
     if not sources:
-        raise SettingsError("no bundles to search: name a folder with --bundles, or set MODELTRACE_BUNDLE")
+        raise SettingsError("no bundles to search: name a folder with --bundle, or set MODELTRACE_BUNDLE")
     errors: list[str] = []
     replays: list[ModelReplay] = []
     with Catalog(partial(echo, err=True)) as catalog:

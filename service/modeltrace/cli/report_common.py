@@ -13,7 +13,7 @@ from rich.text import Text
 
 from modeltrace.bundles.manifest import Manifest, read_manifest
 from modeltrace.cli.bundle_option import resolve_bundle
-from modeltrace.cli.options import IncludeSynthetic, bundle_source_option, time_option
+from modeltrace.cli.options import IncludeSynthetic, analysed_bundle_option, time_option
 from modeltrace.cli.store import open_configured_store, progress_display
 from modeltrace.report.columns import build_layout
 from modeltrace.report.comparison import Comparison, build_comparison
@@ -43,7 +43,7 @@ class ReportOptions:
     """The options of all reports: the predictions, and whether existing output is replaced."""
 
     bundle: Annotated[
-        str | None, bundle_source_option(help="The bundle of the model, which describes the columns.")
+        str | None, analysed_bundle_option(help="The bundle of the model, which describes the columns.")
     ] = None
     since: Annotated[
         int | None,

@@ -11,6 +11,7 @@ import orjson
 import typer
 from rich.live import Live
 
+from modeltrace.cli.options import local_bundle
 from modeltrace.cli.times import parse_seconds
 from modeltrace.client.service import normalize_url
 from modeltrace.keys import authorization_header, load_id_key
@@ -55,9 +56,9 @@ def traffic(
     concurrency: Annotated[int, _load_option(min=1, max=10_000, help="Maximum number of requests in flight.")] = 64,
     data: Annotated[Path | None, _rows_option(metavar="FILE", help="A .csv or .parquet file of rows.")] = None,
     bundle: Annotated[
-        Path | None,
+        str | None,
         _rows_option(
-            metavar="DIR",
+            metavar="SOURCE",
             help="A bundle with held-out rows. For the example of `modeltrace up`, new rows are generated.",
         ),
     ] = None,
@@ -130,7 +131,7 @@ def traffic(
             shift_after=shift_after or 0.0,
         ),
         data=data,
-        bundle=bundle,
+        bundle=None if bundle is None else local_bundle(bundle),
         seed=seed,
         feedback=FeedbackConfig(feedback, feedback_delay or FEEDBACK_DELAY),
         ready_timeout=wait or 0.0,

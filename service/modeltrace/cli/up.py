@@ -4,7 +4,6 @@ import asyncio
 import os
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Annotated
 
 import httpx
@@ -12,6 +11,7 @@ import platformdirs
 import typer
 
 from modeltrace.bundles.registry.search_paths import example_folder
+from modeltrace.cli.options import local_bundle
 from modeltrace.cli.times import parse_seconds
 from modeltrace.cli.up_screen import open_screen
 from modeltrace.client.service import UnreachableError, normalize_url
@@ -20,7 +20,7 @@ from modeltrace.doctor.backends.stack import JAEGER_URL
 from modeltrace.keys import check_exposure
 from modeltrace.local.bundles import build_example, example_is_current
 from modeltrace.local.plan import HUB_KEY, StackTarget, UpConfig, collector_endpoint, describe_external_telemetry
-from modeltrace.local.supervisor import Screen, Supervisor
+from modeltrace.local.supervisor import Supervisor
 from modeltrace.settings import OtelSettings, data_dir, read_settings
 from modeltrace.terminal import SafeConsole
 from modeltrace.traffic.fault_injection import parse_shift
@@ -115,7 +115,7 @@ def up(
         source = str(example) if settings.bundle is None else settings.bundle
         config = UpConfig(
             source=source,
-            bundle=_resolve_bundle(source, screen),
+            bundle=local_bundle(source, lambda: screen.show_waiting(f"the bundle {source}")),
             host=settings.host,
             port=settings.port,
             hub_port=hub_port,
@@ -131,18 +131,6 @@ def up(
             shift_after=shift_after or 0.0,
         )
         asyncio.run(Supervisor(config, settings, os.environ, screen).run())
-
-
-def _resolve_bundle(source: str, screen: Screen) -> Path:
-    """Return the folder of the bundle that a source refers to now. Traffic reads its rows. This does not verify it."""
-    if (Path(source) / "model.json").exists():
-        return Path(source)
-    screen.show_waiting(f"the bundle {source}")
-    # Imported here: importing scikit-learn takes seconds.
-    from modeltrace.bundles.registry.catalog import Catalog  # noqa: PLC0415  see above
-
-    with Catalog(lambda _: None) as catalog:  # the service logs the warnings
-        return catalog.resolve(source).path
 
 
 async def _resolve_stack(otel: OtelSettings, jaeger_url: str, grafana_url: str | None) -> StackTarget:

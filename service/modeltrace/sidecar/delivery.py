@@ -25,9 +25,9 @@ from collections import deque
 from functools import partial
 from typing import Final, Literal
 
+from modeltrace.backoff import Backoff
 from modeltrace.otel_env.table import Signal
 from modeltrace.otlp.client import Client, Outcome, Permanent, Retryable, Success
-from modeltrace.sidecar.backoff import Backoff
 from modeltrace.sidecar.shutdown_flush import spool_until
 from modeltrace.sidecar.spool import QueuedRequest, Spool
 from modeltrace.telemetry.export.protocol import DeliveryEvent, EventListener

@@ -20,9 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 
+from modeltrace.backoff import Backoff
 from modeltrace.otel_env.table import SIGNALS, Signal
 from modeltrace.otlp.client import Outcome, Success, otlp_client
-from modeltrace.sidecar.backoff import Backoff
 from modeltrace.sidecar.delivery import Delivery
 from modeltrace.sidecar.delivery_group import close_deliveries, open_spool
 from modeltrace.sidecar.spool import Spool

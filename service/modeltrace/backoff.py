@@ -1,4 +1,4 @@
-"""Exponential backoff between attempts to deliver a request."""
+"""Exponential backoff between attempts to send a request."""
 
 import random
 from collections.abc import Callable

@@ -1,0 +1,179 @@
+"""Predict in this process with the model of a bundle: `modeltrace.load(path).predict(X)`."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from modeltrace.bundles.bundle import load_bundle
+from modeltrace.bundles.registry.catalog import Catalog
+from modeltrace.bundles.training_frame import to_frame
+from modeltrace.errors import InvalidFeaturesError, ModeltraceError
+from modeltrace.inference.model import Engine, Label, Model, ModelOutput, Task
+from modeltrace.inference.schema import Feature
+from modeltrace.inference.scoring import score
+from modeltrace.tables.values import converter
+
+# Rows that are validated and predicted at a time.
+CHUNK_ROWS = 65_536
+
+
+class InvalidRowsError(ModeltraceError):
+    """Rows violate the feature schema. `errors` has the error of each such row, by its position."""
+
+    def __init__(self, errors: Mapping[int, InvalidFeaturesError], rows: int) -> None:
+        position, first = next(iter(errors.items()))
+        super().__init__(
+            f"{len(errors):,} of {rows:,} rows violate the feature schema; row {position}: {first}. `predict_table` "
+            "predicts the other rows"
+        )
+        self.errors = errors
+
+
+class LoadedModel:
+    """The model of a bundle. Its predictions are those of the service; nothing is recorded."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._converters = [(feature.name, converter(feature, "parquet")) for feature in model.features]
+
+    def __repr__(self) -> str:
+        return f"<{self.name} {self.version}: {self.task} of {', '.join(self._model.schema.names)}>"
+
+    @property
+    def name(self) -> str:
+        """The name of the model."""
+        return self._model.name
+
+    @property
+    def version(self) -> str:
+        """The version of the model."""
+        return self._model.version
+
+    @property
+    def task(self) -> Task:
+        """`classifier` or `regressor`."""
+        return self._model.task
+
+    @property
+    def classes(self) -> tuple[Label, ...] | None:
+        """The classes of a classifier."""
+        return self._model.classes
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """The features, in the order of the columns of an array."""
+        return self._model.features
+
+    def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803, ANN401  scikit-learn's name; any table
+        """Return the label or the value of each row.
+
+        Args:
+            X: a data frame (pandas, polars, Arrow), a list of mappings by feature name, or an array of the shape
+                (n_rows, n_features) with the features in order. Other columns are ignored.
+
+        Returns:
+            An array of the shape (n_rows,).
+
+        Raises:
+            InvalidRowsError: rows violate the feature schema.
+            InferenceError: the model failed.
+        """
+        outputs = self._predict(_to_table(X, self._model))
+        if errors := {index: row for index, row in enumerate(outputs) if isinstance(row, InvalidFeaturesError)}:
+            raise InvalidRowsError(errors, len(outputs))
+        values = [row.label if row.value is None else row.value for row in outputs if isinstance(row, ModelOutput)]
+        return np.array(values)
+
+    def predict_table(self, X: Any) -> pd.DataFrame:  # noqa: N803, ANN401  see `predict`
+        """Return a table with one row for each row of `X`, and its index.
+
+        The columns are `label` and `confidence` (classifier) or `value` (regressor), and `error`: why a row that
+        violates the feature schema has no prediction.
+
+        Raises:
+            InferenceError: the model failed.
+        """
+        table = _to_table(X, self._model)
+        rows = self._predict(table)
+        outputs = [row if isinstance(row, ModelOutput) else ModelOutput() for row in rows]
+        columns: dict[str, list[Any]] = {"label": [row.label for row in outputs]}
+        columns["confidence"] = [row.confidence for row in outputs]
+        if self.task == "regressor":
+            columns = {"value": [row.value for row in outputs]}
+        numbers = {name: pd.array(values, dtype="float64") for name, values in columns.items() if name != "label"}
+        error = [None if isinstance(row, ModelOutput) else str(row) for row in rows]
+        return pd.DataFrame(
+            {**columns, **numbers, "error": pd.Series(error, dtype=object, index=table.index)}, table.index
+        )
+
+    def _predict(self, table: pd.DataFrame) -> list[ModelOutput | InvalidFeaturesError]:
+        outputs: list[ModelOutput | InvalidFeaturesError] = []
+        for start in range(0, len(table), CHUNK_ROWS):
+            outputs += score(self._model, self._to_rows(table.iloc[start : start + CHUNK_ROWS]))
+        return outputs
+
+    def _to_rows(self, table: pd.DataFrame) -> list[dict[str, object]]:
+        columns = []
+        for name, convert in self._converters:
+            column = table[name].astype(object)
+            columns.append(map(convert, column.where(column.notna(), None).tolist()))
+        names = self._model.schema.names
+        return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def load(
+    source: str | Path,
+    *,
+    engine: Engine = "sklearn",
+    trust_pickle: bool = False,
+    trusted_types: Sequence[str] = (),
+    expect_sha256: str | None = None,
+) -> LoadedModel:
+    """Verify a bundle and load its model.
+
+    Args:
+        source: the folder of a bundle, or another source, as for `modeltrace serve`: a folder of bundles,
+            `FOLDER@VERSION` or `models:/NAME@ALIAS`.
+        engine: the library that computes predictions.
+        trust_pickle: allow joblib, which can run any code.
+        trusted_types: dotted names of types that skops may build, in addition to the reviewed ones.
+        expect_sha256: the SHA-256 that `model.json` must have.
+
+    Raises:
+        SettingsError: the source is malformed, or the engine is not installed.
+        BundleError: there is no such bundle, or it cannot be used.
+
+    Example:
+        >>> modeltrace.load("churn").predict(customers)  # doctest: +SKIP
+    """
+    with Catalog(logging.getLogger("modeltrace.registry").warning) as catalog:
+        bundle = catalog.resolve(str(source))
+    model = load_bundle(
+        bundle.path,
+        engine=engine,
+        expect_sha256=expect_sha256 or bundle.sha256,
+        trust_pickle=trust_pickle,
+        trusted_types=trusted_types,
+    )
+    return LoadedModel(model)
+
+
+def _to_table(X: Any, model: Model) -> pd.DataFrame:  # noqa: N803, ANN401  see `LoadedModel.predict`
+    """Return a data frame whose columns have the names of the features.
+
+    Raises:
+        ModeltraceError: a feature has no column.
+    """
+    names = model.schema.names
+    table = to_frame(X)
+    if table.columns.equals(pd.RangeIndex(len(names))):  # an array has no names
+        table = table.set_axis(names, axis="columns")
+    table = table.set_axis([str(name) for name in table.columns], axis="columns")
+    if absent := [name for name in names if name not in table.columns]:
+        raise ModeltraceError(f"the table lacks the feature{'s' * (len(absent) > 1)} {', '.join(absent)}")
+    return table

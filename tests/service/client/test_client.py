@@ -1,0 +1,333 @@
+"""`modeltrace.Client` and `AsyncClient`: typed answers, retries, the caller's trace."""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from email.utils import format_datetime
+from typing import Any
+
+import httpx
+import numpy as np
+import pandas as pd
+import pytest
+from opentelemetry import trace
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+
+import modeltrace
+from modeltrace.client import client as client_module
+from modeltrace.client.client import AsyncClient, Client
+from modeltrace.client.messages import FeedbackResult, Prediction, ServiceError
+from modeltrace.client.service import UnreachableError
+from modeltrace.errors import InvalidFeaturesError, MalformedRequestError
+from modeltrace.inference.model import Model
+from tests.helpers.in_process_services import RecordsService, records_service
+from tests.helpers.processes import free_port
+
+URL = "http://service.test"
+TRACE_ID = 0x4BF92F3577B34DA6A3CE929D0E0E4736
+PREDICTED = {
+    "prediction_id": "p",
+    "label": "a",
+    "confidence": 0.5,
+    "model": {"name": "m", "version": "1"},
+    "trace_id": "t",
+}
+Respond = Callable[[httpx.Request], httpx.Response]
+# Runs a call of either client: the same tests hold for both.
+Call = Callable[[str, tuple[Any, ...], Respond], Any]
+
+
+def call_sync(method: str, arguments: tuple[Any, ...], respond: Respond) -> Any:
+    """Call a method of `Client`."""
+    with Client(URL, api_key="a key of the tests", transport=httpx.MockTransport(respond)) as client:
+        return getattr(client, method)(*arguments)
+
+
+def call_async(method: str, arguments: tuple[Any, ...], respond: Respond) -> Any:
+    """Call a method of `AsyncClient`."""
+
+    async def run() -> Any:
+        transport = httpx.MockTransport(respond)
+        async with AsyncClient(URL, api_key="a key of the tests", transport=transport) as client:
+            return await getattr(client, method)(*arguments)
+
+    return asyncio.run(run())
+
+
+@pytest.fixture(params=[call_sync, call_async], ids=["sync", "async"])
+def call(request: pytest.FixtureRequest) -> Call:
+    """Both clients."""
+    result: Call = request.param
+    return result
+
+
+@pytest.fixture
+def delays(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that a client would have waited."""
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr(time, "sleep", waited.append)
+    monkeypatch.setattr("modeltrace.client.retries.asyncio.sleep", sleep)
+    return waited
+
+
+class Responses:
+    """Responds with a sequence of responses and errors, and stores the requests."""
+
+    def __init__(self, *responses: httpx.Response | type[httpx.TransportError]) -> None:
+        self._responses = iter(responses)
+        self.requests: list[httpx.Request] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        """Return the next response or raise the next error."""
+        self.requests.append(request)
+        response = next(self._responses)
+        if isinstance(response, httpx.Response):
+            return response
+        raise response("a failure of the tests", request=request)
+
+
+def busy(**headers: str) -> httpx.Response:
+    """Return a response of a service that has too much to do."""
+    return httpx.Response(503, headers=headers, json={"error": {"type": "busy", "message": "later"}, "trace_id": "t"})
+
+
+def predicted() -> httpx.Response:
+    """Return a prediction."""
+    return httpx.Response(200, json=PREDICTED)
+
+
+@pytest.fixture
+def live(model: Model) -> Iterator[RecordsService]:
+    """A service in this process."""
+    with records_service(model) as service:
+        yield service
+
+
+def through(service: RecordsService) -> Respond:
+    """Return a function that passes requests to a service."""
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        headers = {name: value for name, value in request.headers.items() if name in ("content-type", "traceparent")}
+        answer = service.client.request(request.method, request.url.path, content=request.content, headers=headers)
+        return httpx.Response(answer.status_code, content=answer.content)
+
+    return respond
+
+
+def test_predictions_of_the_service(call: Call, live: RecordsService, rows: list[dict[str, float]]) -> None:
+    """A single prediction and a batch have the values that the service answers."""
+    respond = through(live)
+    answer = live.client.post("/predict", json={"features": rows[0]}).json()
+
+    single = call("predict", (rows[0],), respond)
+    batch = call("predict_batch", (rows[:3],), respond)
+
+    assert isinstance(single, Prediction)
+    assert (single.label, single.confidence, single.value) == (answer["label"], answer["confidence"], None)
+    assert (single.model_name, single.model_version) == (answer["model"]["name"], answer["model"]["version"])
+    assert single.trace_id is not None
+    assert single.prediction_id != answer["prediction_id"]
+    assert [type(prediction) for prediction in batch] == [Prediction] * 3
+    assert (batch[0].label, batch[0].confidence) == (single.label, single.confidence)
+    assert len({prediction.trace_id for prediction in batch}) == 1
+    assert call("model", (), respond).name == answer["model"]["name"]
+
+
+def test_data_frame_and_its_rows(call: Call, live: RecordsService, rows: list[dict[str, float]]) -> None:
+    """A pandas data frame is a batch, and one of its rows is a row."""
+    respond, frame = through(live), pd.DataFrame(rows[:3])
+
+    batch = call("predict_batch", (frame,), respond)
+    single = call("predict", (frame.iloc[1],), respond)
+
+    assert batch[1].label == single.label
+    assert [p.confidence for p in batch] == [p.confidence for p in call("predict_batch", (rows[:3],), respond)]
+
+
+def test_rows_that_violate_the_schema(call: Call, live: RecordsService, rows: list[dict[str, float]]) -> None:
+    """A single row raises the error with all violations; in a batch it has the error in its place."""
+    name = next(iter(rows[0]))
+    bad = {**rows[0], name: "text"}
+
+    with pytest.raises(InvalidFeaturesError, match=f"{name}: expected a number, got a string") as raised:
+        call("predict", (bad,), through(live))
+    good, rejected = call("predict_batch", ([rows[0], bad],), through(live))
+
+    assert isinstance(good, Prediction)
+    assert isinstance(rejected, InvalidFeaturesError)
+    assert rejected.violations == raised.value.violations
+    assert [(violation.feature, violation.reason) for violation in rejected.violations] == [(name, "type")]
+
+
+def test_feedback(call: Call, rows: list[dict[str, float]], model: Model, tmp_path: Any) -> None:
+    """A true label is new, then the same; another label of the prediction, and an unknown ID, are errors."""
+    with records_service(model, store=str(tmp_path / "s.db")) as live:
+        respond = through(live)
+        prediction = call("predict", (rows[0],), respond)
+        others = [label for label in model.classes or () if label != prediction.label]
+
+        first = call("feedback", (prediction.prediction_id, prediction.label), respond)
+        again, conflict, unknown = call(
+            "feedback_batch",
+            (
+                [(prediction.prediction_id, label) for label in (prediction.label, others[0])]
+                + [("unknown", others[0])],
+            ),
+            respond,
+        )
+
+        assert first == FeedbackResult(prediction.prediction_id, "new", prediction.trace_id)
+        assert again == FeedbackResult(prediction.prediction_id, "same", prediction.trace_id)
+        assert (conflict.error_type, unknown.error_type) == ("label_conflict", "unknown_prediction")
+        with pytest.raises(ServiceError, match="another label"):
+            call("feedback", (prediction.prediction_id, others[0]), respond)
+
+
+def test_request_carries_the_trace_of_the_caller(
+    call: Call, live: RecordsService, rows: list[dict[str, float]]
+) -> None:
+    """The prediction belongs to the caller's trace; without a span, the request has no trace context."""
+    span = NonRecordingSpan(SpanContext(TRACE_ID, 0x00F067AA0BA902B7, is_remote=False, trace_flags=TraceFlags(1)))
+    with trace.use_span(span):
+        prediction = call("predict", (rows[0],), through(live))
+    other = call("predict", (rows[0],), through(live))
+    responses = Responses(predicted())
+    call("predict", ({"a": 1},), responses)
+
+    assert prediction.trace_id == f"{TRACE_ID:032x}"
+    assert other.trace_id != prediction.trace_id
+    assert "traceparent" not in responses.requests[0].headers
+
+
+def test_large_batches_are_divided(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each request has a limited number of rows, and the predictions stay in order."""
+    monkeypatch.setattr(client_module, "BATCH_ROWS", 4)
+    sizes = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        sent = json.loads(request.content)["rows"]
+        sizes.append(len(sent))
+        predictions = [{"prediction_id": str(row["a"]), "value": float(row["a"])} for row in sent]
+        return httpx.Response(200, json={"predictions": predictions, "model": PREDICTED["model"], "trace_id": None})
+
+    predictions = call("predict_batch", (({"a": number} for number in range(10)),), respond)
+
+    assert sizes == [4, 4, 2]
+    assert [prediction.value for prediction in predictions] == [float(number) for number in range(10)]
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_retryable_statuses_are_repeated(call: Call, delays: list[float], status: int) -> None:
+    """The same request is sent again, after growing delays."""
+    failures = [httpx.Response(status, json={"error": {"type": "x", "message": "y"}}) for _ in range(3)]
+    responses = Responses(*failures, predicted())
+
+    assert call("predict", ({"a": 1},), responses).label == "a"
+
+    assert len({(request.method, request.url, request.content) for request in responses.requests}) == 1
+    assert len(responses.requests) == 4
+    assert [pytest.approx(delay, rel=0.21) for delay in (0.2, 0.4, 0.8)] == delays
+
+
+@pytest.mark.parametrize(
+    "error", [httpx.ConnectError, httpx.ConnectTimeout, httpx.ReadError, httpx.RemoteProtocolError]
+)
+def test_connection_errors_are_repeated(call: Call, delays: list[float], error: type[httpx.TransportError]) -> None:
+    """A connection that fails once does not fail the call."""
+    assert call("predict", ({"a": 1},), Responses(error, predicted())).label == "a"
+    assert len(delays) == 1
+
+
+def test_last_failure_is_raised(call: Call, delays: list[float]) -> None:
+    """After three repetitions, the service's error, or the connection error, is raised."""
+    with pytest.raises(ServiceError, match="answers 503: later") as raised:
+        call("predict", ({"a": 1},), Responses(*(busy() for _ in range(4))))
+    error = raised.value
+    assert (error.status, error.error_type, error.trace_id) == (503, "busy", "t")
+
+    with pytest.raises(UnreachableError, match=URL):
+        call("predict", ({"a": 1},), Responses(*[httpx.ConnectError] * 4))
+    assert len(delays) == 6
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("7", 7.0),
+        ("0", 0.2),
+        ("86400", 30.0),
+        (format_datetime(datetime.now(UTC) + timedelta(days=1)), 30.0),
+        ("soon", pytest.approx(0.2, rel=0.21)),
+    ],
+)
+def test_service_sets_the_delay(call: Call, delays: list[float], value: str, seconds: float) -> None:
+    """Retry-After takes precedence, within limits; a malformed one is ignored."""
+    call("predict", ({"a": 1},), Responses(busy(**{"retry-after": value}), predicted()))
+
+    assert delays == [seconds]
+
+
+@pytest.mark.parametrize(
+    ("response", "error"),
+    [
+        (httpx.Response(400, json={"error": {"type": "malformed_request", "message": "no"}}), "answers 400: no"),
+        (httpx.Response(401, json={"error": {"type": "unauthorized", "message": "key"}}), "answers 401: key"),
+        (httpx.Response(500, text="oops"), "answers 500: oops"),
+        (httpx.Response(200, text="<html>"), "answers 200"),
+        (httpx.Response(404, json=["x"]), "answers 404"),
+    ],
+)
+def test_other_failures_are_not_repeated(call: Call, delays: list[float], response: httpx.Response, error: str) -> None:
+    """The error has the status and the message of the response, whatever answers."""
+    with pytest.raises(ServiceError, match=error):
+        call("predict", ({"a": 1},), Responses(httpx.Response(response.status_code, content=response.content)))
+    assert delays == []
+
+
+def test_response_that_takes_too_long_is_not_repeated(call: Call, delays: list[float]) -> None:
+    """The service may still be busy with the request."""
+    with pytest.raises(UnreachableError):
+        call("predict", ({"a": 1},), Responses(httpx.ReadTimeout))
+    assert delays == []
+
+
+def test_values_of_a_request(call: Call) -> None:
+    """NumPy's and pandas' values are sent as JSON has them: missing values as null, the key as a header."""
+    row = {
+        "int": np.int64(3), "float": np.float32(0.5), "bool": np.bool_(1), "text": np.str_("x"), "nan": float("nan"),
+        "na": pd.NA, "nat": pd.NaT, "none": None, "decimal": Decimal("1.5"), 5: 1,
+    }  # fmt: skip
+    responses = Responses(predicted())
+
+    call("predict", (row,), responses)
+
+    (request,) = responses.requests
+    assert json.loads(request.content)["features"] == {
+        "int": 3, "float": 0.5, "bool": True, "text": "x", "nan": None, "na": None, "nat": None, "none": None,
+        "decimal": 1.5, "5": 1,
+    }  # fmt: skip
+    assert request.headers["authorization"] == "Bearer a key of the tests"
+    assert request.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize(("value", "message"), [(float("inf"), "a: a number must be finite"), (object(), "as JSON")])
+def test_values_that_json_does_not_have(call: Call, value: object, message: str) -> None:
+    """Nothing is sent."""
+    with pytest.raises(MalformedRequestError, match=message):
+        call("predict", ({"a": value},), Responses())
+
+
+def test_service_that_does_not_exist() -> None:
+    """The error names the address and how to start a service."""
+    url = f"http://127.0.0.1:{free_port()}"
+    with modeltrace.Client(url, retries=0) as client, pytest.raises(UnreachableError, match="modeltrace serve"):
+        client.predict({"a": 1})
+    with pytest.raises(UnreachableError, match="is not an address"):
+        modeltrace.Client("ftp://x")
