@@ -217,7 +217,7 @@ def test_options_in_pages_exist(page: Path) -> None:
     known = {option for typed in (modeltrace, modeltrace_hub, app) for option in options(get_command(typed))}
     text = page.read_text().replace("\\\n", " ")
     lines = re.findall(
-        r"modeltrace (?:up|hub|serve|pack|traffic|doctor|evaluate|evidence|replay|report|audit)[^`#\n|&]*", text
+        r"modeltrace (?:up|hub|serve|pack|score|traffic|doctor|evaluate|evidence|replay|report|audit)[^`#\n|&]*", text
     )
     named = {option for line in lines for option in re.findall(r"(?<=\s)--[a-z][a-z0-9-]*", line)}
 

@@ -31,13 +31,12 @@ from modeltrace.api.thread_pool import BoundedThreadPool
 from modeltrace.evaluation.publisher import start_publisher
 from modeltrace.inference.model import Model
 from modeltrace.inference.prediction_ids import PredictionIdSigner
-from modeltrace.inference.privacy import Redactor
-from modeltrace.keys import derive_privacy_key, derive_synthetic_token, describe_access, load_id_key
+from modeltrace.keys import derive_synthetic_token, describe_access, load_id_key
 from modeltrace.monitoring.model_event import log_model_event
 from modeltrace.serving.bundle_loader import BundleWatch, load_challenger, load_model
 from modeltrace.serving.router import ModelRouter
 from modeltrace.serving.shadow_queue import Challenger, LocalChallenger, ShadowQueue
-from modeltrace.serving.version import CHALLENGER, NO_ROLE, PRIMARY, VersionFactory
+from modeltrace.serving.version import CHALLENGER, NO_ROLE, PRIMARY, VersionFactory, privacy_rules
 from modeltrace.serving.watcher import Watcher, run_watchers
 from modeltrace.settings import Settings
 from modeltrace.store.config import store_config
@@ -214,13 +213,6 @@ def build_challenger(
     # The SDK recorder has redacted the rows before it passes them on.
     start_shadow = partial(recorder.record_shadow, kind=SpanKind.CLIENT)
     return RemoteChallenger(url, start_shadow, lambda _, rows: rows, api_key=api_key)
-
-
-def privacy_rules(settings: Settings, model: Model) -> Redactor | None:
-    """Return the redactor of the model's inputs; `None` if the model has no private features."""
-    if not model.schema.has_private_features:
-        return None
-    return Redactor(model.schema, derive_privacy_key(load_id_key(settings)))
 
 
 def build_app(settings: Settings) -> ASGIApp:

@@ -6,10 +6,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pkgutil import resolve_name
 
 import pytest
 import typer
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from modeltrace.cli.main import AUDIT_COMMANDS, COMMANDS, REPORT_COMMANDS, app
@@ -62,6 +64,46 @@ def test_help_of_a_command(command: list[str]) -> None:
     usage, rest = printed.output.lstrip().split("\n", 1)
     assert f"{' '.join(command)} [OPTIONS]" in usage
     assert rest == expected.output.lstrip().split("\n", 1)[1]
+
+
+@pytest.mark.parametrize(
+    ("group", "command"), [(group, command) for group, table in TABLES.items() for command in table]
+)
+def test_commands_have_one_word_for_the_model(group: str, command: str) -> None:
+    """`--bundle SOURCE` is the model that a command uses, `--name` and `--version` are those of stored predictions."""
+    standalone = typer.Typer(add_completion=False)
+    standalone.command()(function_of(group, command))
+    options = {name: option for option in get_command(standalone).params for name in option.opts}
+
+    assert not options.keys() & {"--bundles", "--model", "--models", "--source", "--model-name", "--model-version"}
+    assert "--bundle" not in options or options["--bundle"].metavar == "SOURCE"
+    assert "bundle" not in options or options["bundle"].metavar == "[SOURCE]"
+
+
+def test_version() -> None:
+    """`modeltrace --version` prints the version of the package."""
+    result = CliRunner().invoke(app, ["--version"])
+
+    assert (result.exit_code, result.output) == (0, f"modeltrace {version('modeltrace')}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("modeltrace sc", ["score"]),
+        ("modeltrace audit e", ["erase", "export"]),
+        ("modeltrace score --b", ["--bundle"]),
+        ("modeltrace evaluate --v", ["--version"]),
+        ("modeltrace audit export --for", ["--force", "--format"]),
+    ],
+)
+def test_shell_completion(words: str, expected: list[str]) -> None:
+    """The shell gets the commands and, although commands are imported when they run, their options."""
+    env = {"_MODELTRACE_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+
+    result = CliRunner().invoke(app, [], prog_name="modeltrace", env=env)
+
+    assert sorted(result.output.split()) == expected
 
 
 def test_unknown_option_is_an_error() -> None:

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
-from modeltrace.app import privacy_rules
 from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.pack import pack
 from modeltrace.bundles.schema_redaction import redact_schema
 from modeltrace.inference.model import Model, ModelOutput
 from modeltrace.inference.privacy import Redactor
+from modeltrace.serving.version import privacy_rules
 from modeltrace.settings import read_settings
 from modeltrace.sidecar.encode.logs import LogEncoder
 from modeltrace.store.rows import RowBuilder

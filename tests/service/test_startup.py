@@ -70,6 +70,15 @@ def test_a_ready_service_has_imported_only_what_it_serves_with(example: Path, tm
         pytest.param(
             "import modeltrace.cli.up", MODEL | SERVER | STORE | {"numpy", "opentelemetry", "pyarrow"}, id="up"
         ),
+        pytest.param(
+            "import modeltrace", MODEL | SERVER | STORE | {"httpx", "opentelemetry", "numpy"}, id="modeltrace"
+        ),
+        pytest.param("import modeltrace; modeltrace.Client", MODEL | SERVER | STORE | {"pyarrow", "grpc"}, id="client"),
+        pytest.param("import modeltrace; modeltrace.load", SERVER | STORE | {"httpx"}, id="load"),
+        pytest.param(
+            "import modeltrace.cli.score", MODEL | SERVER | STORE | {"numpy", "opentelemetry", "pyarrow"}, id="score"
+        ),
+        pytest.param("import modeltrace.scoring.job", SERVER | STORE | {"httpx"}, id="a run of score"),
         pytest.param("import modeltrace.cli.traffic", MODEL | SERVER | STORE | {"grpc", "requests"}, id="traffic"),
         pytest.param("import modeltrace.cli.doctor", MODEL | SERVER | STORE | {"numpy", "pyarrow"}, id="doctor"),
         pytest.param("import modeltrace.cli.audit", MODEL | SERVER | {"httpx"}, id="audit"),

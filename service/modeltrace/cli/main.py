@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -18,6 +18,7 @@ COMMANDS: Mapping[str, str] = {
     "up": "Start service, hub and traffic on this machine, and stop them together.",
     "serve": "Serve a bundle over HTTP and send its telemetry over OTLP.",
     "pack": "Turn a fitted scikit-learn estimator and its training data into a bundle that can be served.",
+    "score": "Predict all rows of a file and write one result per row, in the same order.",
     "traffic": "Send prediction requests to a service at a steady rate, each with its own span.",
     "doctor": "Send one prediction request and check that its spans, its log records and a metric exemplar arrive.",
     "evaluate": "Compare predictions with true labels: accuracy, F1, calibration, concept drift, or a regressor's "
@@ -49,7 +50,8 @@ class LazyCommand(TyperCommand):
         """Import the command and let it parse the arguments. The context belongs to the imported command."""
         assert self.callback is not None  # noqa: S101  `_group` sets it
         app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
-        app.command(self.name)(self.callback(for_help="--help" in args))
+        completes = bool(extra.get("resilient_parsing"))  # a shell completes the command, so it does not run
+        app.command(self.name)(self.callback(for_help=completes or "--help" in args))
         return get_command(app).make_context(info_name, args, parent, **extra)
 
 
@@ -60,7 +62,7 @@ def _group(help_text: str, commands: Mapping[str, str], name: str | None = None)
         help=help_text,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
-        add_completion=False,
+        add_completion=name is None,
     )
     for command, summary in commands.items():
         target = f"modeltrace.cli.{name or command}:{command}"
@@ -95,6 +97,23 @@ app.add_typer(
         "report",
     )
 )
+
+
+def _print_version(value: bool | None) -> None:  # noqa: FBT001  a callback of typer
+    if value:
+        from importlib.metadata import version  # noqa: PLC0415  only needed for this option
+
+        typer.echo(f"modeltrace {version('modeltrace')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool | None, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = None,
+) -> None:
+    """Parse the options that come before the command."""
 
 
 @app.command(

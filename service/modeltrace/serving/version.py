@@ -9,8 +9,11 @@ from modeltrace.inference.batching import Batcher
 from modeltrace.inference.model import Model
 from modeltrace.inference.pipeline import Pipeline
 from modeltrace.inference.prediction_ids import PredictionIdSigner
+from modeltrace.inference.privacy import Redactor
+from modeltrace.keys import derive_privacy_key, load_id_key
 from modeltrace.monitoring.gauges import reference_metrics
 from modeltrace.monitoring.label_parser import LabelParser
+from modeltrace.settings import Settings
 from modeltrace.telemetry.logging import redact_warnings
 from modeltrace.telemetry.metrics.model_catalog import ModelCatalog
 from modeltrace.telemetry.records.model_info import ModelInfo
@@ -100,3 +103,10 @@ class VersionFactory:
     def retire(self, version: Version) -> None:
         """Mark a version that receives no new requests."""
         self.catalog.retire(version.info)
+
+
+def privacy_rules(settings: Settings, model: Model) -> Redactor | None:
+    """Return the redactor of the model's inputs; `None` if the model has no private features."""
+    if not model.schema.has_private_features:
+        return None
+    return Redactor(model.schema, derive_privacy_key(load_id_key(settings)))

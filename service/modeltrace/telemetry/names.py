@@ -16,6 +16,8 @@ SPAN_INFERENCE: Final = "inference"
 SPAN_BATCH: Final = "batch"
 # Predictions of a challenger for a shadow request: a child of the SERVER span.
 SPAN_SHADOW: Final = "shadow"
+# Rows of a file that `modeltrace score` predicts with one call of the model: a root span with the stages as children.
+SPAN_SCORE: Final = "score"
 # One true label: a child of the SERVER span of its request, linked to the SERVER span of its prediction.
 SPAN_FEEDBACK: Final = "feedback"
 

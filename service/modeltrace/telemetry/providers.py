@@ -89,6 +89,12 @@ class Telemetry:
     enabled: bool = False
     pipeline: SidecarPipeline | None = None
 
+    def flush(self, seconds: float) -> None:
+        """Export the spans and prediction log records that wait in the SDK's queues; at most `seconds` per signal."""
+        for provider in (self.tracer_provider, self.prediction_logger_provider):
+            if isinstance(provider, TracerProvider | LoggerProvider):
+                provider.force_flush(int(seconds * 1000))
+
     def shutdown(self, seconds: float) -> ShutdownReport:
         """Flush all signals and stop, within `seconds`.
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from opentelemetry import trace
 from opentelemetry.baggage import get_baggage
+from opentelemetry.context import Context
 from opentelemetry.metrics import Meter
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.semconv.attributes.otel_attributes import OTEL_EVENT_NAME
@@ -34,6 +35,7 @@ from modeltrace.telemetry.names import (
     ML_PREDICTION_INPUTS,
     SPAN_BATCH,
     SPAN_INFERENCE,
+    SPAN_SCORE,
     SPAN_SHADOW,
 )
 from modeltrace.telemetry.records.attributes import (
@@ -54,7 +56,13 @@ from modeltrace.telemetry.records.prediction import (
     BatchRecord,
     SchemaViolation,
 )
-from modeltrace.telemetry.records.trace import HTTPRequest, RequestTrace, Scope, verified_synthetic_token
+from modeltrace.telemetry.records.trace import (
+    NO_REQUEST,
+    HTTPRequest,
+    RequestTrace,
+    Scope,
+    verified_synthetic_token,
+)
 
 Attributes = dict[str, AttributeValue]
 
@@ -129,6 +137,18 @@ class SDKRecorder:
                     span.set_attributes({**request.remote_call.span_attributes()})
                     if request.remote_call.error_type:
                         span.set_status(Status(StatusCode.ERROR))
+                self._finish(request)
+
+    @contextmanager
+    def record_scoring(self) -> Iterator[RequestTrace]:
+        """Yield the trace of rows that are predicted without a request. Its root span is recorded like a request."""
+        with self._tracer.start_as_current_span(SPAN_SCORE, Context(), record_exception=False) as span:
+            context = span.get_span_context()
+            ids = context.trace_id.to_bytes(16), context.span_id.to_bytes(8)
+            request = RequestTrace(NO_REQUEST, *ids, int(context.trace_flags))
+            try:
+                yield request
+            finally:
                 self._finish(request)
 
     def _finish(self, request: RequestTrace) -> None:

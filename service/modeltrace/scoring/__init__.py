@@ -1,0 +1,1 @@
+"""Batch scoring: the rows of a file are predicted in this process, and the predictions are written to a file."""

@@ -1,0 +1,120 @@
+"""The table of results: one row for each row of the input, with its prediction or its error."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute
+
+from modeltrace.errors import ModeltraceError
+from modeltrace.inference.model import Model, ModelOutput
+from modeltrace.scoring.scorer import Outcome, RowError
+
+ROW: Final = "row"
+LABEL, CONFIDENCE, VALUE = "label", "confidence", "value"
+IDS: Final = ("prediction_id", "trace_id")
+ERROR, ERROR_COLUMN, ERROR_REASON = "error", "error_column", "error_reason"
+# Rejected rows that the summary contains one by one.
+MAX_EXAMPLES: Final = 5
+_LABEL_TYPES: Final = {bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
+
+
+class ResultError(ModeltraceError):
+    """The results cannot be put into a table."""
+
+
+class Result(NamedTuple):
+    """The result for a row: its number, the values of the copied columns, and the outcome."""
+
+    number: int
+    copied: tuple[Any, ...]
+    outcome: Outcome
+
+
+class RejectedRow(NamedTuple):
+    """A row without a prediction."""
+
+    row: int
+    column: str
+    reason: str
+    message: str
+
+
+@dataclass
+class Summary:
+    """Counts of a run. `rejected` counts rows by column and reason; `examples` are the first of them."""
+
+    rows: int = 0
+    predicted: int = 0
+    rejected: Counter[tuple[str, str]] = field(default_factory=Counter)
+    examples: list[RejectedRow] = field(default_factory=list)
+
+    def add(self, table: pa.Table) -> None:
+        """Count the rows of a table of results."""
+        self.rows += table.num_rows
+        errors = table.filter(pa.compute.is_valid(table[ERROR]))
+        self.predicted += table.num_rows - errors.num_rows
+        for values in errors.select([ROW, ERROR_COLUMN, ERROR_REASON, ERROR]).to_pylist():
+            row = RejectedRow(*values.values())
+            self.rejected[row.column, row.reason] += 1
+            if len(self.examples) < MAX_EXAMPLES:
+                self.examples.append(row)
+
+
+def results_schema(model: Model, copied: Mapping[str, pa.DataType], *, with_ids: bool) -> pa.Schema:
+    """Return the columns of the results of a model.
+
+    Args:
+        model: the model. A classifier has `label` and `confidence`, a regressor `value`.
+        copied: name and type of each column of the input that is copied.
+        with_ids: whether the predictions have IDs.
+
+    Raises:
+        ResultError: a copied column has the name of another column of the results.
+    """
+    if model.task == "regressor":
+        outputs = [(VALUE, pa.float64())]
+    else:
+        kinds = {type(label) for label in model.classes or ()}
+        label_type = _LABEL_TYPES.get(kinds.pop(), pa.string()) if len(kinds) == 1 else pa.string()
+        outputs = [(LABEL, label_type), (CONFIDENCE, pa.float64())]
+    ids = IDS if with_ids else ()
+    texts = [(name, pa.string()) for name in (*ids, ERROR, ERROR_COLUMN, ERROR_REASON)]
+    own = [(ROW, pa.int64()), *outputs, *texts]
+    if taken := [name for name, _ in own if name in copied]:
+        raise ResultError(f"--keep {taken[0]}: the results have a column of this name; rename the column of the input")
+    return pa.schema([own[0], *copied.items(), *own[1:]])
+
+
+def to_table(results: Sequence[Result], schema: pa.Schema) -> pa.Table:
+    """Convert results to a table.
+
+    Raises:
+        ResultError: a value does not have the type of its column.
+    """
+    outputs = [result.outcome.output or ModelOutput() for result in results]
+    errors = [result.outcome.error or RowError(None, None, None) for result in results]
+    labels: list[Any] = [output.label for output in outputs]
+    if LABEL in schema.names and schema.field(LABEL).type == pa.string():  # the classes may have several types
+        labels = [None if label is None else str(label) for label in labels]
+    columns: dict[str, Sequence[Any]] = {
+        ROW: [result.number for result in results],
+        LABEL: labels,
+        CONFIDENCE: [output.confidence for output in outputs],
+        VALUE: [output.value for output in outputs],
+        "prediction_id": [result.outcome.prediction_id for result in results],
+        "trace_id": [result.outcome.trace_id for result in results],
+        ERROR: [error.message for error in errors],
+        ERROR_COLUMN: [error.column for error in errors],
+        ERROR_REASON: [error.reason for error in errors],
+    }
+    copied = [name for name in schema.names if name not in columns]
+    columns |= dict(zip(copied, zip(*(result.copied for result in results), strict=True), strict=True))
+    try:
+        arrays = [pa.array(columns[field.name], type=field.type) for field in schema]
+    except pa.ArrowException as error:
+        first, last = results[0].number, results[-1].number
+        raise ResultError(f"rows {first} to {last}: a value does not have the type of its column: {error}") from None
+    return pa.table(arrays, schema=schema)
