@@ -9,6 +9,7 @@ In Python:
 These names are imported when they are used, so that no process imports what only others need.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -31,9 +32,7 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401  whatever the name is
     """Import a public name."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from modeltrace.imports import import_object  # noqa: PLC0415  see the docstring of the module
-
-    return import_object(f"{_MODULES[name]}:{name}")
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:
