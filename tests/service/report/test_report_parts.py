@@ -169,7 +169,7 @@ def test_the_sample_is_uniform() -> None:
         (("alibi", "a.json", "--version", "9"), "no prediction of people 9 at any time"),
         (("alibi", "a.json", "--version", "1.0.0", "--reference-until", "2020-01-01"), "until 2020-01-01 00:00 UTC"),
         (("whylogs", "a", "--reference", "none.csv"), "none.csv cannot be read"),
-        (("whylogs", "a", "--reference", "there.html"), "the name must end in .csv, .parquet or .jsonl"),
+        (("whylogs", "a", "--reference", "there.html"), "the name must end in .csv, .tsv, .jsonl"),
         (("whylogs", "a", "--bundle", "nowhere"), "nowhere"),
         (("evidently", "a.html", "--python", "/nonexistent/python"), "/nonexistent/python cannot be started: No such"),
     ],
