@@ -111,7 +111,7 @@ def test_all_three_sources_give_equal_metrics(
         )
         with open_store(str(store), create=False) as opened:
             wait_until(lambda: opened.counts().predictions == scored_here["predictions"], description="the rows")
-    stored = evaluate_as_json("--since", "1h")
+    stored = evaluate_as_json("--since", "1h", "--bundle", example)
 
     assert scored_by_service == scored_here
     assert stored == scored_here
