@@ -19,7 +19,9 @@ RATES: Final = (600, 6000)
 TRAINING_ROWS: Final = 2000
 # Evaluations, one per minute, at which the state must be drift before the alert fires: `for: 5m`.
 PENDING_EVALUATIONS: Final = 6
-POPULATIONS: Final = ("breast-cancer", "heavy tails", "rare categories", "ties", "60 features", MIXED)
+POPULATIONS: Final = (
+    "breast-cancer", "overfitted forest", "heavy tails", "rare categories", "ties", "60 features", MIXED
+)  # fmt: skip
 
 
 class Schedule(NamedTuple):
@@ -69,7 +71,7 @@ class _Month:
         self._binned = binned
         arrivals = rng.poisson(rate / 60, MINUTES)
         self._minutes = np.repeat(np.arange(MINUTES), arrivals)
-        self._drawn = rng.integers(len(binned.bins), size=int(arrivals.sum()))
+        self._drawn = monitor.draw(binned, int(arrivals.sum()), rng)
 
     def alert_onsets(self) -> Iterator[tuple[str, NDArray[np.intp]]]:
         """Yield the minutes at which alerts begin to fire, by feature, statistic and window."""

@@ -39,11 +39,10 @@ def measure_false_alarms(
         if not rows or population.unique:
             rows = request_rows(population.sent_rows(rng))
         binned = monitor.bin(rows)
-        candidates = len(binned.bins) if monitor.unseen is None else monitor.unseen
         for size in sizes:
             cluster = []
             for _ in range(WINDOWS_PER_MODEL):
-                window = monitor.count(binned, rng.choice(candidates, size))
+                window = monitor.count(binned, monitor.draw(binned, size, rng))
                 results = monitor.check(window)
                 states[size].update(result.state for _, result in results)
                 alarms = [f"{feature} {result.statistic}" for feature, result in results if result.state == "drift"]

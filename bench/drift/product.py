@@ -103,7 +103,7 @@ class Monitor:
     """The bins and critical values of a model that is packed with a training sample."""
 
     def __init__(self, rows: pd.DataFrame, outputs: Outputs = NO_OUTPUTS, unseen: Integers | None = None) -> None:
-        self.unseen = unseen  # the rows of the population from which windows are drawn; `None` for all rows
+        self._unseen = unseen  # the rows of the population from which windows are drawn; `None` for all rows
         training = convert_columns(name_columns(rows))
         self.schema = build_schema(
             training, valid_ranges={}, max_lengths={}, strict_categories=False, allowed_violations={},
@@ -134,6 +134,10 @@ class Monitor:
         if threshold is not None:
             low = np.array([output.confidence is not None and output.confidence < threshold for output in outputs])
         return BinnedRows(bins, low)
+
+    def draw(self, binned: BinnedRows, size: int, rng: np.random.Generator) -> Integers:
+        """Draw the rows of a window."""
+        return rng.choice(len(binned.bins) if self._unseen is None else self._unseen, size)
 
     def count(self, binned: BinnedRows, drawn: Integers) -> Window:
         """Count the drawn rows."""

@@ -92,7 +92,8 @@ def cross_validate(
     positions = np.concatenate([np.zeros(0, dtype=np.intp), *(rows for rows, _ in predicted)])
     if len(predicted) < folds and len(positions) < MIN_HELD_OUT_ROWS:
         raise CrossValidationError(
-            f"cross-validation predicted {len(positions)} rows in {seconds:g} s, {MIN_HELD_OUT_ROWS} are needed"
+            f"cross-validation predicted {len(positions)} rows in {seconds:g} s (--cross-validation-seconds), "
+            f"{MIN_HELD_OUT_ROWS} are needed"
         )
     return positions, [output for _, outputs in predicted for output in outputs]
 

@@ -133,7 +133,7 @@ def test_the_time_limit_ends_a_fit(
         assert manifest.held_out.low_confidence_share is None
     else:
         assert manifest.held_out is None
-        assert "predicted 60 rows in 1 s, 200 are needed" in messages[-1]
+        assert "predicted 60 rows in 1 s (--cross-validation-seconds), 200 are needed" in messages[-1]
 
 
 def test_a_class_may_have_fewer_rows_than_folds(tmp_path: Path) -> None:
