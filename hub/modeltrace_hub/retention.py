@@ -1,4 +1,4 @@
-"""Delete the oldest rows of all tables when the age or size limit is exceeded.
+"""Delete the oldest rows of all tables when the age or size limit is exceeded, and unused resources and scopes.
 
 The age of a row is the time since its arrival at the hub. The sender's clock is not used, so a sender with a wrong
 clock loses no data. Rows are stored in the order of arrival. Deleting the oldest rows therefore empties whole row
@@ -16,6 +16,7 @@ from typing import Final
 
 import duckdb
 
+from modeltrace_hub.decode.batch import SHARED_TABLES
 from modeltrace_hub.store import Store
 
 TABLES: Final = ("spans", "logs", "metric_points", "exemplars")
@@ -163,7 +164,10 @@ class Retention:
         with self._store.write() as connection:
             for table in TABLES:
                 if expired[table]:
-                    _delete(connection, table, cutoff, rewrite=0 < remaining[table] <= MAX_REWRITE_ROWS)
+                    rewrite = 0 < remaining[table] <= MAX_REWRITE_ROWS
+                    _delete(connection, table, f"received_ns >= {cutoff:d}", rewrite=rewrite)
+            for table, column in SHARED_TABLES.items():
+                _delete_unused(connection, table, column)
             connection.execute("INSERT OR REPLACE INTO meta VALUES ('pruned_before_ns', ?)", [str(cutoff)])
         self._store.checkpoint()
         self.state = RetentionState(cutoff, Counter(self.state.deleted_rows) + Counter(expired))
@@ -175,12 +179,21 @@ def _count(cursor: duckdb.DuckDBPyConnection, table: str, operator: str, cutoff:
     return int(row[0]) if row else 0
 
 
-def _delete(connection: duckdb.DuckDBPyConnection, table: str, cutoff: int, *, rewrite: bool) -> None:
-    """Delete the rows of a table that arrived before `cutoff`; with `rewrite`, write the remaining rows again."""
+def _delete_unused(connection: duckdb.DuckDBPyConnection, table: str, column: str) -> None:
+    """Delete the resources or scopes that no record refers to."""
+    used = " UNION ".join(f"SELECT {column} FROM {records}" for records in TABLES if records != "exemplars")  # noqa: S608  fixed names
+    kept = f"{column} IN ({used})"
+    row = connection.execute(f"SELECT count(*) FROM {table} WHERE NOT ({kept})").fetchone()  # noqa: S608  fixed names
+    if row and row[0]:
+        _delete(connection, table, kept, rewrite=True)
+
+
+def _delete(connection: duckdb.DuckDBPyConnection, table: str, kept: str, *, rewrite: bool) -> None:
+    """Delete the rows of a table that do not meet the condition `kept`; with `rewrite`, write the others again."""
     if not rewrite:
-        connection.execute(f"DELETE FROM {table} WHERE received_ns < ?", [cutoff])  # noqa: S608  fixed names
+        connection.execute(f"DELETE FROM {table} WHERE NOT ({kept})")  # noqa: S608  fixed names
         return
-    connection.execute(f"CREATE TEMP TABLE remaining AS SELECT * FROM {table} WHERE received_ns >= ?", [cutoff])  # noqa: S608  fixed names
+    connection.execute(f"CREATE TEMP TABLE remaining AS FROM {table} WHERE {kept}")
     connection.execute(f"DELETE FROM {table}")  # noqa: S608  fixed names
-    connection.execute(f"INSERT INTO {table} SELECT * FROM remaining")  # noqa: S608  fixed names
+    connection.execute(f"INSERT INTO {table} FROM remaining")
     connection.execute("DROP TABLE remaining")

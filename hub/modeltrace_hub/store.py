@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from queue import Empty, LifoQueue
 from typing import Final
@@ -16,9 +15,7 @@ from typing import Final
 import duckdb
 
 from modeltrace_hub.errors import QueryTimeoutError, ReadersBusyError, StoreError, StoreFormatError, StoreLockedError
-
-# Increase this with every change of hub/modeltrace_hub/sql/schema. A test compares the two.
-SCHEMA_VERSION: Final = "1"
+from modeltrace_hub.schema import prepare_schema
 
 FILE_NAME: Final = "hub.duckdb"
 MAX_READERS: Final = 4
@@ -57,8 +54,8 @@ class Store:
 
         Raises:
             StoreLockedError: another process has opened the file.
-            StoreFormatError: the file is not a hub's database, or has another schema version.
-            StoreError: the file cannot be opened.
+            StoreFormatError: the file is not a hub's database, or has an unknown schema version.
+            StoreError: the file cannot be opened, or its schema cannot be converted.
         """
         self.path = path
         self._config: Config = {**_CONFIG, "memory_limit": f"{WORKING_MEMORY_BYTES // 2**20}MiB"}
@@ -71,7 +68,7 @@ class Store:
     def _open(self) -> duckdb.DuckDBPyConnection:
         connection = _connect(self.path, self._config)
         try:
-            _prepare_schema(connection, self.path)
+            prepare_schema(connection, self.path)
         except BaseException:
             connection.close()
             raise
@@ -215,32 +212,6 @@ def _rollback(connection: duckdb.DuckDBPyConnection) -> None:
     """Roll back the transaction, if there is one. Ignore the errors of a database that has failed."""
     with suppress(duckdb.Error):
         connection.rollback()
-
-
-def _prepare_schema(connection: duckdb.DuckDBPyConnection, path: Path | None) -> None:
-    """Create the tables in an empty database, or check the schema version.
-
-    Raises:
-        StoreFormatError: the database has another schema; nothing was changed.
-    """
-    tables = {name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
-    if not tables:
-        connection.begin()
-        folder = resources.files("modeltrace_hub").joinpath("sql/schema")
-        for file in sorted(folder.iterdir(), key=lambda file: file.name):
-            connection.execute(file.read_text(encoding="utf-8"))
-        connection.execute("INSERT INTO meta VALUES ('schema', ?)", [SCHEMA_VERSION])
-        connection.commit()
-        return
-    if "meta" not in tables:
-        raise StoreFormatError(f"{path} is a DuckDB database of another program. Choose another folder with --data.")
-    row = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
-    version = row[0] if row else "unknown"
-    if version != SCHEMA_VERSION:
-        raise StoreFormatError(
-            f"{path} has schema version {version}; this hub needs version {SCHEMA_VERSION}. Nothing was changed. Use "
-            "the version of Modeltrace that wrote the file, choose another folder with --data, or move the file away."
-        )
 
 
 def _wal_path(path: Path) -> Path:

@@ -8,14 +8,15 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final
 
 import duckdb
 
-from modeltrace_hub.decode.batch import Batch
+from modeltrace_hub.decode.batch import SHARED_TABLES, Batch, Row
 from modeltrace_hub.error_status import error_status
 from modeltrace_hub.errors import (
     HubError,
@@ -39,6 +40,8 @@ CHECKPOINT_WAL_BYTES: Final = 32 * 2**20
 MAX_ROWS_PER_COMMIT: Final = 50_000
 # DuckDB keeps committed rows in memory until the next checkpoint.
 MAX_BYTES_PER_COMMIT: Final = 128 * 2**20
+# The writer looks up a resource or scope in the database unless it remembers that it is stored.
+MAX_STORED_IDS: Final = 10_000
 
 # After these errors, the database must be opened again.
 _FATAL_ERRORS: Final = (duckdb.FatalException, duckdb.ConnectionException, duckdb.InternalException, StoreError)
@@ -72,6 +75,7 @@ class Writer:
         self._store = store
         self._changed = threading.Condition()
         self._queue: deque[_QueuedBatch] = deque()
+        self._stored_ids: set[str] = set()  # some of the resources and scopes that are stored
         self._queued_rows = 0
         self._queued_bytes = 0
         self._closing = False
@@ -164,7 +168,7 @@ class Writer:
         """Write a group in one transaction and complete its futures."""
         try:
             with self._store.write() as connection:
-                append_batches(connection, [queued.batch for queued in group])
+                looked_up = append_batches(connection, [queued.batch for queued in group], self._stored_ids)
         except (duckdb.DataError, duckdb.ProgrammingError) as error:
             # Some rows are invalid. Commit each request alone, so that only the invalid ones fail.
             if len(group) > 1:
@@ -180,6 +184,9 @@ class Writer:
             self._fail(group, error, WriteFailedError, _WRITE_FAILED)
             self._reopen_if_fatal(error)
         else:
+            if len(self._stored_ids) > MAX_STORED_IDS:
+                self._stored_ids.clear()
+            self._stored_ids |= looked_up
             self.generation += 1
             now = time.time_ns()
             for queued in group:
@@ -198,6 +205,7 @@ class Writer:
 
     def _enforce_retention(self) -> None:
         """Enforce the age and size limits. On failure, log it; the next interval tries again."""
+        self._stored_ids.clear()  # resources may be deleted, even if there is an error afterwards
         try:
             deleted = self.retention.enforce(time.time_ns())
         except (duckdb.Error, StoreError, OSError) as error:
@@ -226,12 +234,39 @@ class Writer:
             logger.critical("%s", reopen_error)
 
 
-def append_batches(connection: duckdb.DuckDBPyConnection, batches: Sequence[Batch]) -> None:
-    """Append the rows of all batches to their tables."""
+def append_batches(
+    connection: duckdb.DuckDBPyConnection, batches: Sequence[Batch], stored_ids: AbstractSet[str] = frozenset()
+) -> set[str]:
+    """Append the rows of all batches to their tables, and those resources and scopes that are not stored yet.
+
+    Args:
+        connection: a connection in a transaction.
+        batches: the rows.
+        stored_ids: IDs of resources and scopes that are known to be stored. The others are looked up.
+
+    Returns:
+        The IDs of resources and scopes that were looked up. They are stored when the transaction is committed.
+    """
+    looked_up: set[str] = set()
     for table in sorted({table for batch in batches for table in batch.tables}):
-        with connection.appender(table) as appender:
-            for batch in batches:
-                appender.append_rows(batch.tables.get(table, ()))
+        groups: list[Sequence[Row]] = [batch.tables.get(table, ()) for batch in batches]
+        if table in SHARED_TABLES:
+            rows = {row[0]: row for rows in groups for row in rows if row[0] not in stored_ids}
+            looked_up |= rows.keys()
+            groups = [_select_new(connection, table, rows)] if rows else []
+        if any(groups):
+            with connection.appender(table) as appender:
+                for group in groups:
+                    appender.append_rows(group)
+    return looked_up
+
+
+def _select_new(connection: duckdb.DuckDBPyConnection, table: str, rows: Mapping[str, Row]) -> Sequence[Row]:
+    """Return the rows, given by ID, whose ID is not in the table."""
+    column = SHARED_TABLES[table]
+    found = connection.execute(f"SELECT {column} FROM {table} WHERE {column} IN (SELECT unnest(?))", [list(rows)])  # noqa: S608  fixed names
+    known = {row_id for (row_id,) in found.fetchall()}
+    return [row for row_id, row in rows.items() if row_id not in known]
 
 
 def _first_line(error: Exception) -> str:

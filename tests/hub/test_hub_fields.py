@@ -33,7 +33,7 @@ ENUMS: dict[str, tuple[int, Any]] = {
     "opentelemetry.proto.metrics.v1.ExponentialHistogram.aggregation_temporality": (2, "CUMULATIVE"),
 }
 
-TABLES = ("spans", "logs", "metric_points", "exemplars")
+TABLES = ("spans", "logs", "metric_points", "exemplars", "resources", "scopes")
 
 
 class Filler:

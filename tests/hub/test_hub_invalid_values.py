@@ -14,7 +14,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import NumberDataPoint
 
 from modeltrace_hub.decode import otlp_json, wire
-from modeltrace_hub.decode.batch import Batch, Problems
+from modeltrace_hub.decode.batch import SHARED_TABLES, Batch, Problems
 from modeltrace_hub.decode.message_shape import MessageShape
 from modeltrace_hub.errors import MalformedError
 from modeltrace_hub.receive.signals import LOGS, METRICS, SIGNALS, TRACES, Signal
@@ -59,8 +59,12 @@ def _read_protobuf(signal: Signal, body: bytes) -> Batch:
 
 
 def _rows(batch: Batch) -> list[str]:
-    """Return the rows of the signal's records as text, because NaN does not equal itself."""
-    return [repr(row) for row in batch.tables[TABLES[batch.signal]]]
+    """Return the rows of the signal's records, with resource and scope, as text, because NaN does not equal itself."""
+    shared = {row[0]: row[1:] for table in SHARED_TABLES for row in batch.tables[table]}
+    return [
+        repr((*columns, *shared[resource_id], *shared[scope_id]))
+        for *columns, resource_id, scope_id in batch.tables[TABLES[batch.signal]]
+    ]
 
 
 def _is_right_for_some(value: object) -> bool:

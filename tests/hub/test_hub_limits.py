@@ -65,7 +65,7 @@ def test_a_resource_that_expands_too_far_is_rejected(small_hub: InProcessHub) ->
 
     assert response.status_code == 413
     assert "resource and scope in each record" in Status.FromString(response.content).message
-    assert not small_hub.rows("FROM spans WHERE resource_attributes LIKE '%rrrr%'")
+    assert not small_hub.rows("FROM resources WHERE resource_attributes LIKE '%rrrr%'")
 
 
 @pytest.mark.parametrize(

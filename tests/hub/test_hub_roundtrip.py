@@ -60,7 +60,8 @@ def _stored(store: Store, batch: Batch, table: str) -> list[dict[str, Any]]:
     """Write a batch, and return the rows of one table."""
     with store.write() as connection:
         append_batches(connection, [batch])
-        result = connection.execute(f"SELECT * FROM {table} ORDER BY rowid")  # noqa: S608  a fixed name
+        joins = "" if table == "exemplars" else "JOIN resources USING (resource_id) JOIN scopes USING (scope_id)"
+        result = connection.execute(f"SELECT * FROM {table} {joins} ORDER BY {table}.rowid")  # noqa: S608  fixed names
         names = [column[0] for column in result.description]
         rows = [dict(zip(names, row, strict=True)) for row in result.fetchall()]
         for each in batch.tables:

@@ -8,7 +8,10 @@ from typing import Any, Final, Literal
 SignalName = Literal["traces", "metrics", "logs"]
 Row = tuple[Any, ...]
 # The rows of each table, in the column order of hub/modeltrace_hub/sql/schema.
-Tables = Mapping[str, list[Row]]
+Tables = dict[str, list[Row]]
+
+# Tables with one row per distinct resource or scope, and the column of its ID, which is their first column.
+SHARED_TABLES: Final[Mapping[str, str]] = {"resources": "resource_id", "scopes": "scope_id"}
 
 # Reasons why a record is rejected, and the text for the sender. `Problems` counts records by the keys.
 REJECTION_REASONS: Final[Mapping[str, str]] = {
@@ -102,8 +105,8 @@ class Batch:
 
     @property
     def row_count(self) -> int:
-        """The number of all rows, including exemplars."""
-        return sum(len(rows) for rows in self.tables.values())
+        """The number of rows of records and exemplars, without resources and scopes."""
+        return sum(len(rows) for table, rows in self.tables.items() if table not in SHARED_TABLES)
 
     @property
     def accepted(self) -> int:

@@ -1,7 +1,7 @@
 """Limit the size to which one request may expand.
 
-A small body can expand to much data: an empty message takes two bytes, and the columns of a resource are stored in the
-row of each of its records. The decoders count while they read. They stop at the first exceeded limit, which bounds the
+A small body can expand to much data: an empty message takes two bytes, and the API returns a resource with each
+of its records. The decoders count while they read. They stop at the first exceeded limit, which bounds the
 cost of a request.
 """
 

@@ -19,7 +19,8 @@ from modeltrace_hub.durations import MAX_NS
 def decode(request: ExportLogsServiceRequest, received_ns: int, budget: Budget, problems: Problems) -> Tables:
     """Decode a request into rows; see `modeltrace_hub.decode.traces.decode`."""
     rows: list[Row] = []
-    for scope in iter_scopes(request.resource_logs, "scope_logs", "log_records", budget):
+    tables = {"logs": rows}
+    for scope in iter_scopes(request.resource_logs, "scope_logs", "log_records", budget, tables, "logs"):
         budget.count_records(len(scope.records))
         for record in scope.records:
             try:
@@ -28,7 +29,7 @@ def decode(request: ExportLogsServiceRequest, received_ns: int, budget: Budget, 
                 problems.reject(error)
             else:
                 problems.warn("ids", count=ids.has_invalid_id(record.trace_id, record.span_id))
-    return {"logs": rows}
+    return tables
 
 
 def _row(record: LogRecord, received_ns: int, scope: Scope, budget: Budget) -> Row:

@@ -39,9 +39,10 @@ _TEMPORALITIES: Final = {
 def decode(request: ExportMetricsServiceRequest, received_ns: int, budget: Budget, problems: Problems) -> Tables:
     """Decode a request into rows; see `modeltrace_hub.decode.traces.decode`."""
     decoder = _Decoder(received_ns, budget, problems)
-    for scope in iter_scopes(request.resource_metrics, "scope_metrics", "metrics", budget):
+    tables = {"metric_points": decoder.points, "exemplars": decoder.exemplars}
+    for scope in iter_scopes(request.resource_metrics, "scope_metrics", "metrics", budget, tables, "metric_points"):
         decoder.add_scope(scope)
-    return {"metric_points": decoder.points, "exemplars": decoder.exemplars}
+    return tables
 
 
 class _Decoder:
@@ -57,8 +58,8 @@ class _Decoder:
     def add_scope(self, scope: Scope) -> None:
         """Add all metrics of a scope."""
         self.budget.count_messages(len(scope.records))
-        # Hash the columns of the scope once: a resource may be large and have many metrics.
-        series_hash = blake2b(f"({scope.columns!r}".encode(), digest_size=8)
+        # Hash resource and scope once: a resource may be large and have many metrics.
+        series_hash = blake2b(f"({scope.identity!r}".encode(), digest_size=8)
         for metric in scope.records:
             self._add_metric(metric, scope, series_hash.copy())
 
@@ -99,8 +100,8 @@ class _Decoder:
             point: the point.
             metric_columns: columns of its metric.
             series_hash: hash of the scope and the metric. This method adds the attributes of the point to it.
-            scope_columns: columns of its resource and scope.
-            shared_bytes: bytes of the texts in `metric_columns` and `scope_columns`.
+            scope_columns: columns `service_name` to `scope_id`.
+            shared_bytes: bytes of the texts of its metric, resource and scope.
 
         Raises:
             RecordRejectedError: a time is out of range, or the buckets do not match their bounds.

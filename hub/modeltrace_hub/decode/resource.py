@@ -1,12 +1,16 @@
-"""Decode resources and scopes. Their columns are computed once and repeated in every row."""
+"""Decode resources and scopes. Both are rows of their own; the records refer to them by ID.
+
+The ID of a resource or scope is a hash of its columns, so a resource that is sent again has the same ID.
+"""
 
 from collections.abc import Iterable, Iterator
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
-from modeltrace_hub.decode.batch import Row
+from modeltrace_hub.decode.batch import SHARED_TABLES, Row, Tables
 from modeltrace_hub.decode.budget import Budget
 from modeltrace_hub.decode.values import EMPTY_LIST, Json, attributes_text, attributes_to_json, dump_json
 
@@ -15,34 +19,61 @@ class Scope(NamedTuple):
     """One scope of a request."""
 
     records: Any  # its spans, metrics or log records
-    columns: Row  # the columns `service_name` to `scope_schema_url`
-    text_bytes: int  # bytes of the texts in these columns
+    columns: Row  # the columns `service_name` to `scope_id` of its records
+    identity: Row  # all columns of its resource and of itself, without the IDs
+    text_bytes: int  # bytes of the texts in `identity`
 
 
-def iter_scopes(resources: Any, scopes_field: str, records_field: str, budget: Budget) -> Iterator[Scope]:  # noqa: ANN401  the message class differs by signal
+def iter_scopes(
+    resources: Any,  # noqa: ANN401  the message class differs by signal
+    scopes_field: str,
+    records_field: str,
+    budget: Budget,
+    tables: Tables,
+    table: str,
+) -> Iterator[Scope]:
     """Yield the scopes of all resources of a request, and count resources and scopes in the budget.
+
+    If the caller has added a row for a scope, its row and that of its resource are added, too.
 
     Args:
         resources: `resource_spans`, `resource_metrics` or `resource_logs` of the request.
         scopes_field: name of the field of a resource that holds its scopes.
         records_field: name of the field of a scope that holds its records.
         budget: the limits of the request.
+        tables: the tables of the request; those of `SHARED_TABLES` are added.
+        table: name of the table that the caller adds rows to.
 
     Raises:
         TooLargeError: the request exceeds its limits.
     """
+    tables.update({name: [] for name in SHARED_TABLES})
     budget.count_messages(len(resources))
     for resource in resources:
-        resource_part = resource_columns(resource.resource, resource.schema_url, budget)
+        service, resource_part = resource_columns(resource.resource, resource.schema_url, budget)
+        resource_id = row_id(resource_part)
         scopes = getattr(resource, scopes_field)
         budget.count_messages(len(scopes))
         for scope in scopes:
-            columns = resource_part + scope_columns(scope.scope, scope.schema_url, budget)
-            yield Scope(getattr(scope, records_field), columns, text_bytes(columns))
+            scope_part = scope_columns(scope.scope, scope.schema_url, budget)
+            scope_id = row_id(scope_part)
+            identity = (*service, *resource_part, *scope_part)
+            count = len(tables[table])
+            yield Scope(
+                getattr(scope, records_field), (*service, resource_id, scope_id), identity, text_bytes(identity)
+            )
+            if len(tables[table]) > count:
+                tables["resources"].append((resource_id, *resource_part))
+                tables["scopes"].append((scope_id, *scope_part))
 
 
-def resource_columns(resource: Resource, schema_url: str, budget: Budget) -> Row:
-    """Return the columns `service_name` to `resource_schema_url`."""
+def row_id(columns: Row) -> str:
+    """Return the ID of a resource or scope with these columns."""
+    return blake2b(repr(columns).encode(), digest_size=16).hexdigest()
+
+
+def resource_columns(resource: Resource, schema_url: str, budget: Budget) -> tuple[Row, Row]:
+    """Return the columns `service_name` and `service_instance_id`, and those of the resource without its ID."""
     values = attributes_to_json(resource.attributes, budget)
     budget.count_messages(len(resource.entity_refs))
     entity_refs: list[Json] = [
@@ -54,9 +85,8 @@ def resource_columns(resource: Resource, schema_url: str, budget: Budget) -> Row
         }
         for ref in resource.entity_refs
     ]
-    return (
-        _string(values.get("service.name")),
-        _string(values.get("service.instance.id")),
+    service = _string(values.get("service.name")), _string(values.get("service.instance.id"))
+    return service, (
         dump_json(values),
         resource.dropped_attributes_count,
         dump_json(entity_refs) if entity_refs else EMPTY_LIST,

@@ -33,14 +33,15 @@ def decode(request: ExportTraceServiceRequest, received_ns: int, budget: Budget,
         TooLargeError: the request exceeds its limits.
     """
     rows: list[Row] = []
-    for scope in iter_scopes(request.resource_spans, "scope_spans", "spans", budget):
+    tables = {"spans": rows}
+    for scope in iter_scopes(request.resource_spans, "scope_spans", "spans", budget, tables, "spans"):
         budget.count_records(len(scope.records))
         for span in scope.records:
             try:
                 rows.append(_row(span, received_ns, scope, budget, problems))
             except RecordRejectedError as error:
                 problems.reject(error)
-    return {"spans": rows}
+    return tables
 
 
 def _row(span: Span, received_ns: int, scope: Scope, budget: Budget, problems: Problems) -> Row:

@@ -42,9 +42,10 @@ _LOG_CONDITIONS: Final = {
     "q": "contains(lower(body), lower($q))",
 }
 _POINT_CONDITIONS: Final = {**_SERVICE_CONDITION, "name": "name = $name"}
+# An attribute of a record precedes the attribute of its resource with the same key.
 _ATTRIBUTE_CONDITION: Final = (
-    "coalesce(json_extract_string(attributes, $key_{n}), json_extract_string(resource_attributes, $key_{n}))"
-    " = $value_{n}"
+    "coalesce(json_extract_string(attributes, $key_{n}) = $value_{n}, resource_id IN (SELECT resource_id FROM resources"
+    " WHERE json_extract_string(resource_attributes, $key_{n}) = $value_{n}))"
 )
 
 

@@ -24,8 +24,8 @@ point AS (
         }) OVER (PARTITION BY series_id ORDER BY time_ns) AS previous
     FROM near JOIN wanted USING (series_id)
 )
-SELECT * EXCLUDE (first_ns, last_ns)
-FROM point
+SELECT * EXCLUDE (first_ns, last_ns, resource_id, scope_id)
+FROM point {resource_and_scope}
 WHERE
     time_ns >= first_ns AND time_ns <= last_ns + $max_delay_ns
     AND (previous IS NULL OR previous.time_ns < greatest(first_ns, last_ns))

@@ -1,6 +1,6 @@
 -- The log records of a trace by time: all or those of one span, with or without the prediction log records.
-SELECT *
-FROM logs
+SELECT * EXCLUDE (resource_id, scope_id)
+FROM logs {resource_and_scope}
 WHERE
     trace_id = $trace_id
     AND ($span_id IS NULL OR span_id = $span_id)

@@ -15,13 +15,6 @@ CREATE TABLE logs (
     dropped_attributes_count UINTEGER NOT NULL,
     service_name VARCHAR NOT NULL,
     service_instance_id VARCHAR NOT NULL,
-    resource_attributes JSON NOT NULL,
-    resource_dropped_attributes_count UINTEGER NOT NULL,
-    resource_entity_refs JSON NOT NULL,
-    resource_schema_url VARCHAR NOT NULL,
-    scope_name VARCHAR NOT NULL,             -- the logger
-    scope_version VARCHAR NOT NULL,
-    scope_attributes JSON NOT NULL,
-    scope_dropped_attributes_count UINTEGER NOT NULL,
-    scope_schema_url VARCHAR NOT NULL
+    resource_id VARCHAR NOT NULL,
+    scope_id VARCHAR NOT NULL
 );

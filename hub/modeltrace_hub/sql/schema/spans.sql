@@ -1,5 +1,6 @@
--- One row per span. Resource and scope are repeated in every row: dictionary compression makes this cheap, and no query
--- needs a join. There are no foreign keys between tables: logs and exemplars may arrive before their spans.
+-- One row per span. Resource and scope are rows of their own, because a resource may be large and has many records. The
+-- service is repeated in every row, because most queries need it. There are no foreign keys between tables: logs and
+-- exemplars may arrive before their spans.
 --
 -- In all tables: times are unix nanoseconds, IDs are lower-case hex, NULL means "not sent", and attributes are one JSON
 -- object (see hub/modeltrace_hub/decode/values.py). The decoders append rows in the order of the columns.
@@ -25,13 +26,6 @@ CREATE TABLE spans (
     dropped_links_count UINTEGER NOT NULL,
     service_name VARCHAR NOT NULL,           -- service.name of the resource; '' if there is none
     service_instance_id VARCHAR NOT NULL,    -- service.instance.id of the resource; '' if there is none
-    resource_attributes JSON NOT NULL,
-    resource_dropped_attributes_count UINTEGER NOT NULL,
-    resource_entity_refs JSON NOT NULL,      -- [{schema_url, type, id_keys, description_keys}]
-    resource_schema_url VARCHAR NOT NULL,
-    scope_name VARCHAR NOT NULL,             -- the tracer
-    scope_version VARCHAR NOT NULL,
-    scope_attributes JSON NOT NULL,
-    scope_dropped_attributes_count UINTEGER NOT NULL,
-    scope_schema_url VARCHAR NOT NULL
+    resource_id VARCHAR NOT NULL,            -- row of `resources`
+    scope_id VARCHAR NOT NULL                -- row of `scopes`
 );
