@@ -2,16 +2,19 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 
+from modeltrace.telemetry.export.health import ExportHealth
 from modeltrace.telemetry.export.protocol import (
     DONE,
     DROPPED,
     GONE,
+    LINES_DROPPED,
     LINES_ONLY,
     LINES_WRITTEN,
     OTLP,
@@ -27,8 +30,9 @@ from modeltrace.telemetry.export.protocol import (
 )
 from modeltrace.telemetry.export.queue import ExportQueue, QueueLimits
 from modeltrace.telemetry.export.sidecar_process import Sidecar
+from modeltrace.telemetry.providers import SidecarPipeline
 from modeltrace.telemetry.records.feedback import FeedbackRecord, TrueLabel
-from modeltrace.telemetry.records.prediction import Origin
+from modeltrace.telemetry.records.prediction import BatchRecord, Origin
 from modeltrace.telemetry.records.sidecar_codec import RecordChunk, RecordDecoder
 from modeltrace.telemetry.records.trace import RequestTrace, RequestTracer
 from tests.helpers.factories import answered_row
@@ -226,7 +230,7 @@ def test_frames_that_no_sidecar_acknowledged_are_counted_as_dropped(sidecars: Fa
 
     assert queue.close(soon())
     assert (queue.dropped_requests, queue.dropped_rows, queue.dropped_items) == (1, 2, {"metrics": 7})
-    assert SidecarEvent(DROPPED, (1, 2, 0)) in events
+    assert SidecarEvent(DROPPED, (1, 2, 0, 0)) in events
 
 
 def test_evicted_frames_are_counted_when_the_sidecar_dies(sidecars: FakeSidecars) -> None:
@@ -347,6 +351,38 @@ def test_spans_that_may_wait_are_limited(sidecars: FakeSidecars) -> None:
     assert (queue.dropped_requests, queue.dropped_rows) == (2, 4)
     queue.close(time.monotonic() + 0.1)
     sidecars.started[0].reads.set()
+
+
+def test_batch_spans_beyond_the_limit_are_counted_as_dropped(sidecars: FakeSidecars) -> None:
+    """A span that is dropped at once counts, and so does a span that the sidecar does not accept."""
+    sidecars.reading = False
+    events: list[SidecarEvent] = []
+    queue = ExportQueue(sidecars.start, limits=QueueLimits(spans=4), on_event=events.append)
+    queue.enqueue(trace("being sent"))
+    wait_until(lambda: queue.queued_spans == 0, description="the thread to take the request")
+    batch = BatchRecord(b"b" * 16, b"b" * 8, 1, 2, 9, "", (), trace().model)
+    queue.enqueue_batch(batch)
+    queue.enqueue(trace("waits"))
+    queue.enqueue_batch(batch)
+
+    assert queue.dropped_batches == 1
+    assert events == [SidecarEvent(DROPPED, (0, 0, 0, 1))]
+    assert not queue.close(time.monotonic() + 0.1)
+    assert queue.dropped_batches == 2
+    sidecars.started[0].reads.set()
+
+
+def test_the_shutdown_report_has_dropped_log_lines(sidecars: FakeSidecars) -> None:
+    """Lines that several sidecars have dropped are added up."""
+    health = ExportHealth()
+    queue = ExportQueue(sidecars.start, on_event=health.on_event)
+    wait_until(lambda: sidecars.started, description="the sidecar")
+    sidecars.started[0].on_event(SidecarEvent(LINES_DROPPED, (3,)))
+    sidecars.started[0].on_event(SidecarEvent(GONE))
+    wait_until(lambda: len(sidecars.started) == 2, description="the next sidecar")
+    sidecars.started[1].on_event(SidecarEvent(LINES_DROPPED, (4,)))
+
+    assert SidecarPipeline(RequestTracer(DEFAULT_ON), queue, health, Counter()).close(soon()).lost == {"log lines": 7}
 
 
 def test_a_sidecar_of_another_version_reads_nothing() -> None:

@@ -43,7 +43,7 @@ def test_rows_that_the_export_queue_drops_are_lost_for_the_store() -> None:
     event = partial(SidecarEvent, "event")
     health.on_event(event(("stored", "store", 10, 0.0, "")))
     health.on_event(event(("lost", "store", 2, 0.0, "shutdown")))
-    health.on_event(SidecarEvent("dropped", (1, 4, 0)))
+    health.on_event(SidecarEvent("dropped", (1, 4, 0, 0)))
 
     assert counted(reader) == {("stored", None): 10, ("lost", "shutdown"): 2, ("lost", "queue_full"): 4}
     assert store.lost_items() == {ITEM_NAME: 6}
@@ -52,7 +52,7 @@ def test_rows_that_the_export_queue_drops_are_lost_for_the_store() -> None:
 def test_without_a_store_nothing_is_reported() -> None:
     """Events of a store have no effect."""
     health = ExportHealth()
-    health.on_event(SidecarEvent("dropped", (1, 4, 0)))
+    health.on_event(SidecarEvent("dropped", (1, 4, 0, 0)))
     health.on_event(SidecarEvent("event", ("stored", "store", 1, 0.0, "")))
 
     assert StoreHealth().lost_items() == {}

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from queue import Full, Queue
+from queue import Empty, Full, Queue
 from typing import Final
 
 from modeltrace.printable import escape_control_characters
@@ -23,8 +23,9 @@ ATOMIC_WRITE_BYTES: Final = 4096
 class LineWriter:
     """Writes JSON lines on a thread of its own. It is also the stream of the sidecar's own log handler."""
 
-    def __init__(self, config: SidecarConfig) -> None:
-        self.dropped_lines = 0
+    def __init__(self, config: SidecarConfig, on_dropped: Callable[[int], object]) -> None:
+        """Open the log file and start the thread. Dropped lines are reported to `on_dropped` by their number."""
+        self._on_dropped = on_dropped
         self._file = None
         if config.log_file:
             self._file = open_log_file(config.log_file, config.log_file_max_bytes, config.log_file_backup_count)
@@ -37,7 +38,7 @@ class LineWriter:
         self.enqueue(text.encode())
 
     def enqueue(self, lines: bytes, on_written: Callable[[], None] = lambda: None) -> None:
-        """Enqueue newline-terminated lines; when the queue is full they are dropped and counted.
+        """Enqueue newline-terminated lines; if the queue is full, they are dropped and reported.
 
         Args:
             lines: Complete lines in UTF-8.
@@ -46,7 +47,7 @@ class LineWriter:
         try:
             self._chunks.put_nowait((lines, on_written))
         except Full:
-            self.dropped_lines += lines.count(b"\n")
+            self._on_dropped(lines.count(b"\n"))
             on_written()
 
     def stop(self) -> None:
@@ -55,8 +56,15 @@ class LineWriter:
             self._chunks.put_nowait(None)
 
     def join(self, deadline: float) -> None:
-        """Wait for the end of the thread until the monotonic deadline."""
+        """Wait for the end of the thread until the monotonic deadline. Report the lines that are still in the queue."""
         self._thread.join(max(0.0, deadline - time.monotonic()))
+        dropped = 0
+        with suppress(Empty):
+            while True:
+                chunk = self._chunks.get_nowait()
+                dropped += chunk[0].count(b"\n") if chunk else 0
+        if dropped:
+            self._on_dropped(dropped)
 
     def _run(self) -> None:
         terminal = sys.stdout.isatty()

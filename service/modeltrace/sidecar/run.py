@@ -36,6 +36,7 @@ from modeltrace.store.writer import WriteOutcome, start_writer
 from modeltrace.telemetry.export.protocol import (
     END,
     EVENT,
+    LINES_DROPPED,
     LINES_ONLY,
     LINES_WRITTEN,
     OTLP,
@@ -234,7 +235,7 @@ def run(input_descriptor: int, output_descriptor: int) -> None:
         for frame in reader.feed(chunk):
             if handler is None:
                 origin, config = read_hello(frame)
-                line_writer = LineWriter(config)
+                line_writer = LineWriter(config, lambda count: send((LINES_DROPPED, count)))
                 _configure_logging(line_writer)
                 handler = _FrameHandler(origin, config, line_writer, send)
             else:

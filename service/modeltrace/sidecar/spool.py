@@ -64,7 +64,6 @@ class Spool:
             on_lost: Called with the signal, the number of items and `damaged` or `spool_full` for lost requests.
         """
         self.used_bytes = 0  # the size of all files
-        self.damaged_files = 0  # files quarantined by this process
         self._shared_folder = folder
         self._max_bytes = max_bytes
         self._on_lost = on_lost
@@ -229,7 +228,6 @@ class Spool:
 
     def _quarantine(self, signal: Signal, entry: _Entry) -> None:
         quarantined = entry._replace(name=_file_name(entry.timestamp, "damaged"))
-        self.damaged_files += 1
         self._on_lost(signal, entry.items, "damaged")
         try:
             if self._folder is not None:

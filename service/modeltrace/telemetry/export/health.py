@@ -23,7 +23,7 @@ from opentelemetry.semconv._incubating.metrics.otel_metrics import (
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 
 from modeltrace.otel_env.table import Signal
-from modeltrace.telemetry.export.protocol import DROPPED, EVENT, STORE, DeliveryEvent, SidecarEvent
+from modeltrace.telemetry.export.protocol import DROPPED, EVENT, LINES_DROPPED, STORE, DeliveryEvent, SidecarEvent
 from modeltrace.telemetry.export.queue import SPANS_PER_REQUEST, ExportQueue
 from modeltrace.telemetry.metrics.store import StoreHealth
 
@@ -43,17 +43,22 @@ class ExportHealth:
         self._lock = Lock()
         self._lost: Counter[str] = Counter()
         self._spooled: Counter[str] = Counter()
+        self._dropped_lines = 0
         self._record: Callable[[DeliveryEvent], None] = lambda _: None
 
     def on_event(self, event: SidecarEvent) -> None:
         """Count an event of the sidecar or of the export queue. Thread-safe."""
         if event.kind == DROPPED:
-            requests, rows, labels = event.fields
+            requests, rows, labels, batches = event.fields
             full = QUEUE_FULL_ERRORS[0]
-            self._record(DeliveryEvent("lost", "traces", requests * SPANS_PER_REQUEST + labels, error_type=full))
+            spans = requests * SPANS_PER_REQUEST + labels + batches
+            self._record(DeliveryEvent("lost", "traces", spans, error_type=full))
             self._record(DeliveryEvent("lost", "logs", rows + labels, error_type=full))
             if self._store and rows:
                 self._store.on_event("lost", rows, full)
+        elif event.kind == LINES_DROPPED:
+            with self._lock:
+                self._dropped_lines += sum(event.fields)
         elif event.kind == EVENT:
             self._on_delivery_event(DeliveryEvent._make(event.fields))
 
@@ -78,6 +83,8 @@ class ExportHealth:
         lost["requests"] = queue.dropped_requests
         lost["prediction log records"] = queue.dropped_rows
         lost["records of labels"] = queue.dropped_labels
+        lost["batch spans"] = queue.dropped_batches
+        lost["log lines"] = self._dropped_lines
         if self._store:
             lost |= self._store.lost_items()
         return {name: number for name, number in lost.items() if number > 0}

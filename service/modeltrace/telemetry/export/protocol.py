@@ -19,7 +19,8 @@ The sidecar answers:
 |---|---|
 | `(EVENT, …)` | the fields of a `DeliveryEvent`; the first events have the kind `adopted` and count spooled items |
 | `(READY,)` | it accepts frames, and has opened the prediction store if there is one |
-| `(LINES_WRITTEN, number)` | the log lines of all frames up to this number are written |
+| `(LINES_WRITTEN, number)` | the log lines of all frames up to this number are written or dropped |
+| `(LINES_DROPPED, count)` | log lines that were dropped, because standard output is too slow or has no reader |
 | `(DONE, number)` | all items up to this frame are delivered, on disk, stored or lost: the worker may release them |
 | `(END,)` | it has finished |
 """
@@ -42,6 +43,7 @@ OTLP: Final = "otlp"
 EVENT: Final = "event"
 READY: Final = "ready"
 LINES_WRITTEN: Final = "lines_written"
+LINES_DROPPED: Final = "lines_dropped"
 DONE: Final = "done"
 END: Final = "end"
 # Kinds of `SidecarEvent` that the worker creates: the sidecar ended; items were dropped before they reached it.

@@ -85,7 +85,7 @@ class ExportQueue:
         self._sending: list[QueueItem] = []
         self._lock = threading.Lock()
         self.queued_spans = self.queued_rows = self._queued_labels = self._queued_bytes = 0
-        self.dropped_requests = self.dropped_rows = self.dropped_labels = 0
+        self.dropped_requests = self.dropped_rows = self.dropped_labels = self.dropped_batches = 0
         self.dropped_items: Counter[str] = Counter()  # of encoded requests, by signal
         self._supervisor = SidecarSupervisor(
             start_sidecar, max_bytes=limits.max_bytes, on_event=on_event, on_lost=self._drop
@@ -115,9 +115,11 @@ class ExportQueue:
             self._drop(FrameItems(requests=1, rows=rows))
 
     def enqueue_batch(self, batch: BatchRecord) -> None:
-        """Enqueue the span of a model call that several requests shared; drop it if the queue of spans is full."""
+        """Enqueue the span of a model call that several requests shared. Beyond the limit it is dropped and counted."""
         if self.queued_spans < self.limits.spans:
             self._items.append(batch)
+        else:
+            self._drop(FrameItems(batches=1))
 
     def enqueue_feedback(self, feedback: FeedbackRecord) -> None:
         """Enqueue labels. Never blocks; beyond the limit they are dropped and counted."""
@@ -218,7 +220,7 @@ class ExportQueue:
             if feedback:
                 for count_labels in self._feedback_metrics:
                     count_labels(feedback)
-            self._supervisor.send(RECORDS, (content,), len(content), _total(requests, feedback))
+            self._supervisor.send(RECORDS, (content,), len(content), _total(requests, feedback, batches))
         except Exception as error:
             if len(requests) + len(batches) + len(feedback) > 1:
                 for request in requests:
@@ -230,7 +232,7 @@ class ExportQueue:
                 return
             redacted_error = self._model_catalog.redact_exception(error) if self._model_catalog else error
             logger.exception("a record could not be exported", exc_info=redacted_error)
-            self._drop(_total(requests, feedback))
+            self._drop(_total(requests, feedback, batches))
 
     def _drop(self, items: FrameItems) -> None:
         """Count lost items."""
@@ -240,18 +242,22 @@ class ExportQueue:
             self.dropped_requests += items.requests
             self.dropped_rows += items.rows
             self.dropped_labels += items.labels
-        if items.requests or items.labels:
-            self._on_event(SidecarEvent(DROPPED, (items.requests, items.rows, items.labels)))
+            self.dropped_batches += items.batches
+        if items.requests or items.labels or items.batches:
+            self._on_event(SidecarEvent(DROPPED, items[2:]))
 
 
-def _total(requests: Sequence[RequestTrace], feedback: Sequence[FeedbackRecord]) -> FrameItems:
+def _total(
+    requests: Sequence[RequestTrace], feedback: Sequence[FeedbackRecord], batches: Sequence[BatchRecord] = ()
+) -> FrameItems:
     rows = sum(len(request.predictions) for request in requests)
-    return FrameItems(requests=len(requests), rows=rows, labels=sum(len(record.labels) for record in feedback))
+    labels = sum(len(record.labels) for record in feedback)
+    return FrameItems(requests=len(requests), rows=rows, labels=labels, batches=len(batches))
 
 
 def _count(item: QueueItem) -> FrameItems:
     if isinstance(item, EncodedRequest):
         return FrameItems(item.signal, item.items)
     if isinstance(item, BatchRecord):
-        return FrameItems()
+        return FrameItems(batches=1)
     return _total([item], []) if isinstance(item, RequestTrace) else _total([], [item])

@@ -18,13 +18,14 @@ from modeltrace.telemetry.export.protocol import (
 
 
 class FrameItems(NamedTuple):
-    """The numbers of items in a frame: items of a signal, or requests with their predicted rows, and labels."""
+    """The numbers of items in a frame: of a signal, or requests with their predicted rows, labels and batch spans."""
 
     signal: str = ""
     items: int = 0
     requests: int = 0
     rows: int = 0
     labels: int = 0
+    batches: int = 0
 
 
 class _Pending(NamedTuple):
