@@ -22,6 +22,7 @@ from modeltrace.telemetry.metrics.instruments import (
     FEATURE_REFERENCE_MEAN,
     HELD_OUT_ROWS,
     LOW_CONFIDENCE_REFERENCE,
+    MODEL_LOADED,
     PREDICTION_REFERENCE,
     REFERENCE_SCORE,
     REFERENCE_SIZE,
@@ -32,6 +33,7 @@ from modeltrace.telemetry.names import (
     ML_DRIFT_STATISTIC,
     ML_FEATURE_BIN,
     ML_FEATURE_NAME,
+    ML_MODEL_HASH,
     ML_PREDICTION_BIN,
     ML_PREDICTION_LABEL,
 )
@@ -72,6 +74,7 @@ def reference_metrics(model: Model) -> ReferenceData:
             HELD_OUT_ROWS: [(0 if held_out is None else held_out.rows, {})],
             LOW_CONFIDENCE_REFERENCE: [] if low_confidence is None else [(low_confidence, {})],
             REPEATED_LIMIT: [] if repeated is None else [(repeated, {})],
+            MODEL_LOADED: [(1, {ML_MODEL_HASH: model.hash})],
             DRIFT_MIN_EFFECT: [(value, {ML_DRIFT_STATISTIC: name}) for name, value in drift.MIN_EFFECT.items()],
             DRIFT_CRITICAL_VALUE: [
                 (value, {**_attributes(name), ML_DRIFT_STATISTIC: statistic})

@@ -106,11 +106,12 @@ DRIFT_MIN_EFFECT: Final = Instrument(
 DRIFT_CRITICAL_VALUE: Final = Instrument(
     "ml.drift.critical_value", "1", "Value above which a drift statistic is significant.", MAX_BUNDLE_SERIES
 )
+MODEL_LOADED: Final = Instrument("ml.model.loaded", "{model}", "Model in use, by the hash of its file; always 1.", 100)
 # Reference data of a bundle.
 REFERENCE_GAUGES: Final = (
     FEATURE_REFERENCE, FEATURE_REFERENCE_MEAN, FEATURE_REFERENCE_DEVIATION, REFERENCE_SCORE, REFERENCE_SIZE,
     PREDICTION_REFERENCE, CONFIDENCE_THRESHOLD, HELD_OUT_ROWS, LOW_CONFIDENCE_REFERENCE, REPEATED_LIMIT,
-    DRIFT_MIN_EFFECT, DRIFT_CRITICAL_VALUE,
+    DRIFT_MIN_EFFECT, DRIFT_CRITICAL_VALUE, MODEL_LOADED,
 )  # fmt: skip
 
 # Metrics of labelled predictions, by version; precision, recall and F1 also by class.
