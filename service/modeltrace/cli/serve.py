@@ -36,7 +36,8 @@ def serve(
 ) -> None:
     """Serve a bundle over HTTP and send its telemetry over OTLP.
 
-    For a folder of bundles, the highest version is served. To serve a pre-release, name it: FOLDER@VERSION.
+    For a folder of bundles, the highest release is served. A pre-release (2.0.0rc1) is served only if the folder has no
+    intact release, or if it is named: FOLDER@VERSION.
     models:/NAME@ALIAS and models:/NAME/NUMBER name a version in an MLflow registry (MLFLOW_TRACKING_URI or
     MLFLOW_REGISTRY_URI).
 

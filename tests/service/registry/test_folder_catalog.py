@@ -9,6 +9,7 @@ import pytest
 from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.manifest import read_manifest
 from modeltrace.bundles.registry.catalog import Catalog
+from modeltrace.cli.serve import serve
 from modeltrace.errors import BundleError, BundleIntegrityError, BundleNotFoundError
 from tests.helpers.bundles import edit_manifest, flip_byte, pack_iris
 
@@ -60,11 +61,21 @@ def test_the_highest_release_in_a_folder_is_served(models: Path, reports: Report
 
 
 def test_the_highest_pre_release_is_served_if_there_is_no_release(models: Path, reports: ReportingCatalog) -> None:
-    """There is no better version."""
-    for name in ("bundle-0", "bundle-1"):
-        shutil.rmtree(models / name)
+    """There is no better version. Broken releases are reported."""
+    shutil.rmtree(models / "bundle-0")
+    flip_byte(models / "bundle-1" / "model.skops")
 
     assert reports.catalog.resolve(str(models)).version == "2.0.0rc1"
+    assert len(reports) == 1
+    shutil.rmtree(models / "bundle-1")
+    assert reports.catalog.resolve(str(models)).version == "2.0.0rc1"
+
+
+def test_the_help_of_serve_says_when_a_pre_release_is_served() -> None:
+    """The help and the documentation have the rule that the other tests verify."""
+    assert "only if the folder has no intact release, or if it is named" in " ".join((serve.__doc__ or "").split())
+    page = (Path(__file__).parents[3] / "docs" / "registry.md").read_text(encoding="utf-8")
+    assert "only if the source names it, or if there is no intact release" in " ".join(page.split())
 
 
 def test_a_missing_version_is_refused(models: Path, reports: ReportingCatalog) -> None:
