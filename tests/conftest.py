@@ -137,13 +137,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Check once that the stack is built; discard what a worker process writes to stderr when it exits.
+    """Sort the paths; check once that the stack is built; discard what a worker process writes to stderr at its exit.
+
+    pytest 9.1 does not find the fixtures of a folder's conftest.py ("fixture not found") if a file of the parent folder
+    stands between two files of the folder.
 
     DuckDB's binding reports objects that are alive at the interpreter's exit as leaks.
 
     Raises:
         pytest.UsageError: the run asks for the real stack, which is not built.
     """
+    config.args.sort()
     if hasattr(config, "workerinput"):
         atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
     elif config.getoption("--stack") and (absent := missing()):
