@@ -222,12 +222,14 @@ class ModelService:
         self.sender.logs(event, scope="modeltrace.feedback")
         return own.hex()
 
-    def evaluate(self, **figures: float) -> None:
+    def evaluate(self, model_hash: str | None = None, **figures: float) -> None:
         """Send metrics of an evaluation.
 
         `f1__yes` is the F1 score of the class `yes`, `f1__macro` the mean over classes, `label_delay__0.5` a quantile,
-        and `baseline_state` is `ml.evaluation.baseline.state`.
+        and `baseline_state` is `ml.evaluation.baseline.state`. The hash is an attribute if several models have this
+        version.
         """
+        model = (*self.model, ("ml.model.hash", model_hash)) if model_hash else self.model
         values_by_metric: dict[tuple[str, str], dict[Attributes, float]] = {}
         for name, value in figures.items():
             metric, _, label = name.partition("__")
@@ -236,7 +238,7 @@ class ModelService:
             key = "quantile" if metric in ("label_delay", "absolute_error") else "ml.evaluation.label"
             if label == "macro":
                 key = "ml.evaluation.average"
-            attributes = (*self.model, (key, label)) if label else self.model
+            attributes = (*model, (key, label)) if label else model
             values_by_metric.setdefault((f"ml.{prefix}{metric}", "1"), {})[attributes] = value
         self.gauges(values_by_metric, time.time_ns())
 

@@ -220,6 +220,46 @@ def test_metrics_of_two_evaluations_are_not_mixed(hub: InProcessHub) -> None:
     assert result["concept_drift"] is None
 
 
+def test_evaluations_of_two_models_of_one_version_are_not_mixed(hub: InProcessHub) -> None:
+    """Each model has its own evaluation, by hash, whichever process computed it."""
+    served, other = "ab" * 32, "cd" * 32
+    for name, instances in (("repacked", 1), ("both", 2)):
+        senders = [
+            service(hub, name, f"{name}{number}", hash=model_hash)
+            for number, model_hash in enumerate((served, other)[:instances])
+        ]
+        for sender in senders:
+            sender.start()
+            sender.predict(10)
+        senders[0].evaluate(served, accuracy=0.9, labels=20, predictions=30, concept_drift_level=0)
+        senders[0].evaluate(other, accuracy=0.4, labels=50, predictions=90, concept_drift_level=1)
+        for sender in senders:
+            sender.export()
+
+    repacked = version(hub, "repacked")
+    both = {result["hash"]: result for result in get(hub, "models/both")["versions"]}
+
+    assert (repacked["evaluation"]["accuracy"], repacked["concept_drift"]["level"]) == (0.9, "stable")
+    assert both[served]["evaluation"]["accuracy"] == 0.9
+    assert both[other]["evaluation"]["accuracy"] == 0.4
+    assert both[other]["concept_drift"]["level"] == "drift"
+
+
+def test_without_a_known_hash_one_model_is_evaluated(hub: InProcessHub) -> None:
+    """It is the one with the most predictions, and all metrics are of this model."""
+    sender = service(hub, "nameless")
+    sender.predict(1)
+    now = time.time_ns()
+    for model_hash, accuracy, predictions in (("ab" * 32, 0.9, 30), ("cd" * 32, 0.4, 90)):
+        of_model = (*sender.model, ("ml.model.hash", model_hash))
+        values = {"accuracy": accuracy, "predictions": predictions}
+        sender.gauges({(f"ml.evaluation.{name}", "1"): {of_model: value} for name, value in values.items()}, now)
+    sender.export()
+
+    result = version(hub, "nameless")["evaluation"]
+    assert (result["accuracy"], result["predictions"]) == (0.4, 90)
+
+
 def test_low_confidence_has_a_limit(hub: InProcessHub) -> None:
     """Few low-confidence predictions are ok, many are drift; a small sample has no state."""
     states = {}

@@ -12,9 +12,26 @@ from modeltrace_hub.queries import metric_names as names
 from modeltrace_hub.queries.reader import Record
 
 _SECOND: Final = 10**9
+_HASH: Final = "ml.model.hash"
 _MAX_SECONDS: Final = 2**63 / _SECOND
 # Metrics with one value for each quantile.
 _QUANTILE_METRICS: Final = ("label_delay", "absolute_error")
+
+
+def gauges_of_model(gauges: Sequence[Record], model_hash: str | None) -> list[Record]:
+    """Return the gauges of one of several models with the same name and version.
+
+    Such models have the attribute `ml.model.hash`.
+
+    Args:
+        gauges: rows of get_model_gauges.sql.
+        model_hash: the hash of the model; None for the evaluated model with the most predictions.
+    """
+    if model_hash is None:
+        predictions = (gauge for gauge in gauges if gauge["name"] == names.EVALUATED_PREDICTIONS)
+        most = max(predictions, key=lambda gauge: (gauge["time_ns"], gauge["value"]), default=None)
+        model_hash = most and most["attributes"].get(_HASH)
+    return [gauge for gauge in gauges if gauge["attributes"].get(_HASH, model_hash) == model_hash]
 
 
 def evaluation(gauges: Sequence[Record]) -> Record | None:

@@ -32,6 +32,7 @@ _EVALUATION_GAUGES: Final = (
     *SCORES, "precision", "recall", "f1", "label_delay", "absolute_error", "window", "time",
     "baseline.error", "baseline.increase", "baseline.standard_error", "baseline.threshold", "baseline.state",
 )  # fmt: skip
+EVALUATED_PREDICTIONS: Final = "ml.evaluation.predictions"
 BASELINE: Final = "ml.evaluation.baseline."
 BASELINE_STATES: Final[dict[float, str]] = {1: "worse", 0: "ok", -1: "not enough labels", -2: "baseline too small"}
 CONCEPT_DRIFT: Final = "ml.concept_drift."

@@ -19,7 +19,13 @@ from modeltrace_hub.queries.windows import Window
 _NUMERIC_FIELDS: Final = ("value", "n", "min_effect", "threshold")
 
 
-def version_metrics(window: Window, counts: list[Record], gauges: list[Record], drift_rows: list[Record]) -> Record:
+def version_metrics(
+    window: Window,
+    counts: list[Record],
+    gauges: list[Record],
+    drift_rows: list[Record],
+    evaluated: list[Record],
+) -> Record:
     """Compute all metrics of one model version.
 
     Args:
@@ -27,6 +33,7 @@ def version_metrics(window: Window, counts: list[Record], gauges: list[Record], 
         counts: rows of sum_model_counters.sql; attributes are text.
         gauges: rows of get_model_gauges.sql; values are finite.
         drift_rows: rows of compute_drift.sql, one per feature and one for the output.
+        evaluated: rows of get_model_gauges.sql with the evaluation of this model.
     """
     rows_by_name: dict[str, list[Record]] = defaultdict(list)
     for row in counts:
@@ -45,8 +52,8 @@ def version_metrics(window: Window, counts: list[Record], gauges: list[Record], 
         "features": sorted(features, key=_drift_order),
         "output": output if output and any(bin_["share"] for bin_ in output["bins"]) else None,
         "feedback": _feedback(rows_by_name),
-        "evaluation": evaluation(gauges),
-        "concept_drift": concept_drift(gauges),
+        "evaluation": evaluation(evaluated),
+        "concept_drift": concept_drift(evaluated),
     }
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from modeltrace_hub.queries.drift_states import MIN_ROWS, MIN_TRAINING_ROWS
+from modeltrace_hub.queries.evaluation import gauges_of_model
 from modeltrace_hub.queries.metric_names import COUNTERS, DRIFT_COUNTERS, GAUGES
 from modeltrace_hub.queries.model_metrics import version_metrics
 from modeltrace_hub.queries.reader import Reader, Record
@@ -73,11 +74,12 @@ def read_models(reader: Reader, window: Window, name: str | None = None) -> list
     if not models:
         return []
     all_instances = _MetricsReader(reader, window)
-    conflicts: dict[Key, list[Record]] = defaultdict(list)
+    loaded: defaultdict[Key, list[Record]] = defaultdict(list)
     names = {model["name"] for model in models}
-    for row in reader.fetch_all("find_version_conflicts", since_ns=window.since_ns, until_ns=window.until_ns):
+    for row in reader.fetch_all("list_loaded_models", since_ns=window.since_ns, until_ns=window.until_ns):
         if row["model"] in names:
-            conflicts[row["model"], row["version"]].append(row)
+            loaded[row["model"], row["version"]].append(row)
+    conflicts = {key: rows for key, rows in loaded.items() if len(rows) > 1}
     selected = _newest_conflicting(conflicts)
     for model in models:
         versions = model["versions"]
@@ -85,7 +87,8 @@ def read_models(reader: Reader, window: Window, name: str | None = None) -> list
         for version in versions:
             key = model["name"], version["version"]
             if key not in conflicts:
-                metrics = all_instances.version(key)
+                model_hash = loaded[key][0]["hash"] if loaded[key] else None
+                metrics = all_instances.version(key, all_instances.evaluated(key, model_hash))
                 model["versions"].append({**version, "hash": None, "omitted_models": 0, **metrics})
             for conflict in selected[key]:
                 identity = {
@@ -93,7 +96,8 @@ def read_models(reader: Reader, window: Window, name: str | None = None) -> list
                     "instances": len(conflict["instances"]),
                     "omitted_models": len(conflicts[key]) - len(selected[key]),
                 }
-                metrics = _MetricsReader(reader, window, conflict["instances"]).version(key)
+                evaluated = all_instances.evaluated(key, conflict["hash"])
+                metrics = _MetricsReader(reader, window, conflict["instances"]).version(key, evaluated)
                 model["versions"].append({**version, **identity, **metrics})
     return models
 
@@ -140,9 +144,13 @@ class _MetricsReader:
         for row in drift_rows:
             self._drift[row.pop("model"), row.pop("version")].append(row)
 
-    def version(self, key: Key) -> Record:
-        """Return the metrics of one version."""
-        return version_metrics(self._window, self._counters[key], self._gauges[key], self._drift[key])
+    def version(self, key: Key, evaluated: list[Record]) -> Record:
+        """Return the metrics of one version, with the gauges of its evaluation."""
+        return version_metrics(self._window, self._counters[key], self._gauges[key], self._drift[key], evaluated)
+
+    def evaluated(self, key: Key, model_hash: str | None) -> list[Record]:
+        """Return the gauges of the evaluation of one model. One process evaluates all models of a version."""
+        return gauges_of_model(self._gauges[key], model_hash)
 
 
 def _group_by_version(rows: Iterable[Record]) -> defaultdict[Key, list[Record]]:

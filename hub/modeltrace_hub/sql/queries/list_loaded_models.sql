@@ -1,5 +1,5 @@
--- Models that have the same name and version but different hashes. `instances` are the service instances that loaded
--- the model and counted predictions in the window. An instance logs the hash of a model when it loads the model.
+-- The models by name, version and hash. `instances` are the service instances that loaded the model and counted
+-- predictions in the window. An instance logs the hash of a model when it loads the model.
 WITH loaded AS (
     SELECT
         attributes ->> '/ml.model.name' AS model,
@@ -21,5 +21,4 @@ WHERE
         WHERE name = 'ml.predictions' AND time_ns BETWEEN $since_ns AND $until_ns
     )
 GROUP BY model, version, hash
-QUALIFY count(*) OVER (PARTITION BY model, version) > 1
 ORDER BY max(loaded_ns) DESC, model, version, hash
