@@ -30,7 +30,7 @@ def gauges_of_model(gauges: Sequence[Record], model_hash: str | None) -> list[Re
     if model_hash is None:
         predictions = (gauge for gauge in gauges if gauge["name"] == names.EVALUATED_PREDICTIONS)
         most = max(predictions, key=lambda gauge: (gauge["time_ns"], gauge["value"]), default=None)
-        model_hash = most and most["attributes"].get(_HASH)
+        model_hash = most["attributes"].get(_HASH) if most else None
     return [gauge for gauge in gauges if gauge["attributes"].get(_HASH, model_hash) == model_hash]
 
 
