@@ -83,11 +83,23 @@ class LoadedModel:
             InvalidRowsError: rows violate the feature schema.
             InferenceError: the model failed.
         """
-        outputs = self._predict(_to_table(X, self._model))
-        if errors := {index: row for index, row in enumerate(outputs) if isinstance(row, InvalidFeaturesError)}:
-            raise InvalidRowsError(errors, len(outputs))
-        values = [row.label if row.value is None else row.value for row in outputs if isinstance(row, ModelOutput)]
-        return np.array(values)
+        return np.array([row.label if row.value is None else row.value for row in self._predict_valid(X)])
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803, ANN401  see `predict`
+        """Return the probability of each class for each row.
+
+        Returns:
+            An array of the shape (n_rows, n_classes), with the classes in the order of `classes`.
+
+        Raises:
+            InvalidRowsError: rows violate the feature schema.
+            InferenceError: the model failed.
+            ModeltraceError: the model has no probabilities.
+        """
+        if self._model.probabilities_fn is None:
+            raise ModeltraceError(f"{self.name} {self.version} has no probabilities")
+        outputs = self._predict_valid(X, probabilities=True)
+        return np.array([output.probabilities for output in outputs]).reshape(len(outputs), len(self.classes or ()))
 
     def predict_table(self, X: Any) -> pd.DataFrame:  # noqa: N803, ANN401  see `predict`
         """Return a table with one row for each row of `X`, and its index.
@@ -111,10 +123,19 @@ class LoadedModel:
             {**columns, **numbers, "error": pd.Series(error, dtype=object, index=table.index)}, table.index
         )
 
-    def _predict(self, table: pd.DataFrame) -> list[ModelOutput | InvalidFeaturesError]:
+    def _predict_valid(self, X: Any, *, probabilities: bool = False) -> list[ModelOutput]:  # noqa: N803, ANN401  see `predict`
+        """Predict rows; raise `InvalidRowsError` if one of them violates the schema."""
+        outputs = self._predict(_to_table(X, self._model), probabilities=probabilities)
+        if errors := {index: row for index, row in enumerate(outputs) if isinstance(row, InvalidFeaturesError)}:
+            raise InvalidRowsError(errors, len(outputs))
+        return [row for row in outputs if isinstance(row, ModelOutput)]
+
+    def _predict(self, table: pd.DataFrame, *, probabilities: bool = False) -> list[ModelOutput | InvalidFeaturesError]:
         outputs: list[ModelOutput | InvalidFeaturesError] = []
         for start in range(0, len(table), CHUNK_ROWS):
-            outputs += score(self._model, self._to_rows(table.iloc[start : start + CHUNK_ROWS]))
+            outputs += score(
+                self._model, self._to_rows(table.iloc[start : start + CHUNK_ROWS]), probabilities=probabilities
+            )
         return outputs
 
     def _to_rows(self, table: pd.DataFrame) -> list[dict[str, object]]:

@@ -39,6 +39,9 @@ def score(
         list[str] | None,
         typer.Option(metavar="COLUMN", help="Copy this column of FILE to the results. Repeatable."),
     ] = None,
+    probabilities: Annotated[  # noqa: FBT002  a flag
+        bool, typer.Option("--probabilities", help="Write the probability of each class, too.")
+    ] = False,
     telemetry: Annotated[  # noqa: FBT002  a flag
         bool,
         typer.Option("--telemetry", help="Export traces, metrics and log records, and store the predictions."),
@@ -66,7 +69,15 @@ def score(
     settings = read_settings(bundle=bundle, trust_pickle=trust_pickle)
     # Imported after the settings are valid, because the import takes a second.
     run_job: RunJob = import_object("modeltrace.scoring.job:run_job")
-    config = ScoreConfig(file=file, out=out, keep=tuple(keep or ()), telemetry=telemetry, force=force, restart=restart)
+    config = ScoreConfig(
+        file=file,
+        out=out,
+        keep=tuple(keep or ()),
+        probabilities=probabilities,
+        telemetry=telemetry,
+        force=force,
+        restart=restart,
+    )
     try:
         with _open_progress() as on_progress:
             summary = run_job(settings, config, on_progress)

@@ -24,11 +24,12 @@ from modeltrace.client.messages import (
     parse_feedback,
     parse_prediction,
     parse_predictions,
+    predict_path,
     to_records,
 )
 from modeltrace.client.retries import AsyncRetryTransport, RetryTransport
 from modeltrace.client.service import ServedModel, normalize_url, parse_model, unreachable_error
-from modeltrace.errors import InvalidFeaturesError
+from modeltrace.errors import InvalidFeaturesError, MalformedRequestError
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 # Seconds until a response must have begun.
@@ -97,24 +98,33 @@ class Client:
         """
         return parse_model(self._send("GET", "/model"), self._url)
 
-    def predict(self, features: Row) -> Prediction:
+    def predict(
+        self, features: Row, *, external_id: str | None = None, probabilities: bool | None = None
+    ) -> Prediction:
         """Predict one row.
 
         Args:
             features: the values by name of the feature, or a row of a data frame.
+            external_id: an ID that you choose; `feedback` finds the prediction by it.
+            probabilities: whether to return the probability of each class; `None`: as the service is configured.
 
         Raises:
             InvalidFeaturesError: the row violates the feature schema.
             ServiceError: the service answers with another error.
             UnreachableError: the service does not answer.
         """
-        return parse_prediction(self._send("POST", "/predict", encode_row(features)))
+        path = predict_path("/predict", probabilities=probabilities)
+        return parse_prediction(self._send("POST", path, encode_row(features, external_id)))
 
-    def predict_batch(self, rows: Rows) -> list[Prediction | InvalidFeaturesError]:
+    def predict_batch(
+        self, rows: Rows, *, external_ids: Sequence[str | None] | None = None, probabilities: bool | None = None
+    ) -> list[Prediction | InvalidFeaturesError]:
         """Predict rows, in requests of at most `BATCH_ROWS` rows.
 
         Args:
             rows: rows as for `predict`, or a pandas data frame.
+            external_ids: an ID for each row, or `None` for a row without one.
+            probabilities: as for `predict`.
 
         Returns:
             The prediction of each row, in order; for a rejected row, the error.
@@ -123,24 +133,26 @@ class Client:
             ServiceError: the service answers with an error.
             UnreachableError: the service does not answer.
         """
-        bodies = map(encode_rows, _chunks(to_records(rows)))
-        responses = (self._send("POST", "/predict/batch", body) for body in bodies)
+        path = predict_path("/predict/batch", probabilities=probabilities)
+        responses = (self._send("POST", path, body) for body in _batch_bodies(rows, external_ids))
         return [prediction for response in responses for prediction in parse_predictions(response)]
 
-    def feedback(self, prediction_id: str, label: Label) -> FeedbackResult:
-        """Send the true label of a prediction.
+    def feedback(self, identifier: str, label: Label, *, by_external_id: bool = False) -> FeedbackResult:
+        """Send the true label of a prediction. `identifier` is its prediction ID, or its external ID.
 
         Raises:
             ServiceError: the service rejects the label, or answers with another error.
             UnreachableError: the service does not answer.
         """
-        (result,) = self.feedback_batch([(prediction_id, label)])
+        (result,) = self.feedback_batch([(identifier, label)], by_external_id=by_external_id)
         if isinstance(result, ServiceError):
             raise result
         return result
 
-    def feedback_batch(self, labels: Iterable[tuple[str, Label]]) -> list[FeedbackResult | ServiceError]:
-        """Send true labels, as pairs of prediction ID and label, in requests of at most `BATCH_ROWS` labels.
+    def feedback_batch(
+        self, labels: Iterable[tuple[str, Label]], *, by_external_id: bool = False
+    ) -> list[FeedbackResult | ServiceError]:
+        """Send true labels, as pairs of identifier and label, in requests of at most `BATCH_ROWS` labels.
 
         Returns:
             The result for each label, in order; for a rejected label, the error.
@@ -149,7 +161,7 @@ class Client:
             ServiceError: the service stores none of the labels of a request. Send them again.
             UnreachableError: the service does not answer.
         """
-        bodies = map(encode_labels, _chunks([*labels]))
+        bodies = (encode_labels(chunk, by_external_id=by_external_id) for chunk in _chunks([*labels]))
         responses = (self._send("POST", "/feedback", body) for body in bodies)
         return [result for response in responses for result in parse_feedback(response)]
 
@@ -196,27 +208,34 @@ class AsyncClient:
         """Return the model that the service serves; see `Client.model`."""
         return parse_model(await self._send("GET", "/model"), self._url)
 
-    async def predict(self, features: Row) -> Prediction:
+    async def predict(
+        self, features: Row, *, external_id: str | None = None, probabilities: bool | None = None
+    ) -> Prediction:
         """Predict one row; see `Client.predict`."""
-        return parse_prediction(await self._send("POST", "/predict", encode_row(features)))
+        path = predict_path("/predict", probabilities=probabilities)
+        return parse_prediction(await self._send("POST", path, encode_row(features, external_id)))
 
-    async def predict_batch(self, rows: Rows) -> list[Prediction | InvalidFeaturesError]:
+    async def predict_batch(
+        self, rows: Rows, *, external_ids: Sequence[str | None] | None = None, probabilities: bool | None = None
+    ) -> list[Prediction | InvalidFeaturesError]:
         """Predict rows, one request after the other; see `Client.predict_batch`."""
-        responses = [
-            await self._send("POST", "/predict/batch", encode_rows(chunk)) for chunk in _chunks(to_records(rows))
-        ]
+        path = predict_path("/predict/batch", probabilities=probabilities)
+        responses = [await self._send("POST", path, body) for body in _batch_bodies(rows, external_ids)]
         return [prediction for response in responses for prediction in parse_predictions(response)]
 
-    async def feedback(self, prediction_id: str, label: Label) -> FeedbackResult:
+    async def feedback(self, identifier: str, label: Label, *, by_external_id: bool = False) -> FeedbackResult:
         """Send the true label of a prediction; see `Client.feedback`."""
-        (result,) = await self.feedback_batch([(prediction_id, label)])
+        (result,) = await self.feedback_batch([(identifier, label)], by_external_id=by_external_id)
         if isinstance(result, ServiceError):
             raise result
         return result
 
-    async def feedback_batch(self, labels: Iterable[tuple[str, Label]]) -> list[FeedbackResult | ServiceError]:
+    async def feedback_batch(
+        self, labels: Iterable[tuple[str, Label]], *, by_external_id: bool = False
+    ) -> list[FeedbackResult | ServiceError]:
         """Send true labels; see `Client.feedback_batch`."""
-        responses = [await self._send("POST", "/feedback", encode_labels(chunk)) for chunk in _chunks([*labels])]
+        bodies = (encode_labels(chunk, by_external_id=by_external_id) for chunk in _chunks([*labels]))
+        responses = [await self._send("POST", "/feedback", body) for body in bodies]
         return [result for response in responses for result in parse_feedback(response)]
 
     async def _send(self, method: str, path: str, body: bytes | None = None) -> httpx.Response:
@@ -236,6 +255,15 @@ def _trace_headers() -> Mapping[str, str]:
     headers: dict[str, str] = {}
     propagate.inject(headers)
     return headers
+
+
+def _batch_bodies(rows: Rows, external_ids: Sequence[str | None] | None) -> Iterator[bytes]:
+    records = to_records(rows)
+    if external_ids is None:
+        return map(encode_rows, _chunks(records))
+    if len(external_ids) != len(records):
+        raise MalformedRequestError(f"there are {len(records)} rows and {len(external_ids)} external IDs")
+    return map(encode_rows, _chunks(records), _chunks(external_ids))
 
 
 def _chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:

@@ -41,6 +41,7 @@ class Prediction:
     """A prediction of the service. A classifier has `label` and `confidence`, a regressor `value`.
 
     `prediction_id` sends the true label later; `trace_id` finds the telemetry, `None` if telemetry is disabled.
+    `probabilities` are those of all classes by name, if the response has them.
     """
 
     prediction_id: str
@@ -50,6 +51,8 @@ class Prediction:
     label: Label | None = None
     confidence: float | None = None
     value: float | None = None
+    probabilities: Mapping[str, float | None] | None = None
+    external_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,31 +64,39 @@ class FeedbackResult:
     trace_id: str | None
 
 
-def encode_row(row: Row) -> bytes:
+def predict_path(path: str, *, probabilities: bool | None) -> str:
+    """Return the path with the query that requests probabilities; `None`: as the service is configured."""
+    return path if probabilities is None else f"{path}?probabilities={str(probabilities).lower()}"
+
+
+def encode_row(row: Row, external_id: str | None = None) -> bytes:
     """Return the body of `POST /predict`.
 
     Raises:
         MalformedRequestError: a value cannot be sent as JSON.
     """
-    return _encode({"features": _plain_row(row)})
+    body = {"features": _plain_row(row)}
+    return _encode(body if external_id is None else {**body, "id": external_id})
 
 
-def encode_rows(rows: Sequence[Row]) -> bytes:
+def encode_rows(rows: Sequence[Row], external_ids: Sequence[str | None] | None = None) -> bytes:
     """Return the body of `POST /predict/batch`.
 
     Raises:
         MalformedRequestError: a value cannot be sent as JSON.
     """
-    return _encode({"rows": [_plain_row(row) for row in rows]})
+    body = {"rows": [_plain_row(row) for row in rows]}
+    return _encode(body if external_ids is None else {**body, "ids": [*external_ids]})
 
 
-def encode_labels(labels: Sequence[tuple[str, object]]) -> bytes:
-    """Return the body of `POST /feedback` for pairs of prediction ID and label.
+def encode_labels(labels: Sequence[tuple[str, object]], *, by_external_id: bool = False) -> bytes:
+    """Return the body of `POST /feedback` for pairs of prediction ID, or external ID, and label.
 
     Raises:
         MalformedRequestError: a label cannot be sent as JSON.
     """
-    items = [{"prediction_id": prediction_id, "label": _plain(label, "label")} for prediction_id, label in labels]
+    key = "id" if by_external_id else "prediction_id"
+    items = [{key: identifier, "label": _plain(label, "label")} for identifier, label in labels]
     return _encode({"items": items})
 
 
@@ -134,8 +145,9 @@ def parse_feedback(response: httpx.Response) -> list[FeedbackResult | ServiceErr
 
 
 def _prediction(entry: Mapping[str, Any], model: Mapping[str, str], trace_id: str | None) -> Prediction:
-    outputs = {name: entry[name] for name in ("label", "confidence", "value") if name in entry}
-    return Prediction(entry["prediction_id"], model["name"], model["version"], trace_id, **outputs)
+    outputs = {name: entry[name] for name in ("label", "confidence", "value", "probabilities") if name in entry}
+    ids = entry["prediction_id"], model["name"], model["version"], trace_id
+    return Prediction(*ids, external_id=entry.get("id"), **outputs)
 
 
 def _violations(body: Mapping[str, Any]) -> InvalidFeaturesError:

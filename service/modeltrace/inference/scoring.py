@@ -8,8 +8,12 @@ from modeltrace.inference.model import Model, ModelOutput
 from modeltrace.inference.validate import RowValidator
 
 
-def score(model: Model, rows: Sequence[object]) -> list[ModelOutput | InvalidFeaturesError]:
+def score(
+    model: Model, rows: Sequence[object], *, probabilities: bool = False
+) -> list[ModelOutput | InvalidFeaturesError]:
     """Validate rows, and predict the valid ones with one call of the model.
+
+    `probabilities`: return the probability of each class, too.
 
     Returns:
         The output of each row, in order; for an invalid row, the error.
@@ -19,5 +23,9 @@ def score(model: Model, rows: Sequence[object]) -> list[ModelOutput | InvalidFea
     """
     validated = RowValidator(model.schema).validate_many(rows)
     valid = [values for values in validated if isinstance(values, tuple)]
-    outputs = iter(model.predict(to_matrix(valid, model.schema, as_frame=model.as_frame)) if valid else ())
+    outputs = iter(
+        model.predict(to_matrix(valid, model.schema, as_frame=model.as_frame), probabilities=probabilities)
+        if valid
+        else ()
+    )
     return [next(outputs) if isinstance(values, tuple) else values for values in validated]

@@ -22,6 +22,7 @@ class ScoreConfig:
         file: the table with the rows.
         out: the file to write.
         keep: columns of the table to copy.
+        probabilities: write the probability of each class, too.
         telemetry: record each chunk as a trace, and store the predictions.
         force: replace an existing file.
         restart: discard the partial result of an interrupted run.
@@ -31,6 +32,7 @@ class ScoreConfig:
     file: Path
     out: Path
     keep: tuple[str, ...] = ()
+    probabilities: bool = False
     telemetry: bool = False
     force: bool = False
     restart: bool = False

@@ -1,5 +1,6 @@
 """The table of results: one row for each row of the input, with its prediction or its error."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from modeltrace.scoring.scorer import Outcome, RowError
 
 ROW: Final = "row"
 LABEL, CONFIDENCE, VALUE = "label", "confidence", "value"
+PROBABILITY: Final = "probability_"  # followed by the name of the class
 IDS: Final = ("prediction_id", "trace_id")
 ERROR, ERROR_COLUMN, ERROR_REASON = "error", "error_column", "error_reason"
 # Rejected rows that the summary contains one by one.
@@ -63,23 +65,30 @@ class Summary:
                 self.examples.append(row)
 
 
-def results_schema(model: Model, copied: Mapping[str, pa.DataType], *, with_ids: bool) -> pa.Schema:
+def results_schema(
+    model: Model, copied: Mapping[str, pa.DataType], *, with_ids: bool, probabilities: bool = False
+) -> pa.Schema:
     """Return the columns of the results of a model.
 
     Args:
         model: the model. A classifier has `label` and `confidence`, a regressor `value`.
         copied: name and type of each column of the input that is copied.
         with_ids: whether the predictions have IDs.
+        probabilities: whether there is a column for the probability of each class, `probability_CLASS`.
 
     Raises:
-        ResultError: a copied column has the name of another column of the results.
+        ResultError: a copied column has the name of another column of the results, or the model has no probabilities.
     """
+    if probabilities and model.probabilities_fn is None:
+        raise ResultError(f"--probabilities: {model.name} {model.version} has no probabilities")
     if model.task == "regressor":
         outputs = [(VALUE, pa.float64())]
     else:
         kinds = {type(label) for label in model.classes or ()}
         label_type = _LABEL_TYPES.get(kinds.pop(), pa.string()) if len(kinds) == 1 else pa.string()
         outputs = [(LABEL, label_type), (CONFIDENCE, pa.float64())]
+    if probabilities:
+        outputs += [(f"{PROBABILITY}{name}", pa.float64()) for name in model.class_names]
     ids = IDS if with_ids else ()
     texts = [(name, pa.string()) for name in (*ids, ERROR, ERROR_COLUMN, ERROR_REASON)]
     own = [(ROW, pa.int64()), *outputs, *texts]
@@ -110,11 +119,19 @@ def to_table(results: Sequence[Result], schema: pa.Schema) -> pa.Table:
         ERROR_COLUMN: [error.column for error in errors],
         ERROR_REASON: [error.reason for error in errors],
     }
-    copied = [name for name in schema.names if name not in columns]
+    # The copied columns follow the row, the probabilities follow the confidence.
+    copied = schema.names[1 : 1 + len(results[0].copied)]
     columns |= dict(zip(copied, zip(*(result.copied for result in results), strict=True), strict=True))
+    classes = [name for name in schema.names if name not in columns]
+    for index, name in enumerate(classes):
+        columns[name] = [_finite(output.probabilities[index]) if output.probabilities else None for output in outputs]
     try:
         arrays = [pa.array(columns[field.name], type=field.type) for field in schema]
     except pa.ArrowException as error:
         first, last = results[0].number, results[-1].number
         raise ResultError(f"rows {first} to {last}: a value does not have the type of its column: {error}") from None
     return pa.table(arrays, schema=schema)
+
+
+def _finite(probability: float) -> float | None:
+    return probability if math.isfinite(probability) else None

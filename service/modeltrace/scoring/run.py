@@ -43,7 +43,7 @@ def score_file(
     """
     with open_table(config.file, {*model.schema.names, *config.keep}) as table:
         copied = _copied_types(config, table, model)
-        schema = results_schema(model, copied, with_ids=config.telemetry)
+        schema = results_schema(model, copied, with_ids=config.telemetry, probabilities=config.probabilities)
         check_types(schema, output_format(config.out))
         run = _describe_run(config, model)
         with open_partial_result(config.out, schema, run, force=config.force, restart=config.restart) as partial:
@@ -108,6 +108,7 @@ def _describe_run(config: ScoreConfig, model: Model) -> dict[str, Any]:
         "input file": [str(config.file.resolve()), stat.st_size, stat.st_mtime_ns],
         "model": [model.name, model.version, model.hash, model.engine],
         "--keep": list(config.keep),
+        "--probabilities": config.probabilities,
         "--telemetry": config.telemetry,
     }
 

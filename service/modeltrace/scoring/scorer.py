@@ -42,13 +42,13 @@ class Outcome(NamedTuple):
 Scorer = Callable[[Sequence[Mapping[str, Any]], Sequence[int]], list[Outcome]]
 
 
-def model_scorer(model: Model) -> Scorer:
+def model_scorer(model: Model, *, probabilities: bool = False) -> Scorer:
     """Return a scorer that only predicts: no telemetry, nothing is stored."""
-    return partial(_score, model)
+    return partial(_score, model, probabilities=probabilities)
 
 
-def _score(model: Model, rows: Sequence[Mapping[str, Any]], _: Sequence[int]) -> list[Outcome]:
-    outputs = score(model, rows)
+def _score(model: Model, rows: Sequence[Mapping[str, Any]], _: Sequence[int], *, probabilities: bool) -> list[Outcome]:
+    outputs = score(model, rows, probabilities=probabilities)
     return [Outcome(output) if isinstance(output, ModelOutput) else rejected(output) for output in outputs]
 
 

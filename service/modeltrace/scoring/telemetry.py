@@ -46,8 +46,10 @@ def traced_chunk_rows(settings: Settings, chunk_rows: int) -> int:
 
 
 @contextmanager
-def open_traced_scorer(settings: Settings, model: Model) -> Iterator[Scorer]:
+def open_traced_scorer(settings: Settings, model: Model, *, probabilities: bool = False) -> Iterator[Scorer]:
     """Yield a scorer that records each chunk. At the end, flush all telemetry and log what was not delivered.
+
+    `probabilities`: its outputs have the probability of each class.
 
     Raises:
         StoreError: the prediction store cannot be opened.
@@ -61,20 +63,21 @@ def open_traced_scorer(settings: Settings, model: Model) -> Iterator[Scorer]:
         recorder = _build_recorder(settings, model, telemetry, stack)
         log_model_event(model)
         pipeline = Pipeline(model, PredictionIdSigner(load_id_key(settings)))
-        yield _TracedScorer(pipeline, recorder, telemetry)
+        yield _TracedScorer(pipeline, recorder, telemetry, probabilities=probabilities)
 
 
 class _TracedScorer:
     """Predicts chunks of rows, each with a trace of its own."""
 
-    def __init__(self, pipeline: Pipeline, recorder: SDKRecorder, telemetry: Telemetry) -> None:
+    def __init__(self, pipeline: Pipeline, recorder: SDKRecorder, telemetry: Telemetry, *, probabilities: bool) -> None:
+        self._probabilities = probabilities
         self._pipeline = pipeline
         self._recorder = recorder
         self._telemetry = telemetry
 
     def __call__(self, rows: Sequence[Mapping[str, Any]], numbers: Sequence[int]) -> list[Outcome]:
         with self._recorder.record_scoring() as trace:
-            predictions = self._pipeline.predict_batch(rows, trace, numbers)
+            predictions = self._pipeline.predict_batch(rows, trace, numbers, probabilities=self._probabilities)
         self._telemetry.flush(CHUNK_FLUSH_TIMEOUT)
         return [
             Outcome(row.output, None, row.id, trace.trace_id_hex) if isinstance(row, Prediction) else rejected(row)

@@ -48,6 +48,7 @@ def test_predictions_are_those_of_the_estimator(
     table = model.predict_table(rows)
 
     assert model.predict(rows).tolist() == mixed.labels
+    assert model.predict_proba(rows) == pytest.approx(mixed.estimator.predict_proba(mixed.table[FEATURES]), abs=1e-12)
     assert table.label.tolist() == mixed.labels
     assert table.confidence.tolist() == pytest.approx(mixed.confidences, abs=1e-12)
     assert table.error.isna().all()
@@ -80,6 +81,8 @@ def test_regressor(tmp_path: Path) -> None:
 
     assert model.predict(rows).tolist() == pytest.approx(estimator.predict(rows).tolist(), rel=1e-12)
     assert list(model.predict_table(rows).columns) == ["value", "error"]
+    with pytest.raises(ModeltraceError, match=r"price 1\.0\.0 has no probabilities"):
+        model.predict_proba(rows)
     assert (model.name, model.version, model.task, model.classes) == ("price", "1.0.0", "regressor", None)
     assert repr(model) == "<price 1.0.0: regressor of 0, 1, 2, 3>"
 

@@ -37,22 +37,22 @@ PREDICTED = {
 }
 Respond = Callable[[httpx.Request], httpx.Response]
 # Runs a call of either client: the same tests hold for both.
-Call = Callable[[str, tuple[Any, ...], Respond], Any]
+Call = Callable[..., Any]
 
 
-def call_sync(method: str, arguments: tuple[Any, ...], respond: Respond) -> Any:
+def call_sync(method: str, arguments: tuple[Any, ...], respond: Respond, **options: Any) -> Any:
     """Call a method of `Client`."""
     with Client(URL, api_key="a key of the tests", transport=httpx.MockTransport(respond)) as client:
-        return getattr(client, method)(*arguments)
+        return getattr(client, method)(*arguments, **options)
 
 
-def call_async(method: str, arguments: tuple[Any, ...], respond: Respond) -> Any:
+def call_async(method: str, arguments: tuple[Any, ...], respond: Respond, **options: Any) -> Any:
     """Call a method of `AsyncClient`."""
 
     async def run() -> Any:
         transport = httpx.MockTransport(respond)
         async with AsyncClient(URL, api_key="a key of the tests", transport=transport) as client:
-            return await getattr(client, method)(*arguments)
+            return await getattr(client, method)(*arguments, **options)
 
     return asyncio.run(run())
 
@@ -115,7 +115,9 @@ def through(service: RecordsService) -> Respond:
 
     def respond(request: httpx.Request) -> httpx.Response:
         headers = {name: value for name, value in request.headers.items() if name in ("content-type", "traceparent")}
-        answer = service.client.request(request.method, request.url.path, content=request.content, headers=headers)
+        answer = service.client.request(
+            request.method, str(request.url.raw_path, "ascii"), content=request.content, headers=headers
+        )
         return httpx.Response(answer.status_code, content=answer.content)
 
     return respond
@@ -204,6 +206,47 @@ def test_request_carries_the_trace_of_the_caller(
     assert prediction.trace_id == f"{TRACE_ID:032x}"
     assert other.trace_id != prediction.trace_id
     assert "traceparent" not in responses.requests[0].headers
+
+
+def test_probabilities(call: Call, live: RecordsService, rows: list[dict[str, float]]) -> None:
+    """On request, a prediction has the probability of each class, which the service returns only then."""
+    respond = through(live)
+    plain = call("predict", (rows[0],), respond)
+    single = call("predict", (rows[0],), respond, probabilities=True)
+    (batch,) = call("predict_batch", (rows[:1],), respond, probabilities=True)
+    (off,) = call("predict_batch", (rows[:1],), respond, probabilities=False)
+
+    assert plain.probabilities is off.probabilities is None
+    assert single.probabilities == batch.probabilities
+    assert single.probabilities[single.label] == single.confidence
+    assert sum(single.probabilities.values()) == pytest.approx(1.0)
+
+
+def test_external_ids(call: Call, rows: list[dict[str, float]]) -> None:
+    """The caller's IDs are sent with the rows, in each request those of its rows, and are in the predictions."""
+    model, bodies = PREDICTED["model"], []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.content)
+        bodies.append(body)
+        if "items" in body:
+            results = [{"prediction_id": "p", "status": "new", "trace_id": None} for _ in body["items"]]
+            return httpx.Response(200, json={"results": results, "trace_id": None})
+        if "features" in body:
+            return httpx.Response(200, json={**PREDICTED, "id": body["id"]})
+        predictions = [{"prediction_id": "p", "value": 1.0, "id": name} for name in body["ids"]]
+        return httpx.Response(200, json={"predictions": predictions, "model": model, "trace_id": None})
+
+    ids = [f"order {number}" for number in range(2500)]
+
+    assert call("predict", (rows[0],), respond, external_id="order").external_id == "order"
+    batch = call("predict_batch", ([rows[0]] * 2500,), respond, external_ids=ids)
+    assert [prediction.external_id for prediction in batch] == ids
+    assert [len(body["ids"]) for body in bodies[1:]] == [1000, 1000, 500]
+    call("feedback", ("order", "yes"), respond, by_external_id=True)
+    assert bodies[-1] == {"items": [{"id": "order", "label": "yes"}]}
+    with pytest.raises(MalformedRequestError, match="there are 1 rows and 2 external IDs"):
+        call("predict_batch", (rows[:1],), respond, external_ids=["a", "b"])
 
 
 def test_large_batches_are_divided(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

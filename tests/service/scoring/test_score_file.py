@@ -96,6 +96,36 @@ def test_values_of_a_regressor(tmp_path: Path) -> None:
     assert results.value.tolist() == pytest.approx(estimator.predict(table).tolist(), rel=1e-12)
 
 
+@pytest.mark.parametrize("keep", [(), ("id",)])
+def test_probabilities(mixed: MixedModel, tmp_path: Path, keep: tuple[str, ...]) -> None:
+    """On request, there is a column for the probability of each class; it is empty for a rejected row."""
+    file = mixed.write(tmp_path / "rows.csv", mixed.table.assign(age=mixed.table.age.where(mixed.table.index != 5)))
+    config = ScoreConfig(file=file, out=tmp_path / "out.parquet", keep=keep, probabilities=True)
+
+    score_file(config, mixed.model, model_scorer(mixed.model, probabilities=True))
+
+    results, expected = read(config.out), mixed.estimator.predict_proba(mixed.table[FEATURES])
+    names = ["row", *keep, "label", "confidence", "probability_no", "probability_yes"]
+    assert list(results.columns)[: len(names)] == names
+    predicted = results.error.isna()
+    assert (~predicted).to_numpy().nonzero()[0].tolist() == [5]
+    assert results.probability_no[~predicted].isna().all()
+    assert results[["probability_no", "probability_yes"]][predicted].to_numpy() == pytest.approx(
+        expected[predicted.to_numpy()], abs=1e-12
+    )
+
+
+def test_probabilities_of_a_regressor(tmp_path: Path) -> None:
+    """The error names the option."""
+    table = pd.DataFrame({"a": [float(n) for n in range(60)]})
+    model = load_bundle(pack(LinearRegression().fit(table, table.a), table, name="price", out=tmp_path / "price"))
+    table.to_csv(tmp_path / "rows.csv", index=False)
+    config = ScoreConfig(file=tmp_path / "rows.csv", out=tmp_path / "out.csv", probabilities=True)
+
+    with pytest.raises(ResultError, match=r"--probabilities: price 1\.0\.0 has no probabilities"):
+        score_file(config, model, model_scorer(model, probabilities=True))
+
+
 def test_integer_and_boolean_labels_keep_their_type(tmp_path: Path) -> None:
     """Labels of one type have a column of that type."""
     from sklearn.tree import DecisionTreeClassifier  # noqa: PLC0415  only this test needs it

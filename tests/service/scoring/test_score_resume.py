@@ -141,6 +141,7 @@ def test_part_that_was_not_complete_is_ignored(mixed: MixedModel, file: Path, co
         ("rows", "input file"),
         ("model", "model"),
         ("keep", "--keep"),
+        ("probabilities", "--probabilities"),
         ("telemetry", "--telemetry"),
         ("json", "run.json"),
     ],
@@ -159,7 +160,7 @@ def test_parts_of_another_run_are_not_used(mixed: MixedModel, file: Path, change
     elif change == "json":
         (parts_folder(out) / "run.json").write_text("[]")
     else:
-        options = {"keep": ("id",)} if change == "keep" else {"telemetry": True}
+        options = {"keep": ("id",)} if change == "keep" else {change: True}
 
     with pytest.raises(PartialResultError, match=f"2 parts of an interrupted run with another {name}. .*--restart"):
         run(other, InterruptedScorer(mixed), file, out, **options)

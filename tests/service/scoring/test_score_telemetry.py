@@ -50,9 +50,9 @@ def test_predictions_are_stored(mixed: MixedModel, file: Path, tmp_path: Path, m
     """The store has the inputs and the output of each predicted row, under the ID in the results."""
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
     settings = read_settings(store=str(tmp_path / "s.db"), id_key=ID_KEY)
-    config = ScoreConfig(file=file, out=tmp_path / "out.parquet", telemetry=True, chunk_rows=7)
+    config = ScoreConfig(file=file, out=tmp_path / "out.parquet", telemetry=True, probabilities=True, chunk_rows=7)
 
-    with open_traced_scorer(settings, mixed.model) as scorer:
+    with open_traced_scorer(settings, mixed.model, probabilities=True) as scorer:
         score_file(config, mixed.model, scorer)
 
     results = pd.read_parquet(tmp_path / "out.parquet")
@@ -64,6 +64,7 @@ def test_predictions_are_stored(mixed: MixedModel, file: Path, tmp_path: Path, m
     for row in predicted.itertuples():
         prediction = predictions[row.prediction_id]
         assert (prediction.row, prediction.label, prediction.confidence) == (row.row, row.label, row.confidence)
+        assert row.confidence == max(row.probability_no, row.probability_yes)
         assert prediction.inputs is not None
         assert prediction.inputs["age"] == mixed.table.age[row.row - 1]
         assert list(prediction.inputs) == FEATURES
