@@ -70,14 +70,18 @@ def test_a_service_with_traffic_is_on_the_page_of_models(
 
 
 def test_a_regressors_bins_and_errors_lead_to_its_predictions(hub: tuple[str, str], tmp_path: Path) -> None:
-    """Its answers are counted by the bins of the training answers; the error of half of the labels is that of numpy."""
+    """Its answers are counted by the bins of the training answers; its errors are those of numpy and of the bundle."""
     page, otlp = hub
     data, target = load_diabetes(return_X_y=True, as_frame=True)
     bundle = pack(Ridge().fit(data, target), data, target, name="progression", out=tmp_path / "progression")
-    answers = read_manifest(bundle)[0].output_reference
+    manifest, _ = read_manifest(bundle)
+    answers, held_out = manifest.output_reference, manifest.held_out
     assert answers
     assert answers.edges
-    with running_service(bundle, otlp, MODELTRACE_STORE=f"sqlite:///{tmp_path}/predictions.db") as (_, url):
+    assert held_out
+    assert held_out.mean_absolute_error is not None
+    env: Any = {"MODELTRACE_STORE": f"sqlite:///{tmp_path}/predictions.db", "MODELTRACE_EVALUATION_INTERVAL": "0.5"}
+    with running_service(bundle, otlp, **env) as (_, url):
         said = [ask(url, "/predict", {"features": row}) for row in data[:60].to_dict(orient="records")]
         for one, truth in zip(said, target, strict=False):
             ask(url, "/feedback", {"prediction_id": one["prediction_id"], "label": truth})
@@ -86,7 +90,7 @@ def test_a_regressors_bins_and_errors_lead_to_its_predictions(hub: tuple[str, st
             answer = httpx.get(f"{page}/api/models/progression", params={"window": "15m"}, timeout=30)
             (found,) = answer.json()["versions"] if answer.status_code == 200 else [None]
             whole = found and found["predictions"]["count"] == found["feedback"]["count"] == 60
-            return found if whole else None
+            return found if whole and found["evaluation"] and found["evaluation"].get("labels") == 60 else None
 
         found = wait_until(figures, description="the figures of 60 labelled predictions")
 
@@ -94,9 +98,12 @@ def test_a_regressors_bins_and_errors_lead_to_its_predictions(hub: tuple[str, st
     assert found["predictions"]["outputs"] == dict(sorted(bins.items()))
     assert {part["bin"]: part["observed"] for part in found["output"]["bins"] if part["observed"]} == bins
     assert found["confidence"] is None
-    errors = sorted(abs(one["value"] - truth) for one, truth in zip(said, target, strict=False))
-    bounds = found["feedback"]["errors"]["bounds"]
-    assert found["feedback"]["errors"]["median"] == bounds[np.searchsorted(bounds, errors[29])]
+    errors = [abs(one["value"] - truth) for one, truth in zip(said, target, strict=False)]
+    evaluation = found["evaluation"]
+    assert evaluation["absolute_error"]["0.5"] == pytest.approx(np.median(errors), rel=1e-9)
+    assert evaluation["baseline"]["error"] == pytest.approx(held_out.mean_absolute_error, rel=1e-9)
+    assert evaluation["baseline"]["increase"] == pytest.approx(np.mean(errors) - held_out.mean_absolute_error, abs=1e-9)
+    assert evaluation["period"]["until_ns"] - evaluation["period"]["since_ns"] == pytest.approx(7 * 86400e9, rel=1e-9)
     assert sum(found["feedback"]["errors"]["counts"]) == 60
 
     html = httpx.get(f"{page}/models", params={"model": "progression", "window": "15m", "all": "true"}, timeout=30).text
