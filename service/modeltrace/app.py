@@ -139,9 +139,7 @@ def create_app(
         listeners.append(shadows.enqueue)
 
     # Routes
-    predictions = PredictionHandlers(
-        model_router, threads, max_rows=settings.max_batch_rows, probabilities=settings.probabilities
-    )
+    predictions = PredictionHandlers(model_router, threads, settings)
     protocols = ProtocolRoutes(ProtocolHandlers(model_router, threads, settings.max_batch_rows, settings.probabilities))
     label_writer = LabelWriter(settings.store_url())
     feedback = FeedbackHandler(
@@ -175,6 +173,7 @@ def create_app(
         telemetry,
         registry=registry,
         workers=settings.workers,
+        tags=settings.tags,
         lifespan=lifespan,
     )
     if pipeline is not None:

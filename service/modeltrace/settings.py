@@ -8,16 +8,17 @@ exporters. docs/settings.md lists all settings; a test compares it with this mod
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from modeltrace.errors import SettingsError
 from modeltrace.http_settings import MIN_KEY_LENGTH, CommaSeparated, HttpSettings, split_list
 from modeltrace.otel_env.table import SIGNALS, OtlpProtocol, Signal
 from modeltrace.otel_env.variables import Variables, read_variables
 from modeltrace.printable import validation_message
+from modeltrace.tag_names import check_tag_names
 
 
 def data_dir() -> Path:
@@ -150,6 +151,11 @@ class Settings(HttpSettings):
         "on_request",
         description="Whether responses of classifiers have `probabilities`, by class: if the request has "
         "`?probabilities=true`; always, except with `?probabilities=false`; or never, for models with many classes.",
+    )
+    tags: Annotated[CommaSeparated, AfterValidator(check_tag_names)] = Field(
+        (),
+        description="Names of tags that requests may have, e.g. `country,channel`: at most 16, each with up to 32 "
+        "lower-case letters, digits and `_`.",
     )
     batching: bool = Field(default=False, description="Combine concurrent requests into one model call.")
     max_batch_requests: int = Field(64, ge=2, description="The most requests that share a model call.")

@@ -32,6 +32,7 @@ class AnsweredRequest:
     shadow_of: Sequence[str | None] | None = None
     synthetic: bool = False
     external_ids: Sequence[str | None] | None = None
+    tags: Sequence[tuple[str, str]] = ()
 
 
 def answered_row(

@@ -386,14 +386,33 @@ def test_an_external_id_finds_its_predictions_and_labels(hub: InProcessHub) -> N
     page = httpx.get(f"{hub.page_url}/predictions", params={"id": "order/17"}).text
     assert trace in page
     assert 'value="order/17"' in page
-    assert (
-        "ID of the client"
-        not in httpx.get(f"{hub.page_url}/predictions", params={"model": "limited"}).text.partition("<table")[2]
-    )
+    assert "External ID</th>" in page
+    service(hub, "without_ids").predict(1, recorded=1)
+    page = httpx.get(f"{hub.page_url}/predictions", params={"model": "without_ids"}).text
+    assert "Version</th>" in page
+    assert "External ID</th>" not in page
     assert 'href="predictions?id=order%2F17"' in httpx.get(f"{hub.page_url}/t/{trace}").text.replace("../", "")
     assert [
         found["trace_id"] for found in get(hub, "traces", **{"attr.ml.prediction.external_id": "order/17"})["traces"]
     ] == [trace]
+
+
+def test_a_tag_filters_predictions_and_labels(hub: InProcessHub) -> None:
+    """By its exact value; the page shows the filter."""
+    sender = service(hub, "tagged")
+    sender.predict(3, recorded=3)
+    (trace,) = sender.predict(1, recorded=1, ml__tag__country="D=E")
+    sender.label(trace, "yes", "no")
+    for parameters in ({}, {"outcome": "labelled"}):
+        (item,) = get(hub, "predictions", tag="country=D=E", **parameters)["items"]
+        assert item["trace_id"] == trace
+    assert get(hub, "predictions", tag="country=D")["items"] == []
+    assert get(hub, "predictions", tag="city=D=E")["items"] == []
+
+    page = httpx.get(f"{hub.page_url}/predictions", params={"tag": "country=D=E"}).text
+    assert "tag <code>country=D=E</code>" in page
+    refused = httpx.get(f"{hub.page_url}/api/predictions", params={"tag": "country"})
+    assert (refused.status_code, refused.json()["error"]["parameter"]) == (422, "tag")
 
 
 def test_predictions_are_newest_first_and_limited(hub: InProcessHub) -> None:

@@ -14,11 +14,12 @@ _QUERIES: Final = {"predictions": "list_predictions", "labels": "list_labels", "
 _EVENTS: Final = {"predictions": "ml.prediction", "labels": "ml.feedback", "violations": "ml.data.violation"}
 _TRUE_LABEL: Final = "coalesce(attributes ->> '/ml.feedback.label', attributes ->> '/ml.feedback.value')"
 
-# A label refers to its prediction by the prediction ID. Only the prediction log record has the external ID.
-_IDS_OF_EXTERNAL_ID: Final = (
-    "SELECT attributes ->> '/ml.prediction.id' FROM logs "
-    "WHERE event_name = 'ml.prediction' AND attributes ->> '/ml.prediction.external_id' = $id"
-)
+_PREDICTION_ID: Final = "attributes ->> '/ml.prediction.id'"
+_TAG_CONDITION: Final = "json_extract_string(attributes, $tag_pointer) = $tag_value"
+# A label refers to its prediction by the prediction ID. Only the prediction log record has external ID and tags.
+_PREDICTION_IDS: Final = f"SELECT {_PREDICTION_ID} FROM logs WHERE event_name = 'ml.prediction'"  # noqa: S608  fixed texts
+_IDS_OF_EXTERNAL_ID: Final = f"{_PREDICTION_IDS} AND attributes ->> '/ml.prediction.external_id' = $id"
+_IDS_OF_TAG: Final = f"{_PREDICTION_IDS} AND {_TAG_CONDITION}"
 
 # The SQL condition of each filter. A parameter has the name of its filter.
 _COMMON_CONDITIONS: Final = {
@@ -33,7 +34,7 @@ _CONDITIONS: Final = {
         "below": "TRY_CAST(attributes ->> '/ml.prediction.confidence' AS DOUBLE) <= $below",
     },
     "labels": {
-        "id": f"attributes ->> '/ml.prediction.id' IN ({_IDS_OF_EXTERNAL_ID})",
+        "id": f"{_PREDICTION_ID} IN ({_IDS_OF_EXTERNAL_ID})",
         "label": "attributes ->> '/ml.prediction.label' = $label",
         "true_label": f"{_TRUE_LABEL} = $true_label",
     },
@@ -111,6 +112,10 @@ def _build_conditions(filters: PredictionFilter, feature: Feature | None) -> tup
     if filters.kind == "labels" and filters.outcome in {"incorrect", "correct"}:
         conditions.append(f"({_TRUE_LABEL} = attributes ->> '/ml.prediction.label') = $correct")
         values["correct"] = filters.outcome == "correct"
+    if filters.tag is not None and filters.kind != "violations":
+        name, _, value = filters.tag.partition("=")
+        conditions.append(_TAG_CONDITION if filters.kind == "predictions" else f"{_PREDICTION_ID} IN ({_IDS_OF_TAG})")
+        values |= {"tag_pointer": json_pointer(f"ml.tag.{name}"), "tag_value": value}
     if filters.kind == "predictions" and filters.bin is not None:
         condition, bin_values = _bin_condition(filters.bin, feature)
         conditions.append(condition)

@@ -17,6 +17,8 @@ MAX_WINDOW_NS: Final = 31 * DAY_NS
 WINDOW_CHOICES: Final = ("15m", "1h", "6h", "24h", "7d")
 DEFAULT_WINDOW: Final = "1h"
 
+TAG_PATTERN: Final = "^[a-z][a-z0-9_]*=.+$"
+
 # A window has at most this many steps. Each step has one of the lengths below.
 MAX_STEPS: Final = 60
 _STEP_LENGTHS_NS: Final = tuple(count * MINUTE_NS for count in (1, 2, 5, 6, 10, 15, 30, 60, 120, 180, 360, 720, 1440))
@@ -94,6 +96,9 @@ class PredictionFilter(TimeRangeFilter):
     version: LimitedText = Field(None, description="`ml.model.version`.")
     since: Time = Field(None, description="Later than this time.", json_schema_extra={"type": "string"})
     id: LimitedText = Field(None, description="The external ID: the client's own ID of the prediction.")
+    tag: Annotated[str | None, Field(max_length=120, pattern=TAG_PATTERN)] = Field(
+        None, description="A tag of the request, `NAME=VALUE`."
+    )
     label: LimitedText = Field(None, description="The predicted label.")
     above: float | None = Field(None, description="Confidence above this.")
     below: float | None = Field(None, description="Confidence of at most this.")

@@ -1,6 +1,6 @@
 """Build the FastAPI application from its routes."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from importlib.metadata import version
 from typing import Any
@@ -38,6 +38,7 @@ def build_fastapi(
     *,
     registry: CollectorRegistry | None,
     workers: int,
+    tags: Sequence[str],
     lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]],
 ) -> FastAPI:
     """Return the application with all routes; `recorder` and `telemetry` record the requests that it answers.
@@ -52,7 +53,7 @@ def build_fastapi(
         lifespan=lifespan,
         telemetry=FASTAPI_TELEMETRY_OFF,
     )
-    for path, description in _describe(model_router).items():
+    for path, description in _describe(model_router, tags).items():
         app.add_api_route(
             path,
             _endpoint(handlers.get(path, protocol_routes.handle), recorder, body_reader),
@@ -68,7 +69,7 @@ def build_fastapi(
     build_openapi = app.openapi
 
     def openapi() -> dict[str, Any]:
-        return refresh(build_openapi(), model_router.primary.model, _describe(model_router))
+        return refresh(build_openapi(), model_router.primary.model, _describe(model_router, tags))
 
     app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI documents it
     if telemetry.enabled:
@@ -82,10 +83,10 @@ def build_fastapi(
     return app
 
 
-def _describe(model_router: ModelRouter) -> dict[str, dict[str, Any]]:
+def _describe(model_router: ModelRouter, tags: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return the arguments of `FastAPI.add_api_route` by path."""
     model = model_router.primary.model
-    return {**describe_routes(model), **describe_protocols(model)}
+    return {**describe_routes(model, tags), **describe_protocols(model)}
 
 
 def _endpoint(handler: Handler, recorder: SDKRecorder, body_reader: BodyReader) -> Callable[..., Awaitable[Response]]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from modeltrace.api.external_ids import PATTERN
 from modeltrace.api.probabilities import PARAMETER
+from modeltrace.api.tags import MAX_TAG_LENGTH, TAG_PATTERN
 from modeltrace.inference.model import Label, Model
 from modeltrace.inference.schema import Feature, Schema
 from modeltrace.inference.validate import MAX_FLOAT, MAX_INTEGER
@@ -76,12 +77,12 @@ FEEDBACK_ERRORS = {
 }
 
 
-def describe_routes(model: Model) -> dict[str, dict[str, Any]]:
+def describe_routes(model: Model, tags: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
     """Return the arguments of `FastAPI.add_api_route` by path."""
     parameters = [PROBABILITIES_PARAMETER] if model.task == "classifier" else []
     return {
-        "/predict": describe_predict(model.schema, parameters),
-        "/predict/batch": _describe_batch(model.schema, parameters),
+        "/predict": describe_predict(model.schema, parameters, tags),
+        "/predict/batch": _describe_batch(model.schema, parameters, tags),
         "/feedback": _describe_feedback(model.classes),
     }
 
@@ -94,15 +95,15 @@ def refresh(document: dict[str, Any], model: Model, descriptions: Mapping[str, M
     return document
 
 
-def describe_predict(schema: Schema, parameters: Parameters = ()) -> dict[str, Any]:
+def describe_predict(schema: Schema, parameters: Parameters = (), tags: Sequence[str] = ()) -> dict[str, Any]:
     """Describe `POST /predict`."""
-    members = {"features": _row(schema), "id": _nullable(EXTERNAL_ID)}
-    body = _body(members, optional=["id"], example={"features": _example(schema)})
+    members = {"features": _row(schema), "id": _nullable(EXTERNAL_ID), "tags": _describe_tags(tags)}
+    body = _body(members, optional=["id", "tags"], example={"features": _example(schema)})
     response = _object({**PREDICTION, "model": MODEL, "trace_id": TRACE_ID}, optional=OPTIONAL)
     return _route("predict", "Predict one row", body, response, PREDICT_ERRORS, parameters)
 
 
-def _describe_batch(schema: Schema, parameters: Parameters) -> dict[str, Any]:
+def _describe_batch(schema: Schema, parameters: Parameters, tags: Sequence[str]) -> dict[str, Any]:
     members = {
         "rows": {"type": "array", "items": ROW_OF_ANY_SHAPE},
         "ids": {
@@ -110,8 +111,9 @@ def _describe_batch(schema: Schema, parameters: Parameters) -> dict[str, Any]:
             "items": _nullable(EXTERNAL_ID),
             "description": "One for each row, or null.",
         },
+        "tags": _describe_tags(tags),
     }
-    body = _body(members, optional=["ids"], example={"rows": [_example(schema)]})
+    body = _body(members, optional=["ids", "tags"], example={"rows": [_example(schema)]})
     result = {"anyOf": [{"type": "object", "properties": PREDICTION}, ERROR]}
     response = _object({"predictions": {"type": "array", "items": result}, "model": MODEL, "trace_id": TRACE_ID})
     return _route("predict", "Predict many rows", body, response, BATCH_ERRORS, parameters)
@@ -170,6 +172,12 @@ def _route(
 
 def _json_content(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {"application/json": {"schema": schema}}
+
+
+def _describe_tags(names: Sequence[str]) -> dict[str, Any]:
+    text = {"type": "string", "minLength": 1, "maxLength": MAX_TAG_LENGTH, "pattern": TAG_PATTERN}
+    described = _body(dict.fromkeys(names, text), optional=names)
+    return {**_nullable(described), "description": "Tags of the request, with names that the service declares."}
 
 
 def _row(schema: Schema) -> dict[str, Any]:

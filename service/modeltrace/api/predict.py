@@ -4,20 +4,22 @@ A model that predicts one row faster than a thread wakes up runs on the event lo
 batches run on a thread, so that they do not block the loop. The numbers of running and waiting requests are bounded.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from modeltrace.api.body import get_required, parse_object
 from modeltrace.api.errors import error_body
 from modeltrace.api.external_ids import parse_external_id, parse_external_ids
-from modeltrace.api.probabilities import ProbabilityMode, wants_probabilities
+from modeltrace.api.probabilities import wants_probabilities
 from modeltrace.api.responses import TypedBody, encode_body
+from modeltrace.api.tags import parse_tags
 from modeltrace.api.thread_pool import BoundedThreadPool
 from modeltrace.errors import InvalidFeaturesError, MalformedRequestError, RequestTooLargeError
 from modeltrace.inference.pipeline import Prediction
 from modeltrace.inference.privacy import redact_exception
 from modeltrace.serving.router import ModelRouter
 from modeltrace.serving.version import Version
+from modeltrace.settings import Settings
 from modeltrace.telemetry.records.trace import RequestTrace
 
 # Parsing a larger body takes longer than waking a thread.
@@ -33,19 +35,12 @@ Handler = Callable[[bytes, RequestTrace], Awaitable[bytes | TypedBody]]
 class PredictionHandlers:
     """Handles prediction requests. A request uses one model version, even if it is replaced meanwhile."""
 
-    def __init__(
-        self,
-        model_router: ModelRouter,
-        threads: BoundedThreadPool,
-        *,
-        max_rows: int,
-        probabilities: ProbabilityMode = "on_request",
-    ) -> None:
-        """`max_rows` limits a batch. `probabilities`: whether responses have the probability of each class."""
+    def __init__(self, model_router: ModelRouter, threads: BoundedThreadPool, settings: Settings) -> None:
         self._model_router = model_router
         self._threads = threads
-        self._max_rows = max_rows
-        self._probabilities: ProbabilityMode = probabilities
+        self._max_rows = settings.max_batch_rows
+        self._probabilities = settings.probabilities
+        self._tags = settings.tags
 
     async def predict(self, body: bytes, trace: RequestTrace) -> bytes:
         """Predict the row of a request body and return the response body."""
@@ -88,16 +83,22 @@ class PredictionHandlers:
 
     def _parse_row(self, body: bytes, trace: RequestTrace) -> object:
         parsed = parse_object(body)
-        row = get_required(parsed, "features", "id")
-        if (external_id := parsed.get("id")) is not None:
-            trace.external_ids = (parse_external_id(external_id),)
+        row = get_required(parsed, "features", "id", "tags")
+        if len(parsed) > 1:
+            if (external_id := parsed.get("id")) is not None:
+                trace.external_ids = (parse_external_id(external_id),)
+            self._read_tags(parsed, trace)
         if self._model_router.should_shadow(trace):
             trace.shadow_rows = (row,)
         return row
 
+    def _read_tags(self, parsed: Mapping[str, object], trace: RequestTrace) -> None:
+        if (tags := parsed.get("tags")) is not None:
+            trace.tags = parse_tags(tags, self._tags)
+
     def _predict_many(self, version: Version, body: bytes, trace: RequestTrace, class_names: ClassNames) -> bytes:
         parsed = parse_object(body)
-        rows = get_required(parsed, "rows", "ids")
+        rows = get_required(parsed, "rows", "ids", "tags")
         if not isinstance(rows, list):
             raise MalformedRequestError('"rows" must be an array of objects')
         if len(rows) > self._max_rows:
@@ -105,6 +106,7 @@ class PredictionHandlers:
             raise RequestTooLargeError(f"the batch has {len(rows)} rows, {limit}")
         if (external_ids := parsed.get("ids")) is not None:
             trace.external_ids = parse_external_ids(external_ids, len(rows))
+        self._read_tags(parsed, trace)
         if self._model_router.should_shadow(trace):
             trace.shadow_rows = rows
         outcomes = version.pipeline.predict_batch(rows, trace, probabilities=class_names is not None)

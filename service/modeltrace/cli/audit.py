@@ -4,11 +4,11 @@ import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from modeltrace.cli.options import ModelName, ModelVersion, time_option
+from modeltrace.cli.options import ModelName, ModelVersion, tag_option, time_option
 from modeltrace.cli.store import open_configured_store, progress_display
 from modeltrace.store.export import ExportError, export_predictions, format_from_suffix
 from modeltrace.store.lookup import TRACE_ID, NotFoundError, find_predictions
@@ -27,6 +27,9 @@ def export(
         str | None,
         typer.Option("--id", metavar="ID", help="Only predictions with this external ID, which the client chose."),
     ] = None,
+    tags: Annotated[
+        list[Any] | None, tag_option(help="Only predictions with this tag; can be repeated. NAME= means without it.")
+    ] = None,
     name: ModelName = None,
     version: ModelVersion = None,
     format_: Annotated[
@@ -41,14 +44,14 @@ def export(
     long ago (7d, 12h, 30m).
 
     Examples: modeltrace audit export week.parquet --since 7d
-              modeltrace audit export churn.csv --name churn --version 1.2.0
+              modeltrace audit export churn.csv --name churn --version 1.2.0 --tag country=DE
     """
     file_format = format_ or format_from_suffix(file)
     if file.exists() and not force:
         raise ExportError(f"{file} exists already; --force replaces it")
     with open_configured_store() as store:
         trace_id = None if trace is None else _parse_trace_id(trace)
-        selection = Selection(since, until, trace_id, external_id=external_id)
+        selection = Selection(since, until, trace_id, external_id=external_id, tags=tuple(tags or ()))
         if name is not None or version is not None:
             selection = _select_model(store, selection, name, version)
         with progress_display(store.counts(selection).predictions) as on_progress:
@@ -92,7 +95,7 @@ def erase(
         typer.Option("--id", metavar="ID", help="All predictions with this external ID; can be repeated."),
     ] = None,
 ) -> None:
-    """Erase the inputs and external IDs of stored predictions; the other columns stay.
+    """Erase the inputs, external IDs and tags of stored predictions; the other columns stay.
 
     The time of the erasure is recorded in the store. Copies in log files and in telemetry backends (the hub, Loki, a
     vendor) are not erased. The retention there deletes them.

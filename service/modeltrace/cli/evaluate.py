@@ -11,7 +11,7 @@ import typer
 
 from modeltrace.bundles.manifest import read_manifest
 from modeltrace.cli.bundle_option import resolve_bundle
-from modeltrace.cli.options import ModelName, ModelVersion, bundle_option, time_option
+from modeltrace.cli.options import ModelName, ModelVersion, bundle_option, tag_option, time_option
 from modeltrace.cli.store import open_configured_store, progress_display
 from modeltrace.client.client import Client
 from modeltrace.client.messages import Prediction, ServiceError
@@ -21,12 +21,14 @@ from modeltrace.evaluation.evaluate import evaluate as evaluate_store
 from modeltrace.evaluation.metrics import ModelMetrics
 from modeltrace.evaluation.render import to_json, to_text
 from modeltrace.evaluation.scored_rows import ScoredRow, ScratchStore, to_model_label
+from modeltrace.evaluation.segments import evaluate_segments
 from modeltrace.inference.model import ModelOutput
 from modeltrace.keys import load_api_key
 from modeltrace.monitoring.held_out_baseline import baseline_of
 from modeltrace.settings import read_settings
 from modeltrace.store.selection import Selection
 from modeltrace.store.store import Store
+from modeltrace.tag_names import TAG_NAME
 from modeltrace.telemetry.metrics.model_catalog import Baseline, ModelKey
 from modeltrace.terminal import SafeConsole, echo
 from modeltrace.traffic.rows import Sample, read_samples
@@ -70,6 +72,14 @@ def evaluate(
     until: Annotated[int | None, time_option(help="Without FILE: predictions before this time.")] = None,
     name: ModelName = None,
     version: ModelVersion = None,
+    tags: Annotated[
+        list[Any] | None,
+        tag_option(help="Without FILE: predictions with this tag; can be repeated. NAME= means without it."),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Without FILE: separate metrics for each value of this tag."),
+    ] = None,
     include_synthetic: Annotated[  # noqa: FBT002  a flag
         bool, typer.Option("--include-synthetic", help="Without FILE: include predictions of synthetic traffic.")
     ] = False,
@@ -90,20 +100,21 @@ def evaluate(
     TIME is written as for `modeltrace audit export`.
 
     Examples: modeltrace evaluate test.csv --target churned --bundle churn
-              modeltrace evaluate --since 7d
+              modeltrace evaluate --since 7d --by country
     """
     if file is None:
         if url or feedback or target:
             raise typer.BadParameter("--url, --feedback and --target require FILE")
+        if by is not None and not TAG_NAME.fullmatch(by):
+            raise typer.BadParameter("the name of a tag is a word such as country", param_hint="--by")
         selection = Selection(since, until, None, name, version, include_synthetic=include_synthetic)
-        metrics = _evaluate_store(selection, bundle, tolerance)
+        metrics = _evaluate_store(selection._replace(tags=tuple(tags or ())), bundle, tolerance, by)
     else:
         if target is None or (bundle is None) == (url is None):
             raise typer.BadParameter("FILE requires --target, and either --bundle or --url")
-        if any(value is not None for value in (since, until, name, version)) or include_synthetic:
-            raise typer.BadParameter(
-                "--since, --until, --name, --version and --include-synthetic cannot be combined with FILE"
-            )
+        if any(value is not None for value in (since, until, name, version, tags, by)) or include_synthetic:
+            options = "--since, --until, --name, --version, --tag, --by and --include-synthetic"
+            raise typer.BadParameter(f"{options} cannot be combined with FILE")
         if feedback and url is None:
             raise typer.BadParameter("--feedback requires --url")
         if bundle is not None:
@@ -120,17 +131,21 @@ def evaluate(
         console.print(to_text(model_metrics))
 
 
-def _evaluate_store(selection: Selection, bundle: str | None, tolerance: float | None) -> list[ModelMetrics]:
+def _evaluate_store(
+    selection: Selection, bundle: str | None, tolerance: float | None, by: str | None
+) -> list[ModelMetrics]:
     if tolerance is None:
         tolerance = read_settings().evaluation_tolerance
     with open_configured_store() as store:
         baselines = _baselines(store, bundle)
-        metrics = evaluate_store(store, selection, baselines=baselines, tolerance=tolerance, locate_drifts=True)
+        evaluate = partial(evaluate_store, store, baselines=baselines, tolerance=tolerance, locate_drifts=True)
+        metrics = evaluate(selection) if by is None else evaluate_segments(evaluate, store, selection, by)
         if not metrics:
             synthetic = store.counts(selection._replace(include_synthetic=True)).predictions
             hint = f" ({synthetic:,} synthetic ones: --include-synthetic)" if synthetic else ""
             raise NoDataError(
-                f"no predictions in {store.location.description}{hint} match --since, --until, --name and --version"
+                f"no predictions in {store.location.description}{hint} match --since, --until, --name, --version and "
+                "--tag"
             )
     return metrics
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from modeltrace.cli.times import parse_time
+from modeltrace.tag_names import TAG_NAME
 
 time_option = partial(typer.Option, parser=parse_time, metavar="TIME")
 # The model that a command uses. Each command names it with `--bundle SOURCE`, as `modeltrace serve SOURCE` does.
@@ -46,6 +47,21 @@ def local_bundle(source: str, on_search: Callable[[], object] = lambda: None) ->
 
     with Catalog(lambda _: None) as catalog:  # broken bundles are not used
         return catalog.resolve(source).path
+
+
+def parse_tag(text: str) -> tuple[str, str]:
+    """Return name and value of `NAME=VALUE`.
+
+    Raises:
+        typer.BadParameter: the text has another form.
+    """
+    name, separator, value = text.partition("=")
+    if not separator or not TAG_NAME.fullmatch(name):
+        raise typer.BadParameter(f"{text!r} is not NAME=VALUE, with a name such as country")
+    return name, value
+
+
+tag_option = partial(typer.Option, "--tag", parser=parse_tag, metavar="NAME=VALUE")
 
 
 def expand_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -7,7 +7,7 @@ includes each class that occurs as a predicted or true label. This module has no
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -142,6 +142,7 @@ class ModelMetrics:
     error_rate: float | None = None  # since its last detected change; `None` if the errors are not right or wrong
     drift_predictions: tuple[PredictionRef, ...] = ()
     model_hash: str | None = None  # SHA-256 of the model's file
+    segment: Mapping[str, str | None] | None = None  # name and value of a tag; the value is `None` without the tag
     period: tuple[int, int] | None = None  # start and end of the selection, if known; nanoseconds since the epoch
 
     @property

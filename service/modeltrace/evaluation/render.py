@@ -50,7 +50,7 @@ def to_text(metrics: ModelMetrics) -> RenderableType:
 
 
 def _sections(metrics: ModelMetrics) -> Iterator[RenderableType]:
-    yield Text(f"{metrics.model_name} {metrics.model_version}{_model_hash(metrics)}", style="bold")
+    yield Text(f"{metrics.model_name} {metrics.model_version}{_model_hash(metrics)}{_segment(metrics)}", style="bold")
     coverage = "" if metrics.label_coverage is None else f" ({metrics.label_coverage:.1%})"
     yield Text(
         f"  {metrics.predictions:,} predictions, {metrics.labels:,} with a label{coverage}{_label_delays(metrics)}"
@@ -64,6 +64,11 @@ def _sections(metrics: ModelMetrics) -> Iterator[RenderableType]:
     if metrics.classification or metrics.regression:
         yield _baseline(metrics)
     yield from _drift(metrics)
+
+
+def _segment(metrics: ModelMetrics) -> str:
+    tags = (metrics.segment or {}).items()
+    return "".join(f", without {name}" if value is None else f", {name}={value}" for name, value in tags)
 
 
 def _model_hash(metrics: ModelMetrics) -> str:

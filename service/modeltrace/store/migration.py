@@ -22,6 +22,7 @@ MIGRATIONS: Final = {
         "ALTER TABLE predictions ADD COLUMN external_id TEXT",
         "CREATE INDEX predictions_external_id ON predictions (external_id) WHERE external_id IS NOT NULL",
     ),
+    4: ("ALTER TABLE predictions ADD COLUMN tags TEXT",),
 }
 
 

@@ -18,7 +18,7 @@ _NO_TRACE: Final = bytes(16)
 
 
 class Row(NamedTuple):
-    """A row of the table `predictions`, in the order of its columns; `inputs` and `label` are JSON."""
+    """A row of the table `predictions`, in the order of its columns; `inputs`, `label` and `tags` are JSON."""
 
     prediction_id: str
     time: int
@@ -39,6 +39,7 @@ class Row(NamedTuple):
     shadow_of: str | None = None
     synthetic: bool | None = False
     external_id: str | None = None
+    tags: str | None = None
 
 
 class StoredPrediction(NamedTuple):
@@ -66,6 +67,7 @@ class StoredPrediction(NamedTuple):
     shadow_of: str | None
     synthetic: bool
     external_id: str | None
+    tags: dict[str, str] | None
     true_label: Value
     received: int | None
 
@@ -94,6 +96,7 @@ class RowBuilder:
             return []
         name, version, digest, features, schema_hash = request.model[:5]
         shadow_of, external_ids, synthetic = request.shadow_of, request.external_ids, bool(request.synthetic)
+        tags = to_json(dict(request.tags)) if request.tags else None
         return [
             Row(
                 prediction.prediction_id, prediction.time, trace_id, span_id, prediction.row_index, sampled,
@@ -102,7 +105,7 @@ class RowBuilder:
                 to_json(prediction.label) if prediction.value is None else None,
                 _without_negative_zero(prediction.value), prediction.confidence,
                 None, schema_hash or None, shadow_of[prediction.row_index] if shadow_of else None, synthetic,
-                external_ids[prediction.row_index] if external_ids else None,
+                external_ids[prediction.row_index] if external_ids else None, tags,
             )
             for prediction in request.predictions
         ]  # fmt: skip
@@ -140,5 +143,6 @@ def to_stored_prediction(fields: Iterable[object]) -> StoredPrediction:
         synthetic=bool(row.synthetic),
         inputs=from_json(row.inputs),  # type: ignore[arg-type]  # a value instead of JSON
         label=from_json(row.label),  # type: ignore[arg-type]  # a value instead of JSON
+        tags=from_json(row.tags),  # type: ignore[arg-type]  # a value instead of JSON
     )
     return StoredPrediction(*values, from_json(true_label), received)  # type: ignore[arg-type]  # types of the table

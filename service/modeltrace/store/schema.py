@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, Meta
 
 # Increases with each change of the tables. Older stores are migrated (`modeltrace.store.migration`), newer ones are
 # rejected.
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 
 metadata: Final = MetaData()
 
@@ -39,6 +39,7 @@ predictions: Final = Table(
     Column("shadow_of", Text),  # for a shadow's prediction: the ID of the primary model's prediction
     Column("synthetic", Boolean),  # whether the traffic generator sent the request; NULL for rows of versions 1 and 2
     Column("external_id", Text),  # the client's own ID; NULL without one, and once erased
+    Column("tags", Text),  # a JSON object of texts; NULL without tags, and once erased
     Index("predictions_time", "time", "prediction_id"),
     Index("predictions_trace_id", "trace_id"),
 )

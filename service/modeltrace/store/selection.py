@@ -3,9 +3,34 @@
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, func, select, true, tuple_
+from sqlalchemy import ColumnElement, Select, Text, func, literal, select, true, tuple_
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
 from modeltrace.store.schema import labels, predictions
+
+
+class TagValue(FunctionElement[str]):
+    """SQL expression: the value of a tag; NULL if the prediction does not have it."""
+
+    type = Text()
+    inherit_cache = True
+
+    def __init__(self, name: str) -> None:
+        super().__init__(predictions.c.tags, literal(name))
+
+
+@compiles(TagValue, "sqlite")
+def _extract_in_sqlite(element: TagValue, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401  of SQLAlchemy
+    tags, name = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"json_extract({tags}, '$.' || {name})"
+
+
+@compiles(TagValue, "postgresql")
+def _extract_in_postgresql(element: TagValue, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401  see above
+    tags, name = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"({tags}::json ->> {name})"
 
 
 class Selection(NamedTuple):
@@ -20,6 +45,8 @@ class Selection(NamedTuple):
     # whether to include predictions for generated traffic; metrics exclude them by default
     include_synthetic: bool = True
     external_id: str | None = None
+    # tags that predictions must have, by name; the value "" stands for predictions without this tag
+    tags: tuple[tuple[str, str], ...] = ()
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """Return the conditions of a WHERE clause."""
@@ -34,6 +61,7 @@ class Selection(NamedTuple):
             *([predictions.c.time >= self.since] if self.since is not None else []),
             *([predictions.c.time < self.until] if self.until is not None else []),
             *(column == value for column, value in equal if value is not None),
+            *(func.coalesce(TagValue(name), "") == value for name, value in self.tags),
             *([] if self.include_synthetic else [predictions.c.synthetic.is_not(true())]),
         ]
 
@@ -81,6 +109,12 @@ def select_by_external_id(external_ids: Sequence[str], model_name: str) -> Selec
         .where(external_id.in_(external_ids), predictions.c.model_name == model_name, predictions.c.shadow_of.is_(None))
         .group_by(external_id)
     )
+
+
+def tag_values(name: str, selection: Selection) -> Select[Any]:
+    """Select the values of a tag, each once; NULL for predictions without it."""
+    values = select(TagValue(name).label("value")).where(*selection.conditions()).subquery()
+    return select(values.c.value).distinct()
 
 
 def label_join() -> ColumnElement[bool]:

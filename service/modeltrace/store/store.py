@@ -29,11 +29,12 @@ PAGE_SIZE: Final = 1000
 # Key of the PostgreSQL advisory lock for creating and migrating tables; an arbitrary number.
 _CREATE_LOCK_KEY: Final = 0x6D6F64656C
 
-# An existing row stays unchanged, except that `shadow_of` and the external ID are added. A remote challenger that
+# An existing row stays unchanged, except that `shadow_of`, external ID and tags are added. A remote challenger that
 # shares the store writes its predictions without them. The service that called it writes the same rows with them.
 _ON_CONFLICT: Final = (
     "ON CONFLICT (prediction_id) DO UPDATE SET shadow_of = excluded.shadow_of, "
-    "external_id = CASE WHEN predictions.erased IS NULL THEN excluded.external_id END "
+    "external_id = CASE WHEN predictions.erased IS NULL THEN excluded.external_id END, "
+    "tags = CASE WHEN predictions.erased IS NULL THEN excluded.tags END "
     "WHERE predictions.shadow_of IS NULL AND excluded.shadow_of IS NOT NULL"
 )
 
@@ -101,13 +102,13 @@ class Store:
             return insert_labels(connection, items)
 
     def erase(self, ids: Sequence[str], now_ns: int) -> list[str]:
-        """Erase the inputs and external IDs of predictions and of their shadows, and keep the rows.
+        """Erase the inputs, external IDs and tags of predictions and of their shadows, and keep the rows.
 
         Returns:
             The IDs that exist in the store, including those erased before.
         """
         change = update(predictions).values(
-            inputs=None, external_id=None, erased=func.coalesce(predictions.c.erased, now_ns)
+            inputs=None, external_id=None, tags=None, erased=func.coalesce(predictions.c.erased, now_ns)
         )
         with self._database.transaction() as connection:
             matches = change.where(predictions.c.prediction_id.in_(ids)).returning(predictions.c.prediction_id)

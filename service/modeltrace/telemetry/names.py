@@ -38,6 +38,8 @@ ML_PREDICTION_TRACE_ID: Final = "ml.prediction.trace_id"
 ML_PREDICTION_ROW: Final = "ml.prediction.row"
 ML_PREDICTION_SHADOW_OF: Final = "ml.prediction.shadow_of"
 ML_PREDICTION_INPUTS: Final = "ml.prediction.inputs"
+# Prefix of the attributes of a request's tags: `ml.tag.NAME`.
+ML_TAG: Final = "ml.tag"
 ML_BATCH_SIZE: Final = "ml.inference.batch.size"
 ML_BATCH_REJECTED: Final = "ml.inference.batch.rejected"
 ML_BATCH_LOWEST_CONFIDENCE: Final = "ml.inference.batch.lowest_confidence"

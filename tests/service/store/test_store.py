@@ -74,7 +74,7 @@ def test_every_value_is_read_back_unchanged(
             row.prediction_id, time, *traced, 0, bool(flags & 1), MODEL.name, MODEL.version, MODEL.hash, "0.1.0",
             dict(zip(MODEL.features, inputs, strict=True)), label if value is None else None,
             None if value is None else value + 0.0, confidence, None, MODEL.schema_hash, None, synthetic=False,
-            external_id=None, true_label=None, received=None,
+            external_id=None, tags=None, true_label=None, received=None,
         )
     )  # fmt: skip
 

@@ -30,6 +30,7 @@ from modeltrace.telemetry.names import (
     ML_PREDICTION_ROW,
     ML_PREDICTION_SHADOW_OF,
     ML_PREDICTION_VALUE,
+    ML_TAG,
     SPAN_FEATURES,
     SPAN_INFERENCE,
     SPAN_QUEUE,
@@ -110,6 +111,8 @@ def request_attributes(request: "RequestRecord | RequestTrace") -> Attributes:
         attributes[BAGGAGE_PIN] = True
     if request.synthetic:
         attributes[SYNTHETIC] = True
+    if request.tags:
+        attributes |= tag_attributes(request)
     if request.external_ids and not request.is_batch:  # of one row, whether or not it was predicted
         attributes[ML_PREDICTION_EXTERNAL_ID] = request.external_ids[0]
     if request.is_batch:
@@ -188,9 +191,16 @@ def prediction_attributes(request: "RequestRecord | RequestTrace", row: Predicte
         attributes[ML_PREDICTION_SHADOW_OF] = prediction_id
     if request.external_ids and (external_id := request.external_ids[row.row_index]) is not None:
         attributes[ML_PREDICTION_EXTERNAL_ID] = external_id
+    if request.tags:
+        attributes |= tag_attributes(request)
     if request.synthetic:
         attributes[SYNTHETIC] = True
     return attributes
+
+
+def tag_attributes(request: "RequestRecord | RequestTrace") -> dict[str, str]:
+    """Return the attributes of the tags of a request."""
+    return {f"{ML_TAG}.{name}": value for name, value in request.tags}
 
 
 def _add_output(attributes: dict[str, object] | Attributes, row: PredictedRow) -> None:

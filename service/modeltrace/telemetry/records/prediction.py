@@ -175,6 +175,7 @@ class RequestRecord(NamedTuple):
     predictions: tuple[PredictedRow, ...]
     synthetic: bool = False  # generated traffic; metrics of predictions exclude it
     external_ids: tuple[str | None, ...] | None = None  # for each row, the client's own ID
+    tags: tuple[tuple[str, str], ...] = ()  # names and values, in the order of the names
 
 
 class Origin(NamedTuple):
