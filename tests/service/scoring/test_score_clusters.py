@@ -14,9 +14,9 @@ from tests.helpers.mixed_model import MixedModel
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("ray[data]==2.60.0", "pyspark==4.3.0")
 PREAMBLES = {
-    "Ray Data": "import modeltrace, ray\nray.init(num_cpus=2, include_dashboard=False)\n",
+    "Ray Data": "import modeltrace, ray\nray.init(num_cpus=6, include_dashboard=False)\n",
     "Spark": (
-        "import modeltrace\nfrom pyspark.sql import SparkSession\n"
+        "import modeltrace\nfrom pyspark.sql import SparkSession\nfrom pyspark.sql.types import StructType\n"
         'spark = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()\n'
     ),
 }
@@ -47,7 +47,7 @@ def test_code_of_the_page(library: str, python: Path, mixed: MixedModel, tmp_pat
     if library == "Spark" and shutil.which("java") is None:
         pytest.skip("Spark needs Java")
     page = (ROOT / "docs" / "scoring.md").read_text()
-    found = re.search(rf"With {library}:\n\n```python\n(.*?)```", page, re.DOTALL)
+    found = re.search(rf"[Ww]ith {library}\b[^\n]*:\n\n```python\n(.*?)```", page, re.DOTALL)
     assert found
     code = found[1]
     for name, path in {"/models/churn": mixed.bundle, "customers": tmp_path / "in", "scores": tmp_path / "out"}.items():
