@@ -11,6 +11,8 @@ Alerts: a month of requests is evaluated as Prometheus does it. The bench counts
 
 Libraries: the same samples are checked by Evidently, NannyML and Alibi Detect with their defaults.
 
+Dependence: windows are drawn whose rows depend on the rows before them. Nothing drifts, but such windows vary more.
+
 Binning: compares KS of bins with KS of values, and PSI of 10 with 100 bins.
 """
 
@@ -28,6 +30,7 @@ import numpy as np
 from bench.command import make_parser, print_as
 from bench.drift import alert_months, libraries, power
 from bench.drift.binning import measure_binning
+from bench.drift.dependence import measure_dependence
 from bench.drift.false_alarms import TRAINING_SIZES, measure_false_alarms
 from bench.drift.populations import GENERATED
 from bench.drift.real_data import REAL, export_tables, needs_export
@@ -41,6 +44,7 @@ POWER: Final = "power"
 ALERTS: Final = "alerts"
 LIBRARIES: Final = "libraries"
 LIBRARIES_POWER: Final = "libraries, power"
+DEPENDENCE: Final = "dependence"
 BINNING: Final = "binning"
 
 
@@ -76,6 +80,8 @@ def run_task(task: Task, effort: Effort, pythons: Mapping[str, Path], seed: int)
     rng = np.random.default_rng([seed, *task.title.encode()])
     if task.part == BINNING:
         return measure_binning(rng)
+    if task.part == DEPENDENCE:
+        return measure_dependence(effort.runs, rng)
     if task.part == POWER:
         return power.measure_power(task.name, effort.runs, rng)
     if task.part in (LIBRARIES, LIBRARIES_POWER):
@@ -98,6 +104,8 @@ def plan(parts: Sequence[str], populations: Sequence[str], training_sizes: Seque
     if LIBRARIES in parts:
         tasks += [Task(LIBRARIES, name, n) for name in libraries.POPULATIONS for n in libraries.TRAINING_ROWS]
         tasks += [Task(LIBRARIES_POWER, shift.name, power.TRAINING_ROWS) for shift in SHIFTS]
+    if DEPENDENCE in parts:
+        tasks.append(Task(DEPENDENCE, "numbers and texts"))
     if BINNING in parts:
         tasks.append(Task(BINNING, "breast-cancer"))
     return tasks
@@ -106,7 +114,7 @@ def plan(parts: Sequence[str], populations: Sequence[str], training_sizes: Seque
 def main() -> None:
     """Parse the arguments, run the bench and print the result."""
     parser = make_parser(__doc__)
-    parts = (FALSE_ALARMS, POWER, ALERTS, LIBRARIES, BINNING)
+    parts = (FALSE_ALARMS, POWER, ALERTS, LIBRARIES, DEPENDENCE, BINNING)
     parser.add_argument("--part", action="append", choices=parts, help="measure this part only (repeatable)")
     parser.add_argument(
         "--data", action="append", choices=POPULATIONS, metavar="NAME",

@@ -26,6 +26,7 @@ from modeltrace.monitoring import drift
 from modeltrace.monitoring.binning import FeatureBins, Row
 from modeltrace.monitoring.drift_check import DriftResult, WindowCounts, check_confidence, check_drift, compare
 from modeltrace.monitoring.gauges import OUTPUTS, critical_values
+from modeltrace.telemetry.metrics.successive_differences import sum_differences
 
 Integers = NDArray[np.intp]
 # The name of the model's outputs in the tables.
@@ -144,15 +145,27 @@ class Monitor:
         counts = np.bincount(binned.bins[drawn].ravel(), minlength=int(self._ends[-1]))
         return Window(counts, int(binned.low_confidence[drawn].sum()))
 
-    def check(self, window: Window) -> list[tuple[str, DriftResult]]:
-        """Return each statistic of a window with the name of its feature."""
+    def differences(self, binned: BinnedRows) -> list[float]:
+        """Return half the squared differences of consecutive rows, summed for each feature."""
+        sums: list[float] = sum_differences(self._feature_bins.scores, binned.bins).tolist()
+        return sums
+
+    def check(
+        self, window: Window, differences: list[float] | None = None, pairs: int = 0
+    ) -> list[tuple[str, DriftResult]]:
+        """Return each statistic of a window with the name of its feature.
+
+        `differences` are half the squared differences of `pairs` of consecutive rows, summed for each feature.
+        """
         by_feature = np.split(window.counts, self._ends[:-1])
         results = [
             (feature.name, result)
-            for feature, counts in zip(self.schema.features, by_feature, strict=False)
+            for feature, counts, difference in zip(
+                self.schema.features, by_feature, differences or [0.0] * len(by_feature), strict=False
+            )
             for result in check_drift(
                 feature.reference,
-                WindowCounts(counts.tolist()),
+                WindowCounts(counts.tolist(), difference=difference, pairs=pairs),
                 self._criticals.get(feature.name, {}),
             )
         ]

@@ -22,6 +22,8 @@ def print_result(result: Mapping[str, Any]) -> None:
     for part in ("libraries", "libraries, power"):
         if result[part]:
             console.print(_libraries(part, result[part]))
+    for name, correlations in result["dependence"].items():
+        console.print(_dependence(name, correlations))
     if result["binning"]:
         console.print(_binning(next(iter(result["binning"].values()))))
 
@@ -93,6 +95,17 @@ def _libraries(title: str, by_name: Mapping[str, Any]) -> Table:
             for library, sizes in by_library.items():
                 shares = (f"{figures['share']:.0%}" for figures in sizes.values())
                 table.add_row(name, f"{training_rows:,}", library, *shares)
+    return table
+
+
+def _dependence(name: str, correlations: Mapping[str, Any]) -> Table:
+    table = Table(
+        "correlation", "rows", "without correction", "with correction", "not enough data",
+        title=f"share of windows without drift that raise an alarm, if rows depend on the rows before them: {name}",
+    )  # fmt: skip
+    for correlation, sizes in correlations.items():
+        for n, shares in sizes.items():
+            table.add_row(correlation, f"{n:,}", *(f"{share:.1%}" for share in shares.values()))
     return table
 
 

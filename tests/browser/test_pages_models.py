@@ -134,7 +134,7 @@ def test_one_prediction_is_not_enough_data(page: Page) -> None:
     """The page explains missing metrics, and how to send labels."""
     page.goto("/models?model=single")
 
-    expect(page.get_by_text("drift needs at least 200 predictions")).to_be_visible()
+    expect(page.get_by_text("drift needs at least 200 independent predictions")).to_be_visible()
     expect(page.get_by_text("No true labels yet")).to_be_visible()
     expect(page.get_by_text("POST /feedback").first).to_be_visible()
 

@@ -31,7 +31,13 @@ def expectations(results: Mapping[tuple[str, str], DriftResult], window: str) ->
     expressions = []
     for (feature, statistic), result in results.items():
         labels = {"ml_feature_name": feature, "ml_drift_statistic": statistic, "window": window}
-        for field, value in (("value", result.value), ("threshold", result.threshold), ("sample", result.n)):
+        fields = {
+            "value": result.value,
+            "threshold": result.threshold,
+            "sample": result.n,
+            "independent": result.independent,
+        }
+        for field, value in fields.items():
             if math.isfinite(value):
                 expressions.append(
                     f"abs({series(f'job_model_feature:ml_drift:{field}', labels)} - ({value!r})) < bool 1e-9"

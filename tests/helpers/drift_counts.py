@@ -11,9 +11,16 @@ from modeltrace.bundles.columns import describe_column
 from modeltrace.bundles.output_reference import build_output_reference
 from modeltrace.inference.held_out import HeldOut
 from modeltrace.inference.model import Model, ModelOutput
-from modeltrace.inference.schema import Schema
+from modeltrace.inference.schema import Reference, Schema
 from modeltrace.monitoring import drift
-from modeltrace.monitoring.drift_check import DriftResult, WindowCounts, check_confidence, check_drift
+from modeltrace.monitoring.dependence import bin_variance
+from modeltrace.monitoring.drift_check import (
+    DriftResult,
+    WindowCounts,
+    check_confidence,
+    check_drift,
+    window_independent_share,
+)
 from modeltrace.monitoring.gauges import OUTPUTS, critical_values, reference_metrics
 from modeltrace.telemetry.metrics.features import REMEMBERED_ROWS
 
@@ -78,6 +85,8 @@ class TrafficCounts:
                 name: WindowCounts(
                     tuple(a - b for a, b in zip(now.counts, then.counts, strict=True)),
                     now.rejected - then.rejected,
+                    difference=now.difference - then.difference,
+                    pairs=now.pairs - then.pairs,
                 )
                 for (name, now), then in zip(self.windows.items(), before.windows.values(), strict=True)
             },
@@ -109,27 +118,41 @@ class TrafficCounts:
             )
         ]
         if low_confidence is not None:
+            assert model.output_reference
             result = check_confidence(
-                self.low_confidence, predictions, low_confidence, model.held_out, rows_repeat=repeat
+                self.low_confidence,
+                predictions,
+                low_confidence,
+                model.held_out,
+                rows_repeat=repeat,
+                independent_share=window_independent_share(model.output_reference, self.windows[OUTPUTS]),
             )
             results.append((OUTPUTS, result))
         return {(name, result.statistic): result for name, result in results}
 
 
 def draw_traffic(model: Model, rng: np.random.Generator, rows: int, *, shift: float) -> TrafficCounts:
-    """Draw the counts of some rows; `shift` is the distance of their distribution from the training data."""
+    """Draw the counts of some rows; `shift` is the distance of their distribution from the training data.
+
+    Each feature has a random correlation of consecutive rows.
+    """
     windows = {}
+
+    def window(reference: Reference, counts: list[int], rejected: int = 0) -> WindowCounts:
+        difference = rows * bin_variance(reference, counts) * (1 - rng.uniform(-0.1, 0.6))
+        return WindowCounts(tuple(counts), rejected, difference=difference, pairs=rows)
+
     for feature in model.schema.features:
         shares = np.array(list(feature.reference.shares.values()))
         p = shares * np.exp(shift * rng.normal(size=len(shares))) + shift * 0.01
         counts = rng.multinomial(rows, p / p.sum())
         if feature.reference.edges is not None:
             counts[-1] = 0  # `other`, which a number never is
-        windows[feature.name] = WindowCounts(tuple(counts.tolist()), int(shift * rows / 20))
+        windows[feature.name] = window(feature.reference, counts.tolist(), int(shift * rows / 20))
     assert model.output_reference
     shares = np.array(list(model.output_reference.shares.values()))
     p = shares * np.exp(shift * rng.normal(size=len(shares)))
-    windows[OUTPUTS] = WindowCounts(tuple(rng.multinomial(rows, p / p.sum()).tolist()))
+    windows[OUTPUTS] = window(model.output_reference, rng.multinomial(rows, p / p.sum()).tolist())
     return TrafficCounts(windows, int(rows * (1 + shift) / 7) if model.confidence_threshold is not None else 0)
 
 
@@ -151,6 +174,7 @@ def counter_series(model: Model, traffic: TrafficCounts) -> Iterator[tuple[str, 
         window, labels = traffic.windows[feature.name], {**common, "ml_feature_name": feature.name}
         for bin_name, count in zip(feature.reference.shares, window.counts, strict=True):
             yield "ml_feature_observations_total", {**labels, "ml_feature_bin": bin_name}, count
+        yield "ml_feature_successive_difference_total", labels, window.difference
         if window.rejected:
             yield "ml_data_violations_total", {**labels, **rejected}, window.rejected
     assert model.output_reference
@@ -158,6 +182,8 @@ def counter_series(model: Model, traffic: TrafficCounts) -> Iterator[tuple[str, 
     for bin_name, count in zip(model.output_reference.shares, traffic.windows[OUTPUTS].counts, strict=True):
         if count:  # the series of a label begins with its first prediction
             yield "ml_predictions_total", {**common, label: bin_name}, count
+    yield "ml_prediction_successive_difference_total", common, traffic.windows[OUTPUTS].difference
+    yield "ml_predictions_pairs_total", common, traffic.windows[OUTPUTS].pairs
     yield "ml_predictions_repeated_total", common, traffic.repeated
     if model.confidence_threshold is not None:
         predictions = sum(traffic.windows[OUTPUTS].counts)

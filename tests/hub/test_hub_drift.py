@@ -74,6 +74,8 @@ def in_sql(store: Store, reference: Reference, window: WindowCounts, criticals: 
         "one",
         counter("ml.feature.observations", dict(zip(bins, map(float, window.counts), strict=True))),
         counter("ml.data.violations", rejected),
+        counter("ml.feature.successive_difference", {FEATURE: window.difference}),
+        counter("ml.predictions.pairs", {MODEL: float(window.pairs)}),
         *(gauge(name, "1", values.items(), SINCE + SECOND) for name, values in gauges.items()),
     )
     with Queries(store).open_reader() as reader:
@@ -119,7 +121,8 @@ def windows(draw: st.DrawFn, reference: Reference) -> WindowCounts:
     counts = draw(st.lists(st.integers(0, 300), min_size=len(reference.shares), max_size=len(reference.shares)))
     if reference.edges is not None:
         counts[-1] = 0
-    return WindowCounts(counts, draw(st.integers(0, 60)))
+    difference, pairs = draw(st.floats(0, 500)), draw(st.integers(0, 2000))
+    return WindowCounts(counts, draw(st.integers(0, 60)), difference=difference, pairs=pairs)
 
 
 @pytest.mark.slow
@@ -137,13 +140,14 @@ def test_sql_and_service_agree(store: Store, data: Any, *, numeric: bool, critic
     for expected in check_drift(reference, window, criticals):
         actual = statistics[expected.statistic]
         assert actual["n"] == expected.n
+        assert actual["independent"] == pytest.approx(expected.independent, rel=1e-9)
         assert actual["state"] == expected.state, expected
         for number, expected_number in (
             (actual["value"], expected.value),
             (actual["threshold"], expected.threshold),
         ):
-            # Without rows there is no value.
-            if expected.n == 0 or math.isnan(expected_number):
+            # Without rows there is no value, and without independent rows there is no threshold.
+            if (expected.n == 0 and number is None) or not math.isfinite(expected_number):
                 assert number is None
             else:
                 assert number == pytest.approx(expected_number, rel=1e-9, abs=1e-9), expected
@@ -156,9 +160,10 @@ def test_sql_and_service_agree(store: Store, data: Any, *, numeric: bool, critic
     rows=st.integers(1, 5000),
     share=st.none() | st.floats(0, 1),
     rows_repeat=st.booleans(),
+    independent_share=st.sampled_from([0.001, 0.1, 1.0]),
 )
 def test_low_confidence_is_equal(
-    low: int, more: int, critical: float, rows: int, share: float | None, rows_repeat: bool
+    low: int, more: int, critical: float, rows: int, share: float | None, rows_repeat: bool, independent_share: float
 ) -> None:
     """The page and the service compute the same share, limit and state, with and without held-out rows."""
     n = low + more
@@ -170,7 +175,8 @@ def test_low_confidence_is_equal(
         metric_names.CRITICAL_VALUE: (critical, drift.LOW_CONFIDENCE),
     }
     held_out = HeldOut(method="held_out", rows=rows, low_confidence_share=share)
-    expected = check_confidence(low, n, critical, held_out, rows_repeat=rows_repeat)
+    dependence: dict[str, Any] = {"rows_repeat": rows_repeat, "independent_share": independent_share}
+    expected = check_confidence(low, n, critical, held_out, **dependence)
 
     actual = low_confidence(
         [{"added": low}],
@@ -180,7 +186,7 @@ def test_low_confidence_is_equal(
             if value is not None
         ],
         n,
-        rows_repeat=rows_repeat,
+        **dependence,
     )
 
     if n:

@@ -244,6 +244,27 @@ def test_repeated_rows_are_not_drift(case: Case) -> None:
     assert "Rows repeat: 20 of 2,000 are distinct." in case.run("age")
 
 
+def test_rows_that_depend_on_the_rows_before_them_are_worth_fewer_rows(case: Case) -> None:
+    """The ages of 2,000 requests follow each other. Their distribution differs by chance, which is no drift."""
+    digest = json.loads((case.bundle / "model.json").read_text())["artifact"]["sha256"]
+    info = ModelInfo("toy", "1.0.0", digest, ("age", "income"))
+    rng, age = np.random.default_rng(4), 0.0
+    with open_store(str(case.store)) as store:
+        for number in range(2000):
+            age = 0.98 * age + float(rng.normal(scale=(1 - 0.98**2) ** 0.5))
+            inputs, time = (40 + 12 * age, 3.0 + float(rng.normal())), TIME + 10**13 + number
+            row = answered_row(f"d{number}", row=0, label="old", inputs=inputs, time=time)
+            request = AnsweredRequest([row], model=info, trace_id=trace_id(10**6 + number), span_id=bytes(8))
+            store.add_predictions(RowBuilder("0.1.0").build(request))
+    case.monkeypatch.setattr("tests.service.test_cli_evidence.SINCE", "2027-01-15T10:00:00")
+
+    dependent, independent = case.json("age")["results"], case.json("income")["results"]
+    assert {row["state"] for row in dependent} == {"not enough data"}
+    assert all(row["n"] == 2000 and row["independent"] < 60 for row in dependent)
+    assert {(row["n"], row["independent"], row["state"]) for row in independent} == {(2000, 2000, "ok")}
+    assert re.search("Rows depend on the rows before them: 2,000 rows are worth [0-9]+ independent", case.run("age"))
+
+
 def test_error_without_a_bundle_says_how_to_name_one(case: Case, tmp_path: Path) -> None:
     """The message names the model and the ways to name its bundle, for evidence and reports."""
     env = {"MODELTRACE_STORE": str(case.store), "XDG_DATA_HOME": str(tmp_path / "data")}

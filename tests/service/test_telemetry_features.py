@@ -145,6 +145,50 @@ def repeated(metrics: FeatureMetrics) -> int:
     return int(point.value)  # type: ignore[union-attr]  # a sum
 
 
+def differences(metrics: FeatureMetrics) -> dict[str, float]:
+    """Return the differences between consecutive requests by feature, of the predictions, and the number of pairs."""
+    by_name = {metric.name: metric.data.data_points for metric in metrics.collect()}
+    found = {p.attributes["ml.feature.name"]: p.value for p in by_name["ml.feature.successive_difference"]}  # type: ignore[index, union-attr]
+    (prediction,), (pairs,) = by_name["ml.prediction.successive_difference"], by_name["ml.predictions.pairs"]
+    return {**found, "prediction": prediction.value, "pairs": pairs.value}  # type: ignore[dict-item, union-attr]
+
+
+@pytest.mark.parametrize("delta", [False, True])
+def test_consecutive_requests_are_compared(delta: bool) -> None:
+    """Only the first row of a request counts. Chunks of records and collections do not interrupt the sequence."""
+    metrics, bins = points_of(delta=delta), FeatureBins(SCHEMA)
+    score = dict(zip(bins.bin_names, bins.scores.tolist(), strict=True))
+    metrics.add([request_of((25, None, "pro"), (59, 1.0, "x")), request_of((25, 19.0, "basic"))])
+    first = differences(metrics)
+    metrics.add([request_of((59, 19.0, "basic"))])
+
+    age = (score["age", "02"] - score["age", "10"]) ** 2 / 2
+    balance = score["balance", "11"] ** 2 / 2  # a missing number has the score 0
+    assert first == pytest.approx({"age": 0, "balance": balance, "plan": 1, "prediction": 0, "pairs": 1})
+    second = {"age": age, "balance": 0, "plan": 0, "prediction": 0, "pairs": 1}
+    total = second if delta else {name: value + first[name] for name, value in second.items()}
+    assert differences(metrics) == pytest.approx(total)
+
+
+def test_a_batch_of_several_chunks_is_one_request() -> None:
+    """Its rows are not compared with each other."""
+    metrics = points_of()
+    metrics.add([request_of(*[(25 + n % 2, 1.0, "pro") for n in range(2 * CHUNK_ROWS + 1)])] * 1)
+    assert set(differences(metrics).values()) == {0}
+
+
+def test_predictions_of_a_regressor_are_compared_by_score() -> None:
+    """A bin that the bundle does not have has the score 0."""
+    catalog, model = ModelCatalog(), TOY._replace(value_edges=(0.0, 1.0))
+    catalog.add(model, ReferenceData(FeatureBins(SCHEMA), {}, output_scores={"00": -1.0, "01": 2.0}))
+    metrics = FeatureMetrics(catalog, exemplar_filter="trace_based")
+    for value in (-5.0, 0.5, 7.0, 7.0):
+        request = request_of((25, 0.0, "pro"), model=model)
+        metrics.add([request._replace(predictions=(request.predictions[0]._replace(label=None, value=value),))])
+
+    assert differences(metrics)["prediction"] == (9 + 4) / 2
+
+
 @pytest.mark.parametrize("delta", [False, True])
 def test_repeated_rows_are_counted(delta: bool) -> None:
     """Rows count from their second occurrence on. A row is repeated only if all of its values are equal."""

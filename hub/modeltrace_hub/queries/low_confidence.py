@@ -17,7 +17,9 @@ _REFERENCE_CORRECTION: Final = 1.5
 _WINDOW_CORRECTION: Final = 1.0
 
 
-def low_confidence(rows: Iterable[Record], gauges: Sequence[Record], n: float, *, rows_repeat: bool) -> Record:
+def low_confidence(
+    rows: Iterable[Record], gauges: Sequence[Record], n: float, *, rows_repeat: bool, independent_share: float = 1.0
+) -> Record:
     """Return the share of predictions with low confidence, its limit and its state.
 
     Args:
@@ -25,6 +27,7 @@ def low_confidence(rows: Iterable[Record], gauges: Sequence[Record], n: float, *
         gauges: the gauges of the model; values are finite.
         n: the number of predictions that have a confidence.
         rows_repeat: whether the rows of the window are not independent.
+        independent_share: how many independent predictions one prediction is worth.
     """
     by_name = {gauge["name"]: gauge["value"] for gauge in gauges if not gauge["attributes"].get("ml.drift.statistic")}
     threshold = by_name.get(names.CONFIDENCE_THRESHOLD)
@@ -34,12 +37,14 @@ def low_confidence(rows: Iterable[Record], gauges: Sequence[Record], n: float, *
     if reference is None or not (0 <= reference <= 1 and 1 <= held_out <= _MAX_ROWS):
         reference = None
     min_effect, critical = (_statistic_gauge(gauges, name) for name in (names.MIN_EFFECT, names.CRITICAL_VALUE))
-    limit = None
-    if reference is not None and min_effect is not None and critical is not None and n:
-        limit = low_confidence_limit(min_effect, critical, n, held_out, reference)
+    limit, independent = None, n * independent_share
+    if reference is not None and min_effect is not None and critical is not None and independent:
+        limit = low_confidence_limit(min_effect, critical, independent, held_out, reference)
     state = None
     if share is not None and min_effect is not None and critical is not None:
-        state = NO_HELD_OUT_REFERENCE if limit is None else _state(share, limit, n, held_out, rows_repeat=rows_repeat)
+        state = NO_HELD_OUT_REFERENCE
+        if reference is not None:
+            state = _state(share, limit, independent, held_out, rows_repeat=rows_repeat)
     return {
         "threshold": threshold,
         "low_count": count,
@@ -61,8 +66,8 @@ def low_confidence_limit(min_effect: float, critical: float, n: float, held_out:
     return reference + max(min_effect, by_chance)
 
 
-def _state(share: float, limit: float, n: float, held_out: float, *, rows_repeat: bool) -> str:
-    if n < MIN_ROWS:
+def _state(share: float, limit: float | None, n: float, held_out: float, *, rows_repeat: bool) -> str:
+    if limit is None or n < MIN_ROWS:
         return "not enough data"
     if rows_repeat:
         return ROWS_REPEAT

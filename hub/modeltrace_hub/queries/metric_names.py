@@ -19,7 +19,10 @@ COUNTERS: Final = (
     *(PREDICTIONS, REPEATED, CONFIDENCE, LOW_CONFIDENCE_PREDICTIONS, VIOLATIONS),
     *(FEEDBACK, FEEDBACK_ERRORS, REJECTED_FEEDBACK),
 )
-DRIFT_COUNTERS: Final = (PREDICTIONS, VIOLATIONS, "ml.feature.observations", "ml.feature.sum")
+DRIFT_COUNTERS: Final = (
+    *(PREDICTIONS, VIOLATIONS, "ml.feature.observations", "ml.feature.sum", "ml.predictions.pairs"),
+    *("ml.feature.successive_difference", "ml.prediction.successive_difference"),
+)
 
 EVALUATION: Final = "ml.evaluation."
 # Metrics of a model version; the others have attributes.

@@ -16,7 +16,7 @@ from modeltrace_hub.queries.values import finite_number
 from modeltrace_hub.queries.windows import Window
 
 # The numeric fields of a drift statistic.
-_NUMERIC_FIELDS: Final = ("value", "n", "min_effect", "threshold")
+_NUMERIC_FIELDS: Final = ("value", "n", "independent", "min_effect", "threshold")
 
 
 def version_metrics(
@@ -43,10 +43,12 @@ def version_metrics(
     rows_repeat = repeated is not None and repeated["exceeded"]
     features = [_feature_drift(row, rows_repeat=rows_repeat) for row in drift_rows if row["feature"] is not None]
     output = next((_feature_drift(row, rows_repeat=rows_repeat) for row in drift_rows if row["feature"] is None), None)
+    # Its share of independent predictions applies to their confidence, too.
+    independent_share = output["independent_share"] if output else 1.0
     return {
         "predictions": _traffic(window, rows_by_name[names.PREDICTIONS], predictions),
         "repeated_rows": repeated,
-        "confidence": _confidence(rows_by_name, gauges, rows_repeat=rows_repeat),
+        "confidence": _confidence(rows_by_name, gauges, rows_repeat=rows_repeat, independent_share=independent_share),
         "violations": _violations(rows_by_name[names.VIOLATIONS]),
         "missing_values": _missing_values(features),
         "features": sorted(features, key=_drift_order),
@@ -96,14 +98,24 @@ def output_of(attributes: Mapping[str, str]) -> str:
 
 
 def _confidence(
-    rows_by_name: Mapping[str, list[Record]], gauges: Sequence[Record], *, rows_repeat: bool
+    rows_by_name: Mapping[str, list[Record]],
+    gauges: Sequence[Record],
+    *,
+    rows_repeat: bool,
+    independent_share: float,
 ) -> Record | None:
     """Return the distribution of confidence; None without probabilities or predictions."""
     bounds, counts = merge_histograms(rows_by_name[names.CONFIDENCE])
     if not bounds:
         return None
     n = sum(row["added"] for row in rows_by_name[names.CONFIDENCE])
-    low = low_confidence(rows_by_name[names.LOW_CONFIDENCE_PREDICTIONS], gauges, n, rows_repeat=rows_repeat)
+    low = low_confidence(
+        rows_by_name[names.LOW_CONFIDENCE_PREDICTIONS],
+        gauges,
+        n,
+        rows_repeat=rows_repeat,
+        independent_share=independent_share,
+    )
     return {"count": n, "bounds": bounds, "counts": counts, **low}
 
 

@@ -105,6 +105,12 @@ def _print_evidence(manifest: Manifest, drilldown: Drilldown, start: int) -> Non
             f"Rows repeat: {drilldown.distinct:,} of {drilldown.rows:,} are distinct. The thresholds hold for "
             "independent rows, so no statistic is reported as drift"
         )
+    worth = min((result.independent / result.n for result in drilldown.results if result.n), default=1.0)
+    if worth < 1:
+        console.print(
+            f"Rows depend on the rows before them: {drilldown.rows:,} rows are worth {drilldown.rows * worth:,.0f} "
+            "independent rows, so the thresholds are higher"
+        )
     table = Table("statistic", "value", "threshold", "rows", "state", box=None)
     for result in drilldown.results:
         value, limit = ("-" if math.isnan(number) else f"{number:.4g}" for number in (result.value, result.threshold))

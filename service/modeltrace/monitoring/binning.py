@@ -4,6 +4,7 @@ The service only counts and stores no window. The hub and Prometheus add the cou
 compare them with the training data over any window.
 """
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from modeltrace.bin_names import MISSING, OTHER, UNSEEN
 from modeltrace.inference.category_levels import LevelKind, level_name
 from modeltrace.inference.schema import Feature, Schema, Value
+from modeltrace.monitoring.dependence import bin_scores
 
 Row = Sequence[Value]  # in the order of the schema; None for a missing value
 
@@ -23,6 +25,7 @@ class FeatureBins:
     Attributes:
         names: the names of the features.
         bin_names: feature and bin name of each bin. The index of a bin in this sequence is its bin number.
+        scores: the score of each bin: of a number, its normal score; of a missing number, 0; of a category, NaN.
         exemplar_columns: the columns of `digitize` whose counts may have exemplars.
         sum_columns: the columns of `numeric_values` whose sums may be recorded.
     """
@@ -30,6 +33,8 @@ class FeatureBins:
     def __init__(self, schema: Schema) -> None:
         self.names = schema.names
         self.bin_names = tuple((feature.name, name) for feature in schema.features for name in feature.reference.shares)
+        scores = {feature.name: bin_scores(feature.reference) for feature in schema.features}
+        self.scores = np.array([scores[name].get(bin_name, math.nan) for name, bin_name in self.bin_names])
         starts = np.cumsum([0, *(len(feature.reference.shares) for feature in schema.features)])[:-1]
         self._starts = starts.astype(np.intp)
         # Sums and exemplars can disclose private features: the difference of two sums can be a single value, and an

@@ -14,6 +14,7 @@ from modeltrace.bin_names import MISSING, UNSEEN
 from modeltrace.inference.held_out import HeldOut
 from modeltrace.inference.schema import OutputReference, Reference
 from modeltrace.monitoring import drift
+from modeltrace.monitoring.dependence import bin_variance, estimate_independent_share
 
 CriticalValues = Mapping[str, float]  # by statistic, of one feature or of the model's outputs
 
@@ -25,6 +26,7 @@ class DriftResult(NamedTuple):
     value: float  # for `missing` and `new_categories`, negative if the share decreased
     threshold: float
     n: int  # rows from which the statistic was computed
+    independent: float  # how many independent rows these are worth
     state: drift.DriftState
 
 
@@ -34,6 +36,8 @@ class WindowCounts(NamedTuple):
     counts: Sequence[int]  # in the order of the reference's bins
     rejected: int = 0  # rows that were rejected because the value was missing
     rows_repeat: bool = False  # whether too many rows repeat, so that they are not independent
+    difference: float = 0.0  # half the squared differences between consecutive requests
+    pairs: int = 0  # the number of differences; 0 if unknown
 
 
 def check_drift(
@@ -44,17 +48,30 @@ def check_drift(
     `has_reference` is false for outputs if their reference contains only rows that the model was fitted on.
     """
     results = []
+    share = window_independent_share(reference, window)
     for statistic, critical in criticals.items():
-        value, limit, n, training = map(float, compare(statistic, critical, reference, window.counts, window.rejected))
+        compared = compare(statistic, critical, reference, window.counts, window.rejected, independent_share=share)
+        value, limit, n, training = map(float, compared)
         state = drift.drift_state(
-            value, limit, n, training, rows_repeat=window.rows_repeat, has_reference=has_reference
+            value, limit, n * share, training, rows_repeat=window.rows_repeat, has_reference=has_reference
         )
-        results.append(DriftResult(statistic, value, limit, int(n), state))
+        results.append(DriftResult(statistic, value, limit, int(n), n * share, state))
     return results
 
 
+def window_independent_share(reference: Reference, window: WindowCounts) -> float:
+    """Return how many independent rows one row of a window is worth."""
+    return estimate_independent_share(window.difference, window.pairs, bin_variance(reference, window.counts))
+
+
 def compare(
-    statistic: str, critical: float, reference: Reference, counts: ArrayLike, rejected: int = 0
+    statistic: str,
+    critical: float,
+    reference: Reference,
+    counts: ArrayLike,
+    rejected: int = 0,
+    *,
+    independent_share: float = 1.0,
 ) -> tuple[Any, Any, Any, float]:
     """Compare one or several windows with the training data.
 
@@ -64,6 +81,7 @@ def compare(
         reference: the training data.
         counts: the counts of each window in the bins of the reference, shape (…, k).
         rejected: the rows of each window that were rejected because the value was missing.
+        independent_share: how many independent rows one row is worth.
 
     Returns:
         The value and the threshold of each window (NaN without rows), its number of rows, each of shape (…), and the
@@ -77,28 +95,36 @@ def compare(
     if statistic == drift.MISSING_VALUES:
         window = window + rejected * tested
     n = window.sum(axis=-1)
+    independent = n * independent_share
     with np.errstate(divide="ignore", invalid="ignore"):
         if tested.any():
             change = window[..., tested] / n[..., np.newaxis] - shares[tested]
-            return *_largest_change(statistic, critical, change, n, rows, shares[tested]), n, rows
-        limit = drift.threshold(statistic, critical, n, rows)
+            return *_largest_change(statistic, critical, change, independent, rows, shares[tested]), n, rows
+        limit = drift.threshold(statistic, critical, independent, rows)
         return _distance(statistic, window, shares * rows), np.where(n > 0, limit, np.nan), n, rows
 
 
 def check_confidence(
-    low: int, n: int, critical: float, held_out: HeldOut | None, *, rows_repeat: bool = False
+    low: int,
+    n: int,
+    critical: float,
+    held_out: HeldOut | None,
+    *,
+    rows_repeat: bool = False,
+    independent_share: float = 1.0,
 ) -> DriftResult:
     """Check whether `low` of `n` predictions below the confidence threshold are more than of held-out rows.
 
     `n` counts predictions that have a confidence. Without a share of held-out rows, there is no threshold.
+    `independent_share` is how many independent predictions one prediction is worth.
     """
     share = None if held_out is None else held_out.low_confidence_share
-    value, limit, rows = (low / n if n else math.nan), math.nan, 0
-    if held_out is not None and share is not None and n:
+    value, limit, rows, independent = (low / n if n else math.nan), math.nan, 0, n * independent_share
+    if held_out is not None and share is not None and independent:
         rows = held_out.rows
-        limit = float(drift.low_confidence_threshold(critical, n, rows, share))
-    state = drift.drift_state(value, limit, n, rows, rows_repeat=rows_repeat, has_reference=share is not None)
-    return DriftResult(drift.LOW_CONFIDENCE, value, limit, n, state)
+        limit = float(drift.low_confidence_threshold(critical, independent, rows, share))
+    state = drift.drift_state(value, limit, independent, rows, rows_repeat=rows_repeat, has_reference=share is not None)
+    return DriftResult(drift.LOW_CONFIDENCE, value, limit, n, independent, state)
 
 
 def _share_statistic(reference: Reference, bin_name: str) -> str | None:
@@ -127,7 +153,7 @@ def _distance(statistic: str, counts: NDArray[np.int64], training: drift.Floats)
 
 
 def _largest_change(
-    statistic: str, critical: float, change: drift.Floats, n: NDArray[np.int64], rows: float, shares: drift.Floats
+    statistic: str, critical: float, change: drift.Floats, n: drift.Floats, rows: float, shares: drift.Floats
 ) -> tuple[Any, Any]:
     """Return the change of a share that exceeds its own threshold most, and that threshold.
 

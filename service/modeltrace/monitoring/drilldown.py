@@ -17,9 +17,17 @@ from modeltrace.errors import ModeltraceError
 from modeltrace.inference.schema import Feature, Reference, Schema
 from modeltrace.monitoring import drift
 from modeltrace.monitoring.binning import FeatureBins
-from modeltrace.monitoring.drift_check import DriftResult, WindowCounts, check_confidence, check_drift
+from modeltrace.monitoring.dependence import bin_scores
+from modeltrace.monitoring.drift_check import (
+    DriftResult,
+    WindowCounts,
+    check_confidence,
+    check_drift,
+    window_independent_share,
+)
 from modeltrace.monitoring.gauges import OUTPUTS, MonitoredModel, critical_values
 from modeltrace.store.rows import StoredPrediction
+from modeltrace.telemetry.metrics.successive_differences import half_squared_difference
 from modeltrace.telemetry.records.model_info import ModelInfo
 from modeltrace.telemetry.records.prediction import PredictedRow, Value
 
@@ -98,8 +106,12 @@ def drill_down(
     Raises:
         DrilldownError: the model does not have the feature, or its values are private.
     """
-    counter = _BinCounter(model, max_traces, model_hashes)
     if feature == PREDICTION and PREDICTION not in info.features:
+        if model.output_reference is None:
+            raise DrilldownError(
+                f"the bundle of {info.name} {info.version} has no reference of the model's outputs; pack it again"
+            )
+        counter = _BinCounter(model, model.output_reference, max_traces, model_hashes)
         return _drill_down_outputs(model, info, predictions, counter)
     features = {candidate.name: candidate for candidate in model.features}
     if feature not in features:
@@ -109,6 +121,7 @@ def drill_down(
             f"{feature} is `{rule}` in the schema of {info.name} {info.version}: the prediction store does "
             "not have its original values, so the predictions of a bin are not known"
         )
+    counter = _BinCounter(model, features[feature].reference, max_traces, model_hashes)
     return _drill_down_feature(model, features[feature], predictions, counter)
 
 
@@ -129,42 +142,49 @@ def _drill_down_feature(
     if not feature.accepts_missing:
         # Rows without the feature were rejected, so the store does not contain them.
         criticals.pop(drift.MISSING_VALUES, None)
-    results = check_drift(feature.reference, counter.window(feature.reference), criticals)
-    return counter.drilldown(feature.name, erased, results, feature.reference)
+    results = check_drift(feature.reference, counter.window(), criticals)
+    return counter.drilldown(feature.name, erased, results)
 
 
 def _drill_down_outputs(
     model: MonitoredModel, info: ModelInfo, predictions: Iterable[StoredPrediction], counter: "_BinCounter"
 ) -> Drilldown:
-    reference = model.output_reference
-    if reference is None:
-        raise DrilldownError(
-            f"the bundle of {info.name} {info.version} has no reference of the model's outputs; pack it again"
-        )
     low_confidence, with_confidence = 0, 0
     for stored in filter(counter.is_same_model, predictions):
         row = PredictedRow(
             stored.row, stored.prediction_id, stored.label, stored.confidence, stored.value, (), stored.time
         )
-        if (name := str(info.outcome(row))) in reference.shares:
+        if (name := str(info.outcome(row))) in counter.reference.shares:
             counter.add(name, stored, stored.label if stored.value is None else stored.value)
         if stored.confidence is not None:
             with_confidence += 1
             low_confidence += info.is_low_confidence(row)
     criticals = {name: value for (of, name), value in critical_values(model).items() if of == OUTPUTS}
     critical = criticals.pop(drift.LOW_CONFIDENCE, None)
-    results = check_drift(reference, counter.window(reference), criticals, has_reference=model.held_out is not None)
+    window = counter.window()
+    results = check_drift(counter.reference, window, criticals, has_reference=model.held_out is not None)
     if critical is not None:
         results.append(
-            check_confidence(low_confidence, with_confidence, critical, model.held_out, rows_repeat=counter.rows_repeat)
+            check_confidence(
+                low_confidence,
+                with_confidence,
+                critical,
+                model.held_out,
+                rows_repeat=counter.rows_repeat,
+                independent_share=window_independent_share(counter.reference, window),
+            )
         )
-    return counter.drilldown(PREDICTION, 0, results, reference)
+    return counter.drilldown(PREDICTION, 0, results)
 
 
 class _BinCounter:
-    """Counts predictions by bin, keeps the newest of each bin, and counts distinct rows."""
+    """Counts predictions by bin, keeps the newest of each bin, counts distinct rows, and compares requests."""
 
-    def __init__(self, model: MonitoredModel, max_traces: int, model_hashes: Collection[str]) -> None:
+    def __init__(
+        self, model: MonitoredModel, reference: Reference, max_traces: int, model_hashes: Collection[str]
+    ) -> None:
+        self.reference = reference
+        self._scores = bin_scores(reference)
         # The redacted values of `bucket` and `drop` features can be equal in different rows.
         self._can_compare_rows = all(str(feature.privacy) in ("plain", "hash") for feature in model.features)
         self._duplicate_probability = model.duplicate_probability
@@ -174,6 +194,10 @@ class _BinCounter:
         self._newest: dict[str, deque[TracedPrediction]] = {}
         self._other_models = self._with_inputs = 0
         self._row_hashes: set[int] = set()
+        # The trace ID and span ID of the request before, and the bin of its first row.
+        self._request: tuple[str | None, str | None] | None = None
+        self._first_bin = ""
+        self._difference, self._pairs = 0.0, 0
 
     def is_same_model(self, stored: StoredPrediction) -> bool:
         """Return whether the model made the prediction. Count other models' predictions of this name and version."""
@@ -183,6 +207,7 @@ class _BinCounter:
 
     def add(self, name: str, stored: StoredPrediction, value: Value) -> None:
         """Count a prediction. Predictions must be added in order of time."""
+        self._compare(name, (stored.trace_id, stored.span_id))
         self._counts[name] = self._counts.get(name, 0) + 1
         newest = self._newest.setdefault(name, deque(maxlen=self._max_traces))
         newest.append(
@@ -192,6 +217,15 @@ class _BinCounter:
             self._with_inputs += 1
             self._row_hashes.add(hash(tuple(stored.inputs.items())))  # always in the order of the schema
 
+    def _compare(self, name: str, request: tuple[str | None, str | None]) -> None:
+        """Compare the first row of a request with that of the request before, as `SuccessiveDifferences` does."""
+        if request == self._request and request != (None, None):
+            return
+        if self._request is not None:
+            self._difference += half_squared_difference(self._scores, self._first_bin, name)
+            self._pairs += 1
+        self._request, self._first_bin = request, name
+
     @property
     def rows_repeat(self) -> bool:
         """Whether too few rows are distinct; false for a bundle without a duplicate probability."""
@@ -199,18 +233,19 @@ class _BinCounter:
             return False
         return len(self._row_hashes) < drift.min_distinct_rows(self._with_inputs, self._duplicate_probability)
 
-    def window(self, reference: Reference) -> WindowCounts:
+    def window(self) -> WindowCounts:
         """Return the counts in the order of the reference's bins."""
-        counts = [self._counts.get(name, 0) for name in reference.shares]
-        return WindowCounts(counts, rows_repeat=self.rows_repeat)
+        counts = [self._counts.get(name, 0) for name in self.reference.shares]
+        return WindowCounts(counts, rows_repeat=self.rows_repeat, difference=self._difference, pairs=self._pairs)
 
-    def drilldown(self, feature: str, erased: int, results: list[DriftResult], reference: Reference) -> Drilldown:
+    def drilldown(self, feature: str, erased: int, results: list[DriftResult]) -> Drilldown:
         """Return the result for a feature."""
         rows, distinct = sum(self._counts.values()), len(self._row_hashes)
-        bins = self._bins(reference)
+        bins = self._bins()
         return Drilldown(feature, rows, erased, self._other_models, distinct, self.rows_repeat, results, bins)
 
-    def _bins(self, reference: Reference) -> list[Bin]:
+    def _bins(self) -> list[Bin]:
+        reference = self.reference
         n, rows = max(sum(self._counts.values()), 1), reference.n
         bounds = _describe_bounds(reference)
         bins = []

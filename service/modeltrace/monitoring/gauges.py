@@ -11,6 +11,7 @@ from modeltrace.inference.model import Model
 from modeltrace.inference.schema import Feature, OutputReference, Reference
 from modeltrace.monitoring import drift
 from modeltrace.monitoring.binning import FeatureBins
+from modeltrace.monitoring.dependence import bin_scores
 from modeltrace.monitoring.held_out_baseline import baseline_of
 from modeltrace.telemetry.metrics.features import REMEMBERED_ROWS
 from modeltrace.telemetry.metrics.instruments import (
@@ -81,6 +82,7 @@ def reference_metrics(model: Model) -> ReferenceData:
                 for (name, statistic), value in critical_values(model).items()
             ],
         },
+        output_scores=bin_scores(outputs) if outputs else {},
         classes=tuple(model.classes or ()),
         baseline=baseline_of(model.held_out),
     )

@@ -97,7 +97,7 @@ def test_a_higher_version_replaces_the_current_one(watching: Watching) -> None:
     watching.watcher.check()
 
     assert (watching.version, watching.observed_versions(), watching.events) == ("2", ["2"], [("served", "")])
-    assert watching.catalog.bins(before.info) is not None
+    assert watching.catalog.reference(before.info) is not None
     assert before.pipeline.time_example() > 0
 
 

@@ -36,6 +36,12 @@ measured AS (
         -- Scores have mean 0 and variance 1 in the training data. The scores of a constant feature are 0.
         abs(sum(observed * score)) / nullif(any_value(n_numbers), 0) AS location,
         sum(share * (score ** 2 - 1) ** 2) / nullif(sum(share) FILTER (ordered), 0) AS variance,
+        -- The variance of the window: of the scores, or the probability that two independent categories differ.
+        CASE
+            WHEN any_value(has_order)
+            THEN sum(observed * coalesce(score, 0) ** 2) / any_value(n) - (sum(observed * coalesce(score, 0)) / any_value(n)) ** 2
+            ELSE 1 - sum(observed ** 2) / any_value(n) ** 2
+        END AS window_variance,
         -- Two values with about equal shares have no spread.
         CASE
             WHEN max(abs(score)) > 0 AND variance > 0.01 THEN abs(sum(observed * (score ** 2 - 1))) / sqrt(variance)
@@ -45,16 +51,26 @@ measured AS (
     GROUP BY model, version, feature
 ),
 feature_statistics AS (
-    SELECT measured.*, reference_mean, reference_deviation, total / nullif(n_numbers, 0) AS mean
+    SELECT
+        measured.*, reference_mean, reference_deviation, total / nullif(n_numbers, 0) AS mean,
+        least(1 - difference / pairs / window_variance, 0.999) AS correlation,
+        -- How many independent rows one row is worth. A correlation of at most three standard errors may be chance.
+        CASE
+            WHEN pairs > 0 AND window_variance > 0 AND correlation > 3 / sqrt(pairs)
+            THEN (1 - correlation) / (1 + correlation)
+            ELSE 1
+        END AS independent_share
     FROM measured
+    LEFT JOIN difference USING (model, version, feature)
+    LEFT JOIN pairs USING (model, version)
     LEFT JOIN feature_sum USING (model, version, feature)
     LEFT JOIN reference_mean USING (model, version, feature)
 ),
 -- Statistics of all bins of a feature: one row per statistic, with `n` rows of the window and `size` training rows.
 bin_statistic AS (
-    SELECT model, version, feature, unnest(statistics, max_depth := 2)
+    SELECT model, version, feature, independent_share, unnest(statistics, max_depth := 2)
     FROM (
-        SELECT model, version, feature, list_filter([
+        SELECT model, version, feature, independent_share, list_filter([
             {'position': 1, 'statistic': 'psi', 'value': psi, 'n': n, 'size': size, 'applies': true},
             {'position': 2, 'statistic': 'jensen_shannon', 'value': jensen_shannon, 'n': n, 'size': size, 'applies': true},
             {'position': 3, 'statistic': 'ks', 'value': ks, 'n': n_numbers, 'size': size_numbers, 'applies': has_order},
@@ -73,24 +89,25 @@ bin_statistic AS (
 -- The share of one bin: of each category or class, of unseen categories, and of missing values, rejected rows included.
 bin_share AS (
     SELECT
-        model, version, feature, size, share,
+        model, version, feature, size, share, independent_share,
         CASE
             WHEN bin = 'missing' AND feature <> '' THEN 'missing'
             WHEN bin = 'unseen' AND feature <> '' THEN 'new_categories'
             ELSE 'share_change'
         END AS statistic,
-        n + coalesce(rejected, 0) AS n_bin,
+        counted.n + coalesce(rejected, 0) AS n_bin,
         (observed + coalesce(rejected, 0)) / nullif(n_bin, 0) - share AS change,
         CASE WHEN change < 0 THEN 1 - share ELSE share END AS share_before
     FROM counted
     LEFT JOIN (SELECT *, 'missing' AS bin FROM rejected WHERE feature <> '') USING (model, version, feature, bin)
+    LEFT JOIN (SELECT model, version, feature, independent_share FROM feature_statistics) USING (model, version, feature)
     WHERE NOT has_order OR bin = 'missing'
 ),
 statistic AS (
     SELECT
-        bin_statistic.* EXCLUDE (applies), min_effect.value AS min_effect,
-        critical.value
-        * CASE WHEN statistic IN ('psi', 'jensen_shannon') THEN 1 / n + 1 / size ELSE sqrt(1 / n + 1 / size) END AS by_chance
+        bin_statistic.* EXCLUDE (applies), n * independent_share AS independent, min_effect.value AS min_effect,
+        1 / independent + 1 / size AS variance,
+        critical.value * CASE WHEN statistic IN ('psi', 'jensen_shannon') THEN variance ELSE sqrt(variance) END AS by_chance
     FROM bin_statistic
     LEFT JOIN min_effect USING (model, version, statistic)
     LEFT JOIN critical USING (model, version, feature, statistic)
@@ -98,11 +115,12 @@ statistic AS (
     SELECT
         model, version, feature, statistic,
         CASE statistic WHEN 'share_change' THEN 6 WHEN 'new_categories' THEN 7 ELSE 8 END AS position,
-        CASE WHEN statistic = 'share_change' THEN abs(change) ELSE change END AS value, n_bin AS n, size, min_effect.value AS min_effect,
+        CASE WHEN statistic = 'share_change' THEN abs(change) ELSE change END AS value, n_bin AS n, size,
+        n_bin * independent_share AS independent, min_effect.value AS min_effect,
         -- The threshold of a decrease is that of an increase of the share of all other rows.
         sin(least(
-            asin(sqrt((share_before * size + 1.5) / (size + 1.5))) + critical.value / 2 * sqrt(1 / n_bin + 1 / size), pi() / 2
-        )) ** 2 + 1 / n_bin - share_before AS by_chance
+            asin(sqrt((share_before * size + 1.5) / (size + 1.5))) + critical.value / 2 * sqrt(1 / independent + 1 / size), pi() / 2
+        )) ** 2 + 1 / independent - share_before AS by_chance
     FROM bin_share
     LEFT JOIN min_effect USING (model, version, statistic)
     LEFT JOIN critical USING (model, version, feature, statistic)
@@ -122,11 +140,12 @@ statistic_states AS (
     SELECT
         model, version, feature,
         list({
-            'statistic': statistic, 'value': value, 'n': n, 'min_effect': min_effect, 'threshold': threshold,
+            'statistic': statistic, 'value': value, 'n': n, 'independent': independent, 'min_effect': min_effect,
+            'threshold': threshold,
             'state': CASE
                 WHEN min_effect IS NULL OR by_chance IS NULL AND n > 0 THEN NULL
                 WHEN feature = '' AND held_out_rows IS NULL THEN 'no held-out reference'
-                WHEN n < $min_rows OR value IS NULL THEN 'not enough data'
+                WHEN independent < $min_rows OR value IS NULL THEN 'not enough data'
                 WHEN abs(value) > threshold THEN 'drift'
                 WHEN size < $min_training_rows THEN 'reference too small'
                 ELSE 'ok'

@@ -92,6 +92,26 @@ rejected AS (
         AND coalesce(attributes ->> '/ml.data.violation.action', 'rejected') = 'rejected'
     GROUP BY ALL
 ),
+-- Half the squared differences between consecutive requests, and the number of pairs that were compared.
+difference AS (
+    SELECT
+        attributes ->> '/ml.model.name' AS model,
+        coalesce(attributes ->> '/ml.model.version', '') AS version,
+        coalesce(attributes ->> '/ml.feature.name', '') AS feature,
+        sum(added) AS difference
+    FROM increase
+    WHERE name IN ('ml.feature.successive_difference', 'ml.prediction.successive_difference')
+    GROUP BY ALL
+),
+pairs AS (
+    SELECT
+        attributes ->> '/ml.model.name' AS model,
+        coalesce(attributes ->> '/ml.model.version', '') AS version,
+        sum(added) AS pairs
+    FROM increase
+    WHERE name = 'ml.predictions.pairs'
+    GROUP BY ALL
+),
 -- The number of training rows; for the output, the number of rows whose predictions are the reference.
 training AS (
     SELECT model, version, feature, value AS size FROM gauge
@@ -123,7 +143,7 @@ compared AS (
 ),
 {drift_statistics}
 SELECT
-    model, version, nullif(feature, '') AS feature, n, size, mean, reference_mean, reference_deviation,
+    model, version, nullif(feature, '') AS feature, n, independent_share, size, mean, reference_mean, reference_deviation,
     statistics, bins
 FROM feature_statistics LEFT JOIN statistic_states USING (model, version, feature)
 ORDER BY model, version, feature NULLS FIRST

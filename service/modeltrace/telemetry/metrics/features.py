@@ -1,4 +1,4 @@
-"""Metrics of features: counts of each bin, the sums for their means, and the number of repeated rows.
+"""Metrics of features: counts of each bin, the sums for their means, repeated rows and differences of requests.
 
     records ─► rows ─► bins ─► counts ─► ml.feature.observations, ml.feature.sum
                                   ▲
@@ -20,13 +20,17 @@ from opentelemetry.sdk.metrics import Exemplar
 from opentelemetry.sdk.metrics.export import AggregationTemporality, Metric, NumberDataPoint, Sum
 
 from modeltrace.telemetry.metrics.instruments import (
+    FEATURE_DIFFERENCE,
     FEATURE_OBSERVATIONS,
     FEATURE_SUM,
+    PREDICTION_DIFFERENCE,
     REFERENCE_GAUGES,
     REPEATED_PREDICTIONS,
+    REQUEST_PAIRS,
     Instrument,
 )
-from modeltrace.telemetry.metrics.model_catalog import Bins, ModelCatalog
+from modeltrace.telemetry.metrics.model_catalog import ModelCatalog, ReferenceData
+from modeltrace.telemetry.metrics.successive_differences import SuccessiveDifferences
 from modeltrace.telemetry.names import ML_FEATURE_BIN, ML_FEATURE_NAME, ML_FEATURE_SIGN
 from modeltrace.telemetry.records.model_info import ModelInfo
 from modeltrace.telemetry.records.prediction import RequestRecord, Value
@@ -39,7 +43,14 @@ MAX_RETIRED_MODELS: Final = 8
 SIGNS: Final = ("positive", "negative")
 # A row is compared with the last distinct rows: at least with this number of them, and at most with twice as many.
 REMEMBERED_ROWS: Final = 4096
-COUNTERS: Final = (FEATURE_OBSERVATIONS, FEATURE_SUM, REPEATED_PREDICTIONS)
+COUNTERS: Final = (
+    FEATURE_OBSERVATIONS,
+    FEATURE_SUM,
+    FEATURE_DIFFERENCE,
+    PREDICTION_DIFFERENCE,
+    REQUEST_PAIRS,
+    REPEATED_PREDICTIONS,
+)
 
 RowOfRequest = tuple[tuple[Value, ...], RequestRecord]
 
@@ -75,12 +86,12 @@ class FeatureMetrics:
 
     def _counts_of(self, model: ModelInfo) -> "_FeatureCounts | None":
         with self._lock:
-            if model not in self._counts and (bins := self._model_catalog.bins(model)):
+            if model not in self._counts and (reference := self._model_catalog.reference(model)):
                 series = model.name, model.version
                 # A version in two roles has one count. If it is packed again with other bins, the count restarts.
                 counts = self._reported.get(series)
                 if counts is None or counts.schema_hash != model.schema_hash:
-                    counts = self._reported[series] = _FeatureCounts(bins, model, self._filter)
+                    counts = self._reported[series] = _FeatureCounts(reference, model, self._filter)
                 self._counts[model] = counts
             return self._counts.get(model)
 
@@ -142,10 +153,12 @@ class RepeatedRowCounter:
 class _FeatureCounts:
     """The counts of one model's inputs."""
 
-    def __init__(self, bins: Bins, model: ModelInfo, exemplar_filter: str) -> None:
+    def __init__(self, reference: ReferenceData, model: ModelInfo, exemplar_filter: str) -> None:
+        bins = reference.bins
         attributes = model.metric_attributes()
         self._model_attributes = attributes
         self._repeated = RepeatedRowCounter()
+        self._differences = SuccessiveDifferences(bins.scores, reference.output_scores, len(bins.names))
         self.schema_hash = model.schema_hash
         self._bins = bins
         self._always, self._sampled = exemplar_filter == "always_on", exemplar_filter == "trace_based"
@@ -157,6 +170,7 @@ class _FeatureCounts:
             for sign in SIGNS
             for name in bins.numeric_names
         ]
+        self._feature_attributes = [{**attributes, ML_FEATURE_NAME: name} for name in bins.names]
         self._start = time_ns()
         self._lock = Lock()
         self._counts = np.zeros(len(bins.bin_names), dtype=np.int64)
@@ -176,7 +190,9 @@ class _FeatureCounts:
             summed = np.nan_to_num(numbers[:, self._bins.sum_columns], nan=0.0)
             self._sums[0] += np.maximum(summed, 0.0).sum(axis=0)
             self._sums[1] -= np.minimum(summed, 0.0).sum(axis=0)
-            self._choose_exemplars([request for _, request in rows], indices[:, self._bins.exemplar_columns])
+            requests = [request for _, request in rows]
+            self._differences.add(requests, indices)
+            self._choose_exemplars(requests, indices[:, self._bins.exemplar_columns])
 
     def _choose_exemplars(self, requests: Sequence[RequestRecord], indices: NDArray[np.intp]) -> None:
         """For each bin, store the latest pinned request; if none is pinned, store the latest request."""
@@ -198,6 +214,7 @@ class _FeatureCounts:
             start, now = self._start, time_ns()
             counts, sums = self._counts.tolist(), self._sums.ravel().tolist()
             repeated = self._repeated.count
+            differences, output_difference, pairs = self._differences.sums()
             requests: list[RequestRecord | None] = [None] * len(counts)
             if exemplars:
                 requests = self._requests.tolist()
@@ -208,6 +225,7 @@ class _FeatureCounts:
                 self._counts[:] = 0
                 self._sums[:] = 0.0
                 self._repeated.count = 0
+                self._differences.reset()
         observations = [
             NumberDataPoint(attributes, start, now, count, [_exemplar(request)] if request else [])
             for attributes, count, request in zip(self._attributes, counts, requests, strict=True)
@@ -216,7 +234,15 @@ class _FeatureCounts:
             NumberDataPoint(attributes, start, now, total, [])
             for attributes, total in zip(self._sum_attributes, sums, strict=True)
         ]
-        return observations, feature_sums, [NumberDataPoint(self._model_attributes, start, now, repeated, [])]
+        feature_differences = [
+            NumberDataPoint(attributes, start, now, total, [])
+            for attributes, total in zip(self._feature_attributes, differences, strict=True)
+        ]
+        of_model = [
+            [NumberDataPoint(self._model_attributes, start, now, total, [])]
+            for total in (output_difference, pairs, repeated)
+        ]
+        return observations, feature_sums, feature_differences, *of_model
 
 
 def _exemplar(request: RequestRecord) -> Exemplar:

@@ -67,6 +67,12 @@ FEATURE_OBSERVATIONS: Final = Instrument(
 FEATURE_SUM: Final = Instrument(
     "ml.feature.sum", "1", "Sum of the values of a feature, by their sign.", MAX_BUNDLE_SERIES
 )
+FEATURE_DIFFERENCE: Final = Instrument(
+    "ml.feature.successive_difference",
+    "1",
+    "Sum of half the squared differences between consecutive requests.",
+    MAX_BUNDLE_SERIES,
+)
 FEATURE_REFERENCE: Final = Instrument(
     "ml.feature.reference", "1", "Share of the training data in a bin.", MAX_BUNDLE_SERIES
 )
@@ -96,6 +102,15 @@ LOW_CONFIDENCE_REFERENCE: Final = Instrument(
 )
 REPEATED_PREDICTIONS: Final = Instrument(
     "ml.predictions.repeated", "{prediction}", "Number of predictions for repeated rows.", 100
+)
+PREDICTION_DIFFERENCE: Final = Instrument(
+    "ml.prediction.successive_difference",
+    "1",
+    "Sum of half the squared differences between the predictions of consecutive requests.",
+    100,
+)
+REQUEST_PAIRS: Final = Instrument(
+    "ml.predictions.pairs", "{pair}", "Number of pairs of consecutive requests that are compared.", 100
 )
 REPEATED_LIMIT: Final = Instrument(
     "ml.predictions.repeated.limit", "1", "Share of repeated rows above which drift is uncertain.", 100
@@ -206,6 +221,9 @@ def build_views() -> list[View]:
         for instrument in (
             FEATURE_OBSERVATIONS,
             FEATURE_SUM,
+            FEATURE_DIFFERENCE,
+            PREDICTION_DIFFERENCE,
+            REQUEST_PAIRS,
             REPEATED_PREDICTIONS,
             *REFERENCE_GAUGES,
             *EVALUATION_GAUGES,

@@ -6,6 +6,7 @@ reference data is no longer reported.
 
 from collections.abc import Mapping, Sequence
 from threading import Lock
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -20,8 +21,16 @@ class Bins(Protocol):
     """Assigns values to the bins of their features."""
 
     @property
+    def names(self) -> Sequence[str]:
+        """The names of the features."""
+
+    @property
     def bin_names(self) -> Sequence[tuple[str, str]]:
         """Feature and bin of each bin of all features."""
+
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        """The score of each bin of all features; NaN for bins of categories."""
 
     @property
     def numeric_names(self) -> Sequence[str]:
@@ -59,6 +68,8 @@ class ReferenceData(NamedTuple):
     bins: Bins
     # For each gauge of `REFERENCE_GAUGES`, its values with their attributes.
     gauges: Mapping[Instrument, Sequence[tuple[float, Mapping[str, str]]]]
+    # The score of each bin of a regressor's predictions, by name; empty for a classifier.
+    output_scores: Mapping[str, float] = MappingProxyType({})
     privacy_rules: PrivacyRules | None = None  # None: no feature is private
     classes: tuple[object, ...] = ()  # of a classifier
     baseline: Baseline | None = None  # None: the bundle has no errors for held-out rows
@@ -101,10 +112,9 @@ class ModelCatalog:
                 if reference.baseline
             }
 
-    def bins(self, model: ModelInfo) -> Bins | None:
-        """Return the bins of a model's features; `None` if the model was never added."""
-        reference = self._known.get(model)
-        return reference and reference.bins
+    def reference(self, model: ModelInfo) -> ReferenceData | None:
+        """Return the reference data of a model; `None` if the model was never added."""
+        return self._known.get(model)
 
     def privacy_rules(self, model: ModelInfo) -> PrivacyRules | None:
         """Return the privacy rules of a model; `None` if no feature is private."""

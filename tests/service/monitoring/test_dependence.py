@@ -1,0 +1,76 @@
+"""How many independent rows the rows of a window are worth."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modeltrace.bundles.columns import describe_column
+from modeltrace.inference.schema import Feature, Schema
+from modeltrace.monitoring.binning import FeatureBins
+from modeltrace.monitoring.dependence import bin_variance, estimate_independent_share
+
+TRAINING_ROWS, ROWS = 2000, 20_000
+
+
+def _share(feature: Feature, values: list[float | str | None]) -> float:
+    """Return the independent share of a sequence of values."""
+    bins = FeatureBins(Schema(features=(feature,)))
+    rows = [(value,) for value in values]
+    numbers = bins.digitize(rows, bins.numeric_values(rows))[:, 0]
+    counts = np.bincount(numbers, minlength=len(bins.bin_names)).tolist()
+    if feature.reference.edges is None:
+        difference = float(np.count_nonzero(np.diff(numbers)))
+    else:
+        difference = float((np.diff(bins.scores[numbers]) ** 2).sum() / 2)
+    return estimate_independent_share(difference, len(values) - 1, bin_variance(feature.reference, counts))
+
+
+def _number() -> Feature:
+    return describe_column(pd.Series(np.random.default_rng(0).normal(size=TRAINING_ROWS), name="x"))
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.3, 0.8, 0.95])
+def test_an_autoregressive_sequence_is_worth_its_effective_sample_size(correlation: float) -> None:
+    """For a mean, n rows are worth n (1 - r) / (1 + r) rows. Bins lose a part of a high correlation."""
+    rng, values = np.random.default_rng(1), [0.0]
+    for noise in rng.normal(scale=(1 - correlation**2) ** 0.5, size=ROWS):
+        values.append(correlation * values[-1] + float(noise))
+
+    expected = (1 - correlation) / (1 + correlation)
+    assert 0.9 * expected < _share(_number(), [*values]) < 1.5 * expected
+
+
+@pytest.mark.parametrize("stay", [0.0, 0.3, 0.9])
+def test_categories_that_stay_are_worth_fewer_rows(stay: float) -> None:
+    """Each value is kept with a probability, which is the correlation; otherwise it is drawn anew."""
+    rng = np.random.default_rng(2)
+    drawn = rng.choice(["a", "b", "c"], p=[0.6, 0.3, 0.1], size=ROWS).tolist()
+    feature = describe_column(pd.Series(drawn[:TRAINING_ROWS], name="x"))
+    values = drawn[:1]
+    for new, keep in zip(drawn[1:], rng.random(ROWS), strict=False):
+        values.append(values[-1] if keep < stay else new)
+
+    assert _share(feature, [*values]) == pytest.approx((1 - stay) / (1 + stay), rel=0.1)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(200, 2000))
+def test_the_correlation_of_independent_rows_is_rarely_taken_for_dependence(seed: int, n: int) -> None:
+    """Fixed examples: each is below three standard errors, or slightly above."""
+    values = np.random.default_rng(seed).normal(size=n).tolist()
+    assert _share(_number(), values) > (1 - 4.5 / n**0.5) / (1 + 4.5 / n**0.5)
+
+
+def test_values_that_do_not_vary_are_independent() -> None:
+    """No correlation can be computed for them, nor without pairs."""
+    feature = _number()
+    assert _share(feature, [0.1] * 300) == 1.0
+    assert bin_variance(feature.reference, [0] * len(feature.reference.shares)) == 0.0
+    assert estimate_independent_share(0.0, 0, 1.0) == 1.0
+
+
+def test_a_sequence_with_one_change_is_worth_few_rows() -> None:
+    """Half of the values of a sorted window differ from the other half, but only one pair differs."""
+    assert _share(_number(), [-1.0] * 5000 + [1.0] * 5000) < 0.001
+    assert estimate_independent_share(0.0, 10_000, 1.0) == pytest.approx(1 / 1999)
