@@ -30,7 +30,7 @@ COMMANDS: Mapping[str, str] = {
 AUDIT_COMMANDS: Mapping[str, str] = {
     "export": "Write stored predictions and their true labels to a file.",
     "show": "Print a stored prediction, or all stored predictions of a trace or of an external ID, as JSON.",
-    "erase": "Erase the inputs and external IDs of stored predictions; the other columns stay.",
+    "erase": "Erase the inputs, external IDs and tags of stored predictions; the other columns stay.",
     "prune": "Delete predictions before a given time, and their true labels.",
 }
 REPORT_COMMANDS: Mapping[str, str] = {
