@@ -6,7 +6,7 @@ spans belong to the caller's trace. Requests that the service or the network can
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ssl import SSLContext
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias
 
 import httpx
 from opentelemetry import propagate
@@ -37,6 +37,7 @@ DEFAULT_TIMEOUT: Final = 60.0
 DEFAULT_RETRIES: Final = 3
 # Rows and labels of one request.
 BATCH_ROWS: Final = 1000
+Tags: TypeAlias = Mapping[str, str] | None
 
 
 class Client:
@@ -99,13 +100,14 @@ class Client:
         return parse_model(self._send("GET", "/model"), self._url)
 
     def predict(
-        self, features: Row, *, external_id: str | None = None, probabilities: bool | None = None
+        self, features: Row, *, external_id: str | None = None, tags: Tags = None, probabilities: bool | None = None
     ) -> Prediction:
         """Predict one row.
 
         Args:
             features: the values by name of the feature, or a row of a data frame.
             external_id: an ID that you choose; `feedback` finds the prediction by it.
+            tags: the values of tags that the service declares, by name.
             probabilities: whether to return the probability of each class; `None`: as the service is configured.
 
         Raises:
@@ -114,16 +116,22 @@ class Client:
             UnreachableError: the service does not answer.
         """
         path = predict_path("/predict", probabilities=probabilities)
-        return parse_prediction(self._send("POST", path, encode_row(features, external_id)))
+        return parse_prediction(self._send("POST", path, encode_row(features, external_id, tags)))
 
     def predict_batch(
-        self, rows: Rows, *, external_ids: Sequence[str | None] | None = None, probabilities: bool | None = None
+        self,
+        rows: Rows,
+        *,
+        external_ids: Sequence[str | None] | None = None,
+        tags: Tags = None,
+        probabilities: bool | None = None,
     ) -> list[Prediction | InvalidFeaturesError]:
         """Predict rows, in requests of at most `BATCH_ROWS` rows.
 
         Args:
             rows: rows as for `predict`, or a pandas data frame.
             external_ids: an ID for each row, or `None` for a row without one.
+            tags: as for `predict`, the same for all rows.
             probabilities: as for `predict`.
 
         Returns:
@@ -134,7 +142,7 @@ class Client:
             UnreachableError: the service does not answer.
         """
         path = predict_path("/predict/batch", probabilities=probabilities)
-        responses = (self._send("POST", path, body) for body in _batch_bodies(rows, external_ids))
+        responses = (self._send("POST", path, body) for body in _batch_bodies(rows, external_ids, tags))
         return [prediction for response in responses for prediction in parse_predictions(response)]
 
     def feedback(self, identifier: str, label: Label, *, by_external_id: bool = False) -> FeedbackResult:
@@ -209,18 +217,23 @@ class AsyncClient:
         return parse_model(await self._send("GET", "/model"), self._url)
 
     async def predict(
-        self, features: Row, *, external_id: str | None = None, probabilities: bool | None = None
+        self, features: Row, *, external_id: str | None = None, tags: Tags = None, probabilities: bool | None = None
     ) -> Prediction:
         """Predict one row; see `Client.predict`."""
         path = predict_path("/predict", probabilities=probabilities)
-        return parse_prediction(await self._send("POST", path, encode_row(features, external_id)))
+        return parse_prediction(await self._send("POST", path, encode_row(features, external_id, tags)))
 
     async def predict_batch(
-        self, rows: Rows, *, external_ids: Sequence[str | None] | None = None, probabilities: bool | None = None
+        self,
+        rows: Rows,
+        *,
+        external_ids: Sequence[str | None] | None = None,
+        tags: Tags = None,
+        probabilities: bool | None = None,
     ) -> list[Prediction | InvalidFeaturesError]:
         """Predict rows, one request after the other; see `Client.predict_batch`."""
         path = predict_path("/predict/batch", probabilities=probabilities)
-        responses = [await self._send("POST", path, body) for body in _batch_bodies(rows, external_ids)]
+        responses = [await self._send("POST", path, body) for body in _batch_bodies(rows, external_ids, tags)]
         return [prediction for response in responses for prediction in parse_predictions(response)]
 
     async def feedback(self, identifier: str, label: Label, *, by_external_id: bool = False) -> FeedbackResult:
@@ -257,13 +270,14 @@ def _trace_headers() -> Mapping[str, str]:
     return headers
 
 
-def _batch_bodies(rows: Rows, external_ids: Sequence[str | None] | None) -> Iterator[bytes]:
+def _batch_bodies(rows: Rows, external_ids: Sequence[str | None] | None, tags: Tags) -> Iterator[bytes]:
     records = to_records(rows)
     if external_ids is None:
-        return map(encode_rows, _chunks(records))
+        return (encode_rows(chunk, tags=tags) for chunk in _chunks(records))
     if len(external_ids) != len(records):
         raise MalformedRequestError(f"there are {len(records)} rows and {len(external_ids)} external IDs")
-    return map(encode_rows, _chunks(records), _chunks(external_ids))
+    chunks = zip(_chunks(records), _chunks(external_ids), strict=True)
+    return (encode_rows(chunk, ids, tags) for chunk, ids in chunks)
 
 
 def _chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:

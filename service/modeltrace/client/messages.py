@@ -69,24 +69,25 @@ def predict_path(path: str, *, probabilities: bool | None) -> str:
     return path if probabilities is None else f"{path}?probabilities={str(probabilities).lower()}"
 
 
-def encode_row(row: Row, external_id: str | None = None) -> bytes:
+def encode_row(row: Row, external_id: str | None = None, tags: Mapping[str, str] | None = None) -> bytes:
     """Return the body of `POST /predict`.
 
     Raises:
         MalformedRequestError: a value cannot be sent as JSON.
     """
-    body = {"features": _plain_row(row)}
-    return _encode(body if external_id is None else {**body, "id": external_id})
+    return _encode_with({"features": _plain_row(row)}, id=external_id, tags=tags)
 
 
-def encode_rows(rows: Sequence[Row], external_ids: Sequence[str | None] | None = None) -> bytes:
+def encode_rows(
+    rows: Sequence[Row], external_ids: Sequence[str | None] | None = None, tags: Mapping[str, str] | None = None
+) -> bytes:
     """Return the body of `POST /predict/batch`.
 
     Raises:
         MalformedRequestError: a value cannot be sent as JSON.
     """
-    body = {"rows": [_plain_row(row) for row in rows]}
-    return _encode(body if external_ids is None else {**body, "ids": [*external_ids]})
+    ids = None if external_ids is None else [*external_ids]
+    return _encode_with({"rows": [_plain_row(row) for row in rows]}, ids=ids, tags=tags)
 
 
 def encode_labels(labels: Sequence[tuple[str, object]], *, by_external_id: bool = False) -> bytes:
@@ -192,6 +193,11 @@ def _plain(value: Any, name: str) -> Any:  # noqa: ANN401  any value
     if type(value).__name__ in ("NAType", "NaTType"):  # without an import of pandas
         return None
     return _plain(value.item(), name) if hasattr(value, "item") else value
+
+
+def _encode_with(body: Mapping[str, Any], **optional: object) -> bytes:
+    """Encode a body with the optional members that are not `None`."""
+    return _encode({**body, **{name: value for name, value in optional.items() if value is not None}})
 
 
 def _encode(body: Mapping[str, Any]) -> bytes:

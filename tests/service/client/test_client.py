@@ -243,10 +243,24 @@ def test_external_ids(call: Call, rows: list[dict[str, float]]) -> None:
     batch = call("predict_batch", ([rows[0]] * 2500,), respond, external_ids=ids)
     assert [prediction.external_id for prediction in batch] == ids
     assert [len(body["ids"]) for body in bodies[1:]] == [1000, 1000, 500]
+    assert not [body for body in bodies if "tags" in body]
     call("feedback", ("order", "yes"), respond, by_external_id=True)
     assert bodies[-1] == {"items": [{"id": "order", "label": "yes"}]}
     with pytest.raises(MalformedRequestError, match="there are 1 rows and 2 external IDs"):
         call("predict_batch", (rows[:1],), respond, external_ids=["a", "b"])
+
+
+def test_tags(call: Call, rows: list[dict[str, float]], model: Model) -> None:
+    """Tags that the service declares are accepted with a row and with a batch; others are the service's error."""
+    with records_service(model, tags="channel") as live:
+        respond = through(live)
+        call("predict", (rows[0],), respond, tags={"channel": "web"})
+        call("predict_batch", (rows[:2],), respond, tags={"channel": "shop"})
+        with pytest.raises(ServiceError, match="answers 4"):
+            call("predict", (rows[0],), respond, tags={"unknown": "x"})
+        recorded = [request.tags for request in live.queue.requests if request.predictions]
+
+    assert [dict(tags) for tags in recorded] == [{"channel": "web"}, {"channel": "shop"}]
 
 
 def test_large_batches_are_divided(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
