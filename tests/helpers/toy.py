@@ -49,7 +49,7 @@ def pack_toy(folder: Path) -> tuple[Path, dict[str, str]]:
     finally:
         sys.path.remove(str(folder))
         sys.modules.pop(MODULE_NAME, None)
-    set_held_out(bundle, rows=500, accuracy=0.9)
+    set_held_out(bundle, rows=500, accuracy=0.9, low_confidence_share=0.02)
     return bundle, {"PYTHONPATH": str(folder), "MODELTRACE_TRUST_PICKLE": "true"}
 
 
