@@ -72,7 +72,7 @@ def assert_traced(backend: Backend, trace_id: str, route: str, prediction_ids: l
     predictions = wait_for_records(backend, trace_id, "predictions", len(rows))
     assert {log["attributes"]["ml.prediction.id"] for log in predictions} == set(prediction_ids)
     inputs = [log["attributes"]["ml.prediction.inputs"] for log in predictions]
-    assert sorted(map(str, inputs)) == sorted(map(str, rows))
+    assert sorted(inputs, key=lambda row: row["mean_radius"]) == sorted(rows, key=lambda row: row["mean_radius"])
     logs = wait_for_records(backend, trace_id, "logs", 1 + len(rows))
     assert {log["scope_name"] for log in logs} == {"uvicorn.access", "modeltrace.prediction"}
     exemplars = wait_for_records(backend, trace_id, "exemplars", 34)
