@@ -103,7 +103,9 @@ def _print_version(value: bool | None) -> None:  # noqa: FBT001  a callback of t
     if value:
         from importlib.metadata import version  # noqa: PLC0415  only needed for this option
 
-        typer.echo(f"modeltrace {version('modeltrace')}")
+        from modeltrace.terminal import echo  # noqa: PLC0415  only needed for this option
+
+        echo(f"modeltrace {version('modeltrace')}")
         raise typer.Exit
 
 
