@@ -56,6 +56,8 @@ from modeltrace.telemetry.records.prediction import BatchRecord, Origin, Request
 from modeltrace.telemetry.records.sidecar_codec import RecordDecoder
 
 MAX_BATCH_ROWS: Final = 512
+# Seconds for the last log lines, even if the deadline of the shutdown has passed.
+MIN_LOG_SECONDS: Final = 0.2
 
 logger = logging.getLogger("modeltrace.exporter")
 T = TypeVar("T")
@@ -172,13 +174,14 @@ class _FrameHandler:
         if self._flush_at:
             self.flush()
         deadline = time.monotonic() + self._config.flush_timeout
-        self._line_writer.stop()
         if self._store:
             self._store.stop()
         close_deliveries(self._deliveries.values(), self._spool, deadline)
-        self._line_writer.join(deadline)
         if self._store:
             self._store.join(deadline)
+        # Last, because deliveries and store log their failures.
+        self._line_writer.stop()
+        self._line_writer.join(max(deadline, time.monotonic() + MIN_LOG_SECONDS))
 
 
 def _encode_each(
