@@ -117,6 +117,10 @@ def _own_engine() -> Iterator[dict[str, str]]:
     data.mkdir(parents=True, exist_ok=True)
     with data.with_suffix(".lock").open("w") as lock, TemporaryDirectory(prefix="docker-") as folder:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two engines on one folder would ruin it
+        running = data.with_suffix(".running")
+        if running.exists():  # that engine was killed, which can damage its build cache
+            shutil.rmtree(data / "buildkit", ignore_errors=True)
+        running.touch()
         environment = {"DOCKER_HOST": f"unix://{folder}/docker.sock"}
         log = Path(folder, "log")
         with log.open("wb") as output:
@@ -140,6 +144,7 @@ def _own_engine() -> Iterator[dict[str, str]]:
             engine.terminate()
             try:
                 engine.wait(60)
+                running.unlink()
             except subprocess.TimeoutExpired:
                 engine.kill()
                 engine.wait()
