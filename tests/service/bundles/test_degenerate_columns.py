@@ -108,7 +108,8 @@ def check_metrics(model: Model, rows: list[tuple[object, ...]]) -> None:
             assert math.isfinite(finding.value), finding
             has_reference = name == feature.name or model.held_out is not None
             assert math.isfinite(finding.threshold) or not has_reference, finding
-            states = ("ok", "drift", "rows repeat", "reference too small")
+            # A cycle of equal rows can be worth fewer than 200 independent rows.
+            states = ("ok", "drift", "rows repeat", "reference too small", "not enough data")
             assert finding.state in (states if has_reference else ("no held-out reference",))
 
 
