@@ -229,7 +229,7 @@ def test_no_metric_has_an_identifier_or_a_feature_value(service: SdkService, mod
 
     allowed = {
         "http.request.method", "http.route", "http.response.status_code", "url.scheme", "network.protocol.version",
-        "error.type", "ml.model.name", "ml.model.version", "ml.prediction.label",
+        "error.type", "ml.model.name", "ml.model.version", "ml.model.hash", "ml.prediction.label",
         "ml.feature.name", "ml.feature.bin", "ml.feature.sign", "ml.drift.statistic",
     }  # fmt: skip
     bins = {(feature.name, name) for feature in model.schema.features for name in feature.reference.shares}
