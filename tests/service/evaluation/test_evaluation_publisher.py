@@ -250,7 +250,7 @@ def test_an_unavailable_store_is_logged_once_and_counted(postgres: Postgres, cap
         finally:
             postgres.start()
         wait_until(replica.publishes, description="metrics again")
-    replica.publisher.stop()
+        replica.publisher.stop()  # it logs after it has published
 
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == 2
