@@ -160,6 +160,7 @@ def test_errors_are_compared_with_those_for_held_out_rows(
     bundle = set_held_out(Path(copytree(example, tmp_path / "bundle")), rows=2000, accuracy=0.999)
     file, store = labelled["parquet"], tmp_path / "s.db"
     monkeypatch.setenv("MODELTRACE_STORE", str(store))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))  # which has no bundle of the example
     monkeypatch.delenv("MODELTRACE_BUNDLE", raising=False)
     from_file = evaluate_as_json(file, "--target", "target", "--bundle", bundle)
     table, model = pd.read_parquet(file), load_bundle(bundle)
