@@ -11,6 +11,7 @@ from modeltrace_hub.decode.batch import Batch, Problems
 from modeltrace_hub.decode.budget import Budget
 from modeltrace_hub.decode.values import Json
 from modeltrace_hub.receive.signals import SIGNALS
+from tests.helpers.otlp_values import any_value
 
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -30,16 +31,10 @@ def decode(request: Message, received_ns: int, size: int = 0, problems: Problems
 def from_json(value: Json) -> AnyValue:
     """Invert `to_json`, except for strings and objects that look like a non-finite double or bytes."""
     match value:
-        case None:
-            return AnyValue()
-        case bool():
-            return AnyValue(bool_value=value)
-        case int():
-            return AnyValue(int_value=value)
-        case float():
-            return AnyValue(double_value=value)
-        case str():
-            return AnyValue(double_value=_NON_FINITE[value]) if value in _NON_FINITE else AnyValue(string_value=value)
+        case str() if value in _NON_FINITE:
+            return any_value(_NON_FINITE[value])
+        case None | bool() | int() | float() | str():
+            return any_value(value)
         case {"bytes": str() as text, **rest} if not rest:
             return AnyValue(bytes_value=base64.b64decode(text))
         case dict():

@@ -132,7 +132,7 @@ def test_labels_make_a_confusion_table(hub: InProcessHub) -> None:
 
 
 def test_an_evaluation_has_its_own_period(hub: InProcessHub) -> None:
-    """The period does not depend on the window, and the page shows it beside the accuracy."""
+    """The period does not depend on the window, and the page shows it next to the accuracy."""
     sender = service(hub, "weekly")
     (trace_id,) = sender.predict(1, recorded=1)
     sender.label(trace_id, "yes", "yes")

@@ -155,22 +155,38 @@ def _route(
     errors: Mapping[int, str],
     parameters: Parameters = (),
 ) -> dict[str, Any]:
-    error = _json_content(_object({"error": ERROR, "trace_id": TRACE_ID}))
+    error = _object({"error": ERROR, "trace_id": TRACE_ID})
+    return describe_route(tag, summary, json_content(body), json_content(response), errors, error, parameters)
+
+
+def describe_route(
+    tag: str,
+    summary: str,
+    body: Mapping[str, Any],
+    response: Mapping[str, Any],
+    errors: Mapping[int, str],
+    error: Mapping[str, Any],
+    parameters: Parameters,
+) -> dict[str, Any]:
+    """Return the arguments of `FastAPI.add_api_route` that describe a route.
+
+    `body` and `response` are contents by media type, `errors` are texts by status, and `error` is the schema of all.
+    """
     return {
         "tags": [tag],
         "summary": summary,
         "responses": {
-            200: {"description": "Success.", "content": _json_content(response)},
-            **{status: {"description": text, "content": error} for status, text in errors.items()},
+            200: {"description": "Success.", "content": response},
+            **{
+                status: {"description": text, "content": json_content(error)} for status, text in sorted(errors.items())
+            },
         },
-        "openapi_extra": {
-            "requestBody": {"required": True, "content": _json_content(body)},
-            "parameters": [*parameters],
-        },
+        "openapi_extra": {"requestBody": {"required": True, "content": body}, "parameters": [*parameters]},
     }
 
 
-def _json_content(schema: Mapping[str, Any]) -> dict[str, Any]:
+def json_content(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a JSON body, by media type."""
     return {"application/json": {"schema": schema}}
 
 

@@ -3,7 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from modeltrace.api.openapi import BATCH_ERRORS, MODEL, PREDICTION, PROBABILITIES_PARAMETER, STRING, TRACE_ID
+from modeltrace.api.openapi import (
+    BATCH_ERRORS,
+    MODEL,
+    PREDICTION,
+    PROBABILITIES_PARAMETER,
+    STRING,
+    TRACE_ID,
+    describe_route,
+    json_content,
+)
 from modeltrace.inference.model import Model
 from modeltrace.protocols.open_inference import DATATYPES, output_datatypes
 from modeltrace.protocols.scoring import MLFLOW_FORMATS
@@ -78,7 +87,7 @@ def describe_get(tag: str, summary: str, parameters: Sequence[Mapping[str, Any]]
     """Return the arguments of `FastAPI.add_api_route` of a GET route; its paths with parameters name a model."""
     if not parameters:
         return {"tags": [tag], "summary": summary}
-    responses = {404: {"description": NO_MODEL, "content": {"application/json": {"schema": MESSAGE}}}}
+    responses = {404: {"description": NO_MODEL, "content": json_content(MESSAGE)}}
     return {"tags": [tag], "summary": summary, "responses": responses, "openapi_extra": {"parameters": parameters}}
 
 
@@ -86,14 +95,14 @@ def describe_protocols(model: Model) -> dict[str, dict[str, Any]]:
     """Return the arguments of `FastAPI.add_api_route` of the POST routes by path."""
     name = {**MODEL_NAME, "schema": {"enum": [model.name]}}
     version = {**MODEL_VERSION, "schema": {"enum": [model.version]}}
-    scoring, errors = {"application/json": {"schema": SCORING_RESPONSE}}, {**ERRORS, 404: NO_MODEL}
+    scoring, errors = json_content(SCORING_RESPONSE), {**ERRORS, 404: NO_MODEL}
     infer_response = {
-        "application/json": {"schema": INFER_RESPONSE},
+        **json_content(INFER_RESPONSE),
         "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
     }
-    infer_body = {"application/json": {"schema": {**INFER_REQUEST, "example": _infer_example(model)}}}
+    infer_body = json_content({**INFER_REQUEST, "example": _infer_example(model)})
     row = {feature.name: feature.example for feature in model.features}
-    v1_body = {"application/json": {"schema": {"type": "object", "example": {"instances": [row]}}}}
+    v1_body = json_content({"type": "object", "example": {"instances": [row]}})
     mlflow_body: dict[str, Any] = {
         "application/json": {
             "schema": {
@@ -107,12 +116,16 @@ def describe_protocols(model: Model) -> dict[str, dict[str, Any]]:
     query = [PROBABILITIES_PARAMETER] if model.task == "classifier" else []
     infer = (OPEN_INFERENCE, "Predict the rows of tensors")
     return {
-        "/v2/models/{name}/infer": _route(*infer, infer_body, infer_response, errors, MESSAGE, [name, *query]),
-        "/v2/models/{name}/versions/{version}/infer": _route(
+        "/v2/models/{name}/infer": describe_route(*infer, infer_body, infer_response, errors, MESSAGE, [name, *query]),
+        "/v2/models/{name}/versions/{version}/infer": describe_route(
             *infer, infer_body, infer_response, errors, MESSAGE, [name, version, *query]
         ),
-        "/v1/models/{name}:predict": _route(V1, "Predict rows", v1_body, scoring, errors, MESSAGE, [name, *query]),
-        "/invocations": _route("mlflow", "Predict rows", mlflow_body, scoring, MLFLOW_ERRORS, MLFLOW_ERROR, query),
+        "/v1/models/{name}:predict": describe_route(
+            V1, "Predict rows", v1_body, scoring, errors, MESSAGE, [name, *query]
+        ),
+        "/invocations": describe_route(
+            "mlflow", "Predict rows", mlflow_body, scoring, MLFLOW_ERRORS, MLFLOW_ERROR, query
+        ),
     }
 
 
@@ -127,24 +140,3 @@ def _infer_example(model: Model) -> dict[str, Any]:
         for feature in model.features
     ]
     return {"inputs": inputs, "outputs": [{"name": name} for name in output_datatypes(model)]}
-
-
-def _route(
-    tag: str,
-    summary: str,
-    body: Mapping[str, Any],
-    response: Mapping[str, Any],
-    errors: Mapping[int, str],
-    error: Mapping[str, Any],
-    parameters: Sequence[Mapping[str, Any]],
-) -> dict[str, Any]:
-    content = {"application/json": {"schema": error}}
-    return {
-        "tags": [tag],
-        "summary": summary,
-        "responses": {
-            200: {"description": "Success.", "content": response},
-            **{status: {"description": text, "content": content} for status, text in sorted(errors.items())},
-        },
-        "openapi_extra": {"parameters": parameters, "requestBody": {"required": True, "content": body}},
-    }

@@ -1,11 +1,12 @@
 """Values of the gauges that describe the training data of a model, and the limits of its drift statistics."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
 
-from modeltrace.bin_names import UNSEEN, numeric_bin_name
+from modeltrace.bin_names import UNSEEN
 from modeltrace.inference.held_out import HeldOut
 from modeltrace.inference.model import Model
 from modeltrace.inference.schema import Feature, OutputReference, Reference
@@ -96,9 +97,7 @@ def _attributes(feature: str, bin_name: str | None = None) -> Mapping[str, str]:
 
 def _scores(name: str, reference: Reference) -> Iterator[tuple[float, Mapping[str, str]]]:
     """Yield the score of each bin of numbers."""
-    shares = reference.number_shares
-    for index, score in enumerate(drift.normal_scores(shares).tolist() if shares else ()):
-        bin_name = numeric_bin_name(index)
+    for bin_name, score in islice(bin_scores(reference).items(), len(reference.number_shares)):
         yield score, _attributes(name, bin_name) if name else {ML_PREDICTION_BIN: bin_name}
 
 

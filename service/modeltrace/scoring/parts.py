@@ -1,4 +1,4 @@
-"""The partial result of a run, in a folder beside the result: it survives a kill, and the next run continues it.
+"""The partial result of a run, in a folder next to the result: it survives a kill, and the next run continues it.
 
     chunk ─► part-00000000.parquet ─┐
     chunk ─► part-00000001.parquet ─┼─► finish ─► result file, then the folder is removed
