@@ -20,6 +20,7 @@ from modeltrace.bundles.output_reference import MAX_REFERENCE_ROWS, MIN_HELD_OUT
 from modeltrace.bundles.verify_outputs import first_line, to_array
 from modeltrace.errors import PackError
 from modeltrace.inference.model import ModelOutput, Task, make_predict_fn
+from modeltrace.inference.text_input import to_input
 
 FOLDS: Final = 10
 # Progress is reported if the folds so far took longer.
@@ -76,7 +77,7 @@ def cross_validate(
             warnings.simplefilter("ignore")
             for fold in range(folds):
                 rows, others = np.flatnonzero(fold_of_row == fold), np.flatnonzero(fold_of_row != fold)
-                fitted = clone(unfitted).fit(_take(matrix, others), target[others])
+                fitted = clone(unfitted).fit(to_input(estimator, _take(matrix, others)), target[others])
                 predicted.append((rows, make_predict_fn(fitted, task)(_take(matrix, rows))))
                 elapsed = time.monotonic() - start
                 if elapsed > QUIET_SECONDS:

@@ -8,10 +8,16 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
 from sklearn.utils.validation import check_is_fitted
 
-from modeltrace.bundles.training_frame import convert_columns, find_vectorizer, name_columns, vectorizer_error
+from modeltrace.bundles.training_frame import (
+    convert_columns,
+    name_columns,
+    reject_dict_vectorizer,
+    select_text_column,
+)
 from modeltrace.bundles.verify_outputs import to_array
 from modeltrace.errors import PackError
 from modeltrace.inference.model import Task
+from modeltrace.inference.text_input import accepts_texts
 
 
 def unwrap_search(estimator: Any) -> Any:  # noqa: ANN401  any estimator
@@ -50,8 +56,7 @@ def infer_task(estimator: Any) -> Task:  # noqa: ANN401  any estimator
         raise PackError(f"the {kind} is not fitted. Fit it before you pack it") from None
     except TypeError:
         raise PackError(f"{kind} is not a scikit-learn estimator") from None
-    if (first := find_vectorizer(estimator)) is not None:
-        raise vectorizer_error(first)
+    reject_dict_vectorizer(estimator)
     if is_classifier(estimator):
         if not hasattr(estimator, "classes_") or isinstance(estimator.classes_, list):
             raise PackError(f"the {kind} has several outputs. Fit and pack one model for each output")
@@ -67,7 +72,7 @@ def select_fitted_columns(estimator: Any, training: pd.DataFrame) -> pd.DataFram
     Raises:
         PackError: columns are missing, or cannot be used.
     """
-    training = name_columns(training)
+    training = name_columns(select_text_column(training) if accepts_texts(estimator) else training)
     fitted = getattr(estimator, "feature_names_in_", None)
     # CatBoost has another attribute for the names. It contains column numbers if the model was fitted without names.
     catboost_names = getattr(estimator, "feature_names_", None)
@@ -88,8 +93,11 @@ def select_fitted_columns(estimator: Any, training: pd.DataFrame) -> pd.DataFram
 
 
 def expects_frame(estimator: Any, sample: pd.DataFrame) -> bool:  # noqa: ANN401  any estimator
-    """Return whether an estimator needs a DataFrame: it was fitted with column names, or it fails on an array."""
-    if hasattr(estimator, "feature_names_in_"):
+    """Return whether an estimator needs a DataFrame: it was fitted with column names, or it fails on an array.
+
+    An estimator that accepts a series of texts gets the column of a DataFrame.
+    """
+    if hasattr(estimator, "feature_names_in_") or accepts_texts(estimator):
         return True
     try:
         estimator.predict(to_array(sample))

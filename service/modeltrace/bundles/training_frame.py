@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from sklearn.feature_extraction import DictVectorizer, FeatureHasher
-from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 
 from modeltrace.errors import PackError
 from modeltrace.printable import has_control_characters
@@ -116,27 +115,40 @@ def _are_identifiers(present: "pd.Series") -> bool:
     return bool(pd.api.types.is_string_dtype(present) or isinstance(present.dtype, pd.CategoricalDtype))
 
 
-def find_vectorizer(estimator: Any) -> str | None:  # noqa: ANN401  any estimator
-    """Return the class name of the vectorizer that is the first step, or `None`. Vectorizers do not accept a table."""
+def reject_dict_vectorizer(estimator: Any) -> None:  # noqa: ANN401  any estimator
+    """Reject an estimator whose first step accepts dicts.
+
+    Raises:
+        PackError: it does; the message says what to use instead.
+    """
     first = estimator
     while steps := getattr(first, "steps", None):
         first = steps[0][1]
-    kinds = (CountVectorizer, HashingVectorizer, DictVectorizer, FeatureHasher)
-    return type(first).__name__ if isinstance(first, kinds) else None
-
-
-def vectorizer_error(kind: str) -> PackError:
-    """Return the error for a vectorizer as the first step; its message says how to apply it to one column."""
-    if kind in ("DictVectorizer", "FeatureHasher"):
-        return PackError(
-            f"the first step is {kind}, which accepts dicts, but the service passes a table with a column per feature. "
-            "Use a ColumnTransformer that encodes the columns (OneHotEncoder, StandardScaler) as the first step"
+    if isinstance(first, DictVectorizer | FeatureHasher):
+        raise PackError(
+            f"the first step is {type(first).__name__}, which accepts dicts, but the service passes a table with a "
+            "column per feature. Use a ColumnTransformer that encodes the columns (OneHotEncoder, StandardScaler) as "
+            "the first step"
         )
-    return PackError(
-        f"the first step is {kind}, which accepts a series of texts, but the service passes a table with a column per "
-        f"feature. Use ColumnTransformer([('text', {kind}(), 'COLUMN')]) as the first step, with the column name as a "
-        "string and not as a list, fit it on the table, and pack again"
-    )
+
+
+def select_text_column(data: pd.DataFrame) -> pd.DataFrame:
+    """Return the only column of texts, for an estimator that accepts a series of texts. Without a name, it is `text`.
+
+    Raises:
+        PackError: there is no such column, or several.
+    """
+    if data.columns.equals(pd.RangeIndex(1)):  # a list, an array, or a series without a name
+        return data.set_axis(["text"], axis="columns")
+    texts = [name for name, column in data.items() if pd.api.types.infer_dtype(column.dropna()) == "string"]
+    if len(texts) != 1:
+        found = f"has {len(texts)}: {', '.join(map(str, texts))}" if texts else "has none"
+        raise PackError(
+            f"the estimator begins with a text vectorizer, so it accepts one column of texts, but the training data "
+            f"{found}. Pack with the column that it was fitted on; if one of them is the label, name it with --target. "
+            "For several columns, fit a ColumnTransformer with a vectorizer for each column"
+        )
+    return data[texts]
 
 
 def _check_name(name: str, index: int) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 from modeltrace.errors import InferenceError, PackError
 from modeltrace.inference.features import Matrix, to_matrix
 from modeltrace.inference.model import Model, ModelOutput, PredictFn, Task, make_predict_fn, to_json_label
+from modeltrace.inference.text_input import to_input
 from modeltrace.inference.validate import MAX_FLOAT, Values
 
 # The allowed difference of a confidence, and the allowed relative difference of a value. Outputs can differ slightly,
@@ -50,7 +51,7 @@ def verify_outputs(
     matrix = table if model.as_frame else to_array(table)
     try:
         predict = make_predict_fn(estimator, task)
-        predicted = np.asarray(estimator.predict(matrix))
+        predicted = np.asarray(estimator.predict(to_input(estimator, matrix)))
         own = predict(matrix)
     except Exception as error:
         raise PackError(

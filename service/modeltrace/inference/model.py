@@ -14,6 +14,7 @@ from modeltrace.errors import InferenceError
 from modeltrace.inference.features import Matrix
 from modeltrace.inference.held_out import HeldOut
 from modeltrace.inference.schema import Feature, OutputReference, Schema
+from modeltrace.inference.text_input import accepts_texts, first_column
 
 Task = Literal["classifier", "regressor"]
 Label = str | int | float | bool
@@ -163,6 +164,17 @@ def make_predict_fns(estimator: Any, task: Task) -> PredictFns:  # noqa: ANN401 
     The label is what predict() returns. For scikit-learn's own classifiers it is the argmax of predict_proba(), so one
     call is enough. Any other classifier may decide differently, so both methods are called.
     """
+    fns = _make_predict_fns(estimator, task)
+    if not accepts_texts(estimator):
+        return fns
+    predict, with_probabilities = fns
+    return PredictFns(
+        lambda matrix: predict(first_column(matrix)),
+        with_probabilities and (lambda matrix: with_probabilities(first_column(matrix))),
+    )
+
+
+def _make_predict_fns(estimator: Any, task: Task) -> PredictFns:  # noqa: ANN401  any estimator
     if task == "regressor":
         return PredictFns(lambda matrix: to_value_outputs(estimator.predict(matrix)))
     labels = [to_json_label(label) for label in estimator.classes_]
