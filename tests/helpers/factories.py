@@ -32,7 +32,8 @@ class AnsweredRequest:
     shadow_of: Sequence[str | None] | None = None
     synthetic: bool = False
     external_ids: Sequence[str | None] | None = None
-    tags: Sequence[tuple[str, str]] = ()
+    tags: tuple[tuple[str, str], ...] = ()
+    row_tags: Sequence[tuple[tuple[str, str], ...]] | None = None
 
 
 def answered_row(

@@ -50,6 +50,26 @@ def test_an_empty_hub_has_no_models(hub: InProcessHub) -> None:
     assert (response.status_code, response.json()["error"]["type"]) == (404, "not_found")
 
 
+def test_the_first_page_lists_the_models(hub: InProcessHub) -> None:
+    """Each version has its predictions and a link to its figures, above all else; without models there is no list."""
+    assert 'id="models"' not in httpx.get(f"{hub.page_url}/").text
+    for name, model_version, predictions in (("org/a&b", "1.0.0", 3), ("org/a&b", "1.10.0", 5), ("churn", "2.0.0", 7)):
+        sender = service(hub, name, instance=f"{name} {model_version}", version=model_version)
+        sender.predict(predictions)
+        sender.export()
+
+    html = httpx.get(f"{hub.page_url}/").text
+    section = html[html.index('<section aria-labelledby="models"') : html.index('<section aria-labelledby="received"')]
+    rows = re.findall(r'<a href="([^"]+)">([^<]+)</a></th>\s*<td>([^<]+)</td>\s*<td class="numeric">([^<]+)<', section)
+    assert rows == [
+        ("./models?model=churn", "churn", "2.0.0", "7"),
+        ("./models?model=org%2Fa%26b", "org/a&amp;b", "1.10.0", "5"),
+        ("./models?model=org%2Fa%26b", "org/a&amp;b", "1.0.0", "3"),
+    ]
+    for path in {path for path, *_ in rows}:
+        assert httpx.get(f"{hub.page_url}/{path}").status_code == 200
+
+
 @pytest.mark.parametrize("name", ["org/churn", "a/b/c", "100 %", "ä?#"])
 def test_any_name_can_be_in_a_path(hub: InProcessHub, name: str) -> None:
     """A percent-encoded name of any characters selects its model."""

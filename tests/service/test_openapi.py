@@ -52,7 +52,7 @@ def fuzz(service: SdkService, path: str, method: str, *, valid: bool, accepted: 
 
     requests = operation.as_strategy(generation_mode=mode)
     if valid and accepted:
-        requests = requests.filter(has_an_id_per_row)
+        requests = requests.filter(lists_have_an_item_per_row)
 
     @settings(
         max_examples=50 if accepted else 20, deadline=None, suppress_health_check=list(HealthCheck), database=None
@@ -64,10 +64,10 @@ def fuzz(service: SdkService, path: str, method: str, *, valid: bool, accepted: 
     check()
 
 
-def has_an_id_per_row(case: Any) -> bool:
-    """Return whether a batch has one ID for each row, which a JSON schema cannot require."""
-    ids = case.body.get("ids") if isinstance(case.body, dict) else None
-    return ids is None or len(ids) == len(case.body["rows"])
+def lists_have_an_item_per_row(case: Any) -> bool:
+    """Return whether a batch has one ID, and one object of tags, for each row, which a JSON schema cannot require."""
+    lists = [case.body.get(name) for name in ("ids", "tags")] if isinstance(case.body, dict) else []
+    return all(len(values) == len(case.body["rows"]) for values in lists if isinstance(values, list))
 
 
 @pytest.mark.parametrize(("path", "method"), ROUTES)

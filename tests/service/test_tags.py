@@ -23,6 +23,7 @@ from modeltrace.store.rows import RowBuilder, StoredLabel
 from modeltrace.store.selection import Selection
 from modeltrace.store.store import open_store
 from modeltrace.telemetry.records.prediction import Origin
+from modeltrace.telemetry.records.sidecar_codec import RecordChunk, RecordDecoder, encode
 from tests.helpers.conformance import comparable_spans, sdk_spans
 from tests.helpers.factories import TIME, AnsweredRequest, answered_row
 from tests.helpers.in_process_services import SdkService, records_service, service_with_challenger
@@ -49,7 +50,6 @@ def served(record: Record, model: Model) -> SdkService:
         ({"country": 49}, '"tags.country" must be a text of 1 to 64'),
         ({"country": None}, '"tags.country" must be a text of 1 to 64'),
         ({"country": ["DE"]}, '"tags.country" must be a text of 1 to 64'),
-        (["DE"], '"tags" must be an object of names and texts'),
         ("DE", '"tags" must be an object of names and texts'),
     ],
 )
@@ -61,6 +61,59 @@ def test_invalid_tags_are_400(served: SdkService, rows: Rows, tags: Any, message
         assert (response.status_code, response.json()["error"]["type"]) == (400, "malformed_request")
         assert message in response.json()["error"]["message"]
     assert served.logs("modeltrace.prediction") == []
+
+
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [
+        ([TAGS], "an array with one object or null for each of the 2 rows"),
+        ([TAGS, "DE"], '"tags[1]" must be an object of names and texts'),
+        ([TAGS, {"contry": "DE"}], '"tags[1]" has the undeclared name "contry"'),
+        ([{"country": ""}, None], '"tags[0].country" must be a text of 1 to 64'),
+    ],
+)
+def test_invalid_tags_of_a_row_are_400(served: SdkService, rows: Rows, tags: Any, message: str) -> None:
+    """The message names the row; nothing is predicted."""
+    response = served.client.post("/predict/batch", json={"rows": rows[:2], "tags": tags})
+
+    assert (response.status_code, response.json()["error"]["type"]) == (400, "malformed_request")
+    assert message in response.json()["error"]["message"]
+    assert served.client.post("/predict", json={"features": rows[0], "tags": [TAGS]}).status_code == 400
+    assert served.logs("modeltrace.prediction") == []
+
+
+@pytest.mark.parametrize("instrumentation", ["sidecar", "sdk"])
+def test_rows_of_a_batch_have_their_own_tags(
+    record: Record, model: Model, rows: Rows, store_url: str, instrumentation: str
+) -> None:
+    """Log records and stored rows have the tags of their row, the span has none; a shadow has the same."""
+    body = {"rows": [rows[0], {}, rows[1], rows[2]], "tags": [{"country": "DE"}, {"country": "FR"}, None, TAGS]}
+    expected = [{"country": "DE"}, {}, TAGS]
+    challenger = replace(model, version="2.0.0")
+    if instrumentation == "sdk":
+        service = record(model, tags=DECLARED)
+        assert service.client.post("/predict/batch", json=body).status_code == 200
+        logs = [tags_of(log.log_record.attributes) for log in service.logs("modeltrace.prediction")]
+        spans = [tags_of(span.attributes) for span in service.span_exporter.get_finished_spans()]
+    else:
+        with records_service(model, challenger, tags=",".join(DECLARED)) as sidecar:
+            assert sidecar.client.post("/predict/batch", json=body).status_code == 200
+        chunk = RecordDecoder().decode(encode(RecordChunk(requests=sidecar.queue.requests)))
+        with open_store(store_url) as store:
+            for request in chunk.requests:
+                store.add_predictions(RowBuilder("0.1.0").build(request))
+            stored = {(row.model_version, row.row): row.tags for page in store.read() for row in page}
+        positions = zip((0, 2, 3), expected, strict=True)
+        assert stored == {
+            (version, position): tags or None for position, tags in positions for version in ("1.0.0", "2.0.0")
+        }
+        encoded = LogEncoder(Origin(b"", "modeltrace")).predictions(chunk.requests[:1])
+        attributes = [log.attributes for content, _ in encoded for log in logs_of(content)]
+        logs = [tags_of({item.key: item.value.string_value for item in row}) for row in attributes]
+        spans = [tags_of({item.key: item.value for item in span.attributes}) for span in sidecar.spans()]
+
+    assert logs == [{f"ml.tag.{name}": value for name, value in tags.items()} for tags in expected]
+    assert not any(spans)
 
 
 def test_a_service_without_tags_says_so(service: SdkService, rows: Rows) -> None:
@@ -95,6 +148,7 @@ CASES: dict[str, Callable[[Rows], tuple[str, dict[str, Any]]]] = {
     "one row": lambda rows: ("/predict", {"features": rows[0], "tags": TAGS}),
     "a rejected row": lambda _: ("/predict", {"features": {}, "tags": TAGS}),
     "a batch": lambda rows: ("/predict/batch", {"rows": [rows[0], {}, rows[1]], "tags": TAGS}),
+    "tags of each row": lambda rows: ("/predict/batch", {"rows": rows[:2], "tags": [TAGS, TAGS]}),
     "an undeclared name": lambda rows: ("/predict", {"features": rows[0], "tags": {"x": "y"}}),
 }
 
@@ -112,7 +166,7 @@ def test_both_paths_emit_the_same(record: Record, model: Model, rows: Rows, case
     assert spans == comparable_spans(sdk_spans(service))
     expected = {} if case == "an undeclared name" else {"ml.tag.channel": "app", "ml.tag.country": "DE"}
     (server,) = (span for span in service.span_exporter.get_finished_spans() if span.name == f"POST {path}")
-    assert tags_of(server.attributes) == expected
+    assert tags_of(server.attributes) == ({} if case == "tags of each row" else expected)
     recorded = [tags_of(log.log_record.attributes) for log in service.logs("modeltrace.prediction")]
     assert recorded == [expected] * len(recorded)
     encoded = LogEncoder(Origin(b"", "modeltrace")).predictions(sidecar.queue.requests)
@@ -150,6 +204,9 @@ def test_openapi_describes_the_declared_names(served: SdkService) -> None:
     for path in ("/predict", "/predict/batch"):
         body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
         described = body["properties"]["tags"]
+        if path == "/predict/batch":
+            described, each = described["anyOf"]
+            assert each["items"]["properties"] == described["properties"]
         assert (list(described["properties"]), described["additionalProperties"]) == (list(DECLARED), False)
         assert "tags" not in body["required"]
 

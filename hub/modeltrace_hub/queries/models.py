@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from modeltrace_hub.queries.drift_states import MIN_ROWS, MIN_TRAINING_ROWS
 from modeltrace_hub.queries.evaluation import gauges_of_model
-from modeltrace_hub.queries.metric_names import COUNTERS, DRIFT_COUNTERS, GAUGES
+from modeltrace_hub.queries.metric_names import COUNTERS, DRIFT_COUNTERS, GAUGES, PREDICTIONS
 from modeltrace_hub.queries.model_metrics import version_metrics
 from modeltrace_hub.queries.reader import Reader, Record
 from modeltrace_hub.queries.values import text_attributes
@@ -47,6 +47,29 @@ def list_models(reader: Reader, window: Window, name: str | None = None) -> list
         {"name": name, "versions": sorted(versions, key=lambda row: _version_key(row["version"]), reverse=True)}
         for name, versions in models.items()
     ]
+
+
+def list_model_traffic(reader: Reader, window: Window) -> list[Record]:
+    """Return `list_models`, with the number of predictions in the window (`predictions`) of each version."""
+    models = list_models(reader, window)
+    if not models:
+        return []
+    rows = reader.fetch_all(
+        "sum_model_counters",
+        counters=[PREDICTIONS],
+        step_ns=window.until_ns - window.since_ns,
+        since_ns=window.since_ns,
+        until_ns=window.until_ns,
+        lookback_ns=LOOKBACK_NS,
+        instances=None,
+    )
+    counts: defaultdict[Key, float] = defaultdict(float)
+    for row in rows:
+        counts[row["model"], row["version"]] += row["added"]
+    for model in models:
+        for version in model["versions"]:
+            version["predictions"] = counts[model["name"], version["version"]]
+    return models
 
 
 def _version_key(version: str) -> list[tuple[bool, int, str]]:

@@ -14,9 +14,11 @@ from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modeltrace_hub.queries.filters import ATTRIBUTE_PREFIX, TraceFilter, TracePageView, describe_invalid_parameter
+from modeltrace_hub.queries.models import list_model_traffic
 from modeltrace_hub.queries.reader import Queries, Record
 from modeltrace_hub.queries.stats import StatsSource
 from modeltrace_hub.queries.trace import explain_missing_trace
+from modeltrace_hub.queries.windows import DEFAULT_WINDOW, ModelFilter
 from modeltrace_hub.retention import Retention
 from modeltrace_hub.web import format as fmt
 from modeltrace_hub.web.rendering import Renderer
@@ -50,12 +52,23 @@ class Pages:
 
     def _overview(self, request: Request) -> Response:
         snapshot = self._stats(request.url.hostname)
+        window = ModelFilter().current_window()
         with self._queries.open_reader() as reader:
+            models = list_model_traffic(reader, window)
             latest, _ = reader.search_traces(TraceFilter(limit=LATEST_TRACES))
         services = [record["service_name"] for record in snapshot["services"]]
+        services += [name for model in models for version in model["versions"] for name in version["services"]]
         services += [name for trace in latest for name in trace["services"]]
         return self._renderer.render(
-            request, "overview.html", "/", snapshot=snapshot, latest=latest, hues=fmt.assign_hues(services)
+            request,
+            "overview.html",
+            "/",
+            snapshot=snapshot,
+            models=models,
+            window=window,
+            window_choice=DEFAULT_WINDOW,
+            latest=latest,
+            hues=fmt.assign_hues(services),
         )
 
     def _traces(self, request: Request) -> Response:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from modeltrace.api.external_ids import parse_external_id
 from modeltrace.errors import AmbiguousIdError, UnknownPredictionError
+from modeltrace.inference.external_ids import parse_external_id
 from modeltrace.store.label_writer import LabelWriter
 
 KEYS: Final = frozenset(("id", "label"))

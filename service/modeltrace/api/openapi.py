@@ -3,11 +3,11 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from modeltrace.api.external_ids import PATTERN
 from modeltrace.api.probabilities import PARAMETER
-from modeltrace.api.tags import MAX_TAG_LENGTH, TAG_PATTERN
+from modeltrace.inference.external_ids import PATTERN
 from modeltrace.inference.model import Label, Model
 from modeltrace.inference.schema import Feature, Schema
+from modeltrace.inference.tags import MAX_TAG_LENGTH, TAG_PATTERN
 from modeltrace.inference.validate import MAX_FLOAT, MAX_INTEGER
 
 Parameters = Sequence[Mapping[str, Any]]  # descriptions of query parameters
@@ -111,7 +111,10 @@ def _describe_batch(schema: Schema, parameters: Parameters, tags: Sequence[str])
             "items": _nullable(EXTERNAL_ID),
             "description": "One for each row, or null.",
         },
-        "tags": _describe_tags(tags),
+        "tags": {
+            "anyOf": [_describe_tags(tags), {"type": "array", "items": _describe_tags(tags)}],
+            "description": "Tags of all rows, or an array with those of each row, or null.",
+        },
     }
     body = _body(members, optional=["ids", "tags"], example={"rows": [_example(schema)]})
     result = {"anyOf": [{"type": "object", "properties": PREDICTION}, ERROR]}

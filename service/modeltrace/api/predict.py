@@ -4,19 +4,19 @@ A model that predicts one row faster than a thread wakes up runs on the event lo
 batches run on a thread, so that they do not block the loop. The numbers of running and waiting requests are bounded.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 from modeltrace.api.body import get_required, parse_object
 from modeltrace.api.errors import error_body
-from modeltrace.api.external_ids import parse_external_id, parse_external_ids
 from modeltrace.api.probabilities import wants_probabilities
 from modeltrace.api.responses import TypedBody, encode_body
-from modeltrace.api.tags import parse_tags
 from modeltrace.api.thread_pool import BoundedThreadPool
 from modeltrace.errors import InvalidFeaturesError, MalformedRequestError, RequestTooLargeError
+from modeltrace.inference.external_ids import parse_external_id, parse_external_ids
 from modeltrace.inference.pipeline import Prediction
 from modeltrace.inference.privacy import redact_exception
+from modeltrace.inference.tags import parse_row_tags, parse_tags
 from modeltrace.serving.router import ModelRouter
 from modeltrace.serving.version import Version
 from modeltrace.settings import Settings
@@ -87,14 +87,11 @@ class PredictionHandlers:
         if len(parsed) > 1:
             if (external_id := parsed.get("id")) is not None:
                 trace.external_ids = (parse_external_id(external_id),)
-            self._read_tags(parsed, trace)
+            if (tags := parsed.get("tags")) is not None:
+                trace.tags = parse_tags(tags, self._tags)
         if self._model_router.should_shadow(trace):
             trace.shadow_rows = (row,)
         return row
-
-    def _read_tags(self, parsed: Mapping[str, object], trace: RequestTrace) -> None:
-        if (tags := parsed.get("tags")) is not None:
-            trace.tags = parse_tags(tags, self._tags)
 
     def _predict_many(self, version: Version, body: bytes, trace: RequestTrace, class_names: ClassNames) -> bytes:
         parsed = parse_object(body)
@@ -106,7 +103,10 @@ class PredictionHandlers:
             raise RequestTooLargeError(f"the batch has {len(rows)} rows, {limit}")
         if (external_ids := parsed.get("ids")) is not None:
             trace.external_ids = parse_external_ids(external_ids, len(rows))
-        self._read_tags(parsed, trace)
+        if isinstance(tags := parsed.get("tags"), list):
+            trace.row_tags = parse_row_tags(tags, self._tags, len(rows))
+        elif tags is not None:
+            trace.tags = parse_tags(tags, self._tags)
         if self._model_router.should_shadow(trace):
             trace.shadow_rows = rows
         outcomes = version.pipeline.predict_batch(rows, trace, probabilities=class_names is not None)

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
+from starlette.exceptions import HTTPException
 
 from modeltrace.api.predict import Handler
 from modeltrace.api.protocol_handlers import ProtocolHandlers
@@ -21,7 +22,8 @@ from modeltrace.telemetry.records.trace import RequestTrace
 
 INFER: Final = "/v2/models/{name}/infer"
 INFER_VERSION: Final = "/v2/models/{name}/versions/{version}/infer"
-PREDICT_V1: Final = "/v1/models/{name}:predict"
+PREDICT_VERB: Final = ":predict"
+PREDICT_V1: Final = f"/v1/models/{{name}}{PREDICT_VERB}"
 INVOCATIONS: Final = "/invocations"
 
 
@@ -108,7 +110,14 @@ def _add_kserve(router: APIRouter, model_router: ModelRouter) -> None:
 
     @router.get("/v1/models/{name}", **describe_get(V1, "Model ready", [MODEL_NAME]))
     async def ready_v1(request: Request) -> Response:
-        return _json({"name": model_router.find(**request.path_params).model.name, "ready": True})
+        name: str = request.path_params["name"]
+        try:
+            model = model_router.find(name).model
+        except UnknownModelError:
+            if name.endswith(PREDICT_VERB):  # the path of predictions, which this route matches, too
+                raise HTTPException(405, headers={"Allow": "POST"}) from None
+            raise
+        return _json({"name": model.name, "ready": True})
 
 
 def _add_mlflow(router: APIRouter) -> None:

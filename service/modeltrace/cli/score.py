@@ -16,6 +16,7 @@ from modeltrace.imports import import_object
 from modeltrace.scoring.config import PartialResultError, ScoreConfig, parts_folder
 from modeltrace.scoring.config import Progress as Done
 from modeltrace.settings import Settings, read_settings
+from modeltrace.tag_names import check_tag_names
 from modeltrace.terminal import SafeConsole, echo
 
 if TYPE_CHECKING:
@@ -39,6 +40,14 @@ def score(
         list[str] | None,
         typer.Option(metavar="COLUMN", help="Copy this column of FILE to the results. Repeatable."),
     ] = None,
+    id_column: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="The column of FILE with an ID of your own per row. Needs --telemetry."),
+    ] = None,
+    tags: Annotated[
+        str,
+        typer.Option(metavar="COLUMNS", help="Columns of FILE with a tag per row: country,channel. Needs --telemetry."),
+    ] = "",
     probabilities: Annotated[  # noqa: FBT002  a flag
         bool, typer.Option("--probabilities", help="Write the probability of each class, too.")
     ] = False,
@@ -62,10 +71,15 @@ def score(
     row cannot be predicted, the result says why, and the run continues. The exit code is then 0; it is 1 if no row has
     a prediction, or with --strict. The memory does not depend on the size of the file.
 
+    With --telemetry, the stored predictions have the IDs of --id-column and the tags of --tags, as those of a request.
+
     After a kill, the same command continues the run: no row is lost or written twice.
 
     Example: modeltrace score customers.parquet --bundle churn --out scores.parquet --keep customer_id
     """
+    tag_columns = _parse_tags(tags)
+    if not telemetry and (id_column is not None or tag_columns):
+        raise typer.BadParameter("--id-column and --tags belong to recorded predictions: add --telemetry")
     settings = read_settings(bundle=bundle, trust_pickle=trust_pickle)
     # Imported after the settings are valid, because the import takes a second.
     run_job: RunJob = import_object("modeltrace.scoring.job:run_job")
@@ -73,6 +87,8 @@ def score(
         file=file,
         out=out,
         keep=tuple(keep or ()),
+        id_column=id_column,
+        tags=tag_columns,
         probabilities=probabilities,
         telemetry=telemetry,
         force=force,
@@ -93,6 +109,19 @@ def score(
         _print_summary(summary, out)
     if summary.rows and (not summary.predicted or (strict and summary.rejected)):
         raise typer.Exit(1)
+
+
+def _parse_tags(value: str) -> tuple[str, ...]:
+    """Return the columns of `--tags`.
+
+    Raises:
+        typer.BadParameter: a name is no name of a tag.
+    """
+    names = tuple(name.strip() for name in value.split(",")) if value else ()
+    try:
+        return check_tag_names(names)
+    except ValueError as error:
+        raise typer.BadParameter(f"--tags {error}; rename the column") from None
 
 
 @contextmanager

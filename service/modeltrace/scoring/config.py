@@ -22,6 +22,8 @@ class ScoreConfig:
         file: the table with the rows.
         out: the file to write.
         keep: columns of the table to copy.
+        id_column: the column with an external ID for each row; `None` for none. It needs telemetry.
+        tags: columns with a tag for each row; the tag has the name of its column. They need telemetry.
         probabilities: write the probability of each class, too.
         telemetry: record each chunk as a trace, and store the predictions.
         force: replace an existing file.
@@ -32,11 +34,18 @@ class ScoreConfig:
     file: Path
     out: Path
     keep: tuple[str, ...] = ()
+    id_column: str | None = None
+    tags: tuple[str, ...] = ()
     probabilities: bool = False
     telemetry: bool = False
     force: bool = False
     restart: bool = False
     chunk_rows: int = CHUNK_ROWS
+
+    @property
+    def id_columns(self) -> tuple[str, ...]:
+        """The column with external IDs, if there is one."""
+        return () if self.id_column is None else (self.id_column,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from modeltrace.bundles.verify_outputs import first_line
 from modeltrace.errors import InferenceError, InvalidFeaturesError
 from modeltrace.inference.model import Model, ModelOutput
 from modeltrace.inference.scoring import score
+from modeltrace.telemetry.records.prediction import Tags
 
 INFERENCE_FAILED = "inference_failed"
 
@@ -38,8 +39,24 @@ class Outcome(NamedTuple):
     trace_id: str | None = None
 
 
-# Predicts rows with these numbers, and returns an outcome for each, in order. It may raise `InferenceError`.
-Scorer = Callable[[Sequence[Mapping[str, Any]], Sequence[int]], list[Outcome]]
+class InputRow(NamedTuple):
+    """A row to predict.
+
+    Attributes:
+        number: its number in the file.
+        features: values by the name of the feature.
+        external_id: an ID of the user's own for the prediction; `None` for none.
+        tags: names and values of its tags.
+    """
+
+    number: int
+    features: Mapping[str, Any]
+    external_id: str | None = None
+    tags: Tags = ()
+
+
+# Predicts rows, and returns an outcome for each, in order. It may raise `InferenceError`.
+Scorer = Callable[[Sequence[InputRow]], list[Outcome]]
 
 
 def model_scorer(model: Model, *, probabilities: bool = False) -> Scorer:
@@ -47,8 +64,8 @@ def model_scorer(model: Model, *, probabilities: bool = False) -> Scorer:
     return partial(_score, model, probabilities=probabilities)
 
 
-def _score(model: Model, rows: Sequence[Mapping[str, Any]], _: Sequence[int], *, probabilities: bool) -> list[Outcome]:
-    outputs = score(model, rows, probabilities=probabilities)
+def _score(model: Model, rows: Sequence[InputRow], *, probabilities: bool) -> list[Outcome]:
+    outputs = score(model, [row.features for row in rows], probabilities=probabilities)
     return [Outcome(output) if isinstance(output, ModelOutput) else rejected(output) for output in outputs]
 
 
@@ -58,21 +75,18 @@ def rejected(error: InvalidFeaturesError) -> Outcome:
     return Outcome(error=RowError(first.feature or None, first.reason, str(error)))
 
 
-def score_rows(
-    scorer: Scorer, rows: Sequence[Mapping[str, Any]], numbers: Sequence[int], *, private: bool
-) -> list[Outcome]:
+def score_rows(scorer: Scorer, rows: Sequence[InputRow], *, private: bool) -> list[Outcome]:
     """Predict rows. If the model fails, halve the rows until each row that causes a failure is alone.
 
     Args:
         scorer: predicts rows.
-        rows: features by name.
-        numbers: the number of each row in its file.
+        rows: the rows.
         private: leave the model's own error message out, since it may contain values.
     """
     if not rows:
         return []
     try:
-        return scorer(rows, numbers)
+        return scorer(rows)
     except InferenceError as error:
         if len(rows) == 1:
             cause = error.__cause__
@@ -80,6 +94,6 @@ def score_rows(
             return [Outcome(error=RowError(None, INFERENCE_FAILED, f"{error}{detail}"))]
     half = len(rows) // 2
     return [
-        *score_rows(scorer, rows[:half], numbers[:half], private=private),
-        *score_rows(scorer, rows[half:], numbers[half:], private=private),
+        *score_rows(scorer, rows[:half], private=private),
+        *score_rows(scorer, rows[half:], private=private),
     ]

@@ -7,10 +7,10 @@ run, so its telemetry may exist twice.
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Final
 
 from modeltrace.inference.model import Model
 from modeltrace.inference.pipeline import Pipeline, Prediction, model_info
@@ -18,7 +18,7 @@ from modeltrace.inference.prediction_ids import PredictionIdSigner
 from modeltrace.keys import load_id_key
 from modeltrace.monitoring.gauges import reference_metrics
 from modeltrace.monitoring.model_event import log_model_event
-from modeltrace.scoring.scorer import Outcome, Scorer, rejected
+from modeltrace.scoring.scorer import InputRow, Outcome, Scorer, rejected
 from modeltrace.serving.version import privacy_rules
 from modeltrace.settings import Settings
 from modeltrace.store.age_limit import AgeLimit
@@ -75,9 +75,14 @@ class _TracedScorer:
         self._recorder = recorder
         self._telemetry = telemetry
 
-    def __call__(self, rows: Sequence[Mapping[str, Any]], numbers: Sequence[int]) -> list[Outcome]:
+    def __call__(self, rows: Sequence[InputRow]) -> list[Outcome]:
+        numbers = [row.number for row in rows]
         with self._recorder.record_scoring() as trace:
-            predictions = self._pipeline.predict_batch(rows, trace, numbers, probabilities=self._probabilities)
+            trace.external_ids = {row.number: row.external_id for row in rows}
+            trace.row_tags = {row.number: row.tags for row in rows}
+            predictions = self._pipeline.predict_batch(
+                [row.features for row in rows], trace, numbers, probabilities=self._probabilities
+            )
         self._telemetry.flush(CHUNK_FLUSH_TIMEOUT)
         return [
             Outcome(row.output, None, row.id, trace.trace_id_hex) if isinstance(row, Prediction) else rejected(row)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 import orjson
 
-from modeltrace.telemetry.records.prediction import RequestRecord, Value
+from modeltrace.telemetry.records.prediction import RequestRecord, Tags, Value
 
 if TYPE_CHECKING:  # the sidecar uses this module and imports no sampler
     from modeltrace.telemetry.records.trace import RequestTrace
@@ -96,7 +96,7 @@ class RowBuilder:
             return []
         name, version, digest, features, schema_hash = request.model[:5]
         shadow_of, external_ids, synthetic = request.shadow_of, request.external_ids, bool(request.synthetic)
-        tags = to_json(dict(request.tags)) if request.tags else None
+        tags, row_tags = _tags_json(request.tags), request.row_tags
         return [
             Row(
                 prediction.prediction_id, prediction.time, trace_id, span_id, prediction.row_index, sampled,
@@ -105,10 +105,15 @@ class RowBuilder:
                 to_json(prediction.label) if prediction.value is None else None,
                 _without_negative_zero(prediction.value), prediction.confidence,
                 None, schema_hash or None, shadow_of[prediction.row_index] if shadow_of else None, synthetic,
-                external_ids[prediction.row_index] if external_ids else None, tags,
+                external_ids[prediction.row_index] if external_ids else None,
+                _tags_json(row_tags[prediction.row_index]) if row_tags else tags,
             )
             for prediction in request.predictions
         ]  # fmt: skip
+
+
+def _tags_json(tags: Tags) -> str | None:
+    return to_json(dict(tags)) if tags else None
 
 
 def _without_negative_zero(value: float | None) -> float | None:

@@ -63,6 +63,19 @@ def test_strict(mixed: MixedModel, file: Path, tmp_path: Path) -> None:
     assert score(good, "--bundle", mixed.bundle, "--out", tmp_path / "b.csv", "--strict").exit_code == 0
 
 
+def test_options_that_do_not_fit(mixed: MixedModel, file: Path, tmp_path: Path) -> None:
+    """IDs and tags belong to recorded predictions, and a tag has the name of its column."""
+    command = (file, "--bundle", mixed.bundle, "--out", tmp_path / "out.csv")
+    for options in (("--id-column", "id"), ("--tags", "plan")):
+        result = score(*command, *options)
+        assert (result.exit_code, "add --telemetry" in result.stderr) == (2, True)
+    result = score(*command, "--telemetry", "--tags", "größe")
+    assert (result.exit_code, "rename the column" in result.stderr) == (2, True)
+    result = score(*command, "--telemetry", "--id-column", "customer")
+    assert isinstance(result.exception, TableError)
+    assert str(result.exception) == f"{file} lacks the column customer"
+
+
 def test_no_row_is_predicted(mixed: MixedModel, file: Path, tmp_path: Path) -> None:
     """If every row is rejected, the exit code is 1; a file without rows is no failure."""
     bad = mixed.write(tmp_path / "bad.csv", pd.read_csv(file).assign(age="old"))

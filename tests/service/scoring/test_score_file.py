@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -20,7 +20,7 @@ from modeltrace.inference.schema import OnViolation
 from modeltrace.scoring.config import Progress, ScoreConfig
 from modeltrace.scoring.results import ResultError, Summary
 from modeltrace.scoring.run import score_file
-from modeltrace.scoring.scorer import Outcome, model_scorer, score_rows
+from modeltrace.scoring.scorer import InputRow, Outcome, model_scorer, score_rows
 from modeltrace.tables.reader import TableError
 from tests.helpers.in_process_services import records_service
 from tests.helpers.mixed_model import FEATURES, MixedModel
@@ -217,14 +217,14 @@ def test_only_rows_on_which_the_model_fails_are_rejected(mixed: MixedModel, fail
     """If the model fails on a chunk, every row that does not cause it is predicted."""
     sizes = []
 
-    def fails(rows: Sequence[Mapping[str, Any]], numbers: Sequence[int]) -> list[Outcome]:
+    def fails(rows: Sequence[InputRow]) -> list[Outcome]:
         sizes.append(len(rows))
-        if failing & {*numbers}:
+        if failing & {row.number for row in rows}:
             raise InferenceError("the model failed with ValueError") from ValueError("first line\nsecond line")
-        return [Outcome(trace_id=str(number)) for number in numbers]
+        return [Outcome(trace_id=str(row.number)) for row in rows]
 
-    rows = mixed.table.to_dict("records")
-    outcomes = score_rows(fails, rows, range(300), private=False)
+    rows = [InputRow(number, row) for number, row in enumerate(mixed.table.to_dict("records"))]
+    outcomes = score_rows(fails, rows, private=False)
 
     assert {number for number, outcome in enumerate(outcomes) if outcome.error} == failing
     assert all(outcome.trace_id == str(number) for number, outcome in enumerate(outcomes) if not outcome.error)
@@ -237,10 +237,10 @@ def test_only_rows_on_which_the_model_fails_are_rejected(mixed: MixedModel, fail
 def test_message_of_the_model_is_omitted_for_private_features() -> None:
     """It may contain a value."""
 
-    def fails(_rows: Sequence[Mapping[str, Any]], _numbers: Sequence[int]) -> list[Outcome]:
+    def fails(_: Sequence[InputRow]) -> list[Outcome]:
         raise InferenceError("the model failed with ValueError") from ValueError("income 1234")
 
-    (outcome,) = score_rows(fails, [{}], [1], private=True)
+    (outcome,) = score_rows(fails, [InputRow(1, {})], private=True)
 
     assert outcome.error == (None, "inference_failed", "the model failed with ValueError")
 
@@ -267,11 +267,11 @@ def test_rows_are_read_and_written_chunk_by_chunk(mixed: MixedModel, tmp_path: P
     parts, shares = [], []
     chunks = count(1)
 
-    def predict(rows: Sequence[Mapping[str, Any]], numbers: Sequence[int]) -> list[Outcome]:
+    def predict(rows: Sequence[InputRow]) -> list[Outcome]:
         parts.append(len([*tmp_path.glob(".out.csv.parts/part-*.parquet")]))
-        assert len(rows) == len(numbers) == 1000
+        assert len(rows) == 1000
         next(chunks)
-        return model_scorer(mixed.model)(rows, numbers)
+        return model_scorer(mixed.model)(rows)
 
     def on_progress(progress: Progress) -> None:
         shares.append(progress.share)

@@ -3,7 +3,7 @@
 import fcntl
 import json
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from modeltrace.scoring.config import PartialResultError, ScoreConfig, parts_folder
 from modeltrace.scoring.results import Summary
 from modeltrace.scoring.run import score_file
-from modeltrace.scoring.scorer import Outcome, model_scorer
+from modeltrace.scoring.scorer import InputRow, Outcome, model_scorer
 from tests.helpers.mixed_model import MixedModel
 from tests.helpers.processes import running, wait_until
 
@@ -32,14 +32,14 @@ class InterruptedScorer:
         self._chunks = chunks
         self.numbers: list[int] = []
 
-    def __call__(self, rows: Sequence[Mapping[str, Any]], numbers: Sequence[int]) -> list[Outcome]:
+    def __call__(self, rows: Sequence[InputRow]) -> list[Outcome]:
         """Predict a chunk."""
         if self._chunks is not None:
             self._chunks -= 1
             if self._chunks < 0:
                 raise Interrupted
-        self.numbers += numbers
-        return self._predict(rows, numbers)
+        self.numbers += [row.number for row in rows]
+        return self._predict(rows)
 
 
 def run(mixed: MixedModel, scorer: InterruptedScorer, file: Path, out: Path, **options: Any) -> Summary:

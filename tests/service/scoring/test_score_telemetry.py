@@ -72,6 +72,42 @@ def test_predictions_are_stored(mixed: MixedModel, file: Path, tmp_path: Path, m
 
 
 @pytest.mark.usefixtures("_restored_loggers")
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+def test_ids_and_tags_of_the_rows_are_stored(
+    mixed: MixedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    """Each row has its own ID and tags; a row with an invalid one is reported, and the others are predicted."""
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    table = mixed.table.head(6).assign(
+        order=[f"order-{number}" for number in range(4)] + ["two words", None],
+        country=["DE", "FR", None, "x" * 65, "DE", "DE"],
+        shop=[1, 2, None, 4, 5, 6],
+    )
+    file = mixed.write(tmp_path / f"rows.{suffix}", table)
+    settings = read_settings(store=str(tmp_path / "s.db"), id_key=ID_KEY)
+    config = ScoreConfig(
+        file=file, out=tmp_path / "out.parquet", telemetry=True, id_column="order", tags=("shop", "country")
+    )
+
+    with open_traced_scorer(settings, mixed.model) as scorer:
+        summary = score_file(config, mixed.model, scorer)
+
+    rows = {row.row: (row.external_id, row.tags) for row in stored(tmp_path / "s.db").values()}
+    shops = ["1.0", "2.0", "6.0"] if suffix == "csv" else ["1", "2", "6"]  # the text of the cell
+    assert rows == {
+        1: ("order-0", {"country": "DE", "shop": shops[0]}),
+        2: ("order-1", {"country": "FR", "shop": shops[1]}),
+        3: ("order-2", None),
+        6: (None, {"country": "DE", "shop": shops[2]}),
+    }
+    assert summary.rejected == {("country", "invalid_tag"): 1, ("order", "invalid_id"): 1}
+    assert [row.message for row in summary.examples] == [
+        '"tags.country" must be a text of 1 to 64 characters, without control characters',
+        '"order" must be a string of 1 to 128 visible ASCII characters, without spaces',
+    ]
+
+
+@pytest.mark.usefixtures("_restored_loggers")
 def test_private_values_are_redacted(
     mixed: MixedModel, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

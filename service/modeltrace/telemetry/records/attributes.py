@@ -44,6 +44,7 @@ from modeltrace.telemetry.records.prediction import (
     PredictedRow,
     RequestRecord,
     SchemaViolation,
+    Tags,
     Value,
 )
 
@@ -112,7 +113,7 @@ def request_attributes(request: "RequestRecord | RequestTrace") -> Attributes:
     if request.synthetic:
         attributes[SYNTHETIC] = True
     if request.tags:
-        attributes |= tag_attributes(request)
+        attributes |= tag_attributes(request.tags)
     if request.external_ids and not request.is_batch:  # of one row, whether or not it was predicted
         attributes[ML_PREDICTION_EXTERNAL_ID] = request.external_ids[0]
     if request.is_batch:
@@ -191,16 +192,16 @@ def prediction_attributes(request: "RequestRecord | RequestTrace", row: Predicte
         attributes[ML_PREDICTION_SHADOW_OF] = prediction_id
     if request.external_ids and (external_id := request.external_ids[row.row_index]) is not None:
         attributes[ML_PREDICTION_EXTERNAL_ID] = external_id
-    if request.tags:
-        attributes |= tag_attributes(request)
+    if tags := request.row_tags[row.row_index] if request.row_tags else request.tags:
+        attributes |= tag_attributes(tags)
     if request.synthetic:
         attributes[SYNTHETIC] = True
     return attributes
 
 
-def tag_attributes(request: "RequestRecord | RequestTrace") -> dict[str, str]:
-    """Return the attributes of the tags of a request."""
-    return {f"{ML_TAG}.{name}": value for name, value in request.tags}
+def tag_attributes(tags: Tags) -> dict[str, str]:
+    """Return the attributes of tags."""
+    return {f"{ML_TAG}.{name}": value for name, value in tags}
 
 
 def _add_output(attributes: dict[str, object] | Attributes, row: PredictedRow) -> None:

@@ -5,8 +5,8 @@ fills in its record. The thread of the export queue and the sidecar process the 
 since the Unix epoch. IDs are bytes, as in OTLP.
 """
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.semconv.attributes.http_attributes import HTTP_REQUEST_METHOD, HTTP_RESPONSE_STATUS_CODE
@@ -22,6 +22,11 @@ from modeltrace.telemetry.names import (
 from modeltrace.telemetry.records.model_info import ModelInfo
 
 Value = str | float | int | bool | None
+# Names and values of tags, in the order of the names.
+Tags = tuple[tuple[str, str], ...]
+T = TypeVar("T")
+# A value for each row of a request, by its index; a mapping if the indices do not start with 0, as in batch scoring.
+ByRow = Sequence[T] | Mapping[int, T]
 
 # Loggers of the log records that are created from these records. In OTLP they are instrumentation scopes.
 PREDICTION_LOGGER = "modeltrace.prediction"
@@ -174,8 +179,9 @@ class RequestRecord(NamedTuple):
     failure: Failure | None
     predictions: tuple[PredictedRow, ...]
     synthetic: bool = False  # generated traffic; metrics of predictions exclude it
-    external_ids: tuple[str | None, ...] | None = None  # for each row, the client's own ID
-    tags: tuple[tuple[str, str], ...] = ()  # names and values, in the order of the names
+    external_ids: ByRow[str | None] | None = None  # for each row, the client's own ID
+    tags: Tags = ()  # of all rows
+    row_tags: ByRow[Tags] | None = None  # of each row, if its rows have different tags
 
 
 class Origin(NamedTuple):

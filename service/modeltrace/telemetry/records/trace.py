@@ -23,11 +23,13 @@ from modeltrace.telemetry.names import BAGGAGE_PIN, SYNTHETIC
 from modeltrace.telemetry.records.model_info import ModelInfo
 from modeltrace.telemetry.records.prediction import (
     INVALID_TRACE_ID,
+    ByRow,
     Failure,
     PredictedRow,
     RemoteCall,
     RequestRecord,
     SchemaViolation,
+    Tags,
 )
 from modeltrace.telemetry.sampling import IgnoreRemoteParent
 
@@ -70,7 +72,7 @@ class RequestTrace:
     __slots__ = (
         "_ticks", "batch_span", "end", "external_ids", "failure", "features_start", "http", "inference_end",
         "inference_start", "is_batch", "model", "parent_remote", "parent_span_id", "pinned", "predictions",
-        "rejected_rows", "remote_call", "rows", "shadow_of", "shadow_rows", "span_id", "start", "status",
+        "rejected_rows", "remote_call", "row_tags", "rows", "shadow_of", "shadow_rows", "span_id", "start", "status",
         "synthetic_token", "tags", "trace_flags", "trace_id", "trace_state", "validate_end", "validate_start",
         "violations",
     )  # fmt: skip
@@ -106,8 +108,9 @@ class RequestTrace:
         self.violations: dict[ViolationKey, int] = {}  # number of rows
         self.failure: Failure | None = None
         self.predictions: list[PredictedRow] = []
-        self.external_ids: tuple[str | None, ...] | None = None  # for each row, the client's own ID
-        self.tags: tuple[tuple[str, str], ...] = ()  # names and values, in the order of the names
+        self.external_ids: ByRow[str | None] | None = None  # for each row, the client's own ID
+        self.tags: Tags = ()  # of all rows
+        self.row_tags: ByRow[Tags] | None = None  # of each row, if its rows have different tags
         self.shadow_rows: Sequence[object] | None = None  # all rows as they were sent, for a challenger
 
     @property
@@ -133,7 +136,7 @@ class RequestTrace:
         shadow = RequestTrace(self.http, self.trace_id, span_id, self.trace_flags)
         shadow.parent_span_id, shadow.trace_state, shadow.pinned = self.span_id, self.trace_state, self.pinned
         shadow.synthetic_token = self.synthetic_token
-        shadow.external_ids, shadow.tags = self.external_ids, self.tags
+        shadow.external_ids, shadow.tags, shadow.row_tags = self.external_ids, self.tags, self.row_tags
         ids = {row.row_index: row.prediction_id for row in self.predictions}
         shadow.shadow_of = tuple(ids.get(index) for index in range(max(ids, default=-1) + 1))
         return shadow
@@ -156,7 +159,7 @@ class RequestTrace:
             self.is_batch, self.rows, self.rejected_rows, self.batch_span, self.shadow_of, self.remote_call,
             self.model,
             self.schema_violations(), self.failure, tuple(self.predictions), bool(self.synthetic_token),
-            self.external_ids, self.tags,
+            self.external_ids, self.tags, self.row_tags,
         )  # fmt: skip
 
 
