@@ -15,6 +15,8 @@ import joblib
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
 
+from modeltrace.bundles.distributions import EXTRAS, install_command
+from modeltrace.bundles.proxies.replacement import replace_parts, restore_parts
 from modeltrace.bundles.skops_archive import canonicalize
 from modeltrace.bundles.skops_io import skops_io
 from modeltrace.bundles.tree_validation import validate_trees, walk_objects
@@ -45,8 +47,10 @@ def dump_artifact(estimator: Any, artifact_format: ArtifactFormat, *, trusted_ty
         return buffer.getvalue()
     remedy = "pack it with --format joblib and serve it with MODELTRACE_TRUST_PICKLE=true"
     try:
-        raw = canonicalize(skops_io.dumps(estimator))
+        raw = canonicalize(skops_io.dumps(replace_parts(estimator)))
         untrusted = untrusted_types(raw, trusted_types)
+    except PackError:
+        raise
     except Exception as error:
         raise PackError(
             f"skops cannot write this {type(estimator).__name__} ({type(error).__name__}: {error}); {remedy}"
@@ -91,7 +95,8 @@ def load_artifact(
             return _build(lambda: joblib.load(io.BytesIO(raw)), source)
         _check_expansion(raw, source)
         _check_types(raw, source, trusted_types)
-        estimator = _build(lambda: skops_io.loads(raw, trusted=[*REVIEWED_TYPES, *trusted_types]), source)
+        loaded = _build(lambda: skops_io.loads(raw, trusted=[*REVIEWED_TYPES, *trusted_types]), source)
+        estimator = restore_parts(loaded)
         validate_trees(estimator)
         _clear_memory(estimator)
     except BundleError:
@@ -107,9 +112,11 @@ def load_artifact(
 def _missing_code_hint(error: Exception) -> str:
     """Explain what to do if a pickle refers to code that is not installed; "" for other errors."""
     if isinstance(error, ModuleNotFoundError):
+        library = str(error.name).partition(".")[0]
+        command = f" ({install_command(library)})" if library in EXTRAS else ""
         return (
-            f". The model needs the module {error.name}: install it, or, if it is your own code, add its folder to "
-            "PYTHONPATH, here and where the model is served"
+            f". The model needs the module {error.name}: install it{command}, or, if it is your own code, add its "
+            "folder to PYTHONPATH, here and where the model is served"
         )
     if isinstance(error, AttributeError) and "__main__" in str(error):
         return (

@@ -3,17 +3,15 @@
 import platform
 import sys
 from collections.abc import Iterable, Mapping
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from typing import Final
 
 from modeltrace.bundles.artifact import minor_version
+from modeltrace.bundles.distributions import distribution_name, install_command, installed_version
 from modeltrace.bundles.tree_validation import walk_objects
 from modeltrace.errors import IncompatibleBundleError
 
 # Recorded for every bundle.
 RECORDED_LIBRARIES: Final = ("scikit-learn", "numpy", "scipy", "pandas", "skops", "skl2onnx", "onnxruntime")
-# Distribution names that differ from the import name; other names are looked up in the installed metadata.
-_DISTRIBUTION_NAMES: Final = {"sklearn": "scikit-learn", "imblearn": "imbalanced-learn"}
 # Only the major version of these libraries has to match. Their minor versions do not change how arrays and tables are
 # stored.
 _MAJOR_VERSION_ONLY: Final = frozenset({"numpy", "pandas"})
@@ -23,10 +21,8 @@ def installed_versions(names: Iterable[str] = ()) -> dict[str, str]:
     """Return the installed versions of Python, of `RECORDED_LIBRARIES` and of the libraries in `names`."""
     versions = {"python": platform.python_version()}
     for name in dict.fromkeys((*RECORDED_LIBRARIES, *names)):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
+        if (installed := installed_version(name)) is not None:
+            versions[name] = installed
     return versions
 
 
@@ -43,7 +39,7 @@ def find_libraries(estimator: object) -> tuple[str, ...]:
         if callable(part):
             modules.add(str(getattr(part, "__module__", "")).partition(".")[0])
     modules -= {"", "__main__", "None", *sys.stdlib_module_names}
-    return tuple(sorted({name for module in modules if (name := _distribution_name(module)) is not None}))
+    return tuple(sorted({name for module in modules if (name := distribution_name(module)) is not None}))
 
 
 def check_libraries(bundle: object, recorded_versions: Mapping[str, str], estimator_libraries: Iterable[str]) -> None:
@@ -54,27 +50,14 @@ def check_libraries(bundle: object, recorded_versions: Mapping[str, str], estima
     """
     for name in dict.fromkeys(("scikit-learn", *estimator_libraries)):
         recorded = recorded_versions.get(name, "unknown")
-        try:
-            installed = version(name)
-        except PackageNotFoundError:
+        if (installed := installed_version(name)) is None:
             raise IncompatibleBundleError(
-                f"{bundle} needs {name} {recorded}, which is not installed. Install it with: pip install "
-                f"'{name}=={recorded}'"
-            ) from None
+                f"{bundle} needs {name} {recorded}, which is not installed. Install it with: "
+                f"{install_command(name, recorded)}"
+            )
         depth = 1 if name in _MAJOR_VERSION_ONLY else 2
         if minor_version(recorded)[:depth] != minor_version(installed)[:depth]:
             raise IncompatibleBundleError(
                 f"{bundle} was made with {name} {recorded}, but {installed} is installed, which may predict otherwise. "
                 f"Pack the model again here, or install {name} {recorded}"
             )
-
-
-def _distribution_name(module: str) -> str | None:
-    """Return the distribution that installed a module, or `None` if there is none or there are several."""
-    name = _DISTRIBUTION_NAMES.get(module, module)
-    try:
-        version(name)
-    except PackageNotFoundError:
-        distributions = set(packages_distributions().get(module, ()))
-        return distributions.pop() if len(distributions) == 1 else None
-    return name

@@ -18,6 +18,7 @@ from modeltrace.bundles.libraries import find_libraries, installed_versions
 from modeltrace.bundles.manifest import Artifact, Manifest, OnnxFile, TrafficFile
 from modeltrace.bundles.onnx.export import ONNX_FILE, export_onnx
 from modeltrace.bundles.output_reference import MAX_REFERENCE_ROWS, build_output_reference, confidence_threshold
+from modeltrace.bundles.proxies.native_models import wrap_model
 from modeltrace.bundles.repeated_rows import duplicate_probability
 from modeltrace.bundles.schema_redaction import redact_schema
 from modeltrace.bundles.training_frame import DATE_ADVICE, date_columns, to_frame, to_series
@@ -64,7 +65,7 @@ def pack(
     threshold. Predictions do not need the other parts.
 
     Args:
-        estimator: a fitted scikit-learn classifier, regressor or Pipeline.
+        estimator: a fitted scikit-learn classifier, regressor or Pipeline, or a model of XGBoost, LightGBM or CatBoost.
         training: the features that the estimator was fitted on, one per column: a data frame, or an array of the shape
             (n_rows, n_features).
         target: the labels that it was fitted on, a series, an array or a list; they are compared with its classes.
@@ -93,10 +94,13 @@ def pack(
     Raises:
         PackError: the estimator and the data do not fit together; the message says why and what to do.
     """
-    estimator = unwrap_search(estimator)
+    target = None if target is None else to_series(target)
+    given = unwrap_search(estimator)
+    if (estimator := wrap_model(given, target)) is not given and cross_validation_seconds:
+        on_message("The model does not contain the parameters of its training, so it cannot be cross-validated")
+        cross_validation_seconds = 0
     task = infer_task(estimator)
     bundle = Path(out or name)
-    target = None if target is None else to_series(target)
     training = select_fitted_columns(estimator, to_frame(training))
     schema = build_schema(
         training,

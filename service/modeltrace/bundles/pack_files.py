@@ -8,6 +8,7 @@ from rich.table import Table
 
 from modeltrace.bundles.artifact import ArtifactFormat, load_artifact
 from modeltrace.bundles.manifest import MANIFEST_FILE, Manifest, read_manifest
+from modeltrace.bundles.proxies.native_models import NATIVE_SUFFIXES, read_native_file
 from modeltrace.bundles.training_frame import date_columns, identifier_columns, number_object_columns
 from modeltrace.bundles.verify_outputs import first_line
 from modeltrace.errors import ModeltraceError, PackError
@@ -34,7 +35,7 @@ def pack_files(
     """Read a model and its training data, pack them and print a summary of the bundle.
 
     Args:
-        model_file: the file of a fitted estimator. Its suffix is one of `FORMATS`.
+        model_file: the file of a fitted estimator. Its suffix is one of `FORMATS` or `NATIVE_SUFFIXES`.
         data: the training data, a CSV or Parquet file.
         pack: `modeltrace.bundles.pack.pack` with all arguments that are not read from files.
         target: the column with the labels.
@@ -64,12 +65,14 @@ def pack_files(
 
 
 def _read_model(path: Path, *, trust_pickle: bool, trusted_types: tuple[str, ...]) -> object:
-    if path.suffix not in FORMATS:
-        raise PackError(f"{path}: the file name of a model must end in {', '.join(FORMATS)}")
+    if path.suffix not in (*FORMATS, *NATIVE_SUFFIXES):
+        raise PackError(f"{path}: the file name of a model must end in {', '.join((*FORMATS, *NATIVE_SUFFIXES))}")
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise PackError(f"{path}: {error.strerror}") from None
+    if path.suffix in NATIVE_SUFFIXES:
+        return read_native_file(path, raw)
     artifact_format = FORMATS[path.suffix]
     return load_artifact(raw, artifact_format, source=path, trust_pickle=trust_pickle, trusted_types=trusted_types)
 

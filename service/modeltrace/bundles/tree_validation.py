@@ -41,11 +41,11 @@ def validate_trees(estimator: object) -> None:
                 _check_nodes(inner, children, part.feature, part.n_features)
         elif isinstance(part, BaseDecisionTree) and hasattr(part, "tree_"):
             if part.tree_.n_features != part.n_features_in_:
-                raise _invalid_tree()
+                raise invalid_tree()
         elif isinstance(part, BaseForest | BaseGradientBoosting) and hasattr(part, "estimators_"):
             # An ensemble checks the number of features of its input; its trees do not check it again.
             if any(tree.tree_.n_features != part.n_features_in_ for tree in np.ravel(part.estimators_)):
-                raise _invalid_tree()
+                raise invalid_tree()
         elif isinstance(part, BaseHistGradientBoosting) and hasattr(part, "_predictors"):
             for predictor in (p for iteration in part._predictors for p in iteration):  # noqa: SLF001  scikit-learn has no public attribute
                 _check_predictor(predictor, part._n_features)  # noqa: SLF001  scikit-learn has no public attribute
@@ -58,7 +58,7 @@ def _check_predictor(predictor: TreePredictor, n_features: int) -> None:
         _check_nodes(inner, children, nodes["feature_idx"], n_features)
     sets = nodes["bitset_idx"][inner & (nodes["is_categorical"] != 0)]
     if (sets >= min(len(predictor.raw_left_cat_bitsets), len(predictor.binned_left_cat_bitsets))).any():
-        raise _invalid_tree()
+        raise invalid_tree()
 
 
 def _check_nodes(inner: NDArray[np.bool_], children: NDArray[Any], features: NDArray[Any], n_features: int) -> None:
@@ -66,10 +66,11 @@ def _check_nodes(inner: NDArray[np.bool_], children: NDArray[Any], features: NDA
     valid_children = (children[inner] > parents) & (children[inner] < len(inner))
     valid_features = (features[inner] >= 0) & (features[inner] < n_features)
     if not len(inner) or not (valid_children & valid_features).all():
-        raise _invalid_tree()
+        raise invalid_tree()
 
 
-def _invalid_tree() -> BundleError:
+def invalid_tree() -> BundleError:
+    """Return the error for a tree that training cannot produce."""
     return BundleError(
         "the model contains an invalid decision tree: the file was altered or is damaged, and is not used"
     )

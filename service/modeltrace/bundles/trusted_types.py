@@ -80,6 +80,10 @@ REVIEWED_TYPES: frozenset[str] = frozenset(
         "sklearn.feature_selection._univariate_selection.r_regression",
         "sklearn.impute._iterative.IterativeImputer",
         "sklearn.impute._iterative._ImputerTriplet",
+        # proxies, which validate their content before they build anything
+        "modeltrace.bundles.proxies.native_models.NativeModel",
+        "modeltrace.bundles.proxies.pandas_data.PandasArray",
+        "modeltrace.bundles.proxies.pandas_data.PandasData",
     }
 )
 

@@ -75,7 +75,10 @@ def parse_privacy_rule(text: str) -> tuple[str, PrivacyRule]:
 def pack(
     model_file: Annotated[
         str,
-        typer.Argument(help="A fitted estimator: a .skops, .joblib or .pkl file, or models:/NAME@ALIAS in MLflow."),
+        typer.Argument(
+            help="A fitted estimator: a .skops, .joblib or .pkl file, a file that XGBoost (.ubj, .json), LightGBM "
+            "(.txt) or CatBoost (.cbm) has saved, or models:/NAME@ALIAS in MLflow."
+        ),
     ],
     data: Annotated[Path, typer.Option(metavar="FILE", help="The training data: .csv or .parquet.")],
     target: Annotated[

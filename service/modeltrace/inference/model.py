@@ -259,6 +259,8 @@ def _predict_both(
 
 def _to_labels(predicted: Any) -> list[Label]:  # noqa: ANN401  whatever an estimator returns
     array = np.asarray(predicted)
+    if array.ndim == 2 and array.shape[1] == 1:  # CatBoost, with three or more classes
+        array = array[:, 0]
     if array.ndim != 1:
         raise InferenceError(f"the model returned the shape {array.shape}, not one label for each row")
     return [to_json_label(label) for label in array]

@@ -232,6 +232,7 @@ def pickled(module: str, name: str) -> bytes:
     ("raw", "message"),
     [
         (pickled("code_of_mine", "work"), "the module code_of_mine: install it, or, .*PYTHONPATH"),
+        (pickled("catboost.no_such_module", "work"), r"install it \(pip install 'modeltrace\[catboost\]'\), or"),
         (pickled("__main__", "no_such_function"), "`__main__`.*move it into a module .*PYTHONPATH"),
         (pickled("json", "no_such_function"), "installed module does not have.*PYTHONPATH"),
     ],

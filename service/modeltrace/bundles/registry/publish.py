@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import yaml
 
+from modeltrace.bundles import proxies
 from modeltrace.bundles.manifest import Manifest, read_manifest
 from modeltrace.bundles.registry.mlflow_catalog import SHA256_TAG, VERSION_TAG, MlflowCatalog
 from modeltrace.bundles.registry.mlflow_client import MlflowClient
@@ -38,11 +39,13 @@ def register(client: MlflowClient, bundle: Path, name: str, alias: str | None) -
 
 
 def _mlflow_flavors(bundle: Path, manifest: Manifest) -> Mapping[str, Mapping[str, Any]]:
-    """Return MLflow's description of the model. MLflow loads plain pickles, but not files of joblib."""
+    """Return MLflow's description of the model. MLflow loads neither files of joblib nor proxies."""
     if manifest.artifact.format != "skops":
         return {}
     file = manifest.artifact.file
     types = skops_io.get_untrusted_types(file=io.BytesIO(read_regular(bundle / file, max_bytes=manifest.artifact.size)))
+    if any(name.startswith(proxies.__name__) for name in types):
+        return {}
     sklearn = {
         "pickled_model": file,
         "serialization_format": "skops",
