@@ -132,6 +132,11 @@ class Settings(HttpSettings):
         default=False,
         description="Load joblib and pickle artifacts, which can run any code. Only for your own artifacts.",
     )
+    trust_code: bool = Field(
+        default=False,
+        description="Import the modules that a bundle contains (`pack --code`), which can run any code. Only for your "
+        "own bundles.",
+    )
     trusted_types: CommaSeparated = Field(
         (), description="Types beyond scikit-learn's own that a skops artifact may contain, e.g. `mylib.steps.Clip`."
     )

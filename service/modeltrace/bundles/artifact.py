@@ -5,8 +5,10 @@ the operator trusts it.
 """
 
 import io
+import pickle
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Literal
 from zipfile import ZipFile
@@ -15,9 +17,12 @@ import joblib
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
 
+from modeltrace.bundles.code.archive import CodeArchive
+from modeltrace.bundles.code.importer import OwnCode
+from modeltrace.bundles.code.main_module import MAIN_ADVICE, check_main_module
 from modeltrace.bundles.distributions import EXTRAS, install_command
 from modeltrace.bundles.proxies.replacement import replace_parts, restore_parts
-from modeltrace.bundles.skops_archive import canonicalize
+from modeltrace.bundles.skops_archive import canonicalize, rename_modules, set_comment
 from modeltrace.bundles.skops_io import skops_io
 from modeltrace.bundles.tree_validation import validate_trees, walk_objects
 from modeltrace.bundles.trusted_types import REVIEWED_TYPES, untrusted_types
@@ -29,26 +34,38 @@ ArtifactFormat = Literal["skops", "joblib"]
 MAX_EXPANSION_RATIO = 50
 
 
-def dump_artifact(estimator: Any, artifact_format: ArtifactFormat, *, trusted_types: Sequence[str] = ()) -> bytes:  # noqa: ANN401  any estimator
+def dump_artifact(
+    estimator: Any,  # noqa: ANN401  any estimator
+    artifact_format: ArtifactFormat,
+    *,
+    trusted_types: Sequence[str] = (),
+    code: CodeArchive | None = None,
+) -> bytes:
     """Serialize an estimator.
+
+    Args:
+        estimator: the estimator.
+        artifact_format: the format.
+        trusted_types: dotted names of types that are trusted, in addition to the reviewed ones.
+        code: the archive with the user's modules. The artifact ends with its SHA-256, so that a model with other code
+            has another hash. The types of these modules are trusted.
 
     Raises:
         PackError: the format cannot represent the estimator, or the estimator contains types that are not trusted.
     """
+    check_main_module(estimator)
     if artifact_format == "joblib":
-        buffer = io.BytesIO()
         try:
-            joblib.dump(estimator, buffer)
+            return _dump_pickle(estimator, code)
         except Exception as error:
             raise PackError(
                 f"cannot pickle this {type(estimator).__name__} ({type(error).__name__}: {error}). Define its "
                 "functions and classes at the top level of a module, not inside a function or as a lambda"
             ) from error
-        return buffer.getvalue()
     remedy = "pack it with --format joblib and serve it with MODELTRACE_TRUST_PICKLE=true"
     try:
         raw = canonicalize(skops_io.dumps(replace_parts(estimator)))
-        untrusted = untrusted_types(raw, trusted_types)
+        untrusted = [name for name in untrusted_types(raw, trusted_types) if code is None or not code.contains(name)]
     except PackError:
         raise
     except Exception as error:
@@ -60,7 +77,16 @@ def dump_artifact(estimator: Any, artifact_format: ArtifactFormat, *, trusted_ty
             f"the estimator contains types that are not trusted: {', '.join(untrusted)}. If you trust them, set "
             f"MODELTRACE_TRUSTED_TYPES={','.join(untrusted)} for `pack` and for the service; or {remedy}"
         )
-    return raw
+    return raw if code is None else set_comment(raw, code.sha256.encode())
+
+
+def _dump_pickle(estimator: Any, code: CodeArchive | None) -> bytes:  # noqa: ANN401  any estimator
+    """Pickle an estimator. With code, it is a plain pickle, whose unpickler can translate the names of modules."""
+    if code is not None:
+        return pickle.dumps(estimator, protocol=pickle.HIGHEST_PROTOCOL) + code.sha256.encode()
+    buffer = io.BytesIO()
+    joblib.dump(estimator, buffer)
+    return buffer.getvalue()
 
 
 def load_artifact(
@@ -70,6 +96,7 @@ def load_artifact(
     source: object,
     trust_pickle: bool = False,
     trusted_types: Sequence[str] = (),
+    code: OwnCode | None = None,
 ) -> Any:  # noqa: ANN401  any estimator
     """Load an estimator from bytes, if its format and its types are trusted.
 
@@ -79,6 +106,7 @@ def load_artifact(
         source: the name of the file in error messages.
         trust_pickle: allow joblib, which can run any code.
         trusted_types: dotted names of types that skops may build, in addition to the reviewed ones.
+        code: the user's modules of the bundle. Their types are trusted.
 
     Raises:
         UntrustedModelError: the format or a type is not trusted; nothing was built.
@@ -90,13 +118,18 @@ def load_artifact(
             f"{source} is a pickle, which can run any code when it is loaded. "
             "If you made it yourself, allow it with --trust-pickle or MODELTRACE_TRUST_PICKLE=true"
         )
+    if code is not None and not raw.endswith(code.sha256.encode()):
+        raise BundleError(f"{source} was packed with other modules than those in the bundle. Pack the model again")
     try:
         if artifact_format == "joblib":
-            return _build(lambda: joblib.load(io.BytesIO(raw)), source)
+            load = joblib.load if code is None else partial(_load_pickle, code)
+            return _build(lambda: load(io.BytesIO(raw)), source)
         _check_expansion(raw, source)
-        _check_types(raw, source, trusted_types)
-        loaded = _build(lambda: skops_io.loads(raw, trusted=[*REVIEWED_TYPES, *trusted_types]), source)
-        estimator = restore_parts(loaded)
+        own_types = _check_types(raw, source, trusted_types, code)
+        if code is not None:
+            raw = rename_modules(raw, code.internal_name)
+        trusted = [*REVIEWED_TYPES, *trusted_types, *own_types]
+        estimator = restore_parts(_build(lambda: skops_io.loads(raw, trusted=trusted), source))
         validate_trees(estimator)
         _clear_memory(estimator)
     except BundleError:
@@ -115,19 +148,15 @@ def _missing_code_hint(error: Exception) -> str:
         library = str(error.name).partition(".")[0]
         command = f" ({install_command(library)})" if library in EXTRAS else ""
         return (
-            f". The model needs the module {error.name}: install it{command}, or, if it is your own code, add its "
-            "folder to PYTHONPATH, here and where the model is served"
+            f". The model needs the module {error.name}: install it{command}, or, if it is your own code, pack it "
+            "with --code and its folder"
         )
     if isinstance(error, AttributeError) and "__main__" in str(error):
-        return (
-            ". The model contains a class or function from the script or notebook that fitted it (`__main__`), which "
-            "other programs cannot import: move it into a module (a .py file), import it from there, fit and save the "
-            "model again, and add the module's folder to PYTHONPATH, here and where the model is served"
-        )
+        return f". The model contains a class or function that {MAIN_ADVICE}"
     if isinstance(error, AttributeError | ImportError):
         return (
             ". The model contains a class or function that the installed module does not have: install the version of "
-            "the library that the model was made with; for your own code, check that PYTHONPATH is the right folder"
+            "the library that the model was made with; for your own code, pack it with --code and its folder"
         )
     return ""
 
@@ -141,12 +170,36 @@ def _check_expansion(raw: bytes, source: object) -> None:
         )
 
 
-def _check_types(raw: bytes, source: object, trusted_types: Sequence[str]) -> None:
-    if untrusted := untrusted_types(raw, trusted_types):
+class _Unpickler(pickle.Unpickler):
+    """Finds the user's modules under the names that they have in this process."""
+
+    def __init__(self, code: OwnCode, file: io.BytesIO) -> None:
+        super().__init__(file)
+        self._code = code
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:  # noqa: ANN401  any class or function
+        """Return a class or function of a module."""
+        return super().find_class(self._code.internal_name(module_name), global_name)
+
+
+def _load_pickle(code: OwnCode, file: io.BytesIO) -> Any:  # noqa: ANN401  any estimator
+    return _Unpickler(code, file).load()
+
+
+def _check_types(raw: bytes, source: object, trusted_types: Sequence[str], code: OwnCode | None) -> list[str]:
+    """Return the types of the user's modules, by the names that they have in this process.
+
+    Raises:
+        UntrustedModelError: there are other types that are not trusted.
+    """
+    untrusted = untrusted_types(raw, trusted_types)
+    own_types = [name for name in untrusted if code is not None and code.contains(name)]
+    if untrusted := [name for name in untrusted if name not in own_types]:
         raise UntrustedModelError(
             f"{source} contains types that are not trusted: {', '.join(untrusted)}. "
             f"If you trust them, set MODELTRACE_TRUSTED_TYPES={','.join(untrusted)}"
         )
+    return [] if code is None else list(map(code.internal_name, own_types))
 
 
 def _clear_memory(estimator: Any) -> None:  # noqa: ANN401  any estimator

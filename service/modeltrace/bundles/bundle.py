@@ -1,6 +1,5 @@
 """Verify and load a bundle, and write one."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,12 +7,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from modeltrace.bundles.artifact import load_artifact
+from modeltrace.bundles.code.importer import OwnCode
+from modeltrace.bundles.code.load_code import load_code
 from modeltrace.bundles.libraries import check_libraries
-from modeltrace.bundles.manifest import MANIFEST_FILE, Manifest, ModelFile, integrity_error, os_reason, read_manifest
+from modeltrace.bundles.manifest import MANIFEST_FILE, Manifest, ModelFile, os_reason, read_manifest, read_verified
 from modeltrace.bundles.onnx.model import open_session, session_predict_fns
-from modeltrace.errors import BundleError, BundleIntegrityError, BundleNotFoundError, PackError
+from modeltrace.errors import BundleError, BundleIntegrityError, PackError
 from modeltrace.inference.model import Engine, Model, PredictFns, make_predict_fns, to_json_label
-from modeltrace.regular_files import NotRegularError, read_regular, stat_regular
 
 
 def load_bundle(
@@ -22,6 +22,7 @@ def load_bundle(
     engine: Engine = "sklearn",
     expect_sha256: str | None = None,
     trust_pickle: bool = False,
+    trust_code: bool = False,
     trusted_types: Sequence[str] = (),
 ) -> Model:
     """Verify a bundle, then load its model.
@@ -35,6 +36,7 @@ def load_bundle(
         expect_sha256: the SHA-256 that `model.json` must have. `model.json` contains the hashes of the model's files,
             so this pins the files, too.
         trust_pickle: allow joblib, which can run any code.
+        trust_code: import the modules that the bundle contains.
         trusted_types: dotted names of types that skops may build, in addition to the reviewed ones.
 
     Raises:
@@ -50,7 +52,8 @@ def load_bundle(
         file, predict_fns = _load_onnx(bundle, manifest)
     else:
         file = manifest.artifact
-        predict_fns = _load_estimator(bundle, manifest, trust_pickle=trust_pickle, trusted_types=trusted_types)
+        code = load_code(bundle, manifest, trusted=trust_code)
+        predict_fns = _load_estimator(bundle, manifest, code, trust_pickle=trust_pickle, trusted_types=trusted_types)
     return Model(
         name=manifest.name,
         version=manifest.version,
@@ -62,7 +65,8 @@ def load_bundle(
         created=manifest.created,
         predict_fn=predict_fns.predict,
         probabilities_fn=predict_fns.with_probabilities,
-        cpu_bound=engine == "onnx" or (manifest.artifact.format == "skops" and not trusted_types),
+        cpu_bound=engine == "onnx"
+        or (manifest.artifact.format == "skops" and not trusted_types and manifest.code is None),
         engine=engine,
         output_reference=manifest.output_reference,
         held_out=manifest.held_out,
@@ -72,14 +76,15 @@ def load_bundle(
 
 
 def _load_estimator(
-    bundle: Path, manifest: Manifest, *, trust_pickle: bool, trusted_types: Sequence[str]
+    bundle: Path, manifest: Manifest, code: OwnCode | None, *, trust_pickle: bool, trusted_types: Sequence[str]
 ) -> PredictFns:
     path = bundle / manifest.artifact.file
-    raw = _read_verified(path, manifest.artifact)
+    raw = read_verified(path, manifest.artifact)
     check_libraries(bundle, manifest.libraries, manifest.estimator_libraries)
     estimator = load_artifact(
-        raw, manifest.artifact.format, source=path, trust_pickle=trust_pickle, trusted_types=trusted_types
-    )
+        raw, manifest.artifact.format, source=path,
+        trust_pickle=trust_pickle, trusted_types=trusted_types, code=code,
+    )  # fmt: skip
     try:
         _check_estimator(bundle, manifest, estimator)
         return make_predict_fns(estimator, manifest.task)
@@ -96,26 +101,11 @@ def _load_onnx(bundle: Path, manifest: Manifest) -> tuple[ModelFile, PredictFns]
             "MODELTRACE_ENGINE=sklearn"
         )
     path = bundle / manifest.onnx.file
-    session = open_session(_read_verified(path, manifest.onnx), path)
+    session = open_session(read_verified(path, manifest.onnx), path)
     try:
         return manifest.onnx, session_predict_fns(session, manifest.task, manifest.classes, manifest.feature_schema())
     except BundleError as error:
         raise BundleError(f"{path}: {error}") from None
-
-
-def _read_verified(path: Path, described: ModelFile) -> bytes:
-    """Read a file whose size and SHA-256 are those in the manifest."""
-    try:
-        if stat_regular(path).st_size != described.size:
-            raise integrity_error(path)
-        raw = read_regular(path, max_bytes=described.size)
-    except NotRegularError as error:
-        raise BundleError(str(error)) from None
-    except OSError as error:
-        raise BundleNotFoundError(f"{path}: {os_reason(error)}; the bundle is incomplete") from None
-    if len(raw) != described.size or hashlib.sha256(raw).hexdigest() != described.sha256:
-        raise integrity_error(path)
-    return raw
 
 
 def _check_estimator(bundle: Path, manifest: Manifest, estimator: Any) -> None:  # noqa: ANN401  whatever was loaded

@@ -152,6 +152,7 @@ def load(
     *,
     engine: Engine = "sklearn",
     trust_pickle: bool = False,
+    trust_code: bool = False,
     trusted_types: Sequence[str] = (),
     expect_sha256: str | None = None,
 ) -> LoadedModel:
@@ -162,6 +163,7 @@ def load(
             `FOLDER@VERSION` or `models:/NAME@ALIAS`.
         engine: the library that computes predictions.
         trust_pickle: allow joblib, which can run any code.
+        trust_code: import the modules that the bundle contains.
         trusted_types: dotted names of types that skops may build, in addition to the reviewed ones.
         expect_sha256: the SHA-256 that `model.json` must have.
 
@@ -179,6 +181,7 @@ def load(
         engine=engine,
         expect_sha256=expect_sha256 or bundle.sha256,
         trust_pickle=trust_pickle,
+        trust_code=trust_code,
         trusted_types=trusted_types,
     )
     return LoadedModel(model)

@@ -14,7 +14,7 @@ from modeltrace.inference.held_out import HeldOut
 from modeltrace.inference.model import Label, Task
 from modeltrace.inference.schema import Feature, OutputReference, Schema, StrictModel, ViolationAction
 from modeltrace.printable import escape_control_characters, has_control_characters, validation_message
-from modeltrace.regular_files import MAX_MANIFEST_BYTES, NotRegularError, read_regular
+from modeltrace.regular_files import MAX_MANIFEST_BYTES, NotRegularError, read_regular, stat_regular
 
 MANIFEST_FILE = "model.json"
 # The format that `pack` writes. Bundles of other formats are rejected.
@@ -66,6 +66,13 @@ class OnnxFile(ModelFile):
     max_difference: float = Field(ge=0)
 
 
+class CodeFile(ModelFile):
+    """The archive with the user's modules."""
+
+    # The names of the modules and packages at the top level.
+    modules: tuple[str, ...] = Field(min_length=1)
+
+
 class TrafficFile(StrictModel):
     """A Parquet file of held-out rows to replay: one column per feature, and one with true labels if there are any."""
 
@@ -95,6 +102,9 @@ class Manifest(StrictModel):
     on_unknown: ViolationAction = "reject"
     traffic: TrafficFile | None = None
     onnx: OnnxFile | None = None
+    # The user's modules that the estimator needs, and the packages that these need.
+    code: CodeFile | None = None
+    requirements: ModelFile | None = None
     # The distribution of the model's outputs when it was packed, the reference for output drift.
     output_reference: OutputReference | None = None
     # The quality of predictions for rows that the model was not fitted on, the reference for confidence and accuracy.
@@ -134,6 +144,10 @@ class Manifest(StrictModel):
         """Return the files that contain the model."""
         return [self.artifact, *([] if self.onnx is None else [self.onnx])]
 
+    def loaded_files(self) -> list[ModelFile]:
+        """Return all files that loading the model reads."""
+        return [*self.model_files(), *(file for file in (self.code, self.requirements) if file is not None)]
+
 
 class ManifestFile(NamedTuple):
     """A manifest, and the SHA-256 of the `model.json` that it was read from."""
@@ -168,6 +182,27 @@ def read_manifest(bundle: Path) -> ManifestFile:
             f"{path}: {key}: {validation_message(first['msg'])}. The file was altered, or another version of "
             "Modeltrace wrote it"
         ) from None
+
+
+def read_verified(path: Path, described: ModelFile) -> bytes:
+    """Read a file whose size and SHA-256 are those in the manifest.
+
+    Raises:
+        BundleNotFoundError: the file does not exist or cannot be read.
+        BundleIntegrityError: size or hash differ.
+        BundleError: it is not a regular file.
+    """
+    try:
+        if stat_regular(path).st_size != described.size:
+            raise integrity_error(path)
+        raw = read_regular(path, max_bytes=described.size)
+    except NotRegularError as error:
+        raise BundleError(str(error)) from None
+    except OSError as error:
+        raise BundleNotFoundError(f"{path}: {os_reason(error)}; the bundle is incomplete") from None
+    if len(raw) != described.size or hashlib.sha256(raw).hexdigest() != described.sha256:
+        raise integrity_error(path)
+    return raw
 
 
 def integrity_error(path: Path) -> BundleIntegrityError:

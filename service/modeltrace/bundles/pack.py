@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from modeltrace.bundles.artifact import ArtifactFormat, dump_artifact
 from modeltrace.bundles.bundle import load_bundle, verify_replaceable, write_bundle
+from modeltrace.bundles.code.pack_code import pack_code, verify_in_new_process
 from modeltrace.bundles.estimator_checks import expects_frame, infer_task, select_fitted_columns, unwrap_search
 from modeltrace.bundles.held_out_rows import HeldOutPredictions, find_held_out, summarize
 from modeltrace.bundles.libraries import find_libraries, installed_versions
@@ -54,6 +55,8 @@ def pack(
     ignore_unknown: bool = False,
     privacy: Mapping[str, PrivacyRule] | None = None,
     trusted_types: Sequence[str] = (),
+    code: Sequence[Path | str] = (),
+    requirements: Path | str | None = None,
     onnx: bool = False,
     cross_validation_seconds: float = 120.0,
     on_message: Callable[[str], None] = lambda _: None,
@@ -85,6 +88,9 @@ def pack(
         privacy: by feature, how telemetry and store record its values (`modeltrace.inference.privacy`). By default,
             values are recorded unchanged.
         trusted_types: dotted names of types that the service will trust, in addition to the reviewed ones.
+        code: your own modules that the estimator needs: folders of modules, folders of packages, or `.py` files. The
+            service imports them from the bundle if it trusts them.
+        requirements: a file in pip's format with the packages that they need; the service checks them at its start.
         onnx: add the model for ONNX Runtime, and verify on training rows that it predicts the same.
         cross_validation_seconds: the time limit of the cross-validation that replaces missing held-out rows; 0 for
             none.
@@ -124,8 +130,9 @@ def pack(
     as_frame = expects_frame(estimator, sample)
     if allowed_violations:
         verify_allowed_violations(make_predict_fn(estimator, task), schema, to_rows(sample), as_frame=as_frame)
-    artifact = dump_artifact(estimator, artifact_format, trusted_types=trusted_types)
-    files = {f"model.{artifact_format}": artifact}
+    packed_code = pack_code(code, requirements)
+    artifact = dump_artifact(estimator, artifact_format, trusted_types=trusted_types, code=packed_code.archive)
+    files = {f"model.{artifact_format}": artifact, **packed_code.files}
     traffic_file = None
     if traffic is not None:
         traffic = traffic.set_axis([str(name) for name in traffic.columns], axis="columns")
@@ -151,6 +158,8 @@ def pack(
             on_unknown=schema.on_unknown,
             traffic=traffic_file,
             onnx=onnx_file,
+            code=packed_code.code,
+            requirements=packed_code.requirements,
             duplicate_probability=duplicate_probability(training),
         )
     except ValidationError as error:
@@ -160,10 +169,12 @@ def pack(
     with TemporaryDirectory() as folder:
         candidate = write_bundle(Path(folder) / "candidate", manifest, files)
         # This process has just written the file, so it is trusted.
-        model = load_bundle(candidate, trust_pickle=True, trusted_types=trusted_types)
+        model = load_bundle(candidate, trust_pickle=True, trust_code=True, trusted_types=trusted_types)
         outputs = _predict_training(model, verification)
         verify_outputs(estimator, task, verification, model, outputs)
         verify_example(model)
+        if code:
+            verify_in_new_process(candidate, trusted_types)
         verify_replaceable(bundle, force=force)  # before the cross-validation, which may take minutes
         held_out = find_held_out(
             estimator, model, training, target, traffic,

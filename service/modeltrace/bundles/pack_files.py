@@ -7,6 +7,7 @@ import pandas as pd
 from rich.table import Table
 
 from modeltrace.bundles.artifact import ArtifactFormat, load_artifact
+from modeltrace.bundles.code.pack_code import importable
 from modeltrace.bundles.manifest import MANIFEST_FILE, Manifest, read_manifest
 from modeltrace.bundles.proxies.native_models import NATIVE_SUFFIXES, read_native_file
 from modeltrace.bundles.training_frame import date_columns, identifier_columns, number_object_columns
@@ -31,6 +32,7 @@ def pack_files(
     traffic: Path | None,
     trust_pickle: bool,
     trusted_types: tuple[str, ...],
+    code: Sequence[Path] = (),
 ) -> None:
     """Read a model and its training data, pack them and print a summary of the bundle.
 
@@ -42,12 +44,12 @@ def pack_files(
         traffic: held-out rows to replay, a CSV or Parquet file.
         trust_pickle: allow joblib and pickle files, which can run any code.
         trusted_types: dotted names of types that are trusted, in addition to the reviewed ones.
+        code: folders or files with the user's modules that the estimator needs.
 
     Raises:
         PackError: a file cannot be read, or model and data do not fit together.
         BundleError: the model file is not trusted, or is damaged.
     """
-    estimator = _read_model(model_file, trust_pickle=trust_pickle, trusted_types=trusted_types)
     table = _read_table(data)
     if target is not None and target not in table.columns:
         columns = ", ".join(map(str, table.columns[:MAX_NAMED_COLUMNS]))
@@ -55,12 +57,15 @@ def pack_files(
     features = table if target is None else table.drop(columns=target)
     labels = None if target is None else table[target]
     held_out = None if traffic is None else _read_table(traffic)
-    try:
-        bundle = pack(estimator, features, labels, traffic=held_out, trusted_types=trusted_types)
-    except ModeltraceError:
-        raise
-    except Exception as error:  # raised by the user's estimator or table, so it is not a defect of this program
-        raise PackError(f"cannot pack {model_file} with {data}: {type(error).__name__}: {first_line(error)}") from error
+    with importable(code):
+        estimator = _read_model(model_file, trust_pickle=trust_pickle, trusted_types=trusted_types)
+        try:
+            bundle = pack(estimator, features, labels, traffic=held_out, trusted_types=trusted_types, code=code)
+        except ModeltraceError:
+            raise
+        except Exception as error:  # raised by the user's estimator or table, so it is not a defect of this program
+            cause = f"{type(error).__name__}: {first_line(error)}"
+            raise PackError(f"cannot pack {model_file} with {data}: {cause}") from error
     _print_summary(bundle, features)
 
 
@@ -105,7 +110,10 @@ def _print_summary(bundle: Path, training: pd.DataFrame) -> None:
             f"differ by {onnx.max_difference:.1g} at most. To serve it: MODELTRACE_ENGINE=onnx"
         )
     console.print(f"SHA-256 of {MANIFEST_FILE}, to pin the bundle with --expect-sha256:\n  {sha256}")
+    if manifest.code is not None:
+        console.print(f"Modules in the bundle: {', '.join(manifest.code.modules)}")
     trust = "MODELTRACE_TRUST_PICKLE=true " if manifest.artifact.format == "joblib" else ""
+    trust += "MODELTRACE_TRUST_CODE=true " if manifest.code is not None else ""
     console.print(f"Next: {trust}modeltrace up {bundle}")
 
 

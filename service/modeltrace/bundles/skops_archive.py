@@ -7,7 +7,7 @@ nodes of a tree contain uninitialized padding bytes.
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import PurePath
 from typing import Any, Final
 from zipfile import ZipFile, ZipInfo
@@ -35,6 +35,27 @@ def canonicalize(raw: bytes) -> bytes:
             content = archive.read(name)
             written.writestr(ZipInfo(new), _zero_padding(content) if new.endswith(".npy") else content)
         written.writestr(ZipInfo(SCHEMA_FILE), json.dumps(state, indent=2))
+    return sink.getvalue()
+
+
+def rename_modules(raw: bytes, rename: Callable[[str], str]) -> bytes:
+    """Return the same archive with other names of modules."""
+    sink = io.BytesIO()
+    with ZipFile(io.BytesIO(raw)) as archive, ZipFile(sink, "w") as written:
+        state = json.loads(archive.read(SCHEMA_FILE))
+        for node in _walk_objects(state):
+            if isinstance(module := node.get("__module__"), str):
+                node["__module__"] = rename(module)
+        for name in archive.namelist():
+            written.writestr(ZipInfo(name), json.dumps(state) if name == SCHEMA_FILE else archive.read(name))
+    return sink.getvalue()
+
+
+def set_comment(raw: bytes, comment: bytes) -> bytes:
+    """Return the same archive with a comment, which ends the file."""
+    sink = io.BytesIO(raw)
+    with ZipFile(sink, "a") as archive:
+        archive.comment = comment
     return sink.getvalue()
 
 

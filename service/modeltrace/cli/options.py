@@ -27,6 +27,9 @@ IncludeSynthetic = Annotated[
 TrustPickle = Annotated[
     bool | None, typer.Option("--trust-pickle", help="Load joblib and pickle files, which can run any code.")
 ]
+TrustCode = Annotated[
+    bool | None, typer.Option("--trust-code", help="Import the modules that a bundle contains, which can run any code.")
+]
 
 
 def local_bundle(source: str, on_search: Callable[[], object] = lambda: None) -> Path:

@@ -141,6 +141,22 @@ def pack(
         Literal["skops", "joblib"], typer.Option("--format", help="The file format of the estimator.")
     ] = "skops",
     trust_pickle: TrustPickle = None,
+    code: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            help="Your own modules that the model needs: a folder of modules, the folder of a package, or a .py file. "
+            "They become part of the bundle. Repeatable.",
+        ),
+    ] = None,
+    requirements: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A requirements.txt with the packages that the modules need. The service checks them when it loads "
+            "the bundle.",
+        ),
+    ] = None,
     onnx: Annotated[  # noqa: FBT002  a flag
         bool, typer.Option("--onnx", help="Add the model in ONNX format. Fails if its predictions differ.")
     ] = False,
@@ -201,6 +217,7 @@ def pack(
             ignore_unknown=ignore_unknown,
             privacy=dict(map(parse_privacy_rule, privacy or ())),
             artifact_format=format_,
+            requirements=requirements,
             onnx=onnx,
             cross_validation_seconds=cross_validation_seconds,
             on_message=lambda message: echo(message, err=True),
@@ -214,6 +231,7 @@ def pack(
             traffic=traffic,
             trust_pickle=settings.trust_pickle,
             trusted_types=settings.trusted_types,
+            code=code or (),
         )
         if register is not None:
             number = publish(mlflow, bundle, register, alias)

@@ -8,7 +8,7 @@ import typer
 
 from modeltrace.bundles.registry.catalog import Catalog
 from modeltrace.bundles.registry.search_paths import search_paths
-from modeltrace.cli.options import TrustPickle, bundle_option
+from modeltrace.cli.options import TrustCode, TrustPickle, bundle_option
 from modeltrace.cli.store import open_configured_store
 from modeltrace.errors import ModeltraceError, SettingsError
 from modeltrace.replay.render import render, to_json
@@ -42,6 +42,7 @@ def replay(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result, with all rows, as JSON.")] = False,  # noqa: FBT002  a flag
     trust_pickle: TrustPickle = None,
+    trust_code: TrustCode = None,
 ) -> None:
     """Repeat stored predictions with a model, and show the differences.
 
@@ -53,7 +54,7 @@ def replay(
 
     Example: modeltrace replay 4bf92f3577b34da6a3ce929d0e0e4736 --against 1.1.0 --bundle models
     """
-    settings = read_settings(trust_pickle=trust_pickle)
+    settings = read_settings(trust_pickle=trust_pickle, trust_code=trust_code)
     with open_configured_store() as store:
         predictions = find_predictions(store, identifier)
     sources = search_paths([*(bundle or ()), settings.bundle, settings.challenger])

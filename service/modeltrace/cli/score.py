@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from modeltrace.cli.options import TrustPickle, bundle_option
+from modeltrace.cli.options import TrustCode, TrustPickle, bundle_option
 from modeltrace.errors import ModeltraceError
 from modeltrace.imports import import_object
 from modeltrace.scoring.config import PartialResultError, ScoreConfig, parts_folder
@@ -63,6 +63,7 @@ def score(
         bool, typer.Option("--restart", help="Discard the partial results of an interrupted run.")
     ] = False,
     trust_pickle: TrustPickle = None,
+    trust_code: TrustCode = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,  # noqa: FBT002  a flag
 ) -> None:
     """Predict all rows of a file and write one result per row, in the same order.
@@ -80,7 +81,7 @@ def score(
     tag_columns = _parse_tags(tags)
     if not telemetry and (id_column is not None or tag_columns):
         raise typer.BadParameter("--id-column and --tags belong to recorded predictions: add --telemetry")
-    settings = read_settings(bundle=bundle, trust_pickle=trust_pickle)
+    settings = read_settings(bundle=bundle, trust_pickle=trust_pickle, trust_code=trust_code)
     # Imported after the settings are valid, because the import takes a second.
     run_job: RunJob = import_object("modeltrace.scoring.job:run_job")
     config = ScoreConfig(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from modeltrace.cli.options import TrustPickle
+from modeltrace.cli.options import TrustCode, TrustPickle
 from modeltrace.imports import import_object
 from modeltrace.settings import Settings, read_settings
 
@@ -33,6 +33,7 @@ def serve(
     ] = None,
     insecure: Annotated[bool | None, typer.Option("--insecure", help="Allow any --host without an API key.")] = None,
     trust_pickle: TrustPickle = None,
+    trust_code: TrustCode = None,
 ) -> None:
     """Serve a bundle over HTTP and send its telemetry over OTLP.
 
@@ -53,6 +54,7 @@ def serve(
         workers=workers,
         expect_sha256=expect_sha256,
         trust_pickle=trust_pickle,
+        trust_code=trust_code,
         insecure=insecure,
     )
     # Imported after the settings are valid, because the import takes a second.

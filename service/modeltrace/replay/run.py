@@ -92,7 +92,11 @@ class Replayer:
         engine: Engine = "onnx" if with_onnx else "sklearn"
         settings = self.settings
         model = load_bundle(
-            bundle.path, engine=engine, trust_pickle=settings.trust_pickle, trusted_types=settings.trusted_types
+            bundle.path,
+            engine=engine,
+            trust_pickle=settings.trust_pickle,
+            trust_code=settings.trust_code,
+            trusted_types=settings.trusted_types,
         )
         if against is None and model.hash != first.model_hash:
             raise BundleError(f"{bundle.location} has changed in the meantime")

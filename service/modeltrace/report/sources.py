@@ -225,7 +225,12 @@ def _from_samples(
     if len(rows) == MAX_ROWS:
         description = f"the first {description}"
     try:
-        model = load_bundle(bundle, trust_pickle=settings.trust_pickle, trusted_types=settings.trusted_types)
+        model = load_bundle(
+            bundle,
+            trust_pickle=settings.trust_pickle,
+            trust_code=settings.trust_code,
+            trusted_types=settings.trusted_types,
+        )
         chunks = (rows[start : start + CHUNK_ROWS] for start in range(0, len(rows), CHUNK_ROWS))
         rows = [row for chunk in chunks for row in predict_rows(model, chunk)]
     except (BundleError, SettingsError, InferenceError) as error:

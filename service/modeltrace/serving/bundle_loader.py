@@ -48,6 +48,7 @@ class BundleLoader:
             bundle.path,
             expect_sha256=self._expect_sha256 or bundle.sha256,
             trust_pickle=self._settings.trust_pickle,
+            trust_code=self._settings.trust_code,
             trusted_types=self._settings.trusted_types,
             engine=self._settings.engine,
         )

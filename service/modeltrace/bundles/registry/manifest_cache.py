@@ -39,12 +39,12 @@ class ManifestCache:
         return _cached(self._manifests, folder / MANIFEST_FILE, lambda: read_manifest(folder))
 
     def check_sizes(self, folder: Path, manifest: Manifest) -> None:
-        """Check that the model's files exist and have the sizes in the manifest. This does not read the files.
+        """Check that the files of the model exist and have the sizes in the manifest. This does not read them.
 
         Raises:
             BundleError: a file is missing or has another size.
         """
-        for file in manifest.model_files():
+        for file in manifest.loaded_files():
             stat = _file_stat(folder / file.file)
             if stat is None:
                 raise BundleNotFoundError(f"{folder / file.file} does not exist; the bundle is incomplete")
@@ -57,7 +57,7 @@ class ManifestCache:
         Raises:
             BundleError: a file is missing or has another hash.
         """
-        for file in manifest.model_files():
+        for file in manifest.loaded_files():
             path = folder / file.file
             stat = _file_stat(path)
             if stat is not None and stat.size != file.size:

@@ -127,7 +127,7 @@ class MlflowCatalog:
         with TemporaryDirectory(prefix=".", dir=self._cache_dir) as folder:
             download = Path(folder, "bundle")
             manifest, sha256 = self._download_manifest(registered, download)
-            files = [file.file for file in manifest.model_files()]
+            files = [file.file for file in manifest.loaded_files()]
             for file in [*files, *([manifest.traffic.file] if manifest.traffic else [])]:
                 try:
                     self._client.call("download", uri=uri, file=file, folder=str(download))

@@ -39,8 +39,8 @@ def register(client: MlflowClient, bundle: Path, name: str, alias: str | None) -
 
 
 def _mlflow_flavors(bundle: Path, manifest: Manifest) -> Mapping[str, Mapping[str, Any]]:
-    """Return MLflow's description of the model. MLflow loads neither files of joblib nor proxies."""
-    if manifest.artifact.format != "skops":
+    """Return MLflow's description of the model. MLflow loads neither files of joblib, nor proxies, nor own modules."""
+    if manifest.artifact.format != "skops" or manifest.code is not None:
         return {}
     file = manifest.artifact.file
     types = skops_io.get_untrusted_types(file=io.BytesIO(read_regular(bundle / file, max_bytes=manifest.artifact.size)))
