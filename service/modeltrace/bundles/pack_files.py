@@ -10,6 +10,7 @@ from modeltrace.bundles.artifact import ArtifactFormat, load_artifact
 from modeltrace.bundles.code.pack_code import importable
 from modeltrace.bundles.manifest import MANIFEST_FILE, Manifest, read_manifest
 from modeltrace.bundles.proxies.native_models import NATIVE_SUFFIXES, read_native_file
+from modeltrace.bundles.training_files import read_training_table, restore_categories
 from modeltrace.bundles.training_frame import date_columns, identifier_columns, number_object_columns
 from modeltrace.bundles.verify_outputs import first_line
 from modeltrace.errors import ModeltraceError, PackError
@@ -38,10 +39,10 @@ def pack_files(
 
     Args:
         model_file: the file of a fitted estimator. Its suffix is one of `FORMATS` or `NATIVE_SUFFIXES`.
-        data: the training data, a CSV or Parquet file.
+        data: the training data, see `read_training_table`.
         pack: `modeltrace.bundles.pack.pack` with all arguments that are not read from files.
         target: the column with the labels.
-        traffic: held-out rows to replay, a CSV or Parquet file.
+        traffic: held-out rows to replay, a file as for `data`.
         trust_pickle: allow joblib and pickle files, which can run any code.
         trusted_types: dotted names of types that are trusted, in addition to the reviewed ones.
         code: folders or files with the user's modules that the estimator needs.
@@ -50,15 +51,13 @@ def pack_files(
         PackError: a file cannot be read, or model and data do not fit together.
         BundleError: the model file is not trusted, or is damaged.
     """
-    table = _read_table(data)
-    if target is not None and target not in table.columns:
-        columns = ", ".join(map(str, table.columns[:MAX_NAMED_COLUMNS]))
-        raise PackError(f"--target {target}: {data} has no such column. Its columns are {columns}")
-    features = table if target is None else table.drop(columns=target)
-    labels = None if target is None else table[target]
-    held_out = None if traffic is None else _read_table(traffic)
     with importable(code):
         estimator = _read_model(model_file, trust_pickle=trust_pickle, trusted_types=trusted_types)
+        features, labels = _read_training(data, target)
+        restored: list[str] = []
+        if data.suffix != ".parquet":
+            features, restored = restore_categories(estimator, features)
+        held_out = None if traffic is None else read_training_table(traffic)
         try:
             bundle = pack(estimator, features, labels, traffic=held_out, trusted_types=trusted_types, code=code)
         except ModeltraceError:
@@ -66,7 +65,17 @@ def pack_files(
         except Exception as error:  # raised by the user's estimator or table, so it is not a defect of this program
             cause = f"{type(error).__name__}: {first_line(error)}"
             raise PackError(f"cannot pack {model_file} with {data}: {cause}") from error
-    _print_summary(bundle, features)
+    _print_summary(bundle, features, restored)
+
+
+def _read_training(data: Path, target: str | None) -> "tuple[pd.DataFrame, pd.Series | None]":
+    table = read_training_table(data)
+    if target is None:
+        return table, None
+    if target not in table.columns:
+        columns = ", ".join(map(str, table.columns[:MAX_NAMED_COLUMNS]))
+        raise PackError(f"--target {target}: {data} has no such column. Its columns are {columns}")
+    return table.drop(columns=target), table[target]
 
 
 def _read_model(path: Path, *, trust_pickle: bool, trusted_types: tuple[str, ...]) -> object:
@@ -82,21 +91,15 @@ def _read_model(path: Path, *, trust_pickle: bool, trusted_types: tuple[str, ...
     return load_artifact(raw, artifact_format, source=path, trust_pickle=trust_pickle, trusted_types=trusted_types)
 
 
-def _read_table(path: Path) -> pd.DataFrame:
-    if path.suffix not in (".csv", ".parquet"):
-        raise PackError(f"{path}: the file name of a table must end in .csv or .parquet")
-    try:
-        return pd.read_csv(path, low_memory=False) if path.suffix == ".csv" else pd.read_parquet(path)
-    except Exception as error:  # the exceptions of pyarrow and of the CSV parser have no common base class
-        raise PackError(f"{path} cannot be read: {first_line(error)}") from error
-
-
-def _print_summary(bundle: Path, training: pd.DataFrame) -> None:
+def _print_summary(bundle: Path, training: pd.DataFrame, restored: Sequence[str]) -> None:
     manifest, sha256 = read_manifest(bundle)
     console = SafeConsole(soft_wrap=True)
     console.print(f"Packed {manifest.name} {manifest.version} into {bundle}", style="bold")
     console.print(_feature_table(manifest))
     names = {feature.name for feature in manifest.features}
+    for name in restored:
+        levels = len(training[name].cat.categories)
+        console.print(f"Note: column {name} is given as a category of {levels:,} levels, which the model needs")
     for line in _column_notes(training[[name for name in training.columns if str(name) in names]]):
         console.print(line)
     for line in _output_lines(manifest):

@@ -80,7 +80,10 @@ def pack(
             "(.txt) or CatBoost (.cbm) has saved, or models:/NAME@ALIAS in MLflow."
         ),
     ],
-    data: Annotated[Path, typer.Option(metavar="FILE", help="The training data: .csv or .parquet.")],
+    data: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="The training data: .csv, .tsv, .jsonl (each also with .gz) or .parquet."),
+    ],
     target: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="The column of the data with the true labels.")
     ] = None,
@@ -98,7 +101,7 @@ def pack(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Held-out rows, .csv or .parquet: the reference of the model's predictions, and generated traffic.",
+            help="Held-out rows, in the same formats: the reference of the model's predictions, and generated traffic.",
         ),
     ] = None,
     ranges: Annotated[

@@ -54,7 +54,10 @@ def traffic(
         int | None, _load_option(min=1, show_default="single rows", help="Rows per batch request.")
     ] = None,
     concurrency: Annotated[int, _load_option(min=1, max=10_000, help="Maximum number of requests in flight.")] = 64,
-    data: Annotated[Path | None, _rows_option(metavar="FILE", help="A .csv or .parquet file of rows.")] = None,
+    data: Annotated[
+        Path | None,
+        _rows_option(metavar="FILE", help="A file of rows: .csv, .tsv, .jsonl (each also with .gz) or .parquet."),
+    ] = None,
     bundle: Annotated[
         str | None,
         _rows_option(

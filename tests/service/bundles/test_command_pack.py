@@ -115,7 +115,7 @@ def test_allowed_violations_and_privacy_are_shown(run: Run, folder: Path) -> Non
         (("iris.joblib", "--data", "train.csv"), "--trust-pickle"),
         (("iris.skops", "--data", "train.csv", "--target", "genus"), "--target genus: train.csv has no such column"),
         (("iris.skops", "--data", "nowhere.csv"), "nowhere.csv cannot be read"),
-        (("iris.skops", "--data", "train.xlsx"), "must end in .csv or .parquet"),
+        (("iris.skops", "--data", "train.xlsx"), "must end in .csv, .tsv, .jsonl"),
         (("nowhere.skops", "--data", "train.csv"), "nowhere.skops"),
         (("train.csv", "--data", "train.csv"), "must end in .skops"),
         (("iris.skops", "--data", "train.csv", "--range", "petal_width=9"), "FEATURE=LOW:HIGH"),

@@ -231,10 +231,10 @@ def pickled(module: str, name: str) -> bytes:
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        (pickled("code_of_mine", "work"), "the module code_of_mine: install it, or, .*PYTHONPATH"),
+        (pickled("code_of_mine", "work"), "the module code_of_mine: install it, or, .*--code"),
         (pickled("catboost.no_such_module", "work"), r"install it \(pip install 'modeltrace\[catboost\]'\), or"),
-        (pickled("__main__", "no_such_function"), "`__main__`.*move it into a module .*PYTHONPATH"),
-        (pickled("json", "no_such_function"), "installed module does not have.*PYTHONPATH"),
+        (pickled("__main__", "no_such_function"), "`__main__`.*Move it into a module .*--code"),
+        (pickled("json", "no_such_function"), "installed module does not have.*--code"),
     ],
 )
 def test_missing_code_is_named(raw: bytes, message: str) -> None:
