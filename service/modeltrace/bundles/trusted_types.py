@@ -15,8 +15,9 @@ Only the operator can trust other types; a bundle cannot.
 from collections.abc import Sequence
 
 from modeltrace.bundles.skops_io import skops_io
+from modeltrace.bundles.trusted_extensions import EXTENSION_TYPES
 
-REVIEWED_TYPES: frozenset[str] = frozenset(
+REVIEWED_TYPES: frozenset[str] = EXTENSION_TYPES | frozenset(
     {
         # trees, forests, boosting; modeltrace.bundles.tree_validation validates their content
         "sklearn.tree._tree.Tree",

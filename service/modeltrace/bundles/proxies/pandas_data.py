@@ -76,5 +76,9 @@ def pandas_data(part: Any) -> PandasData:  # noqa: ANN401  a series, frame or in
 
 
 def _array(values: Any) -> PandasArray:  # noqa: ANN401  a series or index
-    numeric = isinstance(values.dtype, np.dtype) and values.dtype != object
-    return PandasArray(values.to_numpy() if numeric else values.tolist(), str(values.dtype))
+    if isinstance(values.dtype, np.dtype):
+        return PandasArray(values.tolist() if values.dtype == object else values.to_numpy(), str(values.dtype))
+    missing = values.isna()
+    return PandasArray(
+        [None if none else value for value, none in zip(values, missing, strict=True)], str(values.dtype)
+    )
