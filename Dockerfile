@@ -1,6 +1,6 @@
 # The image of the service: `modeltrace` and its example, without installer and compiler. It runs as an unprivileged
 # user. The build needs BuildKit. docs/compose.md describes how to use a private package index.
-ARG PYTHON=python:3.11-slim-bookworm
+ARG PYTHON=python:3.11-slim-bookworm@sha256:528257d48c1da0dcecc2e725d1ae34498d60c965f1241e39cd6a85a8859bdf84
 
 FROM ${PYTHON} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore \

@@ -32,12 +32,23 @@ def command(service: str) -> list[str]:
 
 def test_images_have_the_versions_of_the_native_components() -> None:
     """`docker compose up` and `./dev stack up` use the same versions; Grafana, which is not built, is pinned."""
-    images = {name: service["image"] for name, service in SERVICES.items() if name not in OURS}
+    images = {name: service["image"].partition("@")[0] for name, service in SERVICES.items() if name not in OURS}
 
     assert {name: image for name, image in images.items() if name != "grafana"} == {
         name: component.image for name, component in PARTS.items()
     }
     assert re.fullmatch(r"grafana/grafana:\d+\.\d+\.\d+", images["grafana"])
+
+
+def test_images_are_pinned_by_digest() -> None:
+    """A digest names the same image for ever; docs/compose.md lists the images without one."""
+    images = {name: service["image"] for name, service in SERVICES.items() if name not in OURS}
+    (base,) = re.findall(r"^ARG PYTHON=(.+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    unpinned = {image for image in [*images.values(), base] if not re.search(r"@sha256:[0-9a-f]{64}$", image)}
+    page = (ROOT / "docs" / "compose.md").read_text()
+
+    assert unpinned == {images["jaeger"], images["prometheus"]}
+    assert all(f"`{image}`" in page for image in unpinned)
 
 
 def test_the_project_image_has_the_package_version() -> None:

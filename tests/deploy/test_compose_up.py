@@ -20,13 +20,19 @@ from modeltrace.inference.prediction_ids import PredictionIdSigner
 from stack.components import read_components
 from tests.helpers.backends import RealStack
 from tests.helpers.engine import Engine, NoEngineError, running_engine
-from tests.helpers.images import provide
+from tests.helpers.images import BASE, provide
 from tests.helpers.log_stores import FileLogs, LokiLogs
 from tests.helpers.processes import free_port, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 FILE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 PARTS = read_components().components
+# An image that the tests build has the version of the official one, but another digest.
+IMAGES = {
+    name: {"image": service["image"].partition("@")[0]}
+    for name, service in FILE["services"].items()
+    if "@" in service["image"]
+}
 PIN = {"baggage": "modeltrace.pin=1"}
 
 pytestmark = [pytest.mark.stack, pytest.mark.docker]
@@ -66,7 +72,7 @@ class Compose:
 
 def absent_services(engine: Engine) -> frozenset[str]:
     """Return the AGPL services whose image the engine does not have. The tests do not pull them."""
-    return frozenset(name for name in ("grafana", "loki") if not engine.has(FILE["services"][name]["image"]))
+    return frozenset(name for name in ("grafana", "loki") if not engine.has(IMAGES[name]["image"]))
 
 
 class Replaced(dict[str, Any]):
@@ -102,10 +108,11 @@ def override(folder: Path, absent: frozenset[str]) -> Path:
     (folder / "uv.toml").write_text("\n".join(["native-tls = true", *index, ""]))
     secrets = ["pip.conf", "uv.toml"]
     file = folder / "test.yml"
+    changes = without(absent)
     document = {
         "services": {
-            "modeltrace": {"build": {"network": "host", "secrets": secrets}},
-            **without(absent),
+            "modeltrace": {"build": {"network": "host", "secrets": secrets, "args": {"PYTHON": BASE}}},
+            **{name: IMAGES.get(name, {}) | changes.get(name, {}) for name in IMAGES.keys() | changes.keys()},
         },
         "secrets": {name: {"file": str(folder / name)} for name in secrets},
     }
@@ -180,9 +187,7 @@ def backend(compose: Compose, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def test_an_agpl_image_runs_if_the_engine_has_it(compose: Compose, service: str) -> None:
     """The tests do not pull it; if the engine has it, its container is healthy."""
     if service in compose.absent:
-        pytest.skip(
-            f"{FILE['services'][service]['image']} in docker compose: under the AGPL, the engine does not have it"
-        )
+        pytest.skip(f"{IMAGES[service]['image']} in docker compose: under the AGPL, the engine does not have it")
 
     assert compose.containers()[service]["State"]["Running"]
 

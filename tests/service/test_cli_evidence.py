@@ -64,26 +64,33 @@ def trace_id(number: int) -> bytes:
     return (number + 1).to_bytes(16)
 
 
-@pytest.fixture
-def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
-    """A store in which a third of the ages are far outside the training range, and all labels are equal."""
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle, and a store in which a third of the ages are far outside the training range. All labels are equal."""
+    folder = tmp_path_factory.mktemp("recorded")
     rng = np.random.default_rng(0)
     training = pd.DataFrame({"age": rng.normal(40, 12, 500), "income": rng.normal(3, 1, 500)})
     estimator = make_pipeline(StandardScaler(), LogisticRegression())
     target = pd.Series(np.where(training.age + 10 * rng.normal(size=500) > 40, "old", "young"), name="group")
-    bundle = pack(estimator.fit(training.to_numpy(), target), training, target, name="toy", out=tmp_path / "bundle")
+    bundle = pack(estimator.fit(training.to_numpy(), target), training, target, name="toy", out=folder / "bundle")
     digest = json.loads((bundle / "model.json").read_text())["artifact"]["sha256"]
     info = ModelInfo("toy", "1.0.0", digest, ("age", "income"))
-    store = tmp_path / "predictions.db"
-    with open_store(str(store)) as opened:
-        for number in range(ROWS):
-            inputs = (100.0 + number if number % 3 == 0 else float(training.age[number % 500]), 3.0 + number % 2)
-            for model in (info, info._replace(version="2.0.0")) if number < 50 else (info,):
-                row = answered_row(f"p{number}-{model.version}", label="old", inputs=inputs, time=TIME + number * 10**9)
-                opened.add_predictions(
-                    RowBuilder("0.1.0").build(AnsweredRequest([row], trace_id=trace_id(number), model=model))
-                )
-    return Case(bundle, store, monkeypatch)
+    rows = []
+    for number in range(ROWS):
+        inputs = (100.0 + number if number % 3 == 0 else float(training.age[number % 500]), 3.0 + number % 2)
+        for model in (info, info._replace(version="2.0.0")) if number < 50 else (info,):
+            row = answered_row(f"p{number}-{model.version}", label="old", inputs=inputs, time=TIME + number * 10**9)
+            rows += RowBuilder("0.1.0").build(AnsweredRequest([row], trace_id=trace_id(number), model=model))
+    with open_store(str(folder / "predictions.db")) as opened:
+        opened.add_predictions(rows)
+    return folder
+
+
+@pytest.fixture
+def case(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
+    """A copy of the recorded bundle and store."""
+    shutil.copytree(recorded, tmp_path, dirs_exist_ok=True)
+    return Case(tmp_path / "bundle", tmp_path / "predictions.db", monkeypatch)
 
 
 def test_bins_with_increased_share_have_their_newest_traces(case: Case) -> None:
