@@ -276,6 +276,10 @@ def build_app(settings: Settings) -> ASGIApp:
         on_shutdown=shut_down,
     )
     app = wrap_with_auth(app, settings)
+    if settings.grpc_port is not None:
+        from modeltrace.api.grpc_server import GrpcMiddleware  # noqa: PLC0415  only this needs gRPC
+
+        app = GrpcMiddleware(app, settings)
     if telemetry.pipeline and not telemetry.pipeline.queue.wait_ready(SIDECAR_START_TIMEOUT):
         logger.warning(
             "the sidecar is not ready after %g s: telemetry of predictions waits in the service until it is",

@@ -62,6 +62,13 @@ class HttpSettings(HttpLimits, BaseSettings):
         "127.0.0.1", description="The address to listen on; any other than a loopback address needs an API key."
     )
     port: int = Field(8000, ge=0, le=65535, description="The port to listen on; 0: a free port.")
+    grpc_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="The port for the Open Inference Protocol over gRPC; 0: a free port, with one worker only. Unset: "
+        "no gRPC.",
+    )
     workers: int = Field(1, ge=1, le=64, description="Worker processes, each with its own `service.instance.id`.")
 
     api_key: SecretStr | None = Field(

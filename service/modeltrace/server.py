@@ -38,6 +38,7 @@ def serve(settings: Settings) -> None:
     os.umask(UMASK)
     sock = listen(settings.host, settings.port)
     settings = settings.model_copy(update={"port": sock.getsockname()[1]})  # the real port, if the setting was 0
+    check_grpc_port(settings)
     check_store(settings)  # not in workers: they restart even if the store is unavailable
     config = LimitedConfig(
         partial(build_app, settings) if settings.workers == 1 else partial(build_in_worker, settings),
@@ -96,7 +97,19 @@ class _Supervisor(Multiprocess):
                 os.kill(process.pid, signal.SIGHUP)
 
 
-def listen(host: str, port: int) -> socket.socket:
+def check_grpc_port(settings: Settings) -> None:
+    """Check that the workers can listen on the gRPC port, so that a port in use is reported at once.
+
+    Raises:
+        SettingsError: the port is in use, or is 0 for several workers, each of which would choose another one.
+    """
+    if settings.grpc_port == 0 and settings.workers > 1:
+        raise SettingsError("MODELTRACE_GRPC_PORT=0 needs one worker: several workers must share a port; name one")
+    if settings.grpc_port:
+        listen(settings.host, settings.grpc_port, "MODELTRACE_GRPC_PORT").close()
+
+
+def listen(host: str, port: int, setting: str = "MODELTRACE_PORT") -> socket.socket:
     """Return a socket that listens on an address.
 
     `serve` calls it before it loads anything, so that a port in use is reported at once.
@@ -109,8 +122,6 @@ def listen(host: str, port: int) -> socket.socket:
         sock = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
-        raise SettingsError(
-            f"cannot listen on {host} port {port}: {reason} (MODELTRACE_HOST, MODELTRACE_PORT)"
-        ) from None
+        raise SettingsError(f"cannot listen on {host} port {port}: {reason} (MODELTRACE_HOST, {setting})") from None
     sock.set_inheritable(True)
     return sock

@@ -5,6 +5,7 @@ The clients are those of Triton (for the Open Inference Protocol) and of MLflow.
 
 import json
 import secrets
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from sklearn.preprocessing import OneHotEncoder
 from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.pack import pack
 from tests.helpers.backends import Backend, wait_for_records
-from tests.helpers.processes import clean_environment
+from tests.helpers.processes import clean_environment, free_port
 from tests.helpers.services import Service, running_service
 
 pytestmark = pytest.mark.slow
@@ -100,6 +101,33 @@ def test_a_call_of_tritons_client_is_found_by_its_trace_id(
     assert [label.decode() for label in result.as_numpy("label")] == labels(service.url, rows[:number])
     ids = [prediction_id.decode() for prediction_id in result.as_numpy("prediction_id")]
     assert_traced(backend, trace_id, "/v2/models/{name}/infer", ids, rows[:number])
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_grpc_call_of_tritons_client_is_found_by_its_trace_id(
+    bundle: Path, backend: Backend, rows: Rows, number: int
+) -> None:
+    """Workers share the port. A call continues the trace of the caller, and a stop ends the service in time."""
+    import tritonclient.grpc  # noqa: PLC0415  see `triton_client`
+
+    inputs = []
+    for name in rows[0]:
+        inputs.append(tritonclient.grpc.InferInput(name, [number], "FP64"))
+        inputs[-1].set_data_from_numpy(np.array([row[name] for row in rows[:number]]))
+    port = free_port()
+    with running_service(bundle, backend.otlp_url, "--workers", "2", MODELTRACE_GRPC_PORT=str(port)) as (process, url):
+        expected = labels(url, rows[:number])
+        for index in range(6):  # each connection is accepted by any worker
+            trace_id = secrets.token_hex(16)
+            headers = {"traceparent": f"00-{trace_id}-{secrets.token_hex(8)}-01", **(PIN if index == 0 else {})}
+            with tritonclient.grpc.InferenceServerClient(f"127.0.0.1:{port}") as client:
+                result = client.infer(MODEL, inputs, headers=headers)
+            assert result.get_response().parameters["trace_id"].string_param == trace_id
+            assert [label.decode() for label in result.as_numpy("label")] == expected
+            if index == 0:
+                ids = [prediction_id.decode() for prediction_id in result.as_numpy("prediction_id")]
+                assert_traced(backend, trace_id, "/v2/models/{name}/infer", ids, rows[:number])
+        process.stop(signal.SIGTERM)
 
 
 def test_a_call_of_mlflows_client_is_found_by_its_trace_id(

@@ -1,7 +1,7 @@
 """Run the service in the test process, with in-memory SDK exporters or an in-memory export queue."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,13 +15,14 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 from starlette.testclient import TestClient
+from starlette.types import ASGIApp
 
 from modeltrace.app import create_app
 from modeltrace.inference.model import Model
 from modeltrace.inference.pipeline import model_info
 from modeltrace.keys import derive_synthetic_token
 from modeltrace.monitoring.gauges import reference_metrics
-from modeltrace.settings import read_settings
+from modeltrace.settings import Settings, read_settings
 from modeltrace.sidecar.encode.feedback import FeedbackEncoder
 from modeltrace.sidecar.encode.spans import SpanEncoder
 from modeltrace.telemetry.export.health import ExportHealth
@@ -126,7 +127,13 @@ class RecordsService:
 
 
 @contextmanager
-def records_service(model: Model, challenger_model: Model | None = None, **settings: Any) -> Iterator[RecordsService]:
+def records_service(
+    model: Model,
+    challenger_model: Model | None = None,
+    *,
+    wrap: Callable[[ASGIApp, Settings], ASGIApp] = lambda app, _: app,
+    **settings: Any,
+) -> Iterator[RecordsService]:
     """Run the service with the default instrumentation, but without a sidecar.
 
     The queue is complete when the block has ended, since shadow requests may be pending before.
@@ -134,6 +141,7 @@ def records_service(model: Model, challenger_model: Model | None = None, **setti
     Args:
         model: the primary model.
         challenger_model: the model of the challenger; `None` for no challenger.
+        wrap: adds middleware.
         **settings: settings that differ from the defaults of the tests.
     """
     queue = RecordingQueue()
@@ -142,7 +150,7 @@ def records_service(model: Model, challenger_model: Model | None = None, **setti
     )  # type: ignore[arg-type]  # only the methods that are used
     merged = read_settings(**{"id_key": ID_KEY, "store": "none", **settings})
     app = create_app(merged, model, Telemetry(pipeline=pipeline), challenger=challenger_model)
-    with TestClient(app, raise_server_exceptions=False) as client:
+    with TestClient(wrap(app, merged), raise_server_exceptions=False) as client:
         yield RecordsService(client, queue, model)
 
 

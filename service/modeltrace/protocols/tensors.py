@@ -6,7 +6,7 @@ Source: https://github.com/kserve/open-inference-protocol, and Triton's "Binary 
 """
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isnan, nan
 from typing import Any, Final, NamedTuple
 
@@ -150,6 +150,10 @@ def _decode_texts(data: bytes, number: int, place: str) -> list[str]:
 def encode_binary(datatype: str, values: Sequence[Any]) -> bytes:
     """Return the values of an output in binary form; a missing number becomes NaN."""
     if datatype == "BYTES":
-        texts = [str(value).encode() for value in values]
-        return b"".join(part for text in texts for part in (_LENGTH.pack(len(text)), text))
+        return encode_bytes([str(value).encode() for value in values])
     return np.array([nan if value is None else value for value in values], DTYPES[datatype]).tobytes()
+
+
+def encode_bytes(elements: Iterable[bytes]) -> bytes:
+    """Return elements of the datatype BYTES in binary form."""
+    return b"".join(part for element in elements for part in (_LENGTH.pack(len(element)), element))

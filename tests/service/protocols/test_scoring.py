@@ -12,22 +12,13 @@ from hypothesis import strategies as st
 from modeltrace.errors import RequestError
 from modeltrace.inference.features import Matrix
 from modeltrace.inference.model import Model, ModelOutput
-from modeltrace.inference.schema import DEFAULT_MAX_LENGTH, Feature, Reference, Schema
+from modeltrace.inference.schema import DEFAULT_MAX_LENGTH, Schema
 from modeltrace.protocols.csv_rows import MISSING_CELLS, rows_from_csv
 from modeltrace.protocols.scoring import rows_from_kserve, rows_from_mlflow
 from tests.helpers.in_process_services import RecordsService, records_service
+from tests.helpers.mixed_schema import MIXED_SCHEMA
 
-NUMBERS = Reference(n=1, edges=(0.0,), shares={"00": 1.0, "01": 0.0, "missing": 0.0, "other": 0.0})
-TEXTS = Reference(n=1, shares={"missing": 1.0, "other": 0.0, "unseen": 0.0})
-SCHEMA = Schema(
-    features=(
-        Feature(name="age", type="number", nullable=True, reference=NUMBERS),
-        Feature(name="rooms", type="integer", dtype="int64", reference=NUMBERS),
-        Feature(name="vip", type="boolean", dtype="bool", reference=TEXTS),
-        Feature(name="city", type="category", dtype="object", categories=("Bonn",), nullable=True, reference=TEXTS),
-    )
-)
-NAMES = list(SCHEMA.names)
+NAMES = list(MIXED_SCHEMA.names)
 ROWS: list[list[Any]] = [[1.5, 2, True, "Bonn"], [None, 3, False, "Köln, am Rhein"]]
 RECORDS = [dict(zip(NAMES, row, strict=True)) for row in ROWS]
 COLUMNS = dict(zip(NAMES, map(list, zip(*ROWS, strict=True)), strict=True))
@@ -46,7 +37,7 @@ def served(model: Model) -> Model:
     return replace(
         model,
         name="scoring",
-        schema=SCHEMA,
+        schema=MIXED_SCHEMA,
         as_frame=True,
         task="regressor",
         classes=None,
@@ -120,7 +111,7 @@ def test_csv_is_read_with_the_types_of_the_schema(service: RecordsService, conte
 
 def test_csv_in_the_form_of_pandas_and_with_a_byte_order_mark() -> None:
     """Spreadsheets write the mark; blank lines are ignored."""
-    assert rows_from_csv(b"\xef\xbb\xbf" + CSV.replace("\n", "\n\n").encode(), SCHEMA, 5) == RECORDS
+    assert rows_from_csv(b"\xef\xbb\xbf" + CSV.replace("\n", "\n\n").encode(), MIXED_SCHEMA, 5) == RECORDS
 
 
 @pytest.mark.parametrize(
@@ -132,7 +123,7 @@ def test_csv_in_the_form_of_pandas_and_with_a_byte_order_mark() -> None:
 )  # fmt: skip
 def test_numbers_of_csv(cell: str, value: object) -> None:
     """What is no number stays a text, which the validation reports as a wrong type."""
-    (row,) = rows_from_csv(f"rooms\n{cell}\n".encode(), SCHEMA, 1)
+    (row,) = rows_from_csv(f"rooms\n{cell}\n".encode(), MIXED_SCHEMA, 1)
 
     assert row == {"rooms": value}
     assert type(row["rooms"]) is type(value)
@@ -268,7 +259,7 @@ def test_single_values_are_one_row(service: RecordsService) -> None:
 
 def test_values_of_a_model_with_one_feature(served: Model) -> None:
     """Each value is a row."""
-    single = replace(served, schema=Schema(features=SCHEMA.features[:1]))
+    single = replace(served, schema=Schema(features=MIXED_SCHEMA.features[:1]))
     with records_service(single) as service:
         response = service.client.post(V1, json={"instances": [1.5, [2.5], {"age": 3.5}]})
 
@@ -336,7 +327,7 @@ def test_any_document_is_parsed_or_rejected(parse: Callable[..., Any], content: 
 def test_any_csv_is_parsed_or_rejected(text: str) -> None:
     """No text fails in another way than with an error for the client."""
     try:
-        rows = rows_from_csv(text.encode(errors="surrogatepass"), SCHEMA, 5)
+        rows = rows_from_csv(text.encode(errors="surrogatepass"), MIXED_SCHEMA, 5)
     except RequestError:
         return
     assert len(rows) <= 5
