@@ -8,7 +8,6 @@ import pytest
 import yaml
 
 from modeltrace.settings import Settings
-from stack.components import read_components
 from tests.helpers.helm import (
     CHART,
     EXAMPLES,
@@ -137,17 +136,14 @@ def test_network_policies_and_services_select_existing_pods(path: Path) -> None:
 
 
 def test_versions_are_those_of_the_project() -> None:
-    """The chart's application is the package; the Collector is the one that docker-compose.yml uses."""
+    """The chart's application is the package; the Collector is the image of docker-compose.yml."""
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     package = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    values = yaml.safe_load((CHART / "values.yaml").read_text())
-    image = values["collector"]["image"]
+    image = yaml.safe_load((CHART / "values.yaml").read_text())["collector"]["image"]
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["otelcol"]
 
     assert chart["version"] == chart["appVersion"] == package["version"]
-    assert (
-        f"{image['repository'].removeprefix('docker.io/')}:{image['tag']}"
-        == read_components().components["otelcol"].image
-    )
+    assert f"{image['repository'].removeprefix('docker.io/')}:{image['tag']}" == compose["image"]
 
 
 def test_the_service_is_probed_and_stopped_in_time() -> None:
