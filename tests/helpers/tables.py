@@ -57,3 +57,16 @@ def forest_pipeline() -> Any:
 def schema_of(data: pd.DataFrame) -> Schema:
     """Return the schema of training data without privacy rules."""
     return Schema(features=tuple(describe_column(data[name]) for name in data.columns))
+
+
+def mlflow_rows() -> pd.DataFrame:
+    """Return rows with the columns and dtypes of a pyfunc of `tests.helpers.mlflow_program`."""
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(
+        {
+            "income": rng.normal(size=220),
+            "calls": rng.integers(0, 4, 220),
+            "plan": rng.choice(["basic", "plus"], 220),
+            "premium": rng.random(220) < 0.2,
+        }
+    )

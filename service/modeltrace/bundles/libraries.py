@@ -38,7 +38,7 @@ def find_libraries(estimator: object) -> tuple[str, ...]:
         modules.update(str(getattr(kind, "__module__", "")).partition(".")[0] for kind in kinds)
         if callable(part):
             modules.add(str(getattr(part, "__module__", "")).partition(".")[0])
-    modules -= {"", "__main__", "None", *sys.stdlib_module_names}
+    modules -= {"", "__main__", "None", "modeltrace", *sys.stdlib_module_names}
     return tuple(sorted({name for module in modules if (name := distribution_name(module)) is not None}))
 
 

@@ -1,7 +1,9 @@
 """Pack a bundle from files, and print what it contains."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.table import Table
@@ -9,6 +11,7 @@ from rich.table import Table
 from modeltrace.bundles.artifact import ArtifactFormat, load_artifact
 from modeltrace.bundles.code.pack_code import importable
 from modeltrace.bundles.manifest import MANIFEST_FILE, Manifest, read_manifest
+from modeltrace.bundles.mlflow_folder import find_estimator, read_pyfunc
 from modeltrace.bundles.proxies.native_models import NATIVE_SUFFIXES, read_native_file
 from modeltrace.bundles.training_files import read_training_table, restore_categories
 from modeltrace.bundles.training_frame import date_columns, identifier_columns, number_object_columns
@@ -38,7 +41,8 @@ def pack_files(
     """Read a model and its training data, pack them and print a summary of the bundle.
 
     Args:
-        model_file: the file of a fitted estimator. Its suffix is one of `FORMATS` or `NATIVE_SUFFIXES`.
+        model_file: the file of a fitted estimator. Its suffix is one of `FORMATS` or `NATIVE_SUFFIXES`. Or a folder
+            with a model that MLflow has saved.
         data: the training data, see `read_training_table`.
         pack: `modeltrace.bundles.pack.pack` with all arguments that are not read from files.
         target: the column with the labels.
@@ -54,6 +58,9 @@ def pack_files(
     with importable(code):
         estimator = _read_model(model_file, trust_pickle=trust_pickle, trusted_types=trusted_types)
         features, labels = _read_training(data, target)
+        if hasattr(estimator, "prepare"):  # a pyfunc of MLflow
+            features = estimator.prepare(features, labels)
+            pack = partial(pack, artifact_format="joblib")
         restored: list[str] = []
         if data.suffix != ".parquet":
             features, restored = restore_categories(estimator, features)
@@ -78,16 +85,21 @@ def _read_training(data: Path, target: str | None) -> "tuple[pd.DataFrame, pd.Se
     return table.drop(columns=target), table[target]
 
 
-def _read_model(path: Path, *, trust_pickle: bool, trusted_types: tuple[str, ...]) -> object:
-    if path.suffix not in (*FORMATS, *NATIVE_SUFFIXES):
+def _read_model(path: Path, *, trust_pickle: bool, trusted_types: tuple[str, ...]) -> Any:  # noqa: ANN401  any model
+    suffix = path.suffix
+    if path.is_dir():
+        if (file := find_estimator(path)) is None:
+            return read_pyfunc(path, trust_pickle=trust_pickle)
+        path, suffix = file
+    if suffix not in (*FORMATS, *NATIVE_SUFFIXES):
         raise PackError(f"{path}: the file name of a model must end in {', '.join((*FORMATS, *NATIVE_SUFFIXES))}")
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise PackError(f"{path}: {error.strerror}") from None
-    if path.suffix in NATIVE_SUFFIXES:
+    if suffix in NATIVE_SUFFIXES:
         return read_native_file(path, raw)
-    artifact_format = FORMATS[path.suffix]
+    artifact_format = FORMATS[suffix]
     return load_artifact(raw, artifact_format, source=path, trust_pickle=trust_pickle, trusted_types=trusted_types)
 
 

@@ -77,7 +77,7 @@ def pack(
         str,
         typer.Argument(
             help="A fitted estimator: a .skops, .joblib or .pkl file, a file that XGBoost (.ubj, .json), LightGBM "
-            "(.txt) or CatBoost (.cbm) has saved, or models:/NAME@ALIAS in MLflow."
+            "(.txt) or CatBoost (.cbm) has saved, a folder that MLflow has saved, or models:/NAME@ALIAS in MLflow."
         ),
     ],
     data: Annotated[

@@ -73,19 +73,26 @@ def download_estimator(client: MlflowClient, source: str, folder: Path) -> Path:
     if MLMODEL_FILE not in client.call("list_files", uri=uri):
         raise PackError(f"{source} contains no file {MLMODEL_FILE}, so it is not a model that MLflow has saved")
     client.call("download", uri=uri, file=MLMODEL_FILE, folder=str(folder))
-    file, suffix = _estimator_file(folder / MLMODEL_FILE, source)
+    file, suffix = estimator_file(folder / MLMODEL_FILE, source)
     client.call("download", uri=uri, file=file, folder=str(folder))
     return (folder / Path(file).name).rename(folder / f"{model.name}{suffix}")
 
 
-def _estimator_file(description: Path, source: str) -> tuple[str, str]:
-    """Return the path of the estimator below the version's folder, and the suffix that `pack` expects."""
+def estimator_file(description: Path, source: str) -> tuple[str, str]:
+    """Return the path of the estimator below the folder of the file `MLmodel`, and the suffix that `pack` expects.
+
+    Raises:
+        PackError: the file has no flavor sklearn, or the path is not below the folder.
+    """
     try:
         flavors = yaml.safe_load(description.read_text(encoding="utf-8"))["flavors"]
         options = flavors["sklearn"]
         file, serialization = options["pickled_model"], options.get("serialization_format", "pickle")
     except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError, AttributeError):
-        raise PackError(f"{source} is not a scikit-learn model: its {MLMODEL_FILE} has no flavor sklearn") from None
+        raise PackError(
+            f"{source} is not a scikit-learn model: its {MLMODEL_FILE} has no flavor sklearn. To serve it as a "
+            f"pyfunc, download its folder (mlflow artifacts download --artifact-uri {source}) and pack the folder"
+        ) from None
     is_local = isinstance(file, str) and ".." not in file and ":" not in file and not file.startswith("/")
     if serialization not in SUFFIX_BY_FORMAT or not is_local:
         raise PackError(f"{source}: the path or format of the estimator is unknown: {file}, {serialization}")
