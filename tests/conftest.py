@@ -2,13 +2,16 @@
 
 import atexit
 import os
+import ssl
 from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from httpx import create_ssl_context
 from hypothesis import settings
 
 from tests.helpers.backends import RealStack, real_stack_of
@@ -93,6 +96,23 @@ def umask() -> Iterator[None]:
     os.umask(before)
     yield
     os.umask(before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _shared_tls_contexts() -> Iterator[None]:
+    """Clients share TLS contexts. Each `httpx.Client` reads all certificates of the system, which takes 20 ms."""
+    contexts: dict[object, ssl.SSLContext] = {}
+
+    def create(*arguments: Any, **options: Any) -> ssl.SSLContext:
+        variables = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+        key = arguments, tuple(sorted(options.items())), variables
+        if key not in contexts:
+            contexts[key] = create_ssl_context(*arguments, **options)
+        return contexts[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("httpx._transports.default.create_ssl_context", create)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """The command line of the hub."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -12,7 +13,8 @@ import typer
 
 from modeltrace_hub.errors import HubError
 from modeltrace_hub.settings import HubSettings, read_settings
-from modeltrace_hub.store import FILE_NAME
+from modeltrace_hub.store import FILE_NAME, Store
+from modeltrace_hub.writer import Writer
 
 cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -52,7 +54,14 @@ async def _run_until_signal(settings: HubSettings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await run_hub(settings, stop=stop, on_ready=lambda _store, _writer: typer.echo(_banner(settings)))
+
+    def on_ready(_store: Store, _writer: Writer) -> None:
+        # Exclude the objects that exist now from garbage collection, because they live until the process ends.
+        gc.collect()
+        gc.freeze()
+        typer.echo(_banner(settings))
+
+    await run_hub(settings, stop=stop, on_ready=on_ready)
 
 
 def _banner(settings: HubSettings) -> str:

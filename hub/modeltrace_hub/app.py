@@ -1,7 +1,6 @@
 """Start and stop the parts of the hub: store, writer, receivers and pages. They stop in reverse order."""
 
 import asyncio
-import gc
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -72,10 +71,6 @@ async def run_hub(settings: HubSettings, *, stop: asyncio.Event, on_ready: Calla
         server_tasks = [asyncio.create_task(server.serve_until_stopped()) for server in http_servers]
         for server in http_servers:
             await server.listening.wait()
-        # Exclude the objects that exist now from garbage collection, because they live until the hub stops.
-        gc.collect()
-        gc.freeze()
-        stack.callback(gc.unfreeze)
         on_ready(store, writer)
 
         stop_task = asyncio.create_task(stop.wait())
