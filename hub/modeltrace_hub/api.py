@@ -17,11 +17,14 @@ from modeltrace_hub.decode.values import json_double
 from modeltrace_hub.error_status import error_status
 from modeltrace_hub.errors import HubError
 from modeltrace_hub.queries.filters import LogFilter, MetricFilter, TraceFilter, TraceLimits, describe_invalid_parameter
+from modeltrace_hub.queries.logs import list_logs
+from modeltrace_hub.queries.metrics import list_metrics, list_points
 from modeltrace_hub.queries.models import list_models, read_models
 from modeltrace_hub.queries.predictions import read_predictions
 from modeltrace_hub.queries.reader import Queries
 from modeltrace_hub.queries.stats import StatsSource, collect_stats
 from modeltrace_hub.queries.trace import explain_missing_trace, read_trace
+from modeltrace_hub.queries.trace_search import search_traces
 from modeltrace_hub.queries.windows import ModelFilter, PredictionFilter, Window
 from modeltrace_hub.settings import HubSettings
 from modeltrace_hub.store import Store
@@ -78,7 +81,7 @@ def _add_telemetry_routes(app: FastAPI, queries: Queries, stats: StatsSource, wr
     def traces(filters: Annotated[TraceFilter, Query()]) -> Response:
         """Return traces, newest first. `next` is the `cursor` of the next page."""
         with queries.open_reader() as reader:
-            rows, cursor = reader.search_traces(filters)
+            rows, cursor = search_traces(reader, filters)
         return json_response({"traces": rows, "next": cursor})
 
     @app.get("/api/traces/{trace_id}", response_class=Response)
@@ -96,15 +99,15 @@ def _add_telemetry_routes(app: FastAPI, queries: Queries, stats: StatsSource, wr
     def logs(filters: Annotated[LogFilter, Query()]) -> Response:
         """Return log records, newest first."""
         with queries.open_reader() as reader:
-            return json_response({"logs": reader.list_logs(filters)})
+            return json_response({"logs": list_logs(reader, filters)})
 
     @app.get("/api/metrics", response_class=Response)
     def metrics(filters: Annotated[MetricFilter, Query()]) -> Response:
         """Return all metrics; with `name`, the points of this metric, newest first."""
         with queries.open_reader() as reader:
             if filters.name is None:
-                return json_response({"metrics": encode_non_finite(reader.list_metrics())})
-            return json_response({"name": filters.name, "points": encode_non_finite(reader.list_points(filters))})
+                return json_response({"metrics": encode_non_finite(list_metrics(reader))})
+            return json_response({"name": filters.name, "points": encode_non_finite(list_points(reader, filters))})
 
     @app.get("/api/stats", response_class=Response)
     def statistics(request: Request) -> Response:

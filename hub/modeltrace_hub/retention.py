@@ -18,6 +18,7 @@ import duckdb
 
 from modeltrace_hub.decode.batch import SHARED_TABLES
 from modeltrace_hub.store import Store
+from modeltrace_hub.trace_summaries import delete_trace_summaries
 
 TABLES: Final = ("spans", "logs", "metric_points", "exemplars")
 
@@ -166,6 +167,7 @@ class Retention:
                 if expired[table]:
                     rewrite = 0 < remaining[table] <= MAX_REWRITE_ROWS
                     _delete(connection, table, f"received_ns >= {cutoff:d}", rewrite=rewrite)
+            delete_trace_summaries(connection, cutoff)
             for table, column in SHARED_TABLES.items():
                 _delete_unused(connection, table, column)
             connection.execute("INSERT OR REPLACE INTO meta VALUES ('pruned_before_ns', ?)", [str(cutoff)])

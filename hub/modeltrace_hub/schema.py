@@ -12,9 +12,10 @@ import duckdb
 
 from modeltrace_hub.errors import StoreError, StoreFormatError
 from modeltrace_hub.migration import convert_from_version_1
+from modeltrace_hub.trace_summaries import summarize_all_traces
 
 # Increase this with every change of hub/modeltrace_hub/sql/schema. A test compares the two.
-SCHEMA_VERSION: Final = "2"
+SCHEMA_VERSION: Final = "3"
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +39,8 @@ def prepare_schema(connection: duckdb.DuckDBPyConnection, path: Path | None) -> 
         raise StoreFormatError(f"{path} is a DuckDB database of another program. Choose another folder with --data.")
     row = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
     version = row[0] if row else "unknown"
-    if version == "1":
-        _convert(connection, path)
+    if version in {"1", "2"}:
+        _convert(connection, path, version)
     elif version != SCHEMA_VERSION:
         raise StoreFormatError(
             f"{path} has schema version {version}; this hub needs version {SCHEMA_VERSION}. Nothing was changed. Use "
@@ -47,16 +48,19 @@ def prepare_schema(connection: duckdb.DuckDBPyConnection, path: Path | None) -> 
         )
 
 
-def _convert(connection: duckdb.DuckDBPyConnection, path: Path | None) -> None:
-    """Convert a database of version 1 in one transaction.
+def _convert(connection: duckdb.DuckDBPyConnection, path: Path | None, version: str) -> None:
+    """Convert a database of version 1 or 2 in one transaction.
 
     Raises:
         StoreError: it cannot be converted; nothing was changed.
     """
-    logger.info("Converting %s from schema version 1 to %s.", path, SCHEMA_VERSION)
+    logger.info("Converting %s from schema version %s to %s.", path, version, SCHEMA_VERSION)
     try:
         connection.begin()
-        convert_from_version_1(connection, lambda table: _create_table(connection, table))
+        if version == "1":
+            convert_from_version_1(connection, lambda table: _create_table(connection, table))
+        _create_table(connection, "traces")
+        summarize_all_traces(connection)
         connection.execute("UPDATE meta SET value = ? WHERE key = 'schema'", [SCHEMA_VERSION])
         connection.commit()
         connection.checkpoint()  # free the blocks of the old tables

@@ -32,6 +32,7 @@ from modeltrace_hub.errors import (
 from modeltrace_hub.ingest_stats import IngestStats
 from modeltrace_hub.retention import Retention
 from modeltrace_hub.store import Store
+from modeltrace_hub.trace_summaries import update_trace_summaries
 
 logger = logging.getLogger(__name__)
 
@@ -239,6 +240,8 @@ def append_batches(
 ) -> set[str]:
     """Append the rows of all batches to their tables, and those resources and scopes that are not stored yet.
 
+    Also update the rows of `traces`.
+
     Args:
         connection: a connection in a transaction.
         batches: the rows.
@@ -258,6 +261,7 @@ def append_batches(
             with connection.appender(table) as appender:
                 for group in groups:
                     appender.append_rows(group)
+    update_trace_summaries(connection, batches)
     return looked_up
 
 

@@ -44,7 +44,7 @@ class HubPages:
     def clear(self) -> None:
         """Delete all rows."""
         with self.store.write() as connection:
-            for table in TABLES:
+            for table in (*TABLES, "traces"):
                 connection.execute(f"DELETE FROM {table}")  # noqa: S608  fixed names
 
     def paths(self, *, trace_ids: Sequence[str], models: Sequence[str]) -> list[str]:

@@ -165,10 +165,15 @@ def _convert_to_version_1(path: Path) -> dict[str, list[tuple[Any, ...]]]:
             connection.execute(f"INSERT INTO {table} SELECT {columns} FROM {table}_2 {SHARED}")  # noqa: S608  fixed names
             connection.execute(f"DROP TABLE {table}_2")
             rows[table] = connection.execute(f"FROM {table} ORDER BY ALL").fetchall()
-        for table in ("resources", "scopes"):
+        for table in ("resources", "scopes", "traces"):
             connection.execute(f"DROP TABLE {table}")
         connection.execute("UPDATE meta SET value = '1' WHERE key = 'schema'")
     return rows
+
+
+def _summaries(path: Path) -> list[tuple[Any, ...]]:
+    with duckdb.connect(str(path)) as connection:
+        return connection.execute("FROM traces ORDER BY ALL").fetchall()
 
 
 @pytest.fixture
@@ -187,8 +192,9 @@ def test_a_database_of_version_1_is_converted(tmp_path: Path, requests: list[Mes
     for number, request in enumerate(requests):
         _write(store, request, received_ns=number)
     store.close()
+    summaries = _summaries(path)
     before = _convert_to_version_1(path)
-    assert len(before["spans"]) == 5
+    assert (len(before["spans"]), len(summaries)) == (5, 5)
 
     store = Store(path)
     assert store.read_meta("schema") == SCHEMA_VERSION
@@ -197,10 +203,31 @@ def test_a_database_of_version_1_is_converted(tmp_path: Path, requests: list[Mes
         assert after == rows
         arrivals = [row[0] for row in _rows(store, f"SELECT received_ns FROM {table} ORDER BY rowid")]  # noqa: S608  fixed names
         assert arrivals == sorted(arrivals)
+    assert _rows(store, "FROM traces ORDER BY ALL") == summaries
     shared = [_rows(store, f"FROM {table} ORDER BY ALL") for table in ("resources", "scopes")]
     _write(store, *requests)
     assert [_rows(store, f"FROM {table} ORDER BY ALL") for table in ("resources", "scopes")] == shared
     assert [len(rows) for rows in shared] == [3, 2]
+    store.close()
+
+
+def test_a_database_of_version_2_is_converted(tmp_path: Path, requests: list[Message]) -> None:
+    """The table of traces is computed from the spans and log records."""
+    path = tmp_path / FILE_NAME
+    store = Store(path)
+    for number, request in enumerate(requests):
+        _write(store, request, received_ns=number)
+    store.close()
+    summaries = _summaries(path)
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("DROP TABLE traces")
+        connection.execute("UPDATE meta SET value = '2' WHERE key = 'schema'")
+
+    store = Store(path)
+    assert store.read_meta("schema") == SCHEMA_VERSION
+    assert _rows(store, "FROM traces ORDER BY ALL") == summaries
+    arrivals = [row[0] for row in _rows(store, "SELECT received_ns FROM traces ORDER BY rowid")]
+    assert arrivals == sorted(arrivals)
     store.close()
 
 

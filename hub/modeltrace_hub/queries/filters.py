@@ -128,7 +128,10 @@ class RecordFilter(TimeRangeFilter):
 
 
 class TraceFilter(RecordFilter):
-    """Filter traces. One span must match `service`, `name` and attributes. Other filters apply to the whole trace."""
+    """Filter traces.
+
+    One span must match `service`, `name`, the attributes and `error=true`. Other filters apply to the whole trace.
+    """
 
     limit: int = Field(100, ge=1, le=1000, description="The maximum number of traces.")
     name: LimitedText = Field(None, description="Part of a span's name; case is ignored.")

@@ -3,12 +3,11 @@
 import math
 from typing import Any, Final
 
+from modeltrace_hub.queries.conditions import select_conditions
 from modeltrace_hub.queries.model_schema import BUCKET, MISSING, OTHER, OUTPUT, UNCHANGED, Feature, read_schema
-from modeltrace_hub.queries.reader import Reader, Record, json_pointer, select_conditions, window_starts
-from modeltrace_hub.queries.windows import LOOKBACK_NS, MINUTE_NS, PredictionFilter
-
-# Lengths of the search windows, which end at the newest item. A longer window is searched if there are too few items.
-SEARCH_WINDOWS_NS: Final = (MINUTE_NS, 10 * MINUTE_NS, 60 * MINUTE_NS, 6 * 60 * MINUTE_NS, 48 * 60 * MINUTE_NS)
+from modeltrace_hub.queries.reader import Reader, Record, json_pointer
+from modeltrace_hub.queries.search_windows import collect_newest
+from modeltrace_hub.queries.windows import LOOKBACK_NS, PredictionFilter
 
 _QUERIES: Final = {"predictions": "list_predictions", "labels": "list_labels", "violations": "list_violations"}
 _EVENTS: Final = {"predictions": "ml.prediction", "labels": "ml.feedback", "violations": "ml.data.violation"}
@@ -91,19 +90,13 @@ def _find_newest(reader: Reader, filters: PredictionFilter, feature: Feature | N
     if filters.kind == "predictions":
         key = json_pointer("ml.prediction.inputs") + json_pointer(filters.feature) if filters.feature else None
         values["value_pointer"] = key or json_pointer("ml.prediction.value")
-    items: list[Record] = []
-    for since in window_starts(SEARCH_WINDOWS_NS, newest, time_range["since_ns"]):
-        items = reader.fetch_all(
-            _QUERIES[filters.kind],
-            conditions,
-            **values,
-            since_ns=since,
-            until_ns=time_range["until_ns"],
-            limit=filters.limit + 1,
+
+    def fetch(since_ns: int, until_ns: int, limit: int) -> list[Record]:
+        return reader.fetch_all(
+            _QUERIES[filters.kind], conditions, **values, since_ns=since_ns, until_ns=until_ns, limit=limit
         )
-        if len(items) > filters.limit:
-            break
-    return items
+
+    return collect_newest(fetch, newest, time_range["since_ns"], filters.limit + 1)
 
 
 def _build_conditions(filters: PredictionFilter, feature: Feature | None) -> tuple[list[str], dict[str, Any]]:

@@ -9,22 +9,32 @@ from modeltrace_hub.retention import RetentionState
 SAMPLED_FLAG: Final = 1
 
 
+def locate_trace(reader: Reader, trace_id: str) -> Record:
+    """Return the parameters of queries about one trace: its ID, and when its spans and log records arrived.
+
+    The time of a trace without spans and log records is empty.
+    """
+    rows = reader.fetch_all("locate_trace", trace_id=trace_id)
+    return {"trace_id": trace_id, **(rows[0] if rows else {"first_received_ns": 1, "last_received_ns": 0})}
+
+
 def read_trace(reader: Reader, retention: RetentionState, trace_id: str, limit: int) -> Record | None:
     """Return a trace for the API, with at most `limit` records of each kind; None if nothing is stored under the ID."""
-    counts = reader.fetch_one("count_trace_records", trace_id=trace_id)
+    trace = locate_trace(reader, trace_id)
+    counts = reader.fetch_one("count_trace_records", **trace)
     if not any(counts.values()):
         return None
-    spans = reader.fetch_all("list_trace_spans", trace_id=trace_id, limit=limit)
-    logs = reader.fetch_all("list_trace_logs", trace_id=trace_id, span_id=None, with_predictions=True, limit=limit)
+    spans = reader.fetch_all("list_trace_spans", **trace, limit=limit)
+    logs = reader.fetch_all("list_trace_logs", **trace, span_id=None, with_predictions=True, limit=limit)
     exemplars = reader.fetch_all("list_trace_exemplars", trace_id=trace_id, limit=limit)
-    metrics = find_contributions(reader, trace_id, spans, exemplars)
+    metrics = find_contributions(reader, trace, spans, exemplars)
     return {
         "trace_id": trace_id,
         **counts,
         "spans": spans,
         "logs": logs,
         "exemplars": exemplars,
-        "predictions": reader.fetch_all("list_trace_predictions", trace_id=trace_id, limit=limit, offset=0),
+        "predictions": reader.fetch_all("list_trace_predictions", **trace, limit=limit, offset=0),
         "metrics": metrics,
         "empty_reasons": empty_reasons(reader, retention, counts, spans, logs, metrics),
     }

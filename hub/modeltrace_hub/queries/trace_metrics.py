@@ -62,9 +62,9 @@ class _Match:
 
 
 def find_contributions(
-    reader: Reader, trace_id: str, spans: Sequence[Record], exemplars: Sequence[Record]
+    reader: Reader, trace: Record, spans: Sequence[Record], exemplars: Sequence[Record]
 ) -> list[Record]:
-    """Return the metric points of a trace, ordered by metric.
+    """Return the metric points of a trace, ordered by metric. `trace` is the result of `locate_trace`.
 
     Each point has `interval` (the increase in its export interval), `request_value` (the value of this trace, if
     known), `bucket` (the histogram bucket of that value) and `exemplars` (the exemplars of the trace).
@@ -73,7 +73,7 @@ def find_contributions(
     all_series = _candidate_series(reader, spans)
     keys = {key for series in all_series for key in series["attributes"]}
     candidates = _span_candidates(spans, keys | {series["name"] for series in all_series})
-    candidates += _log_candidates(reader, trace_id, candidates, keys)
+    candidates += _log_candidates(reader, trace, candidates, keys)
     matches: dict[str, _Match] = {}
     for series in all_series:
         if series["name"] not in EXEMPLAR_ONLY_METRICS and (match := _best_match(series, candidates)):
@@ -149,7 +149,7 @@ def _select_keys(keys: set[str], attributes: Mapping[str, Any]) -> dict[str, Any
 
 
 def _log_candidates(
-    reader: Reader, trace_id: str, span_candidates: Iterable[Candidate], keys: set[str]
+    reader: Reader, trace: Record, span_candidates: Iterable[Candidate], keys: set[str]
 ) -> list[Candidate]:
     """Return a candidate per group of log records with equal attributes. The group inherits from its span."""
     if not keys:
@@ -158,7 +158,7 @@ def _log_candidates(
     by_id = {candidate.span["span_id"]: candidate for candidate in span_candidates if candidate.span is not None}
     groups = reader.fetch_all(
         "group_log_attributes",
-        trace_id=trace_id,
+        **trace,
         pointers=[json_pointer(name) for name in names],
         limit=MAX_LOG_GROUPS,
     )

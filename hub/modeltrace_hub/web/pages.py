@@ -18,6 +18,7 @@ from modeltrace_hub.queries.models import list_model_traffic
 from modeltrace_hub.queries.reader import Queries, Record
 from modeltrace_hub.queries.stats import StatsSource
 from modeltrace_hub.queries.trace import explain_missing_trace
+from modeltrace_hub.queries.trace_search import search_traces
 from modeltrace_hub.queries.windows import DEFAULT_WINDOW, ModelFilter
 from modeltrace_hub.retention import Retention
 from modeltrace_hub.web import format as fmt
@@ -55,7 +56,7 @@ class Pages:
         window = ModelFilter().current_window()
         with self._queries.open_reader() as reader:
             models = list_model_traffic(reader, window)
-            latest, _ = reader.search_traces(TraceFilter(limit=LATEST_TRACES))
+            latest, _ = search_traces(reader, TraceFilter(limit=LATEST_TRACES))
         services = [record["service_name"] for record in snapshot["services"]]
         services += [name for model in models for version in model["versions"] for name in version["services"]]
         services += [name for trace in latest for name in trace["services"]]
@@ -88,8 +89,8 @@ class Pages:
             _, problem = describe_invalid_parameter(error.errors()[0])
         with self._queries.open_reader() as reader:
             if problem is None:
-                traces, cursor = reader.search_traces(filters)
-            services = [record["service_name"] for record in reader.list_services()]
+                traces, cursor = search_traces(reader, filters)
+            services = reader.list_service_names()
         without_cursor = [pair for pair in parameters if pair[0] != "cursor"]
         return self._renderer.render(
             request,

@@ -8,7 +8,7 @@ from modeltrace_hub.queries import trace_metrics
 from modeltrace_hub.queries.filters import TracePageView
 from modeltrace_hub.queries.model_schema import read_schema
 from modeltrace_hub.queries.reader import Reader, Record
-from modeltrace_hub.queries.trace import empty_reasons
+from modeltrace_hub.queries.trace import empty_reasons, locate_trace
 from modeltrace_hub.queries.values import int_attribute
 from modeltrace_hub.retention import RetentionState
 from modeltrace_hub.web.inputs import Input, describe_inputs
@@ -34,17 +34,18 @@ def trace_page_context(
     reader: Reader, retention: RetentionState, trace_id: str, view: TracePageView
 ) -> dict[str, Any] | None:
     """Return the variables of the template; None if nothing is stored under the ID."""
-    counts = reader.fetch_one("count_trace_records", trace_id=trace_id)
+    trace = locate_trace(reader, trace_id)
+    counts = reader.fetch_one("count_trace_records", **trace)
     if not any(counts.values()):
         return None
-    outline = reader.fetch_all("list_waterfall_spans", trace_id=trace_id, limit=MAX_SPANS)
-    spans = reader.fetch_all("list_trace_spans", trace_id=trace_id, limit=trace_metrics.MAX_SPANS)
+    outline = reader.fetch_all("list_waterfall_spans", **trace, limit=MAX_SPANS)
+    spans = reader.fetch_all("list_trace_spans", **trace, limit=trace_metrics.MAX_SPANS)
     with_predictions = counts["prediction_count"] <= MAX_PREDICTIONS_IN_LOGS
 
     def read_logs(span_id: str | None) -> list[Record]:
         return reader.fetch_all(
             "list_trace_logs",
-            trace_id=trace_id,
+            **trace,
             span_id=span_id,
             with_predictions=with_predictions,
             limit=MAX_LOGS,
@@ -60,10 +61,8 @@ def trace_page_context(
     if view.logs == "span" and len(logs) == MAX_LOGS:
         span_logs = read_logs(selected)
     exemplars = reader.fetch_all("list_trace_exemplars", trace_id=trace_id, limit=MAX_EXEMPLARS)
-    metrics = trace_metrics.find_contributions(reader, trace_id, spans, exemplars)
-    records = reader.fetch_all(
-        "list_trace_predictions", trace_id=trace_id, limit=PREDICTIONS_PER_PAGE, offset=view.offset
-    )
+    metrics = trace_metrics.find_contributions(reader, trace, spans, exemplars)
+    records = reader.fetch_all("list_trace_predictions", **trace, limit=PREDICTIONS_PER_PAGE, offset=view.offset)
     predictions = [read_prediction(record) for record in records]
     selected_prediction = next((item for item in predictions if _is_selected(item, view)), None)
     selected_prediction = selected_prediction or next(iter(predictions), None)
@@ -71,9 +70,7 @@ def trace_page_context(
     newest = max([span["received_ns"] for span in spans] + [log["received_ns"] for log in logs], default=0)
     first = view.page * SPANS_PER_PAGE
     server = next((span for span in spans if span["kind"] == "SERVER"), None)
-    selected_spans = (
-        reader.fetch_all("get_span", trace_id=trace_id, span_id=selected, limit=MAX_SPANS_PER_ID) if selected else []
-    )
+    selected_spans = reader.fetch_all("get_span", **trace, span_id=selected, limit=MAX_SPANS_PER_ID) if selected else []
     return {
         "counts": counts,
         "waterfall": waterfall,

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from modeltrace_hub.queries.reader import MAX_CLOCK_SKEW_NS, Record
+from modeltrace_hub.queries.reader import Record
+from modeltrace_hub.sql_files import MAX_CLOCK_SKEW_NS
 
 TICK_COUNT: Final = 4
 MAX_LOG_MARKS: Final = 20

@@ -1,8 +1,10 @@
 -- The number of records of a trace. A page may show fewer.
 SELECT
-    (SELECT count(DISTINCT {span_identity}) FROM spans WHERE trace_id = $trace_id) AS span_count,
-    (SELECT count(*) FROM logs WHERE trace_id = $trace_id) AS log_count,
+    coalesce((SELECT span_count FROM traces WHERE trace_id = $trace_id), 0) AS span_count,
+    coalesce((SELECT log_count FROM traces WHERE trace_id = $trace_id), 0) AS log_count,
     (
-        SELECT count(DISTINCT {prediction_identity}) FROM logs WHERE trace_id = $trace_id AND event_name = 'ml.prediction'
+        SELECT count(DISTINCT {prediction_identity})
+        FROM logs
+        WHERE trace_id = $trace_id AND event_name = 'ml.prediction' AND received_ns BETWEEN $first_received_ns AND $last_received_ns
     ) AS prediction_count,
     (SELECT count(*) FROM exemplars WHERE trace_id = $trace_id) AS exemplar_count

@@ -3,7 +3,7 @@ WITH {logs_in_window},
 record AS (
     SELECT *
     FROM in_window
-    WHERE true{conditions}
+    WHERE effective_ns > $since_ns{conditions}
     ORDER BY effective_ns DESC, received_ns DESC
     LIMIT $limit
 )

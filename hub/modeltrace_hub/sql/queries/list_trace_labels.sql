@@ -8,6 +8,11 @@ SELECT DISTINCT
     coalesce(attributes ->> '/ml.prediction.label', attributes ->> '/ml.prediction.value') AS output,
     json_exists(attributes, '/ml.feedback.label') AS is_label
 FROM logs
-WHERE event_name = 'ml.feedback' AND ($trace_id = trace_id OR $trace_id = attributes ->> '/ml.prediction.trace_id')
+WHERE
+    event_name = 'ml.feedback'
+    AND (
+        $trace_id = trace_id
+        OR (contains(attributes::VARCHAR, $trace_id) AND $trace_id = attributes ->> '/ml.prediction.trace_id')
+    )
 ORDER BY time_ns
 LIMIT $limit

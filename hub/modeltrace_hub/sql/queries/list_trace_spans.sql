@@ -2,7 +2,7 @@
 WITH span AS (
     SELECT * REPLACE ({span_duration} AS duration_ns)
     FROM spans
-    WHERE trace_id = $trace_id
+    WHERE trace_id = $trace_id AND received_ns BETWEEN $first_received_ns AND $last_received_ns
     QUALIFY row_number() OVER (PARTITION BY {span_identity} ORDER BY received_ns) = 1
 )
 SELECT * EXCLUDE (resource_id, scope_id)

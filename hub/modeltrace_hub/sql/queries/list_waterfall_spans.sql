@@ -5,7 +5,7 @@ SELECT
     json_extract_string(attributes, '/error.type') AS error_type,
     json_array_length(events) AS event_count
 FROM spans
-WHERE trace_id = $trace_id
+WHERE trace_id = $trace_id AND received_ns BETWEEN $first_received_ns AND $last_received_ns
 QUALIFY row_number() OVER (PARTITION BY {span_identity} ORDER BY received_ns) = 1
 ORDER BY start_ns, (parent_span_id IS NOT NULL), end_ns DESC, span_id, name, kind
 LIMIT $limit
