@@ -24,7 +24,7 @@ from bench.hub import run_hub
 from modeltrace_hub.store import FILE_NAME, Store
 from modeltrace_hub.trace_summaries import summarize_all_traces
 
-REPEATS = 7
+REPEATS = 3
 DAY_NS = 86400 * 10**9
 UNFILTERED, NO_MATCH = "traces", "traces, attribute without a match"
 

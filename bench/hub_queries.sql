@@ -32,7 +32,7 @@ FROM (
     SELECT
         n, n // 5 AS trace, n % 5 AS part,
         ['gateway', 'modeltrace', 'modeltrace', 'features', 'ledger'][n % 5 + 1] AS service,
-        $until_ns - 86_400_000_000_000 + (n // 5 * 86_400_000_000_000) // ($spans // 5) + (n % 5) * 1_000_000 AS start_ns,
+        $until_ns - 86_400_000_000_000 + n // 5 * (86_400_000_000_000 // ($spans // 5)) + (n % 5) * 1_000_000 AS start_ns,
         (1_000_000 * exp(5 * (hash(n // 5) % 10_000) / 10_000) / (1 + n % 5))::BIGINT AS duration_ns
     FROM (SELECT range AS n FROM range($spans))
 )
