@@ -17,7 +17,7 @@ from modeltrace_hub.decode.values import json_double
 from modeltrace_hub.error_status import error_status
 from modeltrace_hub.errors import HubError
 from modeltrace_hub.queries.filters import LogFilter, MetricFilter, TraceFilter, TraceLimits, describe_invalid_parameter
-from modeltrace_hub.queries.logs import list_logs
+from modeltrace_hub.queries.logs import count_logs, group_logs, list_logs
 from modeltrace_hub.queries.metrics import list_metrics, list_points
 from modeltrace_hub.queries.models import list_models, read_models
 from modeltrace_hub.queries.predictions import read_predictions
@@ -28,6 +28,7 @@ from modeltrace_hub.queries.trace_search import search_traces
 from modeltrace_hub.queries.windows import ModelFilter, PredictionFilter, Window
 from modeltrace_hub.settings import HubSettings
 from modeltrace_hub.store import Store
+from modeltrace_hub.web.log_pages import LogPages
 from modeltrace_hub.web.model_pages import ModelPages
 from modeltrace_hub.web.pages import Pages, SecurityHeaders
 from modeltrace_hub.web.rendering import Renderer
@@ -57,9 +58,11 @@ def create_app(store: Store, writer: Writer, settings: HubSettings) -> FastAPI:
         telemetry=NATIVE_TELEMETRY_OFF,
     )
     _add_telemetry_routes(app, queries, stats, writer)
+    _add_log_routes(app, queries)
     _add_model_routes(app, queries)
     add_head_routes(app)
     app.include_router(add_head_routes(pages.router()))
+    app.include_router(add_head_routes(LogPages(renderer, queries).router()))
     app.include_router(add_head_routes(ModelPages(renderer, queries).router()))
     app.mount("/static", StaticFiles(packages=[("modeltrace_hub", "web/static")]))
     _add_error_handlers(app, renderer)
@@ -70,7 +73,7 @@ def create_app(store: Store, writer: Writer, settings: HubSettings) -> FastAPI:
 
 
 def _add_telemetry_routes(app: FastAPI, queries: Queries, stats: StatsSource, writer: Writer) -> None:
-    """Add the API calls about traces, logs, metrics and the hub. They run in worker threads: queries block."""
+    """Add the API calls about traces, metrics and the hub. They run in worker threads: queries block."""
 
     @app.get("/healthz", response_class=Response)
     async def healthz() -> Response:
@@ -95,12 +98,6 @@ def _add_telemetry_routes(app: FastAPI, queries: Queries, stats: StatsSource, wr
             content[key] = encode_non_finite(content[key])
         return json_response(content)
 
-    @app.get("/api/logs", response_class=Response)
-    def logs(filters: Annotated[LogFilter, Query()]) -> Response:
-        """Return log records, newest first."""
-        with queries.open_reader() as reader:
-            return json_response({"logs": list_logs(reader, filters)})
-
     @app.get("/api/metrics", response_class=Response)
     def metrics(filters: Annotated[MetricFilter, Query()]) -> Response:
         """Return all metrics; with `name`, the points of this metric, newest first."""
@@ -113,6 +110,29 @@ def _add_telemetry_routes(app: FastAPI, queries: Queries, stats: StatsSource, wr
     def statistics(request: Request) -> Response:
         """Return counts of received and stored telemetry, the storage, the endpoints and the services."""
         return json_response(stats(request.url.hostname))
+
+
+def _add_log_routes(app: FastAPI, queries: Queries) -> None:
+    """Add the API calls about log records."""
+
+    @app.get("/api/logs", response_class=Response)
+    def logs(filters: Annotated[LogFilter, Query()]) -> Response:
+        """Return log records, newest first. `next` is the `cursor` of the next page."""
+        with queries.open_reader() as reader:
+            rows, cursor = list_logs(reader, filters)
+        return json_response({"logs": rows, "next": cursor})
+
+    @app.get("/api/logs/counts", response_class=Response)
+    def log_counts(filters: Annotated[LogFilter, Query()]) -> Response:
+        """Count log records by severity over time, and by severity, service, event and scope."""
+        with queries.open_reader() as reader:
+            return json_response({"counts": count_logs(reader, filters)})
+
+    @app.get("/api/logs/groups", response_class=Response)
+    def log_groups(filters: Annotated[LogFilter, Query()]) -> Response:
+        """Return groups of similar records among the newest 20,000 matching ones, the largest group first."""
+        with queries.open_reader() as reader:
+            return json_response({"groups": group_logs(reader, filters)})
 
 
 def _add_model_routes(app: FastAPI, queries: Queries) -> None:

@@ -22,6 +22,11 @@ def load_queries() -> Mapping[str, str]:
     return {name: _insert_fragments(sql, fragments) for name, sql in _read_files("sql/queries").items()}
 
 
+def load_fragment(name: str) -> str:
+    """Return the SQL of one fragment, which contains no other fragment."""
+    return _read_files("sql/fragments")[name]
+
+
 def _insert_fragments(sql: str, fragments: Mapping[str, str]) -> str:
     """Replace the names in braces by their fragments; leave other braces alone."""
     return re.sub(r"\{(\w+)\}", lambda match: fragments.get(match[1], match[0]), sql)

@@ -154,10 +154,28 @@ class LogFilter(RecordFilter):
 
     limit: int = Field(100, ge=1, le=1000, description="The maximum number of records.")
     trace_id: TraceId | None = Field(None, description="Written in this trace.")
+    span_id: Annotated[str | None, Field(pattern="^[0-9a-f]{16}$")] = Field(None, description="Written in this span.")
     severity: Annotated[int | None, BeforeValidator(_parse_severity)] = Field(
         None, description="This severity or a higher one.", json_schema_extra={"enum": [*SEVERITIES]}
     )
+    event: LimitedText = Field(None, description="The event name.")
+    scope: LimitedText = Field(None, description="The name of the scope: the logger.")
     q: LimitedText = Field(None, description="Part of the body; case is ignored.")
+    pattern: Annotated[str | None, Field(max_length=4000)] = Field(
+        None, description="The text with numbers and IDs replaced, as in `GET /api/logs/groups`."
+    )
+    around: Annotated[int | None, Field(ge=0, le=MAX_NS)] = Field(
+        None, description="List the 50 records before and after this time, in unix nanoseconds; `limit` is ignored."
+    )
+    cursor: Annotated[str | None, Field(pattern="^[0-9]{1,19}-[0-9]{1,19}-[0-9]{1,7}$")] = Field(
+        None, description="`next` of the previous page."
+    )
+
+    @property
+    def cursor_position(self) -> tuple[int, int, int]:
+        """Time and arrival of the last record of the previous page, and how many records with both it has shown."""
+        time_ns, received_ns, count = map(int, (self.cursor or f"{MAX_NS}-{MAX_NS}-0").split("-"))
+        return min(time_ns, MAX_NS), min(received_ns, MAX_NS), count
 
 
 class MetricFilter(RecordFilter):

@@ -7,7 +7,7 @@ from modeltrace_hub.queries.reader import Record
 
 _MINUTE_NS: Final = 60 * 10**9
 # Ages at which the windows begin, before the newest item. Each window ends where the previous one begins.
-WINDOW_AGES_NS: Final = tuple(minutes * _MINUTE_NS for minutes in (1, 10, 60, 6 * 60, 48 * 60))
+WINDOW_AGES_NS: Final = tuple(minutes * _MINUTE_NS for minutes in (10, 12 * 60))
 
 
 class Fetch(Protocol):

@@ -5,23 +5,23 @@ rendered in one place only, the server.
 """
 
 import re
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from modeltrace_hub.queries.filters import ATTRIBUTE_PREFIX, TraceFilter, TracePageView, describe_invalid_parameter
+from modeltrace_hub.queries.filters import ATTRIBUTE_PREFIX, TraceFilter, TracePageView
 from modeltrace_hub.queries.models import list_model_traffic
-from modeltrace_hub.queries.reader import Queries, Record
+from modeltrace_hub.queries.reader import Queries
 from modeltrace_hub.queries.stats import StatsSource
 from modeltrace_hub.queries.trace import explain_missing_trace
 from modeltrace_hub.queries.trace_search import search_traces
 from modeltrace_hub.queries.windows import DEFAULT_WINDOW, ModelFilter
 from modeltrace_hub.retention import Retention
 from modeltrace_hub.web import format as fmt
+from modeltrace_hub.web.filter_form import expand_attribute_field, parse_filters, query_without
 from modeltrace_hub.web.rendering import Renderer
 from modeltrace_hub.web.trace_page import trace_page_context
 
@@ -75,21 +75,13 @@ class Pages:
     def _traces(self, request: Request) -> Response:
         parameters = [(key, value) for key, value in request.query_params.multi_items() if value]
         if "attr" in request.query_params:
-            return RedirectResponse(f"traces?{urlencode(_expand_attribute_field(parameters))}", status_code=303)
+            return RedirectResponse(f"traces?{urlencode(expand_attribute_field(parameters))}", status_code=303)
         etag = self._renderer.etag()
         if request.headers.get("if-none-match") == etag:
             return Response(status_code=304)
-        problem: str | None = None
-        traces: list[Record] = []
-        cursor: str | None = None
-        filters = TraceFilter()
-        try:
-            filters = TraceFilter.model_validate(_group_parameters(parameters))
-        except ValidationError as error:
-            _, problem = describe_invalid_parameter(error.errors()[0])
+        filters, problem = parse_filters(TraceFilter, parameters)
         with self._queries.open_reader() as reader:
-            if problem is None:
-                traces, cursor = search_traces(reader, filters)
+            traces, cursor = search_traces(reader, filters)
             services = reader.list_service_names()
         without_cursor = [pair for pair in parameters if pair[0] != "cursor"]
         return self._renderer.render(
@@ -100,7 +92,7 @@ class Pages:
             etag,
             attributes=[(f"{ATTRIBUTE_PREFIX}{key}", key, value) for key, value in filters.attributes],
             parameters=dict(parameters),
-            query_without=lambda *removed: urlencode([pair for pair in without_cursor if pair != removed]),
+            query_without=query_without(without_cursor),
             problem=problem,
             traces=traces,
             next_query=cursor and urlencode([*without_cursor, ("cursor", cursor)]),
@@ -159,23 +151,3 @@ _HEADERS: Final = (
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
-
-
-def _expand_attribute_field(parameters: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Replace the form field `attr` with the value `KEY=VALUE` by the parameter `attr.KEY`."""
-    pairs = []
-    for name, value in parameters:
-        key, equals, attribute_value = value.partition("=")
-        if name != "attr":
-            pairs.append((name, value))
-        elif equals:
-            pairs.append((f"{ATTRIBUTE_PREFIX}{key.strip()}", attribute_value.strip()))
-    return pairs
-
-
-def _group_parameters(parameters: list[tuple[str, str]]) -> dict[str, Any]:
-    """Return parameters by name, and attribute filters, which may be repeated, as lists."""
-    grouped: dict[str, Any] = dict(parameters)
-    for attribute in [name for name in grouped if name.startswith(ATTRIBUTE_PREFIX)]:
-        grouped[attribute] = [value for name, value in parameters if name == attribute]
-    return grouped

@@ -39,8 +39,8 @@ export function live(main, connectionLost) {
   };
 
   const countNewRows = (page) => {
-    const known = new Set([...main.querySelectorAll("[data-rows] > tr")].map((row) => row.dataset.key));
-    return [...page.querySelectorAll("[data-rows] > tr")].filter((row) => !known.has(row.dataset.key)).length;
+    const known = new Set([...main.querySelectorAll("[data-rows] > *")].map((row) => row.dataset.key));
+    return [...page.querySelectorAll("[data-rows] > *")].filter((row) => !known.has(row.dataset.key)).length;
   };
 
   async function refresh() {
@@ -60,7 +60,7 @@ export function live(main, connectionLost) {
     const count = countNewRows(page);
     if (count && isInUse()) {
       pendingPage = page;
-      showButton(count, count === page.querySelectorAll("[data-rows] > tr").length);
+      showButton(count, count === page.querySelectorAll("[data-rows] > *").length);
     } else show(page);
   }
 

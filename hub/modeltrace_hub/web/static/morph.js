@@ -39,7 +39,7 @@ function morphChildren(target, source) {
       current = match.nextSibling;
     } else {
       const added = document.importNode(sourceChild, true);
-      if (added.localName === "tr" && keyed.size) added.classList.add("just-added");
+      if (target.hasAttribute("data-rows") && keyed.size) added.classList.add("just-added");
       target.insertBefore(added, current);
     }
   }
