@@ -45,6 +45,8 @@ def test_text_has_enough_contrast(browser: Browser, site: Site, failed: str, sch
         "/",
         "/traces",
         "/traces?min_duration=x",
+        "/logs",
+        "/logs?view=groups",
         f"/t/{failed}",
         f"/t/{site.sender.prediction()}",
         "/t/" + "7" * 32,
