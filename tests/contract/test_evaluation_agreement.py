@@ -150,9 +150,11 @@ def test_metrics_of_a_classifier_agree(hub: InProcessHub, store: Path) -> None:
     wrong = rng.random(700) < np.where(np.arange(700) < 400, 0.05, 0.5)
     predicted = np.where(wrong, np.where(true == "a", "b", "a"), true)
     labels = [str(label) if n % 7 else None for n, label in enumerate(true)]
+    probabilities = rng.dirichlet([1, 1, 1], 700).round(2)
+    probabilities[:, 0] = 1 - probabilities[:, 1:].sum(axis=1)
     outputs = [
-        {"label": to_json(str(label)), "confidence": c}
-        for label, c in zip(predicted, rng.uniform(0.4, 1, 700).tolist(), strict=True)
+        {"label": to_json(str(label)), "confidence": c, "probabilities": to_json([*zip("abc", row, strict=True)])}
+        for label, c, row in zip(predicted, rng.uniform(0.4, 1, 700).tolist(), probabilities.tolist(), strict=True)
     ]
     store_predictions(store, model, labels, outputs)
 
@@ -163,6 +165,7 @@ def test_metrics_of_a_classifier_agree(hub: InProcessHub, store: Path) -> None:
     y_true, y_pred = [row["true_label"] for row in exported], [row["label"] for row in exported]
     correct, confidence = np.equal(y_true, y_pred), np.array([row["confidence"] for row in exported])
     accuracy = metrics.accuracy_score(y_true, y_pred)
+    proba = np.array([[value for _, value in row["probabilities"]] for row in exported])
     scores = evaluated["classification"]
     calibration, comparison = scores["calibration"], evaluated["baseline"]
     assert_all_equal(
@@ -187,11 +190,40 @@ def test_metrics_of_a_classifier_agree(hub: InProcessHub, store: Path) -> None:
         (detect_drift(1.0 - correct).mean_error or 0, evaluated["concept_drift"]["error_rate"]),
         (evaluated["concept_drift"]["error_rate"], gauges["ml_concept_drift_error_rate",]),
     )
-    for average, names in ((None, list("abc")), ("macro", ["macro"])):
+    in_store = scores["probabilities"]
+    expected_scores = {
+        "balanced_accuracy": (scores["balanced_accuracy"], metrics.balanced_accuracy_score(y_true, y_pred)),
+        "matthews_correlation": (scores["matthews_correlation"], metrics.matthews_corrcoef(y_true, y_pred)),
+        "log_loss": (in_store["log_loss"], metrics.log_loss(y_true, y_proba=proba)),
+        "brier_score": (in_store["brier_score"], metrics.brier_score_loss(y_true, proba)),
+    }
+    assert_all_equal(
+        *((*values, gauges[f"ml_evaluation_{name}",], in_hub[name]) for name, values in expected_scores.items()),
+        *(
+            (
+                function(average),
+                in_store[average][name],
+                gauges[f"ml_evaluation_{name}", average],
+                in_hub[average][name],
+            )
+            for average in ("macro", "weighted")
+            for name, function in (
+                ("roc_auc", lambda mean: metrics.roc_auc_score(y_true, proba, multi_class="ovr", average=mean)),
+                (
+                    "average_precision",
+                    lambda mean: metrics.average_precision_score(
+                        np.equal.outer(y_true, list("abc")), proba, average=mean
+                    ),
+                ),
+            )
+        ),
+    )
+    for average, names in ((None, list("abc")), ("macro", ["macro"]), ("weighted", ["weighted"])):
         expected = metrics.precision_recall_fscore_support(y_true, y_pred, average=average)
         for column, score in enumerate(("precision", "recall", "f1")):
-            by_class = {entry["label"]: entry[score] for entry in scores["classes"]} | {"macro": scores["macro"][score]}
-            hub_scores = {**in_hub["classes"], "macro": in_hub["macro"]}
+            by_class = {entry["label"]: entry[score] for entry in scores["classes"]}
+            by_class |= {mean: scores[mean][score] for mean in ("macro", "weighted")}
+            hub_scores = {**in_hub["classes"], "macro": in_hub["macro"], "weighted": in_hub["weighted"]}
             assert_all_equal(
                 *(
                     (value, by_class[name], gauges[f"ml_evaluation_{score}", name], hub_scores[name][score])
@@ -203,6 +235,7 @@ def test_metrics_of_a_classifier_agree(hub: InProcessHub, store: Path) -> None:
     assert evaluated["concept_drift"]["level"] == published.drift == "drift"
     assert gauges["ml_concept_drift_level",] == 1
     assert f"Accuracy <strong>{number(accuracy)}</strong>" in page
+    assert f"ROC AUC macro <strong>{number(in_store['macro']['roc_auc'])}</strong>" in " ".join(page.split())
     assert f"error rate {percent(1 - accuracy)}, held-out {percent(0.05)}" in page
 
 
@@ -227,6 +260,8 @@ def test_metrics_of_a_regressor_agree(hub: InProcessHub, store: Path) -> None:
     expected = {
         "mean_absolute_error": metrics.mean_absolute_error(y_true, y_pred),
         "root_mean_squared_error": metrics.root_mean_squared_error(y_true, y_pred),
+        "bias": np.mean(y_pred - y_true),
+        "mean_absolute_percentage_error": metrics.mean_absolute_percentage_error(y_true, y_pred),
         "r2": metrics.r2_score(y_true, y_pred),
     }
     assert_all_equal(

@@ -45,9 +45,10 @@ def answered_row(
     confidence: float | None = 0.9,
     inputs: Sequence[Any] = (1.5, 2, "x"),
     time: int = TIME,
+    probabilities: Sequence[float] | None = None,
 ) -> PredictedRow:
     """Return an answered row as a request record holds it; `row` is its index in the request."""
-    return PredictedRow(row, prediction_id, label, confidence, value, tuple(inputs), time)
+    return PredictedRow(row, prediction_id, label, confidence, value, tuple(inputs), time, probabilities)
 
 
 def answered_request(*prediction_ids: str) -> AnsweredRequest:
@@ -65,11 +66,13 @@ def stored_row(
     label: str | None = '"benign"',
     value: float | None = None,
     confidence: float | None = 0.9,
+    probabilities: str | None = None,
+    tags: str | None = None,
 ) -> Row:
-    """Return a row of the table `predictions`; `inputs` and `label` are JSON."""
+    """Return a row of the table `predictions`; `inputs`, `label`, `probabilities` and `tags` are JSON."""
     return Row(
         prediction_id, time, trace_id, None, 0, *(True, model.name, model.version, model.hash), "0.1.0", inputs,
-        label, value, confidence,
+        label, value, confidence, probabilities=probabilities, tags=tags,
     )  # fmt: skip
 
 

@@ -225,9 +225,9 @@ class ModelService:
     def evaluate(self, model_hash: str | None = None, **figures: float) -> None:
         """Send metrics of an evaluation.
 
-        `f1__yes` is the F1 score of the class `yes`, `f1__macro` the mean over classes, `label_delay__0.5` a quantile,
-        and `baseline_state` is `ml.evaluation.baseline.state`. The hash is an attribute if several models have this
-        version.
+        `f1__yes` is the F1 score of the class `yes`, `f1__macro` and `f1__weighted` are the means over classes,
+        `label_delay__0.5` is a quantile, and `baseline_state` is `ml.evaluation.baseline.state`. The hash is an
+        attribute if several models have this version.
         """
         model = (*self.model, ("ml.model.hash", model_hash)) if model_hash else self.model
         values_by_metric: dict[tuple[str, str], dict[Attributes, float]] = {}
@@ -236,7 +236,7 @@ class ModelService:
             prefix = "" if metric.startswith("concept_drift_") else "evaluation."
             metric = metric.replace("concept_drift_", "concept_drift.").replace("baseline_", "baseline.")
             key = "quantile" if metric in ("label_delay", "absolute_error") else "ml.evaluation.label"
-            if label == "macro":
+            if label in ("macro", "weighted"):
                 key = "ml.evaluation.average"
             attributes = (*model, (key, label)) if label else model
             values_by_metric.setdefault((f"ml.{prefix}{metric}", "1"), {})[attributes] = value

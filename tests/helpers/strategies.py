@@ -101,6 +101,7 @@ def answered_rows(features: int) -> st.SearchStrategy[PredictedRow]:
         value=st.none() | FLOATS,
         inputs=floats | st.tuples(*[VALUES] * features),
         time=TIMES,
+        probabilities=st.none() | st.lists(st.floats(0, 1), min_size=1, max_size=3),
     )
 
 

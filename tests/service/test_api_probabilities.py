@@ -17,8 +17,11 @@ from modeltrace.bundles.pack import pack
 from modeltrace.inference.features import to_matrix
 from modeltrace.inference.model import Model, ModelOutput, make_predict_fns, to_json_label
 from modeltrace.inference.validate import RowValidator
+from modeltrace.store.rows import RowBuilder, from_json
+from modeltrace.store.store import open_store
 from tests.helpers.estimators import LABELS, X, fit, iris_frame
 from tests.helpers.in_process_services import SdkService, records_service
+from tests.helpers.processes import wait_until
 
 Record = Callable[..., SdkService]
 ASK = {"probabilities": "true"}
@@ -213,3 +216,42 @@ def test_a_model_that_ran_with_probabilities_predicts_the_same(model: Model, row
     assert [(output.label, output.confidence) for output in outputs] == [
         (output.label, output.confidence) for output in model.predict(matrix)
     ]
+
+
+@pytest.mark.parametrize("batching", [False, True])
+@pytest.mark.parametrize("path", ["/predict", "/predict/batch"])
+def test_probabilities_are_stored_although_no_client_asks(
+    record: Record, iris: tuple[Any, Path], tmp_path: Path, path: str, *, batching: bool
+) -> None:
+    """Both instrumentations store each class with its probability; the response does not have them."""
+    estimator, bundle = iris
+    model, row = load_bundle(bundle), iris_rows()[3]
+    body = {"features": row} if path == "/predict" else {"rows": [row]}
+    settings = {"store": str(tmp_path / "s.db"), "batching": batching}
+    service = record(model, **settings)
+    with records_service(model, **settings) as sidecar:
+        answers = [client.post(path, json=body).json() for client in (service.client, sidecar.client)]
+        (sidecar_row,) = RowBuilder("0.1.0").build(sidecar.queue.requests[0])
+    with open_store(settings["store"]) as store:
+        wait_until(lambda: store.counts().predictions == 1, description="the row")
+        ((stored,),) = store.read()
+
+    expected = [
+        [label, probability]
+        for label, probability in zip(
+            estimator.classes_.tolist(), estimator.predict_proba([list(row.values())])[0].tolist(), strict=True
+        )
+    ]
+    assert stored.probabilities == from_json(sidecar_row.probabilities) == expected
+    assert not any("probabilities" in str(answer) for answer in answers)
+
+
+@pytest.mark.parametrize("changes", [{"store_max_classes": 2}, {"store_max_classes": 0}, {"store": "none"}])
+def test_no_probabilities_are_recorded(iris: tuple[Any, Path], tmp_path: Path, changes: dict[str, Any]) -> None:
+    """With more classes than the setting allows or without a store, a record has none, also if a client asks."""
+    with records_service(load_bundle(iris[1]), **{"store": str(tmp_path / "s.db"), **changes}) as sidecar:
+        answer = sidecar.client.post("/predict", params=ASK, json={"features": iris_rows()[0]}).json()
+
+    assert len(answer["probabilities"]) == 3
+    ((row,),) = (request.predictions for request in sidecar.queue.requests)
+    assert row.probabilities is None

@@ -149,7 +149,7 @@ def test_regressor_has_error_metrics_and_an_error_rate_with_a_tolerance(numbers:
     assert with_tolerance["concept_drift"]["error_rate"] == 1.0
     text = run(*arguments)
     assert "mean absolute error 0.5" in text
-    assert "absolute errors: 50% are at most 0.5, 95% are at most 0.5" in text
+    assert "median absolute error 0.5, 95% quantile 0.5" in text
     assert "compared with held-out rows: no held-out reference" in text
 
 

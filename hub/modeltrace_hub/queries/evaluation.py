@@ -37,8 +37,8 @@ def gauges_of_model(gauges: Sequence[Record], model_hash: str | None) -> list[Re
 def evaluation(gauges: Sequence[Record]) -> Record | None:
     """Return the metrics of the latest evaluation of a model version; None if the service sent none.
 
-    Its `period` has the times of the first and the last evaluated prediction, `macro` the means over classes, and
-    `classes` the metrics of each class.
+    Its `period` has the times of the first and the last evaluated prediction, `macro` and `weighted` the means over
+    classes, and `classes` the metrics of each class.
 
     Args:
         gauges: rows of get_model_gauges.sql; attributes are text and values are finite.
@@ -47,8 +47,8 @@ def evaluation(gauges: Sequence[Record]) -> Record | None:
     if not latest:
         return None
     result: Record = {
-        "classes": {}, "macro": {}, "label_delay": {}, "absolute_error": {}, "baseline": _baseline(latest),
-        "period": _period(latest), "time_ns": latest[0]["time_ns"],
+        "classes": {}, "label_delay": {}, "absolute_error": {}, **{average: {} for average in names.AVERAGES},
+        "baseline": _baseline(latest), "period": _period(latest), "time_ns": latest[0]["time_ns"],
     }  # fmt: skip
     for gauge in latest:
         name, attributes = gauge["name"].removeprefix(names.EVALUATION), gauge["attributes"]
@@ -56,8 +56,8 @@ def evaluation(gauges: Sequence[Record]) -> Record | None:
             result[name][attributes.get("quantile", "")] = gauge["value"]
         elif (label := attributes.get("ml.evaluation.label")) is not None:
             result["classes"].setdefault(label, {})[name] = gauge["value"]
-        elif attributes.get("ml.evaluation.average") == "macro":
-            result["macro"][name] = gauge["value"]
+        elif (average := attributes.get("ml.evaluation.average")) in names.AVERAGES:
+            result[average][name] = gauge["value"]
         elif name in names.SCORES:
             result[name] = gauge["value"]
     return result

@@ -27,12 +27,16 @@ DRIFT_COUNTERS: Final = (
 EVALUATION: Final = "ml.evaluation."
 # Metrics of a model version; the others have attributes.
 SCORES: Final = (
-    *("accuracy", "calibration_error", "top_label_brier_score"),
-    *("mean_absolute_error", "root_mean_squared_error", "r2"),
+    *("accuracy", "balanced_accuracy", "matthews_correlation"),
+    *("log_loss", "brier_score", "calibration_error", "top_label_brier_score"),
+    *("mean_absolute_error", "root_mean_squared_error", "bias", "mean_absolute_percentage_error", "r2"),
     *("predictions", "labels", "label_coverage"),
 )
+# The means over classes: unweighted, and by the number of true labels of each class.
+AVERAGES: Final = ("macro", "weighted")
 _EVALUATION_GAUGES: Final = (
-    *SCORES, "precision", "recall", "f1", "label_delay", "absolute_error", "window", "time",
+    *SCORES, "precision", "recall", "f1", "roc_auc", "average_precision", "label_delay", "absolute_error", "window",
+    "time",
     "baseline.error", "baseline.increase", "baseline.standard_error", "baseline.threshold", "baseline.state",
 )  # fmt: skip
 EVALUATED_PREDICTIONS: Final = "ml.evaluation.predictions"

@@ -1,8 +1,10 @@
 """`modeltrace evaluate`."""
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -122,7 +124,9 @@ def evaluate(
         else:
             with Client(url or "", api_key=load_api_key(read_settings())) as client:
                 send_labels = partial(_send_labels, client) if feedback else None
-                metrics = _evaluate_file(file, target, client.model(), client.predict_batch, tolerance, send_labels)
+                model = client.model()
+                predict = partial(_predict_batch, client) if model.classes else client.predict_batch
+                metrics = _evaluate_file(file, target, model, predict, tolerance, send_labels)
     if as_json:
         echo(json.dumps([to_json(model_metrics) for model_metrics in metrics], indent=2, ensure_ascii=False))
         return
@@ -172,7 +176,24 @@ def _load_scorer(bundle: str) -> tuple[ServedModel, PredictFn]:
 
     model, _ = load_model(read_settings(bundle=bundle))
     served = ServedModel(model.name, model.version, model.schema.features, model.classes, model.held_out)
-    return served, partial(score, model)
+    return served, partial(score, model, probabilities=True)
+
+
+def _predict_batch(client: Client, rows: Sequence[object]) -> Sequence[Prediction | InvalidFeaturesError]:
+    """Predict rows of a classifier with the probability of each class, or without if the service returns none."""
+    try:
+        return client.predict_batch(rows, probabilities=True)
+    except ServiceError as error:
+        if error.status != HTTPStatus.BAD_REQUEST:
+            raise
+        return client.predict_batch(rows)  # MODELTRACE_PROBABILITIES=never
+
+
+def _probabilities(row: Prediction | ModelOutput) -> Sequence[float] | None:
+    if isinstance(row, ModelOutput):
+        return row.probabilities
+    by_name = row.probabilities
+    return None if by_name is None else [math.nan if value is None else value for value in by_name.values()]
 
 
 def _send_labels(client: Client, labels: Sequence[tuple[str, Any]]) -> None:
@@ -195,14 +216,20 @@ def _evaluate_file(
     send_labels: SendLabels | None = None,
 ) -> list[ModelMetrics]:
     total = rejected = 0
-    with ScratchStore(model.name, model.version) as scratch, progress_display(None) as on_progress:
+    recorded = (model.classes or ()) if len(model.classes or ()) <= read_settings().store_max_classes else ()
+    with ScratchStore(model.name, model.version, recorded) as scratch, progress_display(None) as on_progress:
         for samples in _batches(read_samples(file, model.features, target)):
             predicted = [
                 (prediction, to_model_label(sample.label, model.classes))
                 for prediction, sample in zip(predict([sample.row for sample in samples]), samples, strict=True)
                 if not isinstance(prediction, InvalidFeaturesError)
             ]
-            scratch.add([ScoredRow(row.label, row.value, row.confidence, label) for row, label in predicted])
+            scratch.add(
+                [
+                    ScoredRow(row.label, row.value, row.confidence, label, _probabilities(row))
+                    for row, label in predicted
+                ]
+            )
             if send_labels:
                 send_labels(
                     [

@@ -10,15 +10,16 @@ import numpy as np
 
 from modeltrace.evaluation import queries
 from modeltrace.evaluation.baseline_comparison import BaselineComparison, compare_absolute_errors, compare_error_rates
+from modeltrace.evaluation.calibration import LabelledCount
 from modeltrace.evaluation.concept_drift import detect_drift
 from modeltrace.evaluation.metrics import (
-    LabelledCount,
+    ClassificationMetrics,
     ModelMetrics,
     PredictionRef,
-    ResidualSums,
     classification_metrics,
-    regression_metrics,
 )
+from modeltrace.evaluation.probability_metrics import probability_metrics
+from modeltrace.evaluation.residuals import read_residuals, regression_of_model
 from modeltrace.store.rows import from_json, label_key
 from modeltrace.store.selection import Selection
 from modeltrace.store.store import Store
@@ -59,9 +60,7 @@ def evaluate(
     # Skip unnecessary queries: a query scans all selected predictions even if it returns no rows.
     regressors = any(row[0] is None and row[2] for counts in rows.values() for row in counts)
     labels = any(row[2] for counts in rows.values() for row in counts)
-    sums = store.fetch_all(queries.residual_sums(selection)) if regressors else ()
-    residuals = {(row[0], row[1], row[2]): _to_residual_sums(*row[3:]) for row in sums}
-    errors = _quantiles(store.fetch_all(queries.absolute_errors(selection)) if regressors else ())
+    residuals = read_residuals(store, selection) if regressors else {}
     delays = _label_delays(store.fetch_all(queries.label_delays(selection)) if labels else ())
     models_per_version = Counter(key[:2] for key in rows)
     results = []
@@ -69,26 +68,36 @@ def evaluate(
         name, version, model_hash = key
         counts = rows[key]
         labelled = [row for row in counts if row[2]]
+        hash_if_ambiguous = model_hash if models_per_version[name, version] > 1 else None
+        of_model = selection._replace(model_name=name, model_version=version, model_hash=hash_if_ambiguous)
         metrics = ModelMetrics(
             name,
             version,
             predictions=sum(row[4] for row in counts),
             labels=sum(row[4] for row in labelled),
             label_delays=delays.get(key, {}),
-            classification=classification_metrics(
-                [_to_count(*row) for row in labelled if row[0] is not None and row[1] is not None]
-            ),
-            regression=regression_metrics(residuals[key], errors[key]) if key in residuals else None,
-            model_hash=model_hash if models_per_version[name, version] > 1 else None,
+            classification=_classification(store, of_model, labelled),
+            regression=regression_of_model(store, of_model, residuals[key]) if key in residuals else None,
+            model_hash=hash_if_ambiguous,
         )
         if key in baselines:
             metrics = replace(metrics, baseline=_compare(metrics, baselines[key]))
-        of_model = selection._replace(model_name=name, model_version=version, model_hash=metrics.model_hash)
         if drift_since is not None:
             of_model = of_model._replace(since=drift_since)
         pairs = _equivalent_pairs(labelled)
         results.append(_with_drift(store, metrics, of_model, pairs, tolerance, locate_drifts=locate_drifts))
     return results
+
+
+def _classification(
+    store: Store, of_model: Selection, labelled: Sequence[Sequence[Any]]
+) -> ClassificationMetrics | None:
+    """Return the metrics of a classifier from the labelled rows of `outcome_counts`; `None` for a regressor."""
+    counts = [row for row in labelled if row[0] is not None and row[1] is not None]
+    metrics = classification_metrics([_to_count(*row) for row in counts])
+    if metrics is None:
+        return None
+    return replace(metrics, probabilities=probability_metrics(store, of_model, {row[1] for row in counts}))
 
 
 def _compare(metrics: ModelMetrics, baseline: Baseline) -> BaselineComparison | None:
@@ -112,15 +121,6 @@ def _to_count(
     )
 
 
-def _to_residual_sums(rows: int, absolute: float, squared: float, *distances: float) -> ResidualSums:
-    """Convert a row of `residual_sums`. Correct the sums of squares for the rounding errors of the means."""
-    label, label_squares, error, error_squares = map(float, distances)
-    squares = (
-        max(0.0, total - distance**2 / rows) for distance, total in ((label, label_squares), (error, error_squares))
-    )
-    return ResidualSums(rows, float(absolute), float(squared), *squares)
-
-
 def _label_delays(rows: Iterable[Sequence[Any]]) -> Mapping[ModelKey, dict[float, float]]:
     delays: dict[ModelKey, dict[float, float]] = defaultdict(dict)
     for name, version, model_hash, number, rank, delay in rows:
@@ -128,22 +128,6 @@ def _label_delays(rows: Iterable[Sequence[Any]]) -> Mapping[ModelKey, dict[float
             if rank == queries.quantile_rank(number, percent):
                 delays[name, version, model_hash][percent / 100] = delay / _SECOND
     return delays
-
-
-def _quantiles(rows: Iterable[Sequence[Any]]) -> Mapping[ModelKey, dict[float, float]]:
-    """Return the quantiles at each of PERCENTS, interpolated as by numpy, from the rows of `absolute_errors`."""
-    ranked: dict[ModelKey, dict[int, float]] = defaultdict(dict)
-    numbers = {}
-    for name, version, model_hash, number, rank, error in rows:
-        key = name, version, model_hash
-        ranked[key][rank], numbers[key] = float(error), number
-    result: dict[ModelKey, dict[float, float]] = defaultdict(dict)
-    for key, errors in ranked.items():
-        for percent in queries.PERCENTS:
-            index, remainder = divmod((numbers[key] - 1) * percent, 100)
-            low = errors[index + 1]
-            result[key][percent / 100] = low + (errors.get(index + 2, low) - low) * remainder / 100
-    return result
 
 
 def _equivalent_pairs(labelled: Iterable[Sequence[Any]]) -> list[tuple[str, str]]:

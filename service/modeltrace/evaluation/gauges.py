@@ -8,11 +8,12 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from modeltrace.evaluation.baseline_comparison import STATE_NUMBERS, BaselineComparison
 from modeltrace.evaluation.metrics import (
     ClassificationMetrics,
+    ClassMeans,
     ClassMetrics,
-    MacroMeans,
     ModelMetrics,
     RegressionMetrics,
 )
+from modeltrace.evaluation.probability_metrics import ProbabilityMetrics
 from modeltrace.store.rows import label_key
 from modeltrace.telemetry.metrics import instruments
 from modeltrace.telemetry.metrics.instruments import Instrument
@@ -96,8 +97,11 @@ def _classification_points(
 ) -> Iterator[GaugePoint]:
     """Yield the points of a classifier."""
     yield GaugePoint(instruments.ACCURACY, metrics.accuracy, {})
-    averages: list[tuple[dict[str, str], MacroMeans | ClassMetrics]] = [
-        ({ML_EVALUATION_AVERAGE: "macro"}, metrics.macro)
+    yield GaugePoint(instruments.BALANCED_ACCURACY, metrics.balanced_accuracy, {})
+    yield GaugePoint(instruments.MATTHEWS_CORRELATION, metrics.matthews_correlation, {})
+    averages: list[tuple[dict[str, str], ClassMeans | ClassMetrics]] = [
+        ({ML_EVALUATION_AVERAGE: "macro"}, metrics.macro),
+        ({ML_EVALUATION_AVERAGE: "weighted"}, metrics.weighted),
     ]
     per_class = [
         ({ML_EVALUATION_LABEL: str(entry.label)}, entry)
@@ -108,14 +112,28 @@ def _classification_points(
         yield GaugePoint(instruments.PRECISION, entry.precision, attributes)
         yield GaugePoint(instruments.RECALL, entry.recall, attributes)
         yield GaugePoint(instruments.F1, entry.f1, attributes)
+    if metrics.probabilities:
+        yield from _probability_points(metrics.probabilities)
     if metrics.calibration:
         yield GaugePoint(instruments.CALIBRATION_ERROR, metrics.calibration.expected_calibration_error, {})
         yield GaugePoint(instruments.TOP_LABEL_BRIER_SCORE, metrics.calibration.top_label_brier_score, {})
 
 
+def _probability_points(metrics: ProbabilityMetrics) -> Iterator[GaugePoint]:
+    for average, means in (("macro", metrics.macro), ("weighted", metrics.weighted)):
+        if means.roc_auc is not None and means.average_precision is not None:
+            yield GaugePoint(instruments.ROC_AUC, means.roc_auc, {ML_EVALUATION_AVERAGE: average})
+            yield GaugePoint(instruments.AVERAGE_PRECISION, means.average_precision, {ML_EVALUATION_AVERAGE: average})
+    yield GaugePoint(instruments.LOG_LOSS, metrics.log_loss, {})
+    yield GaugePoint(instruments.BRIER_SCORE, metrics.brier_score, {})
+
+
 def _regression_points(metrics: RegressionMetrics) -> Iterator[GaugePoint]:
     yield GaugePoint(instruments.MEAN_ABSOLUTE_ERROR, metrics.mean_absolute_error, {})
     yield GaugePoint(instruments.ROOT_MEAN_SQUARED_ERROR, metrics.root_mean_squared_error, {})
+    yield GaugePoint(instruments.BIAS, metrics.bias, {})
+    if metrics.mean_absolute_percentage_error is not None:
+        yield GaugePoint(instruments.MEAN_ABSOLUTE_PERCENTAGE_ERROR, metrics.mean_absolute_percentage_error, {})
     if metrics.r2 is not None:
         yield GaugePoint(instruments.R2, metrics.r2, {})
     for quantile, error in metrics.absolute_error_quantiles.items():

@@ -1,4 +1,4 @@
-"""Compute classification, calibration and regression metrics from counts and sums.
+"""Compute classification and regression metrics from counts and sums.
 
 Names, formulas and conventions are those of scikit-learn (`accuracy_score`, `precision_recall_fscore_support`,
 `mean_absolute_error`, `r2_score`, …). A ratio with a denominator of 0 is 0. A mean over classes
@@ -9,27 +9,13 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from modeltrace.evaluation.baseline_comparison import BaselineComparison
+from modeltrace.evaluation.calibration import CalibrationMetrics, LabelledCount, calibration_metrics
 from modeltrace.evaluation.concept_drift import DriftResult
+from modeltrace.evaluation.probability_metrics import ProbabilityMetrics
 from modeltrace.store.rows import label_key
-
-# Confidence bins of equal width: bin `i` holds BIN_EDGES[i-1] < confidence <= BIN_EDGES[i].
-N_BINS: Final = 10
-BIN_EDGES: Final = tuple(index * (1 / N_BINS) for index in range(1, N_BINS))
-
-
-class LabelledCount(NamedTuple):
-    """The labelled predictions with the same predicted label, true label and confidence bin."""
-
-    label: object
-    true_label: object
-    correct: bool
-    bin: int | None  # None if the model returned no confidence
-    rows: int
-    confidence_sum: float
-    squared_error_sum: float  # sum of (confidence - correct)²
 
 
 class ResidualSums(NamedTuple):
@@ -40,6 +26,9 @@ class ResidualSums(NamedTuple):
     squared_error: float  # sum of error²
     label_squares: float  # sum of (label - mean label)²
     absolute_error_squares: float  # sum of (|error| - mean |error|)²
+    error: float  # sum of value - label
+    relative_error: float  # sum of |error| / |label|
+    zero_labels: int  # labels that are 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,28 +51,9 @@ class ConfusionCell(NamedTuple):
     rows: int
 
 
-class CalibrationBin(NamedTuple):
-    """A confidence bin of the reliability diagram; `confidence` and `accuracy` are means."""
-
-    low: float
-    high: float
-    rows: int
-    confidence: float
-    accuracy: float
-
-
 @dataclass(frozen=True, slots=True)
-class CalibrationMetrics:
-    """The calibration of confidences: the agreement of confidence and accuracy, over predictions with a confidence."""
-
-    expected_calibration_error: float
-    top_label_brier_score: float  # with two classes, the Brier score
-    bins: tuple[CalibrationBin, ...]  # without empty bins
-
-
-@dataclass(frozen=True, slots=True)
-class MacroMeans:
-    """The unweighted means over classes (`average="macro"`)."""
+class ClassMeans:
+    """The means over classes: unweighted (`average="macro"`), or by the number of true labels (`"weighted"`)."""
 
     precision: float
     recall: float
@@ -92,25 +62,46 @@ class MacroMeans:
 
 @dataclass(frozen=True, slots=True)
 class ClassificationMetrics:
-    """The metrics of a classifier."""
+    """The metrics of a classifier. `probabilities` is `None` if the store has none of labelled predictions."""
 
     accuracy: float
-    macro: MacroMeans
+    balanced_accuracy: float  # the mean recall of the classes that are a true label
+    matthews_correlation: float  # from -1 to 1; 0 if all predictions or all labels are equal
+    macro: ClassMeans
+    weighted: ClassMeans
     classes: tuple[ClassMetrics, ...]
     confusion: tuple[ConfusionCell, ...]
     calibration: CalibrationMetrics | None
+    probabilities: ProbabilityMetrics | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrueValueGroup:
+    """The errors for labels from `low` to `high`: one of four groups, divided at the quartiles of the labels."""
+
+    low: float
+    high: float
+    rows: int
+    bias: float
+    median_absolute_error: float
 
 
 @dataclass(frozen=True, slots=True)
 class RegressionMetrics:
-    """The metrics of a regressor; `r2` is `None` for fewer than two labels."""
+    """The metrics of a regressor.
+
+    `r2` is `None` for fewer than two labels, and `mean_absolute_percentage_error` if a label is 0.
+    """
 
     rows: int
     mean_absolute_error: float
     absolute_error_deviation: float  # standard deviation of the absolute errors
     absolute_error_quantiles: dict[float, float]  # numpy's default; that of 0.5 is `median_absolute_error`
     root_mean_squared_error: float
+    bias: float  # mean of value - label; negative if the model predicts too little
+    mean_absolute_percentage_error: float | None  # a share, as in scikit-learn: 0.1 is 10 %
     r2: float | None
+    true_value_groups: tuple[TrueValueGroup, ...] = ()
 
 
 class PredictionRef(NamedTuple):
@@ -169,14 +160,14 @@ def classification_metrics(counts: Sequence[LabelledCount]) -> ClassificationMet
         support[true] += count.rows
         correct[label] += count.rows if count.correct else 0
     keys = sorted(labels, key=lambda key: _sort_key(labels[key]))
+    hits = sum(correct.values())
     classes = tuple(_class_metrics(labels[key], correct[key], predicted[key], support[key]) for key in keys)
     return ClassificationMetrics(
-        accuracy=sum(correct.values()) / rows,
-        macro=MacroMeans(
-            precision=_mean(entry.precision for entry in classes),
-            recall=_mean(entry.recall for entry in classes),
-            f1=_mean(entry.f1 for entry in classes),
-        ),
+        accuracy=hits / rows,
+        balanced_accuracy=_means(classes, [1 if entry.support else 0 for entry in classes]).recall,
+        matthews_correlation=_matthews_correlation(rows, hits, classes),
+        macro=_means(classes, [1] * len(classes)),
+        weighted=_means(classes, [entry.support for entry in classes]),
         classes=classes,
         confusion=tuple(
             ConfusionCell(labels[label], labels[true], cells[label, true])
@@ -184,11 +175,13 @@ def classification_metrics(counts: Sequence[LabelledCount]) -> ClassificationMet
             for true in keys
             if cells[label, true]
         ),
-        calibration=_calibration_metrics([count for count in counts if count.bin is not None]),
+        calibration=calibration_metrics([count for count in counts if count.bin is not None]),
     )
 
 
-def regression_metrics(sums: ResidualSums, quantiles: dict[float, float]) -> RegressionMetrics | None:
+def regression_metrics(
+    sums: ResidualSums, quantiles: dict[float, float], groups: tuple[TrueValueGroup, ...]
+) -> RegressionMetrics | None:
     """Return the metrics of a regressor with the quantiles of its absolute errors; `None` without labels."""
     rows = sums.rows
     if not rows:
@@ -199,34 +192,21 @@ def regression_metrics(sums: ResidualSums, quantiles: dict[float, float]) -> Reg
         r2 = 1 - sums.squared_error / sums.label_squares if sums.label_squares > 0 else constant_label_r2
     deviation = math.sqrt(sums.absolute_error_squares / rows)
     return RegressionMetrics(
-        rows, sums.absolute_error / rows, deviation, quantiles, math.sqrt(sums.squared_error / rows), r2
+        rows=rows,
+        mean_absolute_error=sums.absolute_error / rows,
+        absolute_error_deviation=deviation,
+        absolute_error_quantiles=quantiles,
+        root_mean_squared_error=math.sqrt(sums.squared_error / rows),
+        bias=sums.error / rows,
+        mean_absolute_percentage_error=None if sums.zero_labels else sums.relative_error / rows,
+        r2=r2,
+        true_value_groups=groups,
     )
 
 
 def _class_metrics(label: object, correct: int, predicted: int, support: int) -> ClassMetrics:
     precision, recall = _ratio(correct, predicted), _ratio(correct, support)
     return ClassMetrics(label, precision, recall, _ratio(2 * correct, predicted + support), predicted, support)
-
-
-def _calibration_metrics(counts: Sequence[LabelledCount]) -> CalibrationMetrics | None:
-    """Return the top-label Brier score and the expected calibration error (Naeini, Cooper, Hauskrecht: AAAI 2015).
-
-    The latter is the mean of |accuracy - confidence| over bins, weighted by the number of predictions. The former is
-    the mean of (confidence - correct)²; the Brier score of three and more classes needs the probabilities of all.
-    """
-    total = sum(count.rows for count in counts)
-    if not total:
-        return None
-    bins = []
-    for index in range(N_BINS):
-        in_bin = [count for count in counts if count.bin == index]
-        if rows := sum(count.rows for count in in_bin):
-            confidence = math.fsum(count.confidence_sum for count in in_bin) / rows
-            accuracy = sum(count.rows for count in in_bin if count.correct) / rows
-            low, high = (0.0, *BIN_EDGES, 1.0)[index : index + 2]
-            bins.append(CalibrationBin(low, high, rows, confidence, accuracy))
-    error = math.fsum(entry.rows * abs(entry.accuracy - entry.confidence) for entry in bins) / total
-    return CalibrationMetrics(error, math.fsum(count.squared_error_sum for count in counts) / total, tuple(bins))
 
 
 def _sort_key(label: object) -> tuple[bool, float, str]:
@@ -238,6 +218,22 @@ def _ratio(part: int, total: int) -> float:
     return part / total if total else 0.0
 
 
-def _mean(values: Iterable[float]) -> float:
-    values = list(values)
-    return math.fsum(values) / len(values)
+def _means(classes: Sequence[ClassMetrics], weights: Sequence[int]) -> ClassMeans:
+    total = sum(weights)
+
+    def mean(values: Iterable[float]) -> float:
+        return math.fsum(value * weight for value, weight in zip(values, weights, strict=True)) / total
+
+    return ClassMeans(
+        mean(entry.precision for entry in classes),
+        mean(entry.recall for entry in classes),
+        mean(entry.f1 for entry in classes),
+    )
+
+
+def _matthews_correlation(rows: int, correct: int, classes: Sequence[ClassMetrics]) -> float:
+    """Return Matthews' correlation for any number of classes (Gorodkin: Comput. Biol. Chem. 28, 2004)."""
+    covariance = correct * rows - sum(entry.predicted * entry.support for entry in classes)
+    predicted = rows**2 - sum(entry.predicted**2 for entry in classes)
+    true = rows**2 - sum(entry.support**2 for entry in classes)
+    return covariance / math.sqrt(predicted * true) if predicted * true else 0.0

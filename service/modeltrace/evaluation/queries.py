@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
-from modeltrace.evaluation.metrics import BIN_EDGES
+from modeltrace.evaluation.calibration import BIN_EDGES
 from modeltrace.store.schema import labels, predictions
 from modeltrace.store.selection import Selection, label_join
 
@@ -73,42 +73,7 @@ def outcome_counts(selection: Selection) -> Select[Any]:
     )
     keys = (*inner.c[:6], inner.c.bin)
     c = inner.c.confidence
-    return select(*keys, func.count(), func.sum(c), func.sum(_square(c)), func.sum(_square(1 - c))).group_by(*keys)
-
-
-def residual_sums(selection: Selection) -> Select[Any]:
-    """Sum the residuals of labelled predictions of regressors, by model.
-
-    Columns: name, version, hash, number of rows, and the sums of |error|, error², d, d², e and e². Here d is the label
-    minus the mean label, and e is |error| minus the mean of |error|.
-    """
-    inner = (
-        _labelled(selection, *MODEL_COLUMNS, predictions.c.value, _label_as_number().label("true_value"))
-        .where(_fits(predictions.c.value))
-        .cte("labelled")
-    )
-    keys = inner.c[:3]
-    error = inner.c.value - inner.c.true_value
-    means = (
-        select(*keys, func.avg(inner.c.true_value).label("label_mean"), func.avg(func.abs(error)).label("error_mean"))
-        .where(_fits(inner.c.true_value))
-        .group_by(*keys)
-        .cte("means")
-    )
-    distances = inner.c.true_value - means.c.label_mean, func.abs(error) - means.c.error_mean
-    same_model = and_(*(left == right for left, right in zip(keys, means.c[:3], strict=True)))
-    return (
-        select(
-            *keys,
-            func.count(),
-            func.sum(func.abs(error)),
-            func.sum(_square(error)),
-            *(func.sum(term) for distance in distances for term in (distance, _square(distance))),
-        )
-        .select_from(inner.join(means, same_model))
-        .where(_fits(inner.c.true_value))
-        .group_by(*keys)
-    )
+    return select(*keys, func.count(), func.sum(c), func.sum(square(c)), func.sum(square(1 - c))).group_by(*keys)
 
 
 def label_delays(selection: Selection) -> Select[Any]:
@@ -120,8 +85,8 @@ def label_delays(selection: Selection) -> Select[Any]:
     Columns: name, version, hash, number of labels, rank, and delay in nanoseconds.
     """
     delay = labels.c.received - predictions.c.time
-    inner = _labelled(selection, *MODEL_COLUMNS, case((delay > 0, delay), else_=0).label("delay")).subquery()
-    ranked = _rank(inner, inner.c.delay)
+    inner = select_labelled(selection, *MODEL_COLUMNS, case((delay > 0, delay), else_=0).label("delay")).subquery()
+    ranked = rank_values(inner, inner.c.delay)
     return select(ranked).where(
         or_(*(ranked.c.rank == quantile_rank(ranked.c.number, percent) for percent in PERCENTS))
     )
@@ -132,20 +97,7 @@ def quantile_rank(number: Any, percent: int) -> Any:  # noqa: ANN401  an integer
     return (number * percent + 99) // 100
 
 
-def absolute_errors(selection: Selection) -> Select[Any]:
-    """Select the two absolute errors of regressors that are around each of PERCENTS, by model.
-
-    Columns: name, version, hash, number of errors, rank, and absolute error.
-    """
-    error = _absolute_error().label("error")
-    fits = _fits(predictions.c.value), _fits(_label_as_number())
-    inner = _labelled(selection, *MODEL_COLUMNS, error).where(*fits).subquery()
-    ranked = _rank(inner, inner.c.error)
-    lower = [(ranked.c.number - 1) * percent // 100 + 1 for percent in PERCENTS]
-    return select(ranked).where(or_(*(ranked.c.rank.between(rank, rank + 1) for rank in lower)))
-
-
-def _rank(rows: Subquery, value: ColumnElement[Any]) -> Subquery:
+def rank_values(rows: Subquery, value: ColumnElement[Any]) -> Subquery:
     """Select the columns of MODEL_COLUMNS, the number of rows of the model, the rank of each value, and the value."""
     keys = rows.c[:3]
     return select(
@@ -169,12 +121,12 @@ def is_wrong(equivalent_pairs: Collection[tuple[str, str]]) -> ColumnElement[str
 
 def exceeds(tolerance: float) -> ColumnElement[str]:
     """Return 1 if the absolute error of a regressor is larger than the tolerance, else 0."""
-    return _error_character(_absolute_error() <= tolerance)
+    return _error_character(absolute_error() <= tolerance)
 
 
 def relative_error(median: float) -> ColumnElement[str]:
     """Return a character for |error| / (|error| + median), which is from 0 to 1 for any distribution of the errors."""
-    error = _absolute_error()
+    error = absolute_error()
     level = cast(func.round(ERROR_LEVELS * error / (error + median)), Integer) if median else ERROR_LEVELS
     return func.substr(_LEVEL_CHARACTERS, case((error == 0, 1), else_=level + 1), 1)
 
@@ -217,29 +169,31 @@ def _labelled_in_order(selection: Selection, *columns: ColumnElement[Any], class
     if classifier:
         of_task: ColumnElement[bool] = predictions.c.value.is_(None)
     else:
-        of_task = and_(_fits(predictions.c.value), _fits(_label_as_number()))
-    return _labelled(selection, *columns).where(of_task).order_by(*PREDICTION_ORDER)
+        of_task = and_(fits(predictions.c.value), fits(label_as_number()))
+    return select_labelled(selection, *columns).where(of_task).order_by(*PREDICTION_ORDER)
 
 
-def _labelled(selection: Selection, *columns: ColumnElement[Any]) -> Select[Any]:
+def select_labelled(selection: Selection, *columns: ColumnElement[Any]) -> Select[Any]:
     """Select columns of the predictions with a true label."""
     return select(*columns).select_from(predictions.join(labels, label_join())).where(*selection.conditions())
 
 
-def _absolute_error() -> ColumnElement[float]:
-    return func.abs(predictions.c.value - _label_as_number())
+def absolute_error() -> ColumnElement[float]:
+    """Return the absolute error of a regressor."""
+    return func.abs(predictions.c.value - label_as_number())
 
 
-def _label_as_number() -> ColumnElement[float]:
+def label_as_number() -> ColumnElement[float]:
     """Convert a true label to a number; NULL if it is not a number or has too many digits."""
     numeric = func.substr(labels.c.label, 1, 1).in_(list("-0123456789"))
     return case((and_(numeric, func.length(labels.c.label) <= MAX_DIGITS), cast(labels.c.label, Double)), else_=null())
 
 
-def _square(number: ColumnElement[float]) -> ColumnElement[float]:
+def square(number: ColumnElement[float]) -> ColumnElement[float]:
     """Square a number; 0 for a tiny one, because PostgreSQL raises an error on underflow."""
     return case((func.abs(number) < 1 / MAX_MAGNITUDE, 0.0), else_=number * number)
 
 
-def _fits(number: ColumnElement[float]) -> ColumnElement[bool]:
+def fits(number: ColumnElement[float]) -> ColumnElement[bool]:
+    """Whether the square of a number can be summed."""
     return func.abs(number) <= MAX_MAGNITUDE

@@ -10,8 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from modeltrace.evaluation.baseline_comparison import OK, WORSE, BaselineComparison
+from modeltrace.evaluation.calibration import CalibrationMetrics
 from modeltrace.evaluation.concept_drift import DRIFT, STABLE
-from modeltrace.evaluation.metrics import CalibrationMetrics, ClassificationMetrics, ModelMetrics, RegressionMetrics
+from modeltrace.evaluation.metrics import ClassificationMetrics, ModelMetrics, RegressionMetrics
+from modeltrace.evaluation.probability_metrics import ProbabilityMetrics
 
 LEVEL_NAMES: Final = {STABLE: "stable", DRIFT: "drift"}
 # A larger confusion matrix does not fit on a terminal.
@@ -36,6 +38,9 @@ def to_json(metrics: ModelMetrics) -> dict[str, Any]:
         result["classification"]["confusion"] = [cell._asdict() for cell in classification.confusion]
         if calibration := classification.calibration:
             result["classification"]["calibration"]["bins"] = [entry._asdict() for entry in calibration.bins]
+        if probabilities := classification.probabilities:
+            top_k = {str(k): share for k, share in probabilities.top_k_accuracy.items()}
+            result["classification"]["probabilities"]["top_k_accuracy"] = top_k
     if regression := metrics.regression:
         quantiles = regression.absolute_error_quantiles
         result["regression"]["absolute_error_quantiles"] = {str(key): error for key, error in quantiles.items()}
@@ -92,16 +97,21 @@ def _duration(seconds: float) -> str:
 
 
 def _classification(metrics: ClassificationMetrics) -> Iterator[RenderableType]:
-    yield Text(f"  accuracy {metrics.accuracy:.4f}\n")
+    yield Text(
+        f"  accuracy {metrics.accuracy:.4f}, balanced accuracy {metrics.balanced_accuracy:.4f}, "
+        f"Matthews correlation {metrics.matthews_correlation:.4f}\n"
+    )
     table = _table("class", "precision", "recall", "F1", "labels", "predictions")
     for entry in metrics.classes:
         ratios = (f"{ratio:.4f}" for ratio in (entry.precision, entry.recall, entry.f1))
         table.add_row(str(entry.label), *ratios, f"{entry.support:,}", f"{entry.predicted:,}")
-    means = (f"{mean:.4f}" for mean in (metrics.macro.precision, metrics.macro.recall, metrics.macro.f1))
-    table.add_row("macro mean", *means, "", "", style="dim")
+    for average, means in (("macro mean", metrics.macro), ("weighted mean", metrics.weighted)):
+        ratios = (f"{mean:.4f}" for mean in (means.precision, means.recall, means.f1))
+        table.add_row(average, *ratios, "", "", style="dim")
     yield table
     if 1 < len(metrics.classes) <= MAX_MATRIX_CLASSES:
         yield _confusion(metrics)
+    yield from _probabilities(metrics.probabilities)
     if metrics.calibration:
         yield from _calibration(metrics.calibration)
 
@@ -113,6 +123,25 @@ def _confusion(metrics: ClassificationMetrics) -> Table:
     for true in names:
         table.add_row(true, *(f"{rows.get((label, true), 0):,}" for label in names))
     return table
+
+
+def _probabilities(metrics: ProbabilityMetrics | None) -> Iterator[RenderableType]:
+    if metrics is None:
+        yield Text("  no ROC AUC and log loss: no probabilities of these predictions were stored")
+        return
+    top_k = "".join(f", top-{k} accuracy {share:.4f}" for k, share in metrics.top_k_accuracy.items())
+    yield Text(f"  log loss {metrics.log_loss:.4f}, Brier score {metrics.brier_score:.4f}{top_k}\n")
+    table = _table("class against the rest", "ROC AUC", "average precision", "labels")
+    for entry in metrics.classes:
+        table.add_row(str(entry.label), _ratio(entry.roc_auc), _ratio(entry.average_precision), f"{entry.support:,}")
+    if len(metrics.classes) > 1:
+        for average, means in (("macro mean", metrics.macro), ("weighted mean", metrics.weighted)):
+            table.add_row(average, _ratio(means.roc_auc), _ratio(means.average_precision), "", style="dim")
+    yield table
+
+
+def _ratio(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4f}"
 
 
 def _calibration(metrics: CalibrationMetrics) -> Iterator[RenderableType]:
@@ -133,12 +162,27 @@ def _calibration(metrics: CalibrationMetrics) -> Iterator[RenderableType]:
 
 def _regression(metrics: RegressionMetrics) -> Iterator[RenderableType]:
     r2 = "" if metrics.r2 is None else f", R² {metrics.r2:.4f}"
+    percentage = metrics.mean_absolute_percentage_error
+    mape = "none, because a label is 0" if percentage is None else f"{percentage:.2%}"
     yield Text(
         f"  mean absolute error {metrics.mean_absolute_error:.6g}, root mean squared error "
-        f"{metrics.root_mean_squared_error:.6g}{r2}"
+        f"{metrics.root_mean_squared_error:.6g}{r2}\n  bias {metrics.bias:+.6g}, mean absolute percentage error {mape}"
     )
-    quantiles = (f"{share:.0%} are at most {error:.6g}" for share, error in metrics.absolute_error_quantiles.items())
-    yield Text(f"  absolute errors: {', '.join(quantiles)}")
+    names = {0.5: "median absolute error"}
+    quantiles = (
+        f"{names.get(share, f'{share:.0%} quantile')} {error:.6g}"
+        for share, error in metrics.absolute_error_quantiles.items()
+    )
+    yield Text(f"  {', '.join(quantiles)}\n")
+    table = _table("true values", "labels", "bias", "median absolute error")
+    for group in metrics.true_value_groups:
+        table.add_row(
+            f"{group.low:.6g} to {group.high:.6g}",
+            f"{group.rows:,}",
+            f"{group.bias:+.6g}",
+            f"{group.median_absolute_error:.6g}",
+        )
+    yield table
 
 
 def _baseline(metrics: ModelMetrics) -> Text:

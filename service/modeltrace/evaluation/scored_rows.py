@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, Self
 from modeltrace.errors import ModeltraceError
 from modeltrace.evaluation.evaluate import evaluate
 from modeltrace.evaluation.metrics import ModelMetrics
-from modeltrace.store.rows import Row, StoredLabel, label_key, to_json
+from modeltrace.store.rows import Row, StoredLabel, label_key, probabilities_to_json, to_json
 from modeltrace.store.selection import ALL
 from modeltrace.store.store import open_store
 from modeltrace.telemetry.metrics.model_catalog import Baseline
@@ -23,19 +23,24 @@ class LabelError(ModeltraceError):
 
 
 class ScoredRow(NamedTuple):
-    """The prediction for one row, and its true label or `None`."""
+    """The prediction for one row, its true label or `None`, and the probability of each class if it is known."""
 
     label: Value
     value: float | None
     confidence: float | None
     true_label: object
+    probabilities: Sequence[float] | None = None
 
 
 class ScratchStore:
-    """A temporary store for the scored rows of one model; it is deleted at the end of the `with` block."""
+    """A temporary store for the scored rows of one model; it is deleted at the end of the `with` block.
 
-    def __init__(self, model_name: str, model_version: str) -> None:
+    It stores probabilities of `classes`; without classes, it stores none.
+    """
+
+    def __init__(self, model_name: str, model_version: str, classes: Sequence[Value]) -> None:
         self._model = model_name, model_version
+        self._classes = classes
         self._folder = TemporaryDirectory(prefix="modeltrace-")
         self._store = open_store(str(Path(self._folder.name, "scored.db")))
         self._size = 0
@@ -54,9 +59,9 @@ class ScratchStore:
         self._store.add_predictions(rows)
         self._store.add_labels(
             [
-                StoredLabel(row.prediction_id, label, row.time, row.time)  # type: ignore[arg-type]  # a JSON value
-                for row, (*_, label) in zip(rows, scored, strict=True)
-                if label is not None
+                StoredLabel(row.prediction_id, entry.true_label, row.time, row.time)  # type: ignore[arg-type]  # a JSON value
+                for row, entry in zip(rows, scored, strict=True)
+                if entry.true_label is not None
             ]
         )
 
@@ -68,11 +73,15 @@ class ScratchStore:
 
     def _to_row(self, index: int, scored: ScoredRow) -> Row:
         label = to_json(scored.label) if scored.value is None else None
+        probabilities = None
+        if self._classes and scored.probabilities:
+            probabilities = probabilities_to_json(self._classes, scored.probabilities)
         name, version = self._model
         return Row(
             prediction_id=f"{index:012}", time=index, trace_id=None, span_id=None, row=0, sampled=False,
             model_name=name, model_version=version, model_hash="", code_version="", inputs=None, label=label,
             value=scored.value, confidence=scored.confidence,
+            probabilities=probabilities,
         )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from modeltrace.inference.validate import RowValidator, Values
 from modeltrace.printable import truncate
 from modeltrace.telemetry.names import SPAN_FEATURES, SPAN_INFERENCE, SPAN_VALIDATE
 from modeltrace.telemetry.records.model_info import ModelInfo
-from modeltrace.telemetry.records.prediction import Failure, PredictedRow
+from modeltrace.telemetry.records.prediction import Failure, PredictedRow, Value
 from modeltrace.telemetry.records.trace import RequestTrace
 
 # One row as the client sent it. Anything but a mapping of feature names to values is a violation.
@@ -42,12 +42,14 @@ class Prediction:
 class Pipeline:
     """Predicts rows with one model and records the stages and predictions in the request's trace.
 
-    `role` is `primary` or `challenger`, or empty if no other version is served.
+    `role` is `primary` or `challenger`, or empty if no other version is served. The probability of each class is
+    recorded if the model has at most `max_recorded_classes` classes.
     """
 
-    def __init__(self, model: Model, ids: PredictionIdSigner, role: str = "") -> None:
+    def __init__(self, model: Model, ids: PredictionIdSigner, role: str = "", *, max_recorded_classes: int = 0) -> None:
         self.model = model
-        self.info = model_info(model, role)
+        self.info = model_info(model, role, max_recorded_classes=max_recorded_classes)
+        self._records_probabilities = bool(self.info.classes)
         self._ids = ids
         self._validator = RowValidator(model.schema)
         self._has_private_features = model.schema.has_private_features
@@ -160,7 +162,7 @@ class Pipeline:
             matrix = to_matrix(rows, self.model.schema, as_frame=self.model.as_frame)
             _set_time(traces, "inference_start", now())
             stage = SPAN_INFERENCE
-            outputs = self.model.predict(matrix, probabilities=probabilities)
+            outputs = self.model.predict(matrix, probabilities=probabilities or self._records_probabilities)
             _set_time(traces, "inference_end", now())
         except Exception as error:
             for trace in traces:
@@ -176,8 +178,12 @@ class Pipeline:
         label_or_value = str(output.label) if output.value is None else output.value
         ref = PredictionRef(int.from_bytes(trace.trace_id), span_id, index, time, self.model.version, label_or_value)
         prediction = Prediction(self._ids.sign(ref), output)
+        probabilities = output.probabilities if self._records_probabilities else None
+        recorded: tuple[Value, ...] = values  # type: ignore[assignment]  # validated: JSON's plain values
         trace.predictions.append(
-            PredictedRow(index, prediction.id, output.label, output.confidence, output.value, values, time)  # type: ignore[arg-type]  # validated: JSON's plain values
+            PredictedRow(
+                index, prediction.id, output.label, output.confidence, output.value, recorded, time, probabilities
+            )
         )
         return prediction
 
@@ -210,11 +216,18 @@ class Pipeline:
         record_failure(trace, stage, redact_exception(error) if self._has_private_features else error)
 
 
-def model_info(model: Model, role: str = "") -> ModelInfo:
-    """Return the description of a model that telemetry records contain."""
+def model_info(model: Model, role: str = "", *, max_recorded_classes: int = 0) -> ModelInfo:
+    """Return the description of a model that telemetry records contain.
+
+    It has classes if the model has probabilities of at most `max_recorded_classes` classes.
+    """
     names, schema_hash = model.schema.recorded_names, model.schema.hash
     edges = (model.output_reference.edges if model.output_reference else None) or ()
-    return ModelInfo(model.name, model.version, model.hash, names, schema_hash, role, edges, model.confidence_threshold)
+    recorded = model.probabilities_fn is not None and len(model.classes or ()) <= max_recorded_classes
+    return ModelInfo(
+        model.name, model.version, model.hash, names, schema_hash, role, edges, model.confidence_threshold,
+        (model.classes or ()) if recorded else (),
+    )  # fmt: skip
 
 
 def record_failure(trace: RequestTrace, stage: str, error: BaseException) -> None:

@@ -22,7 +22,7 @@ from modeltrace.scoring.scorer import InputRow, Outcome, Scorer, rejected
 from modeltrace.serving.version import privacy_rules
 from modeltrace.settings import Settings
 from modeltrace.store.age_limit import AgeLimit
-from modeltrace.store.config import StoreConfig, store_config
+from modeltrace.store.config import StoreConfig, max_recorded_classes, store_config
 from modeltrace.store.rows import RowBuilder
 from modeltrace.store.store import Store, open_store
 from modeltrace.store.writer import DAY_NS
@@ -62,7 +62,11 @@ def open_traced_scorer(settings: Settings, model: Model, *, probabilities: bool 
         stack.callback(export_logs(telemetry.logger_provider, telemetry.prediction_logger_provider))
         recorder = _build_recorder(settings, model, telemetry, stack)
         log_model_event(model)
-        pipeline = Pipeline(model, PredictionIdSigner(load_id_key(settings)))
+        pipeline = Pipeline(
+            model,
+            PredictionIdSigner(load_id_key(settings)),
+            max_recorded_classes=max_recorded_classes(settings),
+        )
         yield _TracedScorer(pipeline, recorder, telemetry, probabilities=probabilities)
 
 

@@ -58,6 +58,7 @@ class VersionFactory:
         max_batch_requests: `None` disables batching.
         max_queue_size: requests that may wait for a batch.
         privacy_rules: returns the redactor of a model's inputs, or `None`.
+        max_recorded_classes: see `Pipeline`.
     """
 
     ids: PredictionIdSigner
@@ -68,10 +69,11 @@ class VersionFactory:
     max_batch_requests: int | None
     max_queue_size: int
     privacy_rules: Callable[[Model], PrivacyRules | None]
+    max_recorded_classes: int = 0
 
     def build(self, model: Model, role: Role = NO_ROLE) -> Version:
         """Build a version, measure its latency, and start to count its features."""
-        pipeline = Pipeline(model, self.ids, role)
+        pipeline = Pipeline(model, self.ids, role, max_recorded_classes=self.max_recorded_classes)
         if (privacy_rules := self.privacy_rules(model)) is not None:
             redact_warnings()
         self.catalog.add(pipeline.info, reference_metrics(model)._replace(privacy_rules=privacy_rules))

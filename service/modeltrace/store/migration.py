@@ -23,6 +23,7 @@ MIGRATIONS: Final = {
         "CREATE INDEX predictions_external_id ON predictions (external_id) WHERE external_id IS NOT NULL",
     ),
     4: ("ALTER TABLE predictions ADD COLUMN tags TEXT",),
+    5: ("ALTER TABLE predictions ADD COLUMN probabilities TEXT",),
 }
 
 

@@ -1,7 +1,8 @@
 """Rows of the prediction store, built from telemetry records. This module has no database code."""
 
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 import orjson
@@ -18,7 +19,10 @@ _NO_TRACE: Final = bytes(16)
 
 
 class Row(NamedTuple):
-    """A row of the table `predictions`, in the order of its columns; `inputs`, `label` and `tags` are JSON."""
+    """A row of the table `predictions`, in the order of its columns.
+
+    `inputs`, `label`, `tags` and `probabilities` are JSON.
+    """
 
     prediction_id: str
     time: int
@@ -40,6 +44,7 @@ class Row(NamedTuple):
     synthetic: bool | None = False
     external_id: str | None = None
     tags: str | None = None
+    probabilities: str | None = None
 
 
 class StoredPrediction(NamedTuple):
@@ -68,6 +73,7 @@ class StoredPrediction(NamedTuple):
     synthetic: bool
     external_id: str | None
     tags: dict[str, str] | None
+    probabilities: list[list[Value]] | None
     true_label: Value
     received: int | None
 
@@ -95,6 +101,7 @@ class RowBuilder:
         if request.model is None:
             return []
         name, version, digest, features, schema_hash = request.model[:5]
+        classes = request.model.classes
         shadow_of, external_ids, synthetic = request.shadow_of, request.external_ids, bool(request.synthetic)
         tags, row_tags = _tags_json(request.tags), request.row_tags
         return [
@@ -107,6 +114,7 @@ class RowBuilder:
                 None, schema_hash or None, shadow_of[prediction.row_index] if shadow_of else None, synthetic,
                 external_ids[prediction.row_index] if external_ids else None,
                 _tags_json(row_tags[prediction.row_index]) if row_tags else tags,
+                probabilities_to_json(classes, prediction.probabilities) if prediction.probabilities else None,
             )
             for prediction in request.predictions
         ]  # fmt: skip
@@ -114,6 +122,12 @@ class RowBuilder:
 
 def _tags_json(tags: Tags) -> str | None:
     return to_json(dict(tags)) if tags else None
+
+
+def probabilities_to_json(classes: Sequence[Value], probabilities: Sequence[float]) -> str:
+    """Encode pairs of class and probability. A probability that is not finite is null: JSON has no such number."""
+    finite = [probability if math.isfinite(probability) else None for probability in probabilities]
+    return to_json([*zip(classes, finite, strict=True)])
 
 
 def _without_negative_zero(value: float | None) -> float | None:
@@ -149,5 +163,6 @@ def to_stored_prediction(fields: Iterable[object]) -> StoredPrediction:
         inputs=from_json(row.inputs),  # type: ignore[arg-type]  # a value instead of JSON
         label=from_json(row.label),  # type: ignore[arg-type]  # a value instead of JSON
         tags=from_json(row.tags),  # type: ignore[arg-type]  # a value instead of JSON
+        probabilities=from_json(row.probabilities),  # type: ignore[arg-type]  # a value instead of JSON
     )
     return StoredPrediction(*values, from_json(true_label), received)  # type: ignore[arg-type]  # types of the table

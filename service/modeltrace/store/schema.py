@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, Meta
 
 # Increases with each change of the tables. Older stores are migrated (`modeltrace.store.migration`), newer ones are
 # rejected.
-SCHEMA_VERSION: Final = 5
+SCHEMA_VERSION: Final = 6
 
 metadata: Final = MetaData()
 
@@ -40,6 +40,8 @@ predictions: Final = Table(
     Column("synthetic", Boolean),  # whether the traffic generator sent the request; NULL for rows of versions 1 and 2
     Column("external_id", Text),  # the client's own ID; NULL without one, and once erased
     Column("tags", Text),  # a JSON object of texts; NULL without tags, and once erased
+    # a JSON array of pairs of class and probability, in the order of the model's classes; NULL if not recorded
+    Column("probabilities", Text),
     Index("predictions_time", "time", "prediction_id"),
     Index("predictions_trace_id", "trace_id"),
 )

@@ -4,6 +4,7 @@ import math
 import secrets
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ from sklearn import metrics
 from sklearn.calibration import calibration_curve
 
 from modeltrace.evaluation.baseline_comparison import compare_absolute_errors, compare_error_rates
+from modeltrace.evaluation.calibration import BIN_EDGES
 from modeltrace.evaluation.concept_drift import detect_drift
 from modeltrace.evaluation.evaluate import evaluate
-from modeltrace.evaluation.metrics import BIN_EDGES, ModelMetrics
+from modeltrace.evaluation.metrics import ModelMetrics, RegressionMetrics
 from modeltrace.evaluation.queries import ERROR_LEVELS
 from modeltrace.store.rows import Row, StoredLabel, to_json
 from modeltrace.store.selection import Selection
@@ -100,12 +102,19 @@ def test_classification_metrics_equal_scikit_learn(
         warnings.simplefilter("ignore")  # about classes without predictions, which this test covers
         expected = metrics.precision_recall_fscore_support(y_true, y_pred, labels=names)
         matrix = metrics.confusion_matrix(y_true, y_pred, labels=names)
-        macro = metrics.precision_recall_fscore_support(y_true, y_pred, average="macro")[:3]
+        macro, weighted = (
+            metrics.precision_recall_fscore_support(y_true, y_pred, average=average)[:3]
+            for average in ("macro", "weighted")
+        )
+        balanced = metrics.balanced_accuracy_score(y_true, y_pred)
+        correlation = metrics.matthews_corrcoef(y_true, y_pred)
     assert sorted(names) == sorted({*y_true, *y_pred})
     assert_close(result.accuracy, metrics.accuracy_score(y_true, y_pred))
     for index, entry in enumerate(result.classes):
         assert_close((entry.precision, entry.recall, entry.f1, entry.support), [column[index] for column in expected])
     assert_close((result.macro.precision, result.macro.recall, result.macro.f1), macro)
+    assert_close((result.weighted.precision, result.weighted.recall, result.weighted.f1), weighted)
+    assert_close((result.balanced_accuracy, result.matthews_correlation), (balanced, correlation))
     cells = {
         (str(classes.index(entry.label)), str(classes.index(entry.true_label))): entry.rows
         for entry in result.confusion
@@ -156,6 +165,16 @@ def test_regression_metrics_equal_scikit_learn(store: Store, pairs: list[tuple[f
     assert model_metrics.regression.rows == len(pairs)
     assert_close(model_metrics.regression.mean_absolute_error, metrics.mean_absolute_error(true, predicted))
     assert_close(model_metrics.regression.root_mean_squared_error, metrics.root_mean_squared_error(true, predicted))
+    size = np.abs(predicted - true).max()  # errors that cancel out leave a rounding error of this size
+    np.testing.assert_allclose(model_metrics.regression.bias, np.mean(predicted - true), rtol=1e-9, atol=1e-12 * size)
+    if (true == 0).any():
+        assert model_metrics.regression.mean_absolute_percentage_error is None
+    else:
+        assert_close(
+            model_metrics.regression.mean_absolute_percentage_error,
+            metrics.mean_absolute_percentage_error(true, predicted),
+        )
+    assert_true_value_groups(model_metrics.regression, true, predicted)
     absolute = np.abs(predicted - true)
     quantiles = model_metrics.regression.absolute_error_quantiles
     assert_close(quantiles[0.5], metrics.median_absolute_error(true, predicted))
@@ -170,6 +189,18 @@ def test_regression_metrics_equal_scikit_learn(store: Store, pairs: list[tuple[f
     assert model_metrics.drift is not None
     assert model_metrics.drift == detect_drift((absolute > 1.0).astype(float))
     assert model_metrics.error_rate == (absolute > 1.0).mean()
+
+
+def assert_true_value_groups(result: RegressionMetrics, true: Any, predicted: Any) -> None:
+    """Check the errors of each group of true values, which are divided at the quartiles, against numpy."""
+    group = np.searchsorted(np.quantile(true, [0.25, 0.5, 0.75]), true, side="left")
+    expected = [
+        (true[rows].min(), true[rows].max(), rows.sum(), errors.mean(), np.median(np.abs(errors)))
+        for rows in (group == index for index in range(4))
+        if rows.any() and (errors := predicted[rows] - true[rows]) is not None
+    ]
+    actual = [astuple(entry) for entry in result.true_value_groups]
+    np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=1e-9 + 1e-12 * np.abs(predicted - true).max())
 
 
 def test_r2_is_exact_far_from_zero(store: Store) -> None:

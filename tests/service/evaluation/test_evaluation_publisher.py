@@ -164,6 +164,11 @@ def test_gauges_of_a_classifier(store_url: str) -> None:
     assert {name: value for name, value in points.items() if name[1] == "1"} == pytest.approx(
         {
             ("evaluation.accuracy", "1"): 0.8,
+            ("evaluation.balanced_accuracy", "1"): 0.875,
+            ("evaluation.matthews_correlation", "1"): 0.375**0.5,
+            ("evaluation.precision", "1", "weighted"): 0.9,
+            ("evaluation.recall", "1", "weighted"): 0.8,
+            ("evaluation.f1", "1", "weighted"): (4 * 6 / 7 + 2 / 3) / 5,
             ("evaluation.precision", "1", "macro"): 0.75,
             ("evaluation.precision", "1", "a"): 1.0,
             ("evaluation.precision", "1", "b"): 0.5,
@@ -191,7 +196,10 @@ def test_gauges_of_a_classifier(store_url: str) -> None:
         }
     )
     assert {name for name in points if name[1] == "2" and len(name) > 2} == {
-        *((f"evaluation.{name}", "2", label) for name in ("precision", "recall", "f1") for label in ("a", "macro")),
+        *(
+            (f"evaluation.{name}", "2", label)
+            for name in ("precision", "recall", "f1") for label in ("a", "macro", "weighted")
+        ),
         ("evaluation.label_delay", "2", "0.5"), ("evaluation.label_delay", "2", "0.95"),
     }  # fmt: skip
     assert {name[1] for name in points} == {"1", "2"}
@@ -212,6 +220,8 @@ def test_gauges_of_a_regressor(store_url: str) -> None:
     assert points["evaluation.mean_absolute_error", "1"] == pytest.approx(1.0)
     assert points["evaluation.root_mean_squared_error", "1"] == pytest.approx((5 / 3) ** 0.5)
     assert points["evaluation.r2", "1"] == pytest.approx(1 - 5 / 6)
+    assert points["evaluation.bias", "1"] == pytest.approx(-1.0)
+    assert points["evaluation.mean_absolute_percentage_error", "1"] == pytest.approx((1 / 2 + 0 + 2 / 5) / 3)
     assert points["evaluation.absolute_error", "1", "0.5"] == pytest.approx(1.0)
     assert points["evaluation.absolute_error", "1", "0.95"] == pytest.approx(1.9)
     assert points["evaluation.baseline.increase", "1"] == pytest.approx(0.5)

@@ -1,11 +1,13 @@
 """A store returns what was written, exactly once, by time or by trace, in SQLite and PostgreSQL."""
 
+import math
 import os
 import sqlite3
 import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -41,7 +43,15 @@ def read_all(store: Store, selection: Selection = Selection()) -> list[StoredPre
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=100)
-@example(inputs=(-0.0, -0.0, -0.0), answer=(None, -0.0), confidence=None, time=0, flags=0, trace=bytes(16))
+@example(
+    inputs=(-0.0, -0.0, -0.0),
+    answer=(None, -0.0),
+    confidence=None,
+    time=0,
+    flags=0,
+    trace=bytes(16),
+    probabilities=None,
+)
 @given(
     inputs=st.tuples(VALUES, VALUES, VALUES),
     answer=st.tuples(VALUES, st.none()) | st.tuples(st.none(), st.floats(allow_nan=False)),
@@ -49,6 +59,7 @@ def read_all(store: Store, selection: Selection = Selection()) -> list[StoredPre
     time=st.integers(0, 2**63 - 1),
     flags=st.integers(0, 3),
     trace=st.binary(min_size=16, max_size=16),
+    probabilities=st.none() | st.dictionaries(VALUES, st.floats(), min_size=1, max_size=4),
 )
 def test_every_value_is_read_back_unchanged(
     store: Store,
@@ -58,11 +69,19 @@ def test_every_value_is_read_back_unchanged(
     time: int,
     flags: int,
     trace: bytes,
+    probabilities: dict[Any, float] | None,
 ) -> None:
-    """This includes -0.0, U+0000, integers beyond 64 bits and infinite predictions. A predicted -0.0 becomes 0.0."""
+    """This includes -0.0, U+0000, integers beyond 64 bits and infinite predictions.
+
+    A predicted -0.0 becomes 0.0, and a probability that is not finite becomes null.
+    """
     label, value = answer
-    row = answered_row(os.urandom(8).hex(), label=label, value=value, confidence=confidence, inputs=inputs, time=time)
-    store.add_predictions(RowBuilder("0.1.0").build(AnsweredRequest([row], trace, b"12345678", flags)))
+    row = answered_row(
+        os.urandom(8).hex(), label=label, value=value, confidence=confidence, inputs=inputs, time=time,
+        probabilities=None if probabilities is None else list(probabilities.values()),
+    )  # fmt: skip
+    model = MODEL._replace(classes=tuple(probabilities or ()))
+    store.add_predictions(RowBuilder("0.1.0").build(AnsweredRequest([row], trace, b"12345678", flags, model)))
 
     stored = store.find(row.prediction_id)
 
@@ -74,7 +93,12 @@ def test_every_value_is_read_back_unchanged(
             row.prediction_id, time, *traced, 0, bool(flags & 1), MODEL.name, MODEL.version, MODEL.hash, "0.1.0",
             dict(zip(MODEL.features, inputs, strict=True)), label if value is None else None,
             None if value is None else value + 0.0, confidence, None, MODEL.schema_hash, None, synthetic=False,
-            external_id=None, tags=None, true_label=None, received=None,
+            external_id=None, tags=None,
+            probabilities=None if probabilities is None else [
+                [label, probability if math.isfinite(probability) else None]
+                for label, probability in probabilities.items()
+            ],
+            true_label=None, received=None,
         )
     )  # fmt: skip
 

@@ -131,6 +131,22 @@ REFERENCE_GAUGES: Final = (
 
 # Metrics of labelled predictions, by version; precision, recall and F1 also by class.
 ACCURACY: Final = Instrument("ml.evaluation.accuracy", "1", "Share of labelled predictions that are correct.", 1000)
+BALANCED_ACCURACY: Final = Instrument("ml.evaluation.balanced_accuracy", "1", "Mean recall of the classes.", 1000)
+MATTHEWS_CORRELATION: Final = Instrument(
+    "ml.evaluation.matthews_correlation", "1", "Matthews' correlation of predicted and true labels, -1 to 1.", 1000
+)
+ROC_AUC: Final = Instrument(
+    "ml.evaluation.roc_auc", "1", "Area under the ROC curve of the positive class, or mean over classes.", 1000
+)
+AVERAGE_PRECISION: Final = Instrument(
+    "ml.evaluation.average_precision", "1", "Average precision of the positive class, or mean over classes.", 1000
+)
+LOG_LOSS: Final = Instrument(
+    "ml.evaluation.log_loss", "1", "Mean of -ln p, where p is the probability of the true label.", 1000
+)
+BRIER_SCORE: Final = Instrument(
+    "ml.evaluation.brier_score", "1", "Mean squared error of the probabilities of all classes.", 1000
+)
 PRECISION: Final = Instrument(
     "ml.evaluation.precision", "1", "Share of the predictions of a class that are correct.", MAX_BUNDLE_SERIES
 )
@@ -149,6 +165,10 @@ MEAN_ABSOLUTE_ERROR: Final = Instrument(
 )
 ROOT_MEAN_SQUARED_ERROR: Final = Instrument(
     "ml.evaluation.root_mean_squared_error", "1", "Root mean squared error of the predicted values.", 1000
+)
+BIAS: Final = Instrument("ml.evaluation.bias", "1", "Mean of predicted value minus label.", 1000)
+MEAN_ABSOLUTE_PERCENTAGE_ERROR: Final = Instrument(
+    "ml.evaluation.mean_absolute_percentage_error", "1", "Mean of the absolute errors divided by the labels.", 1000
 )
 R2: Final = Instrument("ml.evaluation.r2", "1", "Share of the labels' variance that the model explains.", 1000)
 ABSOLUTE_ERROR: Final = Instrument(
@@ -191,8 +211,9 @@ DRIFT_ERROR_RATE: Final = Instrument(
     "ml.concept_drift.error_rate", "1", "Error rate since its last detected change.", 1000
 )
 EVALUATION_GAUGES: Final = (
-    ACCURACY, PRECISION, RECALL, F1, CALIBRATION_ERROR, TOP_LABEL_BRIER_SCORE, MEAN_ABSOLUTE_ERROR,
-    ROOT_MEAN_SQUARED_ERROR, R2, ABSOLUTE_ERROR, BASELINE_ERROR, BASELINE_INCREASE, BASELINE_STANDARD_ERROR,
+    ACCURACY, BALANCED_ACCURACY, MATTHEWS_CORRELATION, PRECISION, RECALL, F1, ROC_AUC, AVERAGE_PRECISION, LOG_LOSS,
+    BRIER_SCORE, CALIBRATION_ERROR, TOP_LABEL_BRIER_SCORE, MEAN_ABSOLUTE_ERROR, ROOT_MEAN_SQUARED_ERROR, BIAS,
+    MEAN_ABSOLUTE_PERCENTAGE_ERROR, R2, ABSOLUTE_ERROR, BASELINE_ERROR, BASELINE_INCREASE, BASELINE_STANDARD_ERROR,
     BASELINE_THRESHOLD, BASELINE_STATE, EVALUATION_WINDOW, EVALUATION_TIME, EVALUATED_PREDICTIONS, LABELS,
     LABEL_COVERAGE, LABEL_DELAY, DRIFT_LEVEL, DRIFT_ERROR_RATE,
 )  # fmt: skip

@@ -34,6 +34,7 @@ class ModelInfo(NamedTuple):
     role: str = ""  # `primary` or `challenger`; "": no other version is served
     value_edges: tuple[float, ...] = ()  # between the bins of a regressor's predictions
     low_confidence: float | None = None  # predictions with less confidence are counted separately
+    classes: tuple["Value", ...] = ()  # of `PredictedRow.probabilities`, in their order; empty: they are not recorded
 
     def __hash__(self) -> int:
         """Hash the fields that distinguish models. Each record needs a hash, and hashing all fields takes longer."""

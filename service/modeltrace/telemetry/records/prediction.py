@@ -88,6 +88,7 @@ class PredictedRow(NamedTuple):
     value: float | None
     inputs: tuple[Value, ...]  # in the order of the schema, None if missing; after redaction, of `ModelInfo.features`
     time: int
+    probabilities: Sequence[float] | None = None  # of each of `ModelInfo.classes`; None: not recorded
 
 
 class PrivacyRules(Protocol):
