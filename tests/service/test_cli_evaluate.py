@@ -1,6 +1,7 @@
 """`modeltrace evaluate`: a file scored here or by a service, and the prediction store, give equal metrics."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -13,10 +14,11 @@ from typer.testing import CliRunner
 
 from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.pack import pack
-from modeltrace.cli.evaluate import NoDataError
+from modeltrace.cli.evaluate_file import NoDataError
 from modeltrace.cli.main import app
 from modeltrace.client.service import UnreachableError
 from modeltrace.errors import ModeltraceError
+from modeltrace.evaluation.periods import TooManyPeriodsError
 from modeltrace.evaluation.scored_rows import LabelError, to_model_label
 from modeltrace.inference.pipeline import model_info
 from modeltrace.inference.scoring import score
@@ -27,6 +29,9 @@ from tests.helpers.factories import TIME, stored_row
 from tests.helpers.held_out import set_held_out
 from tests.helpers.processes import free_port, wait_until
 from tests.helpers.services import ID_KEY, running_service
+
+HOUR = 3600 * 10**9
+DAY = 24 * HOUR
 
 
 def run(*arguments: str) -> str:
@@ -253,3 +258,71 @@ def test_error_messages(labelled: dict[str, Path], example: Path, tmp_path: Path
 def test_incompatible_options_are_a_usage_error(arguments: tuple[str, ...]) -> None:
     """The exit code is 2."""
     assert CliRunner().invoke(app, ["evaluate", *arguments]).exit_code == 2
+
+
+@pytest.fixture
+def two_days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """A store with a prediction for each hour of two days, the last third of them wrong; as pairs of both labels."""
+    monkeypatch.setenv("MODELTRACE_STORE", str(tmp_path / "s.db"))
+    pairs = [("a" if hour % 2 else "b", "b" if hour >= 32 or not hour % 2 else "a") for hour in range(48)]
+    start = TIME - TIME % DAY
+    rows = [
+        stored_row(f"{hour:02}", time=start + hour * HOUR, label=to_json(label), tags=f'{{"half":"{hour % 2}"}}')
+        for hour, (label, _) in enumerate(pairs)
+    ]
+    with open_store(str(tmp_path / "s.db")) as store:
+        store.add_predictions(rows)
+        store.add_labels(
+            [
+                StoredLabel(row.prediction_id, true, row.time, row.time)
+                for row, (_, true) in zip(rows, pairs, strict=True)
+            ]
+        )
+    return pairs
+
+
+def test_metrics_of_each_day_and_hour(two_days: list[tuple[str, str]]) -> None:
+    """Each period has the metrics of its predictions alone; the first and the last end where the selection ends."""
+    start = TIME - TIME % DAY
+    since, until = start + 12 * HOUR, start + 40 * HOUR
+
+    days = json.loads(run("--since", iso(since), "--until", iso(until), "--over", "day", "--json"))
+    hours = json.loads(run("--since", iso(since), "--over", "hour", "--json"))
+
+    assert [(day["period"]["since_ns"], day["period"]["until_ns"]) for day in days] == [
+        (since, start + DAY),
+        (start + DAY, until),
+    ]
+    for day, pairs in zip(days, (two_days[12:24], two_days[24:40]), strict=True):
+        predicted, true = zip(*pairs, strict=True)
+        assert day["classification"]["accuracy"] == metrics.accuracy_score(true, predicted)
+        assert day["classification"]["macro"]["f1"] == pytest.approx(metrics.f1_score(true, predicted, average="macro"))
+        assert day["concept_drift"] is None
+    assert [hour["predictions"] for hour in hours] == [1] * 36
+
+
+@pytest.mark.usefixtures("two_days")
+def test_text_of_periods_is_a_table_for_each_segment() -> None:
+    """With --by, each value of the tag has a table; a row has the start of its period."""
+    lines = [" ".join(line.split()) for line in run("--over", "day", "--by", "half").splitlines()]
+    day = f"{datetime.fromtimestamp((TIME - TIME % DAY) // 10**9, UTC):%Y-%m-%d %H:%M}"
+
+    assert [line for line in lines if line.startswith("breast-cancer")] == [
+        f"breast-cancer 1.0.0, half={half}" for half in "01"
+    ]
+    assert sum(line.startswith(f"{day} 12 12 1.0000") for line in lines) == 2
+
+
+@pytest.mark.usefixtures("two_days")
+def test_too_many_periods_are_an_error(tmp_path: Path) -> None:
+    """The message says how to select fewer."""
+    with open_store(str(tmp_path / "s.db")) as store:
+        store.add_predictions([stored_row("late", time=TIME + 1000 * HOUR)])
+
+    with pytest.raises(TooManyPeriodsError, match=r"1,0\d\d hours; 1,000 can be .* or --over day"):
+        run("--over", "hour")
+
+
+def iso(time_ns: int) -> str:
+    """Return a time as the command line accepts it."""
+    return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,11 +1,8 @@
 """`modeltrace evaluate`."""
 
 import json
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
-from http import HTTPStatus
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,18 +10,17 @@ import typer
 
 from modeltrace.bundles.manifest import read_manifest
 from modeltrace.cli.bundle_option import resolve_bundle
+from modeltrace.cli.evaluate_file import NoDataError, evaluate_file, load_scorer, predict_batch, send_labels_of
 from modeltrace.cli.options import ModelName, ModelVersion, bundle_option, tag_option, time_option
-from modeltrace.cli.store import open_configured_store, progress_display
+from modeltrace.cli.store import open_configured_store
 from modeltrace.client.client import Client
-from modeltrace.client.messages import Prediction, ServiceError
-from modeltrace.client.service import ServedModel
-from modeltrace.errors import InvalidFeaturesError, ModeltraceError
+from modeltrace.errors import ModeltraceError
 from modeltrace.evaluation.evaluate import evaluate as evaluate_store
 from modeltrace.evaluation.metrics import ModelMetrics
+from modeltrace.evaluation.periods import Unit, evaluate_periods
 from modeltrace.evaluation.render import to_json, to_text
-from modeltrace.evaluation.scored_rows import ScoredRow, ScratchStore, to_model_label
+from modeltrace.evaluation.render_periods import to_tables
 from modeltrace.evaluation.segments import evaluate_segments
-from modeltrace.inference.model import ModelOutput
 from modeltrace.keys import load_api_key
 from modeltrace.monitoring.held_out_baseline import baseline_of
 from modeltrace.settings import read_settings
@@ -33,19 +29,6 @@ from modeltrace.store.store import Store
 from modeltrace.tag_names import TAG_NAME
 from modeltrace.telemetry.metrics.model_catalog import Baseline, ModelKey
 from modeltrace.terminal import SafeConsole, echo
-from modeltrace.traffic.rows import Sample, read_samples
-
-# Rows that are scored at a time.
-BATCH_ROWS = 1000
-
-# Predicts rows. Returns the prediction of each row, or the error of a rejected row.
-PredictFn = Callable[[Sequence[object]], Sequence[Prediction | ModelOutput | InvalidFeaturesError]]
-# Sends true labels, as pairs of prediction ID and label.
-SendLabels = Callable[[Sequence[tuple[str, Any]]], object]
-
-
-class NoDataError(ModeltraceError):
-    """There are no predictions to evaluate."""
 
 
 def evaluate(
@@ -82,6 +65,10 @@ def evaluate(
         str | None,
         typer.Option(metavar="NAME", help="Without FILE: separate metrics for each value of this tag."),
     ] = None,
+    over: Annotated[
+        Unit | None,
+        typer.Option(help="Without FILE: separate metrics for each hour or day (UTC), without concept drift."),
+    ] = None,
     include_synthetic: Annotated[  # noqa: FBT002  a flag
         bool, typer.Option("--include-synthetic", help="Without FILE: include predictions of synthetic traffic.")
     ] = False,
@@ -103,6 +90,7 @@ def evaluate(
 
     Examples: modeltrace evaluate test.csv --target churned --bundle churn
               modeltrace evaluate --since 7d --by country
+              modeltrace evaluate --since 7d --over day
     """
     if file is None:
         if url or feedback or target:
@@ -110,39 +98,48 @@ def evaluate(
         if by is not None and not TAG_NAME.fullmatch(by):
             raise typer.BadParameter("the name of a tag is a word such as country", param_hint="--by")
         selection = Selection(since, until, None, name, version, include_synthetic=include_synthetic)
-        metrics = _evaluate_store(selection._replace(tags=tuple(tags or ())), bundle, tolerance, by)
+        metrics = _evaluate_store(selection._replace(tags=tuple(tags or ())), bundle, tolerance, by, over)
     else:
         if target is None or (bundle is None) == (url is None):
             raise typer.BadParameter("FILE requires --target, and either --bundle or --url")
-        if any(value is not None for value in (since, until, name, version, tags, by)) or include_synthetic:
-            options = "--since, --until, --name, --version, --tag, --by and --include-synthetic"
+        if any(value is not None for value in (since, until, name, version, tags, by, over)) or include_synthetic:
+            options = "--since, --until, --name, --version, --tag, --by, --over and --include-synthetic"
             raise typer.BadParameter(f"{options} cannot be combined with FILE")
         if feedback and url is None:
             raise typer.BadParameter("--feedback requires --url")
         if bundle is not None:
-            metrics = _evaluate_file(file, target, *_load_scorer(bundle), tolerance)
+            metrics = evaluate_file(file, target, *load_scorer(bundle), tolerance)
         else:
             with Client(url or "", api_key=load_api_key(read_settings())) as client:
-                send_labels = partial(_send_labels, client) if feedback else None
+                send_labels = partial(send_labels_of, client) if feedback else None
                 model = client.model()
-                predict = partial(_predict_batch, client) if model.classes else client.predict_batch
-                metrics = _evaluate_file(file, target, model, predict, tolerance, send_labels)
+                predict = partial(predict_batch, client) if model.classes else client.predict_batch
+                metrics = evaluate_file(file, target, model, predict, tolerance, send_labels)
     if as_json:
         echo(json.dumps([to_json(model_metrics) for model_metrics in metrics], indent=2, ensure_ascii=False))
         return
     console = SafeConsole()
-    for model_metrics in metrics:
-        console.print(to_text(model_metrics))
+    for text in to_tables(metrics) if over else map(to_text, metrics):
+        console.print(text)
 
 
 def _evaluate_store(
-    selection: Selection, bundle: str | None, tolerance: float | None, by: str | None
+    selection: Selection, bundle: str | None, tolerance: float | None, by: str | None, over: Unit | None
 ) -> list[ModelMetrics]:
     if tolerance is None:
         tolerance = read_settings().evaluation_tolerance
     with open_configured_store() as store:
         baselines = _baselines(store, bundle)
-        evaluate = partial(evaluate_store, store, baselines=baselines, tolerance=tolerance, locate_drifts=True)
+        evaluate = partial(
+            evaluate_store,
+            store,
+            baselines=baselines,
+            tolerance=tolerance,
+            concept_drift=over is None,
+            locate_drifts=True,
+        )
+        if over is not None:
+            evaluate = partial(evaluate_periods, evaluate, store, unit=over)
         metrics = evaluate(selection) if by is None else evaluate_segments(evaluate, store, selection, by)
         if not metrics:
             synthetic = store.counts(selection._replace(include_synthetic=True)).predictions
@@ -166,89 +163,3 @@ def _baselines(store: Store, bundle: str | None) -> Mapping[ModelKey, Baseline]:
     if baseline is None:
         return {}
     return {(manifest.name, manifest.version, file.sha256): baseline for file in manifest.model_files()}
-
-
-def _load_scorer(bundle: str) -> tuple[ServedModel, PredictFn]:
-    """Return the model of a bundle, and a function that predicts rows with the model in this process."""
-    # Imported here: only --bundle needs scikit-learn, and its import takes a second.
-    from modeltrace.inference.scoring import score  # noqa: PLC0415  see above
-    from modeltrace.serving.bundle_loader import load_model  # noqa: PLC0415  see above
-
-    model, _ = load_model(read_settings(bundle=bundle))
-    served = ServedModel(model.name, model.version, model.schema.features, model.classes, model.held_out)
-    return served, partial(score, model, probabilities=True)
-
-
-def _predict_batch(client: Client, rows: Sequence[object]) -> Sequence[Prediction | InvalidFeaturesError]:
-    """Predict rows of a classifier with the probability of each class, or without if the service returns none."""
-    try:
-        return client.predict_batch(rows, probabilities=True)
-    except ServiceError as error:
-        if error.status != HTTPStatus.BAD_REQUEST:
-            raise
-        return client.predict_batch(rows)  # MODELTRACE_PROBABILITIES=never
-
-
-def _probabilities(row: Prediction | ModelOutput) -> Sequence[float] | None:
-    if isinstance(row, ModelOutput):
-        return row.probabilities
-    by_name = row.probabilities
-    return None if by_name is None else [math.nan if value is None else value for value in by_name.values()]
-
-
-def _send_labels(client: Client, labels: Sequence[tuple[str, Any]]) -> None:
-    """Send true labels.
-
-    Raises:
-        ServiceError: the service rejects a label.
-    """
-    for result in client.feedback_batch(labels):
-        if isinstance(result, ServiceError):
-            raise result
-
-
-def _evaluate_file(
-    file: Path,
-    target: str,
-    model: ServedModel,
-    predict: PredictFn,
-    tolerance: float | None,
-    send_labels: SendLabels | None = None,
-) -> list[ModelMetrics]:
-    total = rejected = 0
-    recorded = (model.classes or ()) if len(model.classes or ()) <= read_settings().store_max_classes else ()
-    with ScratchStore(model.name, model.version, recorded) as scratch, progress_display(None) as on_progress:
-        for samples in _batches(read_samples(file, model.features, target)):
-            predicted = [
-                (prediction, to_model_label(sample.label, model.classes))
-                for prediction, sample in zip(predict([sample.row for sample in samples]), samples, strict=True)
-                if not isinstance(prediction, InvalidFeaturesError)
-            ]
-            scratch.add(
-                [
-                    ScoredRow(row.label, row.value, row.confidence, label, _probabilities(row))
-                    for row, label in predicted
-                ]
-            )
-            if send_labels:
-                send_labels(
-                    [
-                        (row.prediction_id, label)
-                        for row, label in predicted
-                        if isinstance(row, Prediction) and label is not None
-                    ]
-                )
-            total, rejected = total + len(samples), rejected + len(samples) - len(predicted)
-            on_progress(total)
-        metrics = scratch.evaluate(tolerance, baseline_of(model.held_out))
-    if rejected:
-        echo(f"{rejected:,} of {total:,} rows violate the feature schema; they are not evaluated", err=True)
-    if not metrics:
-        raise NoDataError(f"{file} has no rows that the model accepts")
-    return metrics
-
-
-def _batches(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
-    iterator = iter(samples)
-    while batch := list(islice(iterator, BATCH_ROWS)):
-        yield batch

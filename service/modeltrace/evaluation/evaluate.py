@@ -35,6 +35,7 @@ def evaluate(
     baselines: Mapping[ModelKey, Baseline] = MappingProxyType({}),
     drift_since: int | None = None,
     tolerance: float | None = None,
+    concept_drift: bool = True,
     locate_drifts: bool = False,
 ) -> list[ModelMetrics]:
     """Return the metrics of each model version in a selection, sorted by name and version.
@@ -49,6 +50,7 @@ def evaluate(
             selection.
         tolerance: the maximum absolute error of a correct prediction of a regressor, for drift detection; `None` to
             detect a change of the absolute errors themselves.
+        concept_drift: whether to detect concept drift.
         locate_drifts: whether to return the predictions at which drift was detected.
 
     Raises:
@@ -82,10 +84,11 @@ def evaluate(
         )
         if key in baselines:
             metrics = replace(metrics, baseline=_compare(metrics, baselines[key]))
-        if drift_since is not None:
-            of_model = of_model._replace(since=drift_since)
-        pairs = _equivalent_pairs(labelled)
-        results.append(_with_drift(store, metrics, of_model, pairs, tolerance, locate_drifts=locate_drifts))
+        if concept_drift:
+            of_model = of_model if drift_since is None else of_model._replace(since=drift_since)
+            pairs = _equivalent_pairs(labelled)
+            metrics = _with_drift(store, metrics, of_model, pairs, tolerance, locate_drifts=locate_drifts)
+        results.append(metrics)
     return results
 
 

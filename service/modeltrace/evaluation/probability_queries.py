@@ -9,7 +9,7 @@ from functools import reduce
 from operator import add
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Double, Select, and_, case, cast, func, literal_column, select
+from sqlalchemy import ColumnElement, Double, Integer, Select, and_, case, cast, func, literal_column, null, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -43,8 +43,9 @@ def _extract_in_sqlite(element: Probability, compiler: SQLCompiler, **options: A
 @compiles(Probability, "postgresql")
 def _extract_in_postgresql(element: Probability, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401  see above
     column, index = (compiler.process(clause, **options) for clause in element.clauses)
-    # The operator ->> would decode all texts of the array, and PostgreSQL cannot decode U+0000.
-    return f"CAST(NULLIF(CAST({column}::json -> {index} -> 1 AS TEXT), 'null') AS DOUBLE PRECISION)"
+    # PostgreSQL decodes all texts of the array, and cannot decode U+0000, which a class may contain.
+    decodable = f"replace({column}, '\\u0000', '\\u0020')"
+    return f"CAST({decodable}::json -> {index} ->> 1 AS DOUBLE PRECISION)"
 
 
 def recorded_probabilities(selection: Selection) -> Select[Any]:
@@ -138,7 +139,7 @@ def ranking_sums(selection: Selection, class_labels: Sequence[Sequence[str]], in
 def _true_class(class_labels: Sequence[Sequence[str]]) -> ColumnElement[int]:
     """Return the index of the class of the true label; NULL if it is not a class."""
     known = [(labels.c.label.in_(texts), index) for index, texts in enumerate(class_labels) if texts]
-    return case(*known) if known else literal_column("NULL")
+    return case(*known) if known else cast(null(), Integer)
 
 
 def _sum(terms: Iterable[ColumnElement[Any]]) -> ColumnElement[Any]:

@@ -23,7 +23,8 @@ MAX_MATRIX_CLASSES: Final = 12
 def to_json(metrics: ModelMetrics) -> dict[str, Any]:
     """Return the metrics as a JSON object; unknown values are null."""
     result = asdict(metrics)
-    del result["drift"], result["drift_predictions"], result["error_rate"], result["period"]
+    del result["drift"], result["drift_predictions"], result["error_rate"]
+    result["period"] = metrics.period and dict(zip(("since_ns", "until_ns"), metrics.period, strict=True))
     drift = None
     if metrics.drift is not None:
         drift = {
@@ -55,7 +56,7 @@ def to_text(metrics: ModelMetrics) -> RenderableType:
 
 
 def _sections(metrics: ModelMetrics) -> Iterator[RenderableType]:
-    yield Text(f"{metrics.model_name} {metrics.model_version}{_model_hash(metrics)}{_segment(metrics)}", style="bold")
+    yield title(metrics)
     coverage = "" if metrics.label_coverage is None else f" ({metrics.label_coverage:.1%})"
     yield Text(
         f"  {metrics.predictions:,} predictions, {metrics.labels:,} with a label{coverage}{_label_delays(metrics)}"
@@ -69,6 +70,11 @@ def _sections(metrics: ModelMetrics) -> Iterator[RenderableType]:
     if metrics.classification or metrics.regression:
         yield _baseline(metrics)
     yield from _drift(metrics)
+
+
+def title(metrics: ModelMetrics) -> Text:
+    """Return the name of the model, and the segment if there is one."""
+    return Text(f"{metrics.model_name} {metrics.model_version}{_model_hash(metrics)}{_segment(metrics)}", style="bold")
 
 
 def _segment(metrics: ModelMetrics) -> str:
@@ -101,7 +107,7 @@ def _classification(metrics: ClassificationMetrics) -> Iterator[RenderableType]:
         f"  accuracy {metrics.accuracy:.4f}, balanced accuracy {metrics.balanced_accuracy:.4f}, "
         f"Matthews correlation {metrics.matthews_correlation:.4f}\n"
     )
-    table = _table("class", "precision", "recall", "F1", "labels", "predictions")
+    table = text_table("class", "precision", "recall", "F1", "labels", "predictions")
     for entry in metrics.classes:
         ratios = (f"{ratio:.4f}" for ratio in (entry.precision, entry.recall, entry.f1))
         table.add_row(str(entry.label), *ratios, f"{entry.support:,}", f"{entry.predicted:,}")
@@ -119,7 +125,7 @@ def _classification(metrics: ClassificationMetrics) -> Iterator[RenderableType]:
 def _confusion(metrics: ClassificationMetrics) -> Table:
     rows = {(str(cell.label), str(cell.true_label)): cell.rows for cell in metrics.confusion}
     names = [str(entry.label) for entry in metrics.classes]
-    table = _table("label ↓  prediction →", *names)
+    table = text_table("label ↓  prediction →", *names)
     for true in names:
         table.add_row(true, *(f"{rows.get((label, true), 0):,}" for label in names))
     return table
@@ -131,7 +137,7 @@ def _probabilities(metrics: ProbabilityMetrics | None) -> Iterator[RenderableTyp
         return
     top_k = "".join(f", top-{k} accuracy {share:.4f}" for k, share in metrics.top_k_accuracy.items())
     yield Text(f"  log loss {metrics.log_loss:.4f}, Brier score {metrics.brier_score:.4f}{top_k}\n")
-    table = _table("class against the rest", "ROC AUC", "average precision", "labels")
+    table = text_table("class against the rest", "ROC AUC", "average precision", "labels")
     for entry in metrics.classes:
         table.add_row(str(entry.label), _ratio(entry.roc_auc), _ratio(entry.average_precision), f"{entry.support:,}")
     if len(metrics.classes) > 1:
@@ -149,7 +155,7 @@ def _calibration(metrics: CalibrationMetrics) -> Iterator[RenderableType]:
         f"  calibration error {metrics.expected_calibration_error:.4f}, "
         f"top-label Brier score {metrics.top_label_brier_score:.4f}\n"
     )
-    table = _table("confidence", "predictions", "mean", "accuracy")
+    table = text_table("confidence", "predictions", "mean", "accuracy")
     for entry in metrics.bins:
         table.add_row(
             f"{entry.low:.1f} to {entry.high:.1f}",
@@ -174,7 +180,7 @@ def _regression(metrics: RegressionMetrics) -> Iterator[RenderableType]:
         for share, error in metrics.absolute_error_quantiles.items()
     )
     yield Text(f"  {', '.join(quantiles)}\n")
-    table = _table("true values", "labels", "bias", "median absolute error")
+    table = text_table("true values", "labels", "bias", "median absolute error")
     for group in metrics.true_value_groups:
         table.add_row(
             f"{group.low:.6g} to {group.high:.6g}",
@@ -215,7 +221,8 @@ def _drift(metrics: ModelMetrics) -> Iterator[RenderableType]:
         yield Text(f"    drift at label {index + 1:,}: {at:%Y-%m-%d %H:%M:%S} UTC, {prediction.prediction_id}{trace}")
 
 
-def _table(*columns: str) -> Table:
+def text_table(*columns: str) -> Table:
+    """Return a table whose first column is text, and whose other columns are numbers."""
     table = Table(box=None, pad_edge=True, padding=(0, 2))
     for index, name in enumerate(columns):
         table.add_column(name, justify="right" if index else "left", header_style="dim")

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from typing import Final
 
 from modeltrace.inference.model import Model
-from modeltrace.inference.pipeline import Pipeline, Prediction, model_info
+from modeltrace.inference.pipeline import Pipeline, Prediction
 from modeltrace.inference.prediction_ids import PredictionIdSigner
 from modeltrace.keys import load_id_key
 from modeltrace.monitoring.gauges import reference_metrics
@@ -60,13 +60,10 @@ def open_traced_scorer(settings: Settings, model: Model, *, probabilities: bool 
         telemetry = build_sdk_provider(settings.otel, resource)
         stack.callback(lambda: log_shutdown_report(telemetry.shutdown(settings.flush_timeout)))
         stack.callback(export_logs(telemetry.logger_provider, telemetry.prediction_logger_provider))
-        recorder = _build_recorder(settings, model, telemetry, stack)
+        ids, max_classes = PredictionIdSigner(load_id_key(settings)), max_recorded_classes(settings)
+        pipeline = Pipeline(model, ids, max_recorded_classes=max_classes)
+        recorder = _build_recorder(settings, pipeline, telemetry, stack)
         log_model_event(model)
-        pipeline = Pipeline(
-            model,
-            PredictionIdSigner(load_id_key(settings)),
-            max_recorded_classes=max_recorded_classes(settings),
-        )
         yield _TracedScorer(pipeline, recorder, telemetry, probabilities=probabilities)
 
 
@@ -94,13 +91,13 @@ class _TracedScorer:
         ]
 
 
-def _build_recorder(settings: Settings, model: Model, telemetry: Telemetry, stack: ExitStack) -> SDKRecorder:
+def _build_recorder(settings: Settings, pipeline: Pipeline, telemetry: Telemetry, stack: ExitStack) -> SDKRecorder:
     """Return the recorder, which counts inputs before redaction and stores rows after it."""
-    catalog = ModelCatalog()
+    catalog, model = ModelCatalog(), pipeline.model
     rules = privacy_rules(settings, model)
     if rules is not None:
         redact_warnings()
-    catalog.add(model_info(model), reference_metrics(model)._replace(privacy_rules=rules))
+    catalog.add(pipeline.info, reference_metrics(model)._replace(privacy_rules=rules))
     meter = telemetry.meter_provider.get_meter(SCOPE_NAME)
     tracer = telemetry.tracer_provider.get_tracer(SCOPE_NAME)
     features = FeatureMetrics(catalog, exemplar_filter="always_off")

@@ -1,0 +1,133 @@
+"""Evaluate the rows of a file with known labels, for `modeltrace evaluate FILE`."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from http import HTTPStatus
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from modeltrace.cli.store import progress_display
+from modeltrace.client.client import Client
+from modeltrace.client.messages import Prediction, ServiceError
+from modeltrace.client.service import ServedModel
+from modeltrace.errors import InvalidFeaturesError, ModeltraceError
+from modeltrace.evaluation.metrics import ModelMetrics
+from modeltrace.evaluation.scored_rows import ScoredRow, ScratchStore, to_model_label
+from modeltrace.inference.model import ModelOutput
+from modeltrace.monitoring.held_out_baseline import baseline_of
+from modeltrace.settings import read_settings
+from modeltrace.terminal import echo
+from modeltrace.traffic.rows import Sample, read_samples
+
+# Rows that are scored at a time.
+BATCH_ROWS = 1000
+
+# Predicts rows. Returns the prediction of each row, or the error of a rejected row.
+PredictFn = Callable[[Sequence[object]], Sequence[Prediction | ModelOutput | InvalidFeaturesError]]
+# Sends true labels, as pairs of prediction ID and label.
+SendLabels = Callable[[Sequence[tuple[str, Any]]], object]
+
+
+class NoDataError(ModeltraceError):
+    """There are no predictions to evaluate."""
+
+
+def load_scorer(bundle: str) -> tuple[ServedModel, PredictFn]:
+    """Return the model of a bundle, and a function that predicts rows with the model in this process."""
+    # Imported here: only --bundle needs scikit-learn, and its import takes a second.
+    from modeltrace.inference.scoring import score  # noqa: PLC0415  see above
+    from modeltrace.serving.bundle_loader import load_model  # noqa: PLC0415  see above
+
+    model, _ = load_model(read_settings(bundle=bundle))
+    served = ServedModel(model.name, model.version, model.schema.features, model.classes, model.held_out)
+    return served, partial(score, model, probabilities=True)
+
+
+def predict_batch(client: Client, rows: Sequence[object]) -> Sequence[Prediction | InvalidFeaturesError]:
+    """Predict rows of a classifier with the probability of each class, or without if the service returns none."""
+    try:
+        return client.predict_batch(rows, probabilities=True)
+    except ServiceError as error:
+        if error.status != HTTPStatus.BAD_REQUEST:
+            raise
+        return client.predict_batch(rows)  # MODELTRACE_PROBABILITIES=never
+
+
+def _probabilities(row: Prediction | ModelOutput) -> Sequence[float] | None:
+    if isinstance(row, ModelOutput):
+        return row.probabilities
+    by_name = row.probabilities
+    return None if by_name is None else [math.nan if value is None else value for value in by_name.values()]
+
+
+def send_labels_of(client: Client, labels: Sequence[tuple[str, Any]]) -> None:
+    """Send true labels.
+
+    Raises:
+        ServiceError: the service rejects a label.
+    """
+    for result in client.feedback_batch(labels):
+        if isinstance(result, ServiceError):
+            raise result
+
+
+def evaluate_file(
+    file: Path,
+    target: str,
+    model: ServedModel,
+    predict: PredictFn,
+    tolerance: float | None,
+    send_labels: SendLabels | None = None,
+) -> list[ModelMetrics]:
+    """Predict the rows of a file and return the metrics of the model.
+
+    Args:
+        file: the rows, with their true labels.
+        target: the column with the true labels.
+        model: the model that predicts.
+        predict: predicts rows.
+        tolerance: as in `modeltrace.evaluation.evaluate.evaluate`.
+        send_labels: sends the true labels to the service that predicts; `None` to send none.
+
+    Raises:
+        NoDataError: the model accepts no row.
+    """
+    total = rejected = 0
+    recorded = (model.classes or ()) if len(model.classes or ()) <= read_settings().store_max_classes else ()
+    with ScratchStore(model.name, model.version, recorded) as scratch, progress_display(None) as on_progress:
+        for samples in _batches(read_samples(file, model.features, target)):
+            predicted = [
+                (prediction, to_model_label(sample.label, model.classes))
+                for prediction, sample in zip(predict([sample.row for sample in samples]), samples, strict=True)
+                if not isinstance(prediction, InvalidFeaturesError)
+            ]
+            scratch.add(
+                [
+                    ScoredRow(row.label, row.value, row.confidence, label, _probabilities(row))
+                    for row, label in predicted
+                ]
+            )
+            if send_labels:
+                send_labels(
+                    [
+                        (row.prediction_id, label)
+                        for row, label in predicted
+                        if isinstance(row, Prediction) and label is not None
+                    ]
+                )
+            total, rejected = total + len(samples), rejected + len(samples) - len(predicted)
+            on_progress(total)
+        metrics = scratch.evaluate(tolerance, baseline_of(model.held_out))
+    if rejected:
+        echo(f"{rejected:,} of {total:,} rows violate the feature schema; they are not evaluated", err=True)
+    if not metrics:
+        raise NoDataError(f"{file} has no rows that the model accepts")
+    return metrics
+
+
+def _batches(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
+    iterator = iter(samples)
+    while batch := list(islice(iterator, BATCH_ROWS)):
+        yield batch
