@@ -39,7 +39,7 @@ function morphChildren(target, source) {
       current = match.nextSibling;
     } else {
       const added = document.importNode(sourceChild, true);
-      if (target.hasAttribute("data-rows") && keyed.size) added.classList.add("just-added");
+      if (key && keyed.size && target.hasAttribute("data-rows")) added.classList.add("just-added");
       target.insertBefore(added, current);
     }
   }
