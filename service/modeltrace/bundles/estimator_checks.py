@@ -75,7 +75,7 @@ def select_fitted_columns(estimator: Any, training: pd.DataFrame) -> pd.DataFram
     training = name_columns(select_text_column(training) if accepts_texts(estimator) else training)
     fitted = getattr(estimator, "feature_names_in_", None)
     # CatBoost has another attribute for the names. It contains column numbers if the model was fitted without names.
-    catboost_names = getattr(estimator, "feature_names_", None)
+    catboost_names = getattr(_first_step(estimator), "feature_names_", None)
     if (fitted is None or not len(fitted)) and catboost_names and set(catboost_names) <= set(training.columns):
         fitted = catboost_names
     if fitted is not None and len(fitted):
@@ -90,6 +90,13 @@ def select_fitted_columns(estimator: Any, training: pd.DataFrame) -> pd.DataFram
             "one of them is the label, name it with --target"
         )
     return convert_columns(training)
+
+
+def _first_step(estimator: Any) -> Any:  # noqa: ANN401  any estimator
+    """Return the first step of a pipeline, which gets the columns, or an estimator of another kind itself."""
+    while hasattr(estimator, "steps"):
+        estimator = estimator.steps[0][1]
+    return estimator
 
 
 def expects_frame(estimator: Any, sample: pd.DataFrame) -> bool:  # noqa: ANN401  any estimator

@@ -12,7 +12,7 @@ from modeltrace.bundles.artifact import ArtifactFormat, load_artifact
 from modeltrace.bundles.code.pack_code import importable
 from modeltrace.bundles.manifest import MANIFEST_FILE, Manifest, read_manifest
 from modeltrace.bundles.mlflow_folder import find_estimator, read_pyfunc
-from modeltrace.bundles.proxies.native_models import NATIVE_SUFFIXES, read_native_file
+from modeltrace.bundles.proxies.native_models import NATIVE_SUFFIXES, read_native_file, wrap_model
 from modeltrace.bundles.training_files import read_training_table, restore_categories
 from modeltrace.bundles.training_frame import date_columns, identifier_columns, number_object_columns
 from modeltrace.bundles.verify_outputs import first_line
@@ -63,7 +63,7 @@ def pack_files(
             pack = partial(pack, artifact_format="joblib")
         restored: list[str] = []
         if data.suffix != ".parquet":
-            features, restored = restore_categories(estimator, features)
+            features, restored = restore_categories(wrap_model(estimator, labels), features)
         held_out = None if traffic is None else read_training_table(traffic)
         try:
             bundle = pack(estimator, features, labels, traffic=held_out, trusted_types=trusted_types, code=code)

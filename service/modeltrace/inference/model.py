@@ -29,6 +29,13 @@ NON_ARGMAX_CLASSIFIERS = (
     "SVC",
     "TunedThresholdClassifierCV",
 )
+# Classifiers of other libraries whose predict() is the argmax of predict_proba(), as for those of scikit-learn.
+ARGMAX_CLASSIFIERS = (
+    "imblearn.pipeline.Pipeline",
+    "lightgbm.sklearn.LGBMClassifier",
+    "xgboost.sklearn.XGBClassifier",
+    "xgboost.sklearn.XGBRFClassifier",
+)
 # The attributes in which a meta-estimator stores the estimator that it delegates to.
 DELEGATE_ATTRIBUTES = ("best_estimator_", "final_estimator_", "estimator_", "estimator")
 # The difference of two closer probabilities may be a rounding error; then predict() decides between the classes.
@@ -190,7 +197,9 @@ def _make_predict_fns(estimator: Any, task: Task) -> PredictFns:  # noqa: ANN401
 def predicts_argmax(estimator: Any) -> bool:  # noqa: ANN401  any estimator
     """Return whether `predict` of an estimator always returns the class with the highest `predict_proba`."""
     kind = type(estimator)
-    if not kind.__module__.startswith("sklearn.") or kind.__name__ in NON_ARGMAX_CLASSIFIERS:
+    if kind.__name__ in NON_ARGMAX_CLASSIFIERS or not (
+        kind.__module__.startswith("sklearn.") or f"{kind.__module__}.{kind.__name__}" in ARGMAX_CLASSIFIERS
+    ):
         return False
     delegates = [getattr(estimator, name, None) for name in DELEGATE_ATTRIBUTES]
     if hasattr(estimator, "steps"):

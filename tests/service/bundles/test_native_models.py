@@ -17,6 +17,7 @@ import pytest
 import skops.io
 import xgboost
 from lightgbm import LGBMClassifier
+from sklearn.pipeline import Pipeline
 
 from modeltrace.bundles.artifact import dump_artifact, load_artifact
 from modeltrace.bundles.bundle import load_bundle
@@ -121,6 +122,57 @@ def test_a_file_of_the_library_is_packed(
     assert_equal(model.predict(data), make_predict_fn(estimator, model.task)(data))
     assert "cannot be cross-validated" in messages[0]
     assert "Packed m" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"), [("XGBClassifier, categories", ".ubj"), ("LGBMClassifier, categories", ".txt")]
+)
+def test_a_file_with_categories_is_packed_with_a_text_file(name: str, suffix: str, fitted: Fit, tmp_path: Path) -> None:
+    """The texts of a CSV file become categories. Their order differs from that in training, but not their meaning."""
+    estimator, data, labels = fitted(name)
+    file, table = tmp_path / f"model{suffix}", tmp_path / "train.csv"
+    (estimator.booster_ if suffix == ".txt" else estimator).save_model(str(file))
+    data.assign(label=labels).to_csv(table, index=False)
+
+    def pack_estimator(*args: Any, **more: Any) -> Path:
+        return pack(*args, name="m", out=tmp_path / "m", **more)
+
+    pack_files(file, table, pack_estimator, target="label", traffic=None, trust_pickle=False, trusted_types=())
+
+    model = load_bundle(tmp_path / "m")
+    rows = [tuple(None if pd.isna(value) else value for value in row) for row in data.itertuples(index=False)]
+    outputs = model.predict(to_matrix(rows, model.schema, as_frame=model.as_frame))
+    assert_equal(outputs, make_predict_fn(estimator, "classifier")(data))
+
+
+def test_the_columns_of_a_loaded_catboost_are_known(fitted: Fit, tmp_path: Path) -> None:
+    """CatBoost sets n_features_in_ to 0 when it loads a model, also in a pipeline. Its columns have names in order."""
+    estimator, data, labels = fitted("CatBoostClassifier")
+    loaded = load_artifact(dump_artifact(estimator, "skops"), "skops", source="m")
+    assert loaded.n_features_in_ == 0
+    reordered = data[["age", "income", "balance"]].assign(unused=1)
+
+    for number, model in enumerate((loaded, Pipeline([("only", loaded)]))):
+        bundle = pack(model, reordered, labels, name="m", out=tmp_path / str(number), cross_validation_seconds=0)
+        assert load_bundle(bundle).schema.names == ("income", "balance", "age")
+
+    unnamed = dump_artifact(fitted("CatBoostClassifier, array").estimator, "skops")
+    from_array = load_artifact(unnamed, "skops", source="m")
+    for model in (from_array, Pipeline([("only", from_array)])):
+        with pytest.raises(PackError, match="fitted on 3 columns, but the training data has 4"):
+            pack(model, reordered, labels, name="m", out=tmp_path / "refused")
+
+
+@pytest.mark.parametrize("name", ["XGBClassifier, three classes", "LGBMClassifier", "CatBoostClassifier"])
+def test_a_model_is_called_once_where_that_is_enough(name: str, fitted: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`predict` of XGBoost and LightGBM is the argmax of `predict_proba`; CatBoost may have another threshold."""
+    estimator, data, _ = fitted(name)
+    calls = []
+    monkeypatch.setattr(type(estimator), "predict", lambda *_: calls.append(1) or estimator.classes_[[0]])
+
+    make_predict_fn(estimator, "classifier")(data[:1])
+
+    assert len(calls) == ("CatBoost" in name)
 
 
 def test_a_model_of_a_training_function_is_packed(tmp_path: Path) -> None:
