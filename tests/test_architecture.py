@@ -122,6 +122,7 @@ def test_modules_are_short() -> None:
     assert [str(path.relative_to(ROOT)) for path in files if len(path.read_text().splitlines()) > 300] == []
 
 
+@pytest.mark.slow
 def test_mlflow_has_a_process_of_its_own() -> None:
     """Nothing that the service imports imports it, but for a pyfunc, which is loaded only for a bundle of one."""
     users = {str(path) for path, module in imports("service") if within(module, ("mlflow",))}

@@ -16,6 +16,7 @@ def test_the_slope_of_a_line_has_no_error() -> None:
     assert trend.standard_error == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_noise_without_a_trend_has_a_slope_within_two_errors() -> None:
     """For most of many series, the slope is within two standard errors of 0."""
     random = np.random.default_rng(1)

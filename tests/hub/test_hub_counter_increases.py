@@ -114,6 +114,7 @@ def test_increases_of_all_processes_add_up(store: Store, several: list[Run]) -> 
     assert added(store, UNTIL - SINCE).get(0, 0) == sum(run.counted() for run in several)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(runs(), min_size=1, max_size=3))
 def test_a_point_sent_twice_counts_once(store: Store, several: list[Run]) -> None:

@@ -39,6 +39,7 @@ def channel(hub: InProcessHub) -> Iterator[grpc.Channel]:
         yield channel
 
 
+@pytest.mark.slow
 @given(data=st.data(), signal=signals, compression=st.sampled_from(grpc.Compression))
 def test_success_means_that_every_record_is_stored_or_counted_as_rejected(
     hub: InProcessHub, channel: grpc.Channel, data: st.DataObject, signal: Signal, compression: grpc.Compression
@@ -112,6 +113,7 @@ def is_served(hub: InProcessHub) -> None:
     assert hub.writer.stats.snapshot()["traces"].stored == stored + 1
 
 
+@pytest.mark.slow
 @example(signal=TRACES, encoding="gzip", compressed=1, declared=5, body=b"\x1f\x8b\x08\x00\x00")
 @example(signal=TRACES, encoding="identity", compressed=1, declared=0, body=b"")
 @example(signal=TRACES, encoding="identity", compressed=0, declared=5, body=b"\x0a")  # waits for more
@@ -137,6 +139,7 @@ def test_a_message_that_is_not_what_its_prefix_says_harms_no_other_sender(
     is_served(hub)
 
 
+@pytest.mark.slow
 @given(content=st.binary(max_size=200), preface=st.booleans())
 def test_bytes_that_are_no_http_2_end_their_connection_alone(hub: InProcessHub, content: bytes, preface: bool) -> None:
     """They are dropped with their connection; other senders are served."""

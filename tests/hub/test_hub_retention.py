@@ -96,6 +96,7 @@ def test_a_clock_set_forward_deletes_nothing(store: Store, caplog: pytest.LogCap
     assert record.message.startswith("The newest row arrived 960.0 h before the time of this machine's clock.")
 
 
+@pytest.mark.slow
 def test_rows_after_a_clock_change_delete_a_share(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     """A tenth of the rows is deleted at once, the rest within a tenth of the age limit; the log warns once."""
     now = time.time_ns()

@@ -111,6 +111,7 @@ def test_spans_are_read_back_equal(memory: Store, request: Message) -> None:
         assert row["duration_ns"] == span.end_time_unix_nano - span.start_time_unix_nano
 
 
+@pytest.mark.slow
 @given(request=log_requests)
 @_quiet
 def test_log_records_are_read_back_equal(memory: Store, request: Message) -> None:

@@ -251,6 +251,7 @@ def test_repeated_rows_are_not_drift(case: Case) -> None:
     assert "Rows repeat: 20 of 2,000 are distinct." in case.run("age")
 
 
+@pytest.mark.slow
 def test_rows_that_depend_on_the_rows_before_them_are_worth_fewer_rows(case: Case) -> None:
     """The ages of 2,000 requests follow each other. Their distribution differs by chance, which is no drift."""
     digest = json.loads((case.bundle / "model.json").read_text())["artifact"]["sha256"]

@@ -133,6 +133,7 @@ def counted(
     return send
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     changes=st.dictionaries(st.sampled_from([*GOOD, "surprise", "an other"]), json_values.filter(lambda v: v == v)),

@@ -42,6 +42,7 @@ def prepared() -> Prepared:
     return prepare
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_an_estimator_predicts_the_same_after_loading(name: str, prepared: Prepared) -> None:
     """This includes rows with a text that the training data did not have, and with a missing one."""

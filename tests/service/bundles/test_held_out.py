@@ -19,6 +19,7 @@ from modeltrace.monitoring.gauges import critical_values
 from tests.helpers.noisy_models import drifting, noisy_rows, output_drift, pack_with_messages
 
 
+@pytest.mark.slow
 def test_a_forest_that_has_memorised_its_rows_raises_no_alarm(tmp_path: Path) -> None:
     """On its training rows it is sure and right; on new rows, its outputs are those of cross-validation."""
     rows, target = noisy_rows(1500, 0)

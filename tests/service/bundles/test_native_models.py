@@ -40,6 +40,7 @@ def fitted() -> Fit:
     return cache(lambda name: CASES[name]())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_an_estimator_is_packed_and_predicts_the_same(name: str, fitted: Fit, tmp_path: Path) -> None:
     """The packed model predicts 200 rows as the estimator does, together and one by one, without any trust."""

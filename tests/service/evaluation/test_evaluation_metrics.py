@@ -150,6 +150,7 @@ def assert_close(result: Any, expected: Any) -> None:
 VALUES = st.floats(-1e6, 1e6) | st.integers(-(10**6), 10**6).map(float) | st.just(1e15)
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
 @given(pairs=st.lists(st.tuples(VALUES, VALUES), min_size=1, max_size=60))
 def test_regression_metrics_equal_scikit_learn(store: Store, pairs: list[tuple[float, float]]) -> None:

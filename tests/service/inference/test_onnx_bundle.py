@@ -179,6 +179,7 @@ def scaled_forest() -> tuple[Any, pd.DataFrame]:
     return make_pipeline(StandardScaler(), RandomForestClassifier(10, random_state=0)).fit(data, target), data
 
 
+@pytest.mark.slow
 def test_an_export_with_other_outputs_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message contains the number of rows and the difference; nothing is written."""
     estimator, data = scaled_forest()

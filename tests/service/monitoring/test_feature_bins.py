@@ -54,6 +54,7 @@ def test_the_training_data_has_the_shares_of_its_reference(column: "pd.Series") 
     }
 
 
+@pytest.mark.slow
 @given(st.lists(columns(), min_size=1, max_size=5), st.data())
 def test_every_value_falls_into_one_bin_of_its_feature(training: list["pd.Series"], data: st.DataObject) -> None:
     """This holds for known, unknown and missing values."""
@@ -143,6 +144,7 @@ def test_rare_categories_are_counted_apart_from_unseen_ones() -> None:
     assert counts["other"] > 0.05
 
 
+@pytest.mark.slow
 def test_new_values_of_many_equal_categories_are_expected() -> None:
     """The estimated share of unseen values, and its error, agree with those of further rows."""
     errors = []

@@ -65,6 +65,7 @@ def assert_equal(out: Path, complete: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(pd.read_csv(out), complete, rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 @given(
     interruptions=st.lists(st.integers(0, 6), max_size=3), sizes=st.lists(st.integers(30, 99), min_size=4, max_size=4)
 )

@@ -165,6 +165,7 @@ def test_metrics_are_recorded_by_version(model: Model, challenger: Model, rows: 
     assert [point.count for point in durations.data.data_points] == [4]  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["shadow", "split"])
 def test_the_challenger_receives_its_share_of_the_requests(
     model: Model, challenger: Model, rows: Rows, mode: str

@@ -75,6 +75,7 @@ def labelled(draw: st.DrawFn) -> Feature:
     )
 
 
+@pytest.mark.slow
 @given(st.lists(numbers() | labelled(), min_size=1, max_size=6, unique_by=lambda f: f.name), st.integers())
 def test_sampled_rows_are_valid(features: list[Feature], seed: int) -> None:
     """Sampled rows have no violations of the schema, for any features."""
