@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from modeltrace.api.batch_formats import ARROW_TYPE, PARQUET_TYPE
 from modeltrace.api.probabilities import PARAMETER
 from modeltrace.inference.external_ids import PATTERN
 from modeltrace.inference.model import Label, Model
@@ -119,7 +120,11 @@ def _describe_batch(schema: Schema, parameters: Parameters, tags: Sequence[str])
     body = _body(members, optional=["ids", "tags"], example={"rows": [_example(schema)]})
     result = {"anyOf": [{"type": "object", "properties": PREDICTION}, ERROR]}
     response = _object({"predictions": {"type": "array", "items": result}, "model": MODEL, "trace_id": TRACE_ID})
-    return _route("predict", "Predict many rows", body, response, BATCH_ERRORS, parameters)
+    binary: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+    bodies = {**json_content(body), ARROW_TYPE: binary, PARQUET_TYPE: binary}
+    responses = {**json_content(response), ARROW_TYPE: binary}
+    error = _object({"error": ERROR, "trace_id": TRACE_ID})
+    return describe_route("predict", "Predict many rows", bodies, responses, BATCH_ERRORS, error, parameters)
 
 
 def _describe_feedback(classes: Sequence[Label] | None) -> dict[str, Any]:

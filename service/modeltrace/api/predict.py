@@ -7,12 +7,13 @@ batches run on a thread, so that they do not block the loop. The numbers of runn
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeAlias
 
+from modeltrace.api.batch_formats import accepts_arrow, encode_arrow, read_batch
 from modeltrace.api.body import get_required, parse_object
 from modeltrace.api.errors import error_body
 from modeltrace.api.probabilities import wants_probabilities
 from modeltrace.api.responses import TypedBody, encode_body
 from modeltrace.api.thread_pool import BoundedThreadPool
-from modeltrace.errors import InvalidFeaturesError, MalformedRequestError, RequestTooLargeError
+from modeltrace.errors import InvalidFeaturesError, RequestTooLargeError
 from modeltrace.inference.external_ids import parse_external_id, parse_external_ids
 from modeltrace.inference.pipeline import Prediction
 from modeltrace.inference.privacy import redact_exception
@@ -39,6 +40,7 @@ class PredictionHandlers:
         self._model_router = model_router
         self._threads = threads
         self._max_rows = settings.max_batch_rows
+        self._max_bytes = settings.max_body_bytes
         self._probabilities = settings.probabilities
         self._tags = settings.tags
 
@@ -61,7 +63,7 @@ class PredictionHandlers:
             redacted = redact_exception(error)  # the message may contain private values
         raise redacted  # outside of the except block, so that the original error is not its `__context__`
 
-    async def predict_batch(self, body: bytes, trace: RequestTrace) -> bytes:
+    async def predict_batch(self, body: bytes, trace: RequestTrace) -> bytes | TypedBody:
         """Predict the rows of a request body and return the response body."""
         version = self._model_router.select(trace)
         class_names = self._class_names(version, trace)
@@ -93,26 +95,27 @@ class PredictionHandlers:
             trace.shadow_rows = (row,)
         return row
 
-    def _predict_many(self, version: Version, body: bytes, trace: RequestTrace, class_names: ClassNames) -> bytes:
-        parsed = parse_object(body)
-        rows = get_required(parsed, "rows", "ids", "tags")
-        if not isinstance(rows, list):
-            raise MalformedRequestError('"rows" must be an array of objects')
+    def _predict_many(
+        self, version: Version, body: bytes, trace: RequestTrace, class_names: ClassNames
+    ) -> bytes | TypedBody:
+        rows, members = read_batch(body, version, trace, max_rows=self._max_rows, max_bytes=self._max_bytes)
         if len(rows) > self._max_rows:
             limit = f"the limit is {self._max_rows} (MODELTRACE_MAX_BATCH_ROWS)"
             raise RequestTooLargeError(f"the batch has {len(rows)} rows, {limit}")
-        if (external_ids := parsed.get("ids")) is not None:
+        if (external_ids := members.get("ids")) is not None:
             trace.external_ids = parse_external_ids(external_ids, len(rows))
-        if isinstance(tags := parsed.get("tags"), list):
+        if isinstance(tags := members.get("tags"), list):
             trace.row_tags = parse_row_tags(tags, self._tags, len(rows))
         elif tags is not None:
             trace.tags = parse_tags(tags, self._tags)
         if self._model_router.should_shadow(trace):
             trace.shadow_rows = rows
         outcomes = version.pipeline.predict_batch(rows, trace, probabilities=class_names is not None)
+        if accepts_arrow(trace):
+            return encode_arrow(outcomes, version, trace, probabilities=class_names is not None)
         predictions = [_prediction_body(outcome, class_names) for outcome in outcomes]
-        for prediction, external_id in zip(predictions, trace.external_ids or (), strict=False):
-            if external_id is not None:
+        for index, prediction in enumerate(predictions if trace.external_ids else ()):
+            if trace.external_ids and (external_id := trace.external_ids[index]) is not None:
                 prediction["id"] = external_id
         return encode_body({"predictions": predictions, "model": version.identity}, trace.trace_id_hex)
 

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 import orjson
 
+from modeltrace.api.batch_formats import header_value
 from modeltrace.api.body import parse_lenient_object
 from modeltrace.api.predict import MAX_INLINE_BODY_BYTES
 from modeltrace.api.probabilities import ProbabilityMode, reject_probabilities, wants_probabilities
@@ -173,17 +174,13 @@ def _predict(version: Version, parsed: Parsed, trace: RequestTrace) -> Content:
     )
 
 
-def _header(trace: RequestTrace, name: bytes) -> str:
-    return next((value.decode("latin-1") for key, value in trace.http.headers if key == name), "")
-
-
 def _media_type(trace: RequestTrace) -> str:
     """Return the content type of a request without its parameters; that of JSON if there is none.
 
     Raises:
         UnsupportedContentTypeError: it declares another charset than UTF-8.
     """
-    media_type, _, parameters = _header(trace, b"content-type").partition(";")
+    media_type, _, parameters = header_value(trace, b"content-type").partition(";")
     charset = parameters.lower().partition("charset=")[2].strip(' "')
     if charset not in ("", "utf-8", "utf8"):
         raise UnsupportedContentTypeError(f"the charset is {charset[:64]!r}; /invocations accepts UTF-8")
@@ -192,7 +189,7 @@ def _media_type(trace: RequestTrace) -> str:
 
 def _json_length(trace: RequestTrace, size: int) -> int:
     """Return the length of the JSON object of an inference request: the whole body, or what the header says."""
-    header = _header(trace, JSON_LENGTH_HEADER)
+    header = header_value(trace, JSON_LENGTH_HEADER)
     if not header:
         return size
     if not (header.isascii() and header.isdigit() and len(header) < 20 and int(header) <= size):

@@ -4,13 +4,14 @@ A request carries the caller's trace context (W3C Trace Context, or what OTEL_PR
 spans belong to the caller's trace. Requests that the service or the network cannot answer for a moment are repeated.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from ssl import SSLContext
-from typing import Any, Final, Self, TypeAlias
+from typing import Final, Self, TypeAlias
 
 import httpx
 from opentelemetry import propagate
 
+from modeltrace.client.batches import JSON_TYPE, BatchTags, ExternalIds, batch_bodies, chunks
 from modeltrace.client.messages import (
     FeedbackResult,
     Label,
@@ -20,23 +21,19 @@ from modeltrace.client.messages import (
     ServiceError,
     encode_labels,
     encode_row,
-    encode_rows,
     parse_feedback,
     parse_prediction,
     parse_predictions,
     predict_path,
-    to_records,
 )
 from modeltrace.client.retries import AsyncRetryTransport, RetryTransport
 from modeltrace.client.service import ServedModel, normalize_url, parse_model, unreachable_error
-from modeltrace.errors import InvalidFeaturesError, MalformedRequestError
+from modeltrace.errors import InvalidFeaturesError
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 # Seconds until a response must have begun.
 DEFAULT_TIMEOUT: Final = 60.0
 DEFAULT_RETRIES: Final = 3
-# Rows and labels of one request.
-BATCH_ROWS: Final = 1000
 Tags: TypeAlias = Mapping[str, str] | None
 
 
@@ -122,17 +119,19 @@ class Client:
         self,
         rows: Rows,
         *,
-        external_ids: Sequence[str | None] | None = None,
-        tags: Tags = None,
+        external_ids: ExternalIds = None,
+        tags: BatchTags = None,
         probabilities: bool | None = None,
+        arrow: bool = False,
     ) -> list[Prediction | InvalidFeaturesError]:
         """Predict rows, in requests of at most `BATCH_ROWS` rows.
 
         Args:
-            rows: rows as for `predict`, or a pandas data frame.
+            rows: rows as for `predict`, or a data frame.
             external_ids: an ID for each row, or `None` for a row without one.
-            tags: as for `predict`, the same for all rows.
+            tags: as for `predict`, for all rows; or a sequence with those of each row, or `None`.
             probabilities: as for `predict`.
+            arrow: send a data frame (pandas, polars) or an Arrow table in Arrow's IPC stream format instead of JSON.
 
         Returns:
             The prediction of each row, in order; for a rejected row, the error.
@@ -142,7 +141,8 @@ class Client:
             UnreachableError: the service does not answer.
         """
         path = predict_path("/predict/batch", probabilities=probabilities)
-        responses = (self._send("POST", path, body) for body in _batch_bodies(rows, external_ids, tags))
+        bodies = batch_bodies(rows, external_ids, tags, arrow=arrow)
+        responses = (self._send("POST", path, *body) for body in bodies)
         return [prediction for response in responses for prediction in parse_predictions(response)]
 
     def feedback(self, identifier: str, label: Label, *, by_external_id: bool = False) -> FeedbackResult:
@@ -169,13 +169,13 @@ class Client:
             ServiceError: the service stores none of the labels of a request. Send them again.
             UnreachableError: the service does not answer.
         """
-        bodies = (encode_labels(chunk, by_external_id=by_external_id) for chunk in _chunks([*labels]))
+        bodies = (encode_labels(chunk, by_external_id=by_external_id) for chunk in chunks([*labels]))
         responses = (self._send("POST", "/feedback", body) for body in bodies)
         return [result for response in responses for result in parse_feedback(response)]
 
-    def _send(self, method: str, path: str, body: bytes | None = None) -> httpx.Response:
+    def _send(self, method: str, path: str, body: bytes | None = None, content_type: str = JSON_TYPE) -> httpx.Response:
         try:
-            return self._client.request(method, path, content=body, headers=_trace_headers())
+            return self._client.request(method, path, content=body, headers=_request_headers(content_type))
         except httpx.HTTPError as error:
             raise unreachable_error(self._url, error) from None
 
@@ -227,13 +227,15 @@ class AsyncClient:
         self,
         rows: Rows,
         *,
-        external_ids: Sequence[str | None] | None = None,
-        tags: Tags = None,
+        external_ids: ExternalIds = None,
+        tags: BatchTags = None,
         probabilities: bool | None = None,
+        arrow: bool = False,
     ) -> list[Prediction | InvalidFeaturesError]:
         """Predict rows, one request after the other; see `Client.predict_batch`."""
         path = predict_path("/predict/batch", probabilities=probabilities)
-        responses = [await self._send("POST", path, body) for body in _batch_bodies(rows, external_ids, tags)]
+        bodies = batch_bodies(rows, external_ids, tags, arrow=arrow)
+        responses = [await self._send("POST", path, *body) for body in bodies]
         return [prediction for response in responses for prediction in parse_predictions(response)]
 
     async def feedback(self, identifier: str, label: Label, *, by_external_id: bool = False) -> FeedbackResult:
@@ -247,38 +249,25 @@ class AsyncClient:
         self, labels: Iterable[tuple[str, Label]], *, by_external_id: bool = False
     ) -> list[FeedbackResult | ServiceError]:
         """Send true labels; see `Client.feedback_batch`."""
-        bodies = (encode_labels(chunk, by_external_id=by_external_id) for chunk in _chunks([*labels]))
+        bodies = (encode_labels(chunk, by_external_id=by_external_id) for chunk in chunks([*labels]))
         responses = [await self._send("POST", "/feedback", body) for body in bodies]
         return [result for response in responses for result in parse_feedback(response)]
 
-    async def _send(self, method: str, path: str, body: bytes | None = None) -> httpx.Response:
+    async def _send(
+        self, method: str, path: str, body: bytes | None = None, content_type: str = JSON_TYPE
+    ) -> httpx.Response:
         try:
-            return await self._client.request(method, path, content=body, headers=_trace_headers())
+            return await self._client.request(method, path, content=body, headers=_request_headers(content_type))
         except httpx.HTTPError as error:
             raise unreachable_error(self._url, error) from None
 
 
 def _headers(api_key: str | None) -> dict[str, str]:
-    key = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
-    return {"content-type": "application/json", **key}
+    return {} if api_key is None else {"authorization": f"Bearer {api_key}"}
 
 
-def _trace_headers() -> Mapping[str, str]:
-    """Return the headers that carry the current context, such as `traceparent`; none without a span."""
-    headers: dict[str, str] = {}
+def _request_headers(content_type: str) -> Mapping[str, str]:
+    """Return the content type, and the headers that carry the current context, such as `traceparent`."""
+    headers = {"content-type": content_type}
     propagate.inject(headers)
     return headers
-
-
-def _batch_bodies(rows: Rows, external_ids: Sequence[str | None] | None, tags: Tags) -> Iterator[bytes]:
-    records = to_records(rows)
-    if external_ids is None:
-        return (encode_rows(chunk, tags=tags) for chunk in _chunks(records))
-    if len(external_ids) != len(records):
-        raise MalformedRequestError(f"there are {len(records)} rows and {len(external_ids)} external IDs")
-    chunks = zip(_chunks(records), _chunks(external_ids), strict=True)
-    return (encode_rows(chunk, ids, tags) for chunk, ids in chunks)
-
-
-def _chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    return (items[start : start + BATCH_ROWS] for start in range(0, len(items), BATCH_ROWS))

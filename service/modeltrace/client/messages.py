@@ -79,7 +79,9 @@ def encode_row(row: Row, external_id: str | None = None, tags: Mapping[str, str]
 
 
 def encode_rows(
-    rows: Sequence[Row], external_ids: Sequence[str | None] | None = None, tags: Mapping[str, str] | None = None
+    rows: Sequence[Row],
+    external_ids: Sequence[str | None] | None = None,
+    tags: Mapping[str, str] | Sequence[Mapping[str, str] | None] | None = None,
 ) -> bytes:
     """Return the body of `POST /predict/batch`.
 

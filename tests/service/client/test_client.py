@@ -10,12 +10,13 @@ from typing import Any
 import httpx
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 import modeltrace
-from modeltrace.client import client as client_module
+from modeltrace.client import batches
 from modeltrace.client.client import AsyncClient, Client
 from modeltrace.client.messages import FeedbackResult, Prediction, ServiceError
 from modeltrace.client.service import UnreachableError
@@ -261,9 +262,55 @@ def test_tags(call: Call, rows: list[dict[str, float]], model: Model) -> None:
     assert [dict(tags) for tags in recorded] == [{"channel": "web"}, {"channel": "shop"}]
 
 
+def as_polars(frame: pd.DataFrame) -> Any:
+    """Return an object that converts itself to Arrow, as a data frame of polars does."""
+    return type("Frame", (), {"to_arrow": lambda _: pa.Table.from_pandas(frame, preserve_index=False)})()
+
+
+@pytest.mark.parametrize("convert", [pd.DataFrame, as_polars, pa.Table.from_pandas], ids=["pandas", "polars", "arrow"])
+def test_tables_are_sent_as_arrow(
+    call: Call, rows: list[dict[str, float]], model: Model, convert: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Predictions, IDs and tags of each row are those of JSON, also in several requests."""
+    monkeypatch.setattr(batches, "BATCH_ROWS", 2)
+    frame = pd.DataFrame(rows[:3])
+    frame.loc[1, "mean_area"] = np.nan
+    options = {"external_ids": ["a", None, "c"], "tags": [{"channel": "web"}, None, {"channel": "shop"}]}
+    types = []
+
+    with records_service(model, tags="channel") as live:
+
+        def respond(request: httpx.Request) -> httpx.Response:
+            types.append(request.headers["content-type"])
+            return through(live)(request)
+
+        json_batch = call("predict_batch", (frame,), respond, **options)
+        arrow_batch = call("predict_batch", (convert(frame),), respond, arrow=True, **options)
+        tags = [request.row_tags for request in live.queue.requests]
+
+    assert types == ["application/json"] * 2 + ["application/vnd.apache.arrow.stream"] * 2
+    assert tags[:2] == tags[2:] == [((("channel", "web"),), ()), ((("channel", "shop"),),)]
+    for expected, prediction in zip(json_batch, arrow_batch, strict=True):
+        if isinstance(expected, InvalidFeaturesError):
+            assert prediction.violations == expected.violations
+        else:
+            assert (prediction.label, prediction.confidence) == (expected.label, expected.confidence)
+            assert prediction.external_id == expected.external_id
+    assert isinstance(arrow_batch[1], InvalidFeaturesError)
+
+
+@pytest.mark.parametrize("rows", [[{"a": 1}], pd.DataFrame({"a": [1, "x"]}), 7], ids=["rows", "mixed", "a number"])
+def test_other_rows_cannot_be_sent_as_arrow(call: Call, rows: Any) -> None:
+    """Only tables whose columns have one type can."""
+    with pytest.raises(MalformedRequestError, match="cannot be sent as Arrow"):
+        call("predict_batch", (rows,), predicted(), arrow=True)
+    with pytest.raises(MalformedRequestError, match="there are 1 rows and 2 tags"):
+        call("predict_batch", ([{"a": 1}],), predicted(), tags=[None, None])
+
+
 def test_large_batches_are_divided(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each request has a limited number of rows, and the predictions stay in order."""
-    monkeypatch.setattr(client_module, "BATCH_ROWS", 4)
+    monkeypatch.setattr(batches, "BATCH_ROWS", 4)
     sizes = []
 
     def respond(request: httpx.Request) -> httpx.Response:
