@@ -22,6 +22,7 @@ from bench.counted.model import build_model, build_rows
 from bench.counted.phases import NEVER, PHASES, counting, start_counting
 from modeltrace.api.auth import wrap_with_auth
 from modeltrace.app import create_app
+from modeltrace.inference.model import Model
 from modeltrace.settings import read_settings
 from modeltrace.telemetry.export.health import ExportHealth
 from modeltrace.telemetry.export.protocol import DONE, LINES_WRITTEN, SidecarEvent, write_frame
@@ -52,7 +53,7 @@ class FrameFile:
         return True
 
 
-def build_app(frames_file: Path) -> tuple[ASGIApp, ExportQueue]:
+def build_app(frames_file: Path, model: Model) -> tuple[ASGIApp, ExportQueue]:
     """Build the application with all requests sampled, and its export queue, which writes to a file."""
     catalog, health = ModelCatalog(), ExportHealth()
     metrics = (
@@ -66,26 +67,28 @@ def build_app(frames_file: Path) -> tuple[ASGIApp, ExportQueue]:
     telemetry = Telemetry(pipeline=SidecarPipeline(tracer, queue, health, Counter()))
     # The threshold makes the model run on the event loop, however slow the machine is.
     settings = read_settings(id_key="a key for counting only", store="none", inline_threshold=NEVER)
-    return wrap_with_auth(create_app(settings, build_model(), telemetry, catalog=catalog), settings), queue
+    return wrap_with_auth(create_app(settings, model, telemetry, catalog=catalog), settings), queue
 
 
-async def send_predictions(app: ASGIApp, bodies: Sequence[bytes]) -> None:
+async def send_predictions(app: ASGIApp, bodies: Sequence[bytes], query: bytes = b"") -> None:
     """Send each body to the application as one request, in its own task as the server does.
+
+    `query` is the query string of all requests.
 
     Raises:
         RuntimeError: the status of a response was not 200.
     """
     for body in bodies:
         statuses: list[int] = []
-        await asyncio.create_task(_request(app, body, statuses))
+        await asyncio.create_task(_request(app, body, query, statuses))
         if statuses != [200]:
             raise RuntimeError(f"POST /predict was answered with {statuses}, not 200")
 
 
-async def _request(app: ASGIApp, body: bytes, statuses: list[int]) -> None:
+async def _request(app: ASGIApp, body: bytes, query: bytes, statuses: list[int]) -> None:
     scope: dict[str, Any] = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
-        "path": "/predict", "raw_path": b"/predict", "query_string": b"", "root_path": "",
+        "path": "/predict", "raw_path": b"/predict", "query_string": query, "root_path": "",
         "server": ("127.0.0.1", 8000), "client": ("127.0.0.1", 50000),
         "headers": [
             (b"host", b"127.0.0.1:8000"), (b"user-agent", b"bench"), (b"accept", b"*/*"),
@@ -111,7 +114,7 @@ def main() -> None:
     # Records wait until the queue is closed, so that the frames have the same sizes in every run.
     with patch("modeltrace.telemetry.export.queue.SEND_INTERVAL", NEVER):
         for phase, count in enumerate(PHASES):
-            app, queue = build_app(folder / f"frames-{phase}")
+            app, queue = build_app(folder / f"frames-{phase}", build_model())
             with counting():
                 asyncio.run(send_predictions(app, bodies[:count]))
                 queue.close(time.monotonic() + NEVER)
