@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 
 import anyio.to_thread
 from fastapi import FastAPI
@@ -47,6 +48,7 @@ from modeltrace.telemetry.logging import configure_logging, export_logs
 from modeltrace.telemetry.metrics.features import FeatureMetrics, observe_features, observe_reference
 from modeltrace.telemetry.metrics.model_catalog import ModelCatalog
 from modeltrace.telemetry.metrics.outcomes import challenger_row_counter, model_change_counter
+from modeltrace.telemetry.metrics.readers import build_prometheus_reader
 from modeltrace.telemetry.providers import SCOPE_NAME, SidecarPipeline, Telemetry, log_shutdown_report
 from modeltrace.telemetry.records.trace import RequestTrace
 from modeltrace.telemetry.resource import build_resource
@@ -173,7 +175,6 @@ def create_app(
         recorder,
         telemetry,
         registry=registry,
-        workers=settings.workers,
         tags=settings.tags,
         lifespan=lifespan,
     )
@@ -215,10 +216,14 @@ def build_challenger(
     return RemoteChallenger(url, start_shadow, lambda _, rows: rows, api_key=api_key)
 
 
-def build_app(settings: Settings) -> ASGIApp:
+def build_app(settings: Settings, metrics_folder: Path | None = None) -> ASGIApp:
     """Build everything that a worker process needs.
 
     Call this function in the worker process, because the threads of telemetry do not exist after a fork.
+
+    Args:
+        settings: the service's settings.
+        metrics_folder: the folder in which several workers share their metrics; `None`: there is one worker.
 
     Raises:
         ModeltraceError: the bundle cannot be served.
@@ -236,17 +241,18 @@ def build_app(settings: Settings) -> ASGIApp:
         loaded.append(challenger)
     models, watches = zip(*loaded, strict=True)
 
-    registry = None
-    if "prometheus" in settings.otel.metrics_exporter and settings.workers == 1 and not settings.otel.sdk_disabled:
+    registry = prometheus = None
+    if "prometheus" in settings.otel.metrics_exporter and not settings.otel.sdk_disabled:
         registry = CollectorRegistry()
+        prometheus = build_prometheus_reader(registry, metrics_folder)
     catalog = ModelCatalog()
     resource = build_resource(settings.otel.service_name, version("modeltrace"), workers=settings.workers)
     if requires_sdk(settings):
         trust_context = settings.trust_trace_context
-        telemetry = build_sdk_provider(settings.otel, resource, registry=registry, trust_context=trust_context)
+        telemetry = build_sdk_provider(settings.otel, resource, prometheus=prometheus, trust_context=trust_context)
         stored = store_config(settings)
     else:
-        telemetry = build_sidecar_provider(settings, resource, catalog, store_config(settings), registry=registry)
+        telemetry = build_sidecar_provider(settings, resource, catalog, store_config(settings), prometheus=prometheus)
         stored = None  # the sidecar writes the prediction store
     meter = telemetry.meter_provider.get_meter(SCOPE_NAME)
     store_writer = InProcessWriter(stored, meter)

@@ -3,10 +3,12 @@
 import os
 import signal
 import socket
+from collections.abc import Callable
 from functools import partial
 from types import FrameType
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
 from modeltrace.app import build_app
@@ -17,6 +19,7 @@ from modeltrace.settings import Settings
 from modeltrace.store.in_process_writer import check_store
 from modeltrace.telemetry.export.sidecar_provider import requires_sdk
 from modeltrace.telemetry.logging import configure_logging
+from modeltrace.telemetry.metrics.shared_folder import create_shared_folder
 from modeltrace.worker import build_in_worker
 from modeltrace_http.listener import BACKLOG
 from modeltrace_http.server import LimitedConfig
@@ -40,8 +43,25 @@ def serve(settings: Settings) -> None:
     settings = settings.model_copy(update={"port": sock.getsockname()[1]})  # the real port, if the setting was 0
     check_grpc_port(settings)
     check_store(settings)  # not in workers: they restart even if the store is unavailable
-    config = LimitedConfig(
-        partial(build_app, settings) if settings.workers == 1 else partial(build_in_worker, settings),
+    if settings.workers == 1:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the watcher starts, which then checks for new versions
+        _Server(_server_config(settings, partial(build_app, settings))).run(sockets=[sock])
+        return
+    # Load the bundles once here, so that an invalid bundle is reported once and not by every worker.
+    model, watch = load_model(settings)
+    watch.loader.close()
+    if challenger := load_challenger(settings, model):
+        challenger[1].loader.close()
+    log_writer = configure_logging(level=settings.log_level)
+    with create_shared_folder() as metrics_folder:
+        config = _server_config(settings, partial(build_in_worker, settings, metrics_folder))
+        _Supervisor(config, sockets=[sock]).run()
+    log_writer.close()
+
+
+def _server_config(settings: Settings, build: Callable[[], ASGIApp]) -> LimitedConfig:
+    return LimitedConfig(
+        build,
         settings,
         factory=True,
         workers=settings.workers,
@@ -51,18 +71,6 @@ def serve(settings: Settings) -> None:
         lifespan="on",
         timeout_worker_healthcheck=30,
     )
-    if settings.workers == 1:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the watcher starts, which then checks for new versions
-        _Server(config).run(sockets=[sock])
-        return
-    # Load the bundles once here, so that an invalid bundle is reported once and not by every worker.
-    model, watch = load_model(settings)
-    watch.loader.close()
-    if challenger := load_challenger(settings, model):
-        challenger[1].loader.close()
-    log_writer = configure_logging(level=settings.log_level)
-    _Supervisor(config, sockets=[sock]).run()
-    log_writer.close()
 
 
 class _Server(uvicorn.Server):

@@ -9,6 +9,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uvicorn.config import STARTUP_FAILURE
@@ -21,12 +22,17 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 
-def build_in_worker(settings: Settings) -> "ASGIApp":
-    """Build the application. On failure, exit with the status that also stops the supervisor."""
+def build_in_worker(settings: Settings, metrics_folder: Path) -> "ASGIApp":
+    """Build the application. On failure, exit with the status that also stops the supervisor.
+
+    Args:
+        settings: the service's settings.
+        metrics_folder: the folder in which the workers share their metrics.
+    """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the watcher starts, which then checks for new versions
-    build_app: Callable[[Settings], ASGIApp] = import_object("modeltrace.app:build_app")
+    build_app: Callable[[Settings, Path], ASGIApp] = import_object("modeltrace.app:build_app")
     try:
-        return build_app(settings)
+        return build_app(settings, metrics_folder)
     except ModeltraceError as error:
         logging.getLogger("modeltrace").error("%s", error)  # noqa: TRY400  the message is complete
         sys.exit(STARTUP_FAILURE)

@@ -1,6 +1,4 @@
-"""`/metrics`: Prometheus text of one process, or 501."""
-
-from collections.abc import Callable
+"""`/metrics`: Prometheus text, or 501."""
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
@@ -29,14 +27,6 @@ def test_metrics_are_prometheus_text(settings: Settings, model: Model, rows: lis
     assert answer.headers["content-type"].startswith("text/plain")
     assert sum(sample.value for sample in families["ml_predictions"].samples) == 7
     assert {"http_server_request_duration_seconds", "ml_inference_duration_seconds"} <= set(families)
-
-
-def test_metrics_of_several_workers_are_501(record: Callable[..., SdkService], model: Model) -> None:
-    """A scrape would return the metrics of one worker only; the message names the alternative."""
-    answer = record(model, workers=2).client.get("/metrics")
-
-    assert answer.status_code == 501
-    assert "OTEL_EXPORTER_OTLP_ENDPOINT" in answer.json()["error"]["message"]
 
 
 def test_disabled_metrics_are_501(service: SdkService) -> None:

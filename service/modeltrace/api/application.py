@@ -37,7 +37,6 @@ def build_fastapi(
     telemetry: Telemetry,
     *,
     registry: CollectorRegistry | None,
-    workers: int,
     tags: Sequence[str],
     lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]],
 ) -> FastAPI:
@@ -61,7 +60,7 @@ def build_fastapi(
             name=path.removeprefix("/").replace("/", "_"),
             **description,
         )
-    app.include_router(add_head_routes(health_routes(model_router, registry, workers=workers)))
+    app.include_router(add_head_routes(health_routes(model_router, registry)))
     app.include_router(add_head_routes(description_routes(model_router)))
     app.include_router(add_head_routes(documentation_routes(app)))
     add_error_handlers(app)

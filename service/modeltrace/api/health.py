@@ -1,5 +1,7 @@
 """`GET /model`, `/healthz`, `/readyz`, `/metrics`. The last three are polled by machines and create no spans."""
 
+from threading import Lock
+
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -12,9 +14,10 @@ PROBE_PATHS = ("healthz", "readyz", "v2/health/live", "v2/health/ready", "ping",
 UNTRACED_PATHS = (*PROBE_PATHS, "metrics")
 
 
-def health_routes(model_router: ModelRouter, registry: CollectorRegistry | None, *, workers: int) -> APIRouter:
+def health_routes(model_router: ModelRouter, registry: CollectorRegistry | None) -> APIRouter:
     """Return the routes; `registry` has the metrics of `/metrics`, `None` if the Prometheus exporter is disabled."""
     router = APIRouter(tags=["service"])
+    scrape_lock = Lock()  # two scrapes at the same time would take each other's metrics from the SDK's collector
 
     @router.get("/model", summary="Name, version and feature schema of the model")
     async def describe_model() -> Response:
@@ -30,17 +33,11 @@ def health_routes(model_router: ModelRouter, registry: CollectorRegistry | None,
 
     @router.get("/metrics", summary="Metrics in the Prometheus text format", response_class=Response)
     def metrics() -> Response:
-        if workers > 1:
-            return _not_implemented(
-                f"{workers} workers share this port and a scrape would reach only one of them; export metrics over "
-                "OTLP (OTEL_EXPORTER_OTLP_ENDPOINT) to collect those of all workers"
-            )
         if registry is None:
-            return _not_implemented("disabled; enable it with OTEL_METRICS_EXPORTER=otlp,prometheus")
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+            message = "disabled; enable it with OTEL_METRICS_EXPORTER=otlp,prometheus"
+            return json_response(error_payload("not_implemented", message), status=501)
+        with scrape_lock:
+            text = generate_latest(registry)
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
 
     return router
-
-
-def _not_implemented(message: str) -> Response:
-    return json_response(error_payload("not_implemented", message), status=501)

@@ -24,7 +24,6 @@ from opentelemetry.semconv.attributes.http_attributes import HTTP_REQUEST_METHOD
 from opentelemetry.semconv.attributes.service_attributes import SERVICE_NAME
 from opentelemetry.semconv.attributes.url_attributes import URL_SCHEME
 from opentelemetry.util.http import sanitize_method
-from prometheus_client import CollectorRegistry
 
 from modeltrace.keys import derive_synthetic_token, load_id_key
 from modeltrace.otel_env.table import LIMITS, SIGNALS
@@ -76,7 +75,7 @@ def build_sidecar_provider(
     model_catalog: ModelCatalog,
     store: tuple[str, float, int, str] | None = None,
     *,
-    registry: CollectorRegistry | None = None,
+    prometheus: PrometheusReader | None = None,
 ) -> Telemetry:
     """Build the providers, the export queue and the sidecar. Call it once, in the process that serves.
 
@@ -85,7 +84,7 @@ def build_sidecar_provider(
         resource: describes this process.
         model_catalog: the models whose inputs are counted, and their privacy rules.
         store: the `StoreConfig` of the prediction store, which the sidecar writes to; `None`: no prediction is stored.
-        registry: the metrics of `/metrics`; `None` if the Prometheus exporter is disabled.
+        prometheus: the reader of `/metrics`; `None` if the Prometheus exporter is disabled.
     """
     otel = settings.otel
     origin = Origin(_encode_resource(resource).SerializeToString(), SCOPE_NAME)
@@ -123,10 +122,11 @@ def build_sidecar_provider(
     pushed = build_metrics(delta=delta)
     # Prometheus needs cumulative counts.
     scraped = build_metrics(delta=False) if delta else pushed
-    used = {*([pushed] if "metrics" in signals else []), *([scraped] if registry is not None else [])}
+    used = {*([pushed] if "metrics" in signals else []), *([scraped] if prometheus else [])}
+    on_records = [prometheus.on_records] if prometheus else []
     queue = new_queue(
-        [count for predictions, features, _ in used for count in (predictions.add, features.add)],
-        [feedback.add for _, _, feedback in used],
+        [*(count for predictions, features, _ in used for count in (predictions.add, features.add)), *on_records],
+        [*(feedback.add for _, _, feedback in used), *on_records],
     )
 
     spans, log_records = ExportCounter("spans"), ExportCounter("log records")
@@ -135,8 +135,8 @@ def build_sidecar_provider(
     if "metrics" in signals:
         reader = PeriodicRecordMetricsReader(SidecarMetricExporter(queue))
         readers.append(reader.with_sources(pushed, resource, scope))
-    if registry is not None:
-        readers.append(PrometheusReader(registry=registry).with_sources(scraped, resource, scope))
+    if prometheus:
+        readers.append(prometheus.with_sources(scraped, resource, scope))
     meters = MeterProvider(
         metric_readers=readers,
         resource=resource,
@@ -151,6 +151,8 @@ def build_sidecar_provider(
         ],
         shutdown_on_exit=False,
     )
+    if prometheus:
+        prometheus.start()
     tracers = TracerProvider(resource=resource, shutdown_on_exit=False)
     if "traces" in signals:
         tracers.add_span_processor(CountingSpanProcessor(SidecarSpanExporter(queue), spans, meters))

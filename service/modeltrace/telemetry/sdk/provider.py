@@ -2,17 +2,17 @@
 
 import os
 
-from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from prometheus_client import CollectorRegistry
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from modeltrace.settings import OtelSettings
 from modeltrace.telemetry.metrics.instruments import build_views
-from modeltrace.telemetry.providers import Telemetry, instrument_process
+from modeltrace.telemetry.metrics.readers import PrometheusReader
+from modeltrace.telemetry.providers import SCOPE_NAME, Telemetry, instrument_process
 from modeltrace.telemetry.sampling import IgnoreRemoteParent
 from modeltrace.telemetry.sdk.counting_exporters import (
     PREDICTION_QUEUE_SIZE,
@@ -27,7 +27,7 @@ def build_sdk_provider(
     settings: OtelSettings,
     resource: Resource,
     *,
-    registry: CollectorRegistry | None = None,
+    prometheus: PrometheusReader | None = None,
     trust_context: bool = True,
 ) -> Telemetry:
     """Build the providers. Call it once, in the process that serves: their threads do not survive a fork.
@@ -35,7 +35,7 @@ def build_sdk_provider(
     Args:
         settings: select the exporters.
         resource: describes this process.
-        registry: the metrics of `/metrics`; `None` if the Prometheus exporter is disabled.
+        prometheus: the reader of `/metrics`; `None` if the Prometheus exporter is disabled.
         trust_context: whether callers decide on sampling.
     """
     if settings.sdk_disabled:
@@ -54,12 +54,14 @@ def build_sdk_provider(
     meters = MeterProvider(
         metric_readers=[
             *(PeriodicExportingMetricReader(exporter) for exporter in build_exporters(settings, "metrics")),
-            *([PrometheusMetricReader(registry=registry)] if registry else []),
+            *([prometheus.with_sources((), resource, InstrumentationScope(SCOPE_NAME))] if prometheus else []),
         ],
         resource=resource,
         views=build_views(),
         shutdown_on_exit=False,
     )
+    if prometheus:
+        prometheus.start()
     tracers = TracerProvider(resource=resource, shutdown_on_exit=False)
     if not trust_context:
         tracers.sampler = IgnoreRemoteParent(tracers.sampler)
