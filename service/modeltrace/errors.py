@@ -17,7 +17,7 @@ ModeltraceError
 │   ├── RequestTooLargeError     more bytes or rows than the limits allow
 │   ├── UnsupportedContentEncodingError  the Content-Encoding is not supported
 │   ├── UnsupportedContentTypeError  the Content-Type is not supported
-│   ├── ForbiddenError           the Host or Origin is not allowed
+│   ├── ForbiddenError           the Host, the Origin or the use of the API key is not allowed
 │   ├── UnauthorizedError        the API key is missing or wrong
 │   ├── UnknownModelError        the service has no such model or version
 │   ├── UnknownPredictionError   the prediction ID is not one of this service
@@ -100,7 +100,7 @@ class UnsupportedContentTypeError(RequestError):
 
 
 class ForbiddenError(RequestError):
-    """The Host or Origin of the request is not allowed."""
+    """The Host, the Origin or the use of the API key is not allowed."""
 
 
 class UnauthorizedError(RequestError):

@@ -78,6 +78,11 @@ class HttpSettings(HttpLimits, BaseSettings):
         "of `modeltrace` that call a service send it too. Unset: no authentication.",
     )
     api_key_file: Path | None = Field(None, description="A file that contains this secret, instead of the variable.")
+    api_keys_file: Path | None = Field(
+        None,
+        description="A file of named keys, each for some of `predict`, `feedback`, `metrics`, `model`: see "
+        "[HTTP](http.md#several-keys). It is read again when it changes. `MODELTRACE_API_KEY` may be set too.",
+    )
     insecure: bool = Field(
         default=False, description="Allow an address that other machines can reach without an API key."
     )

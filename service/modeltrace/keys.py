@@ -1,4 +1,4 @@
-"""The secret key that signs prediction IDs, keys derived from it, and the API key."""
+"""The secret key that signs prediction IDs, keys derived from it, and the API keys of the settings."""
 
 import hmac
 import os
@@ -6,6 +6,7 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
+from modeltrace.api_keys import ALL_SCOPES, KeyFile, KeySource, OneKey, read_key_file
 from modeltrace.errors import SettingsError
 from modeltrace.http_settings import MIN_KEY_LENGTH, HttpSettings
 from modeltrace.settings import Settings, data_dir
@@ -90,13 +91,43 @@ def _validate_key(key: str, where: str) -> str:
     return key
 
 
-def authorization_header(settings: HttpSettings) -> dict[str, str]:
-    """Return the `Authorization` header with the API key; an empty dictionary if there is no key.
+def load_api_keys(settings: HttpSettings) -> KeySource | None:
+    """Return the keys that the service accepts; `None` if it needs no key.
 
     Raises:
-        SettingsError: the key is invalid; see `load_api_key`.
+        SettingsError: a key is invalid.
     """
     key = load_api_key(settings)
+    if settings.api_keys_file is not None:
+        return KeyFile(settings.api_keys_file, key)
+    return None if key is None else OneKey(key)
+
+
+def client_key(settings: HttpSettings) -> str | None:
+    """Return the key that a command sends to a service: the API key, or the first key of the file with all scopes.
+
+    Raises:
+        SettingsError: the key is invalid, or the file has no key with all scopes.
+    """
+    key = load_api_key(settings)
+    if key is not None or settings.api_keys_file is None:
+        return key
+    complete = (entry.key for entry in read_key_file(settings.api_keys_file) if entry.scopes == ALL_SCOPES)
+    if (key := next(complete, None)) is None:
+        raise SettingsError(
+            f"MODELTRACE_API_KEYS_FILE ({settings.api_keys_file}) has no key with all scopes for this command: set the "
+            "key that it sends in MODELTRACE_API_KEY"
+        )
+    return key
+
+
+def authorization_header(settings: HttpSettings) -> dict[str, str]:
+    """Return the `Authorization` header of commands; an empty dictionary if there is no key.
+
+    Raises:
+        SettingsError: see `client_key`.
+    """
+    key = client_key(settings)
     return {} if key is None else {"authorization": f"Bearer {key}"}
 
 
@@ -106,11 +137,12 @@ def check_exposure(settings: HttpSettings) -> None:
     Raises:
         SettingsError: there is no key.
     """
-    if load_api_key(settings) is None and not settings.insecure and not is_loopback(settings.host):
+    if load_api_keys(settings) is None and not settings.insecure and not is_loopback(settings.host):
         raise SettingsError(
             f"{settings.host} can be reached from other machines, so an API key is needed: set MODELTRACE_API_KEY, or "
-            f"MODELTRACE_API_KEY_FILE, to {MIN_KEY_LENGTH} or more characters (openssl rand -hex 32), listen on "
-            "127.0.0.1, or set MODELTRACE_INSECURE=true (--insecure) where a firewall or proxy protects the service"
+            f"MODELTRACE_API_KEY_FILE, to {MIN_KEY_LENGTH} or more characters (openssl rand -hex 32), or set "
+            "MODELTRACE_API_KEYS_FILE to a file of several keys, listen on 127.0.0.1, or set MODELTRACE_INSECURE=true "
+            "(--insecure) where a firewall or proxy protects the service"
         )
 
 
@@ -118,7 +150,7 @@ def describe_access(settings: HttpSettings) -> str:
     """Return a part of the startup log message: who can call the service; "" if only this machine can."""
     if is_loopback(settings.host):
         return ""
-    access = "with the API key" if load_api_key(settings) else "without an API key (MODELTRACE_INSECURE)"
+    access = "with an API key" if load_api_keys(settings) else "without an API key (MODELTRACE_INSECURE)"
     return f"; other machines can call it {access}"
 
 

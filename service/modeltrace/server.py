@@ -104,6 +104,16 @@ class _Supervisor(Multiprocess):
             if process.pid is not None:
                 os.kill(process.pid, signal.SIGHUP)
 
+    def keep_subprocess_alive(self) -> None:
+        """Replace workers that have ended.
+
+        uvicorn keeps the workers' ends of the pipes open. A ping to a worker that has just been killed would then wait
+        for the whole timeout, and no worker would be replaced in the meantime.
+        """
+        for process in self.processes:
+            process.child_conn.close()
+        super().keep_subprocess_alive()
+
 
 def check_grpc_port(settings: Settings) -> None:
     """Check that the workers can listen on the gRPC port, so that a port in use is reported at once.

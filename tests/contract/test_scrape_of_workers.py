@@ -93,7 +93,7 @@ def test_scrapes_count_every_request_although_workers_are_killed(
 
             killed, under_load, _ = workers_of(service.popen.pid)
             os.kill(killed, signal.SIGKILL)  # idle, so nothing may be lost
-            wait_until(lambda: service.log.count("startup complete") == WORKERS + 1, description="its successor")
+            wait_until(lambda: service.log.count("startup complete") > WORKERS, description="its successor")
             with LoadClients(url, rows, reconnect=True) as second:
                 second.wait_for_answers(150)
             answered += len(second.answers)
@@ -102,7 +102,7 @@ def test_scrapes_count_every_request_although_workers_are_killed(
             with LoadClients(url, rows, reconnect=True) as third:
                 third.wait_for_answers(20)
                 os.kill(under_load, signal.SIGKILL)
-                wait_until(lambda: service.log.count("startup complete") == WORKERS + 2, description="its successor")
+                wait_until(lambda: service.log.count("startup complete") > WORKERS + 1, description="its successor")
         finally:
             stopping.set()
             scraper.join()

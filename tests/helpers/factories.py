@@ -34,6 +34,7 @@ class AnsweredRequest:
     external_ids: Sequence[str | None] | None = None
     tags: tuple[tuple[str, str], ...] = ()
     row_tags: Sequence[tuple[tuple[str, str], ...]] | None = None
+    api_key_name: str = ""
 
 
 def answered_row(

@@ -178,7 +178,7 @@ def test_other_than_loopback_addresses_need_a_key(host: str) -> None:
 
     for settings in (read_settings(host=host, api_key=KEY), read_settings(host=host, insecure=True)):
         check_exposure(settings)
-    assert describe_access(read_settings(host=host, api_key=KEY)).endswith("with the API key")
+    assert describe_access(read_settings(host=host, api_key=KEY)).endswith("with an API key")
     assert "without an API key" in describe_access(read_settings(host=host, insecure=True))
 
 

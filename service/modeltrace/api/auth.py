@@ -1,14 +1,13 @@
 """Access control: Host, Origin and API key.
 
-Without an API key, a web page in the user's browser could call the service. Requests are therefore rejected if their
-Host is not a name of the service (DNS rebinding) or their Origin is another site. With an API key, every request needs
-it. The Host is not checked if the address is not loopback and no allowed hosts are configured. The paths of probes are
-public, since probes call them by address and without a key; they return no data.
+Without API keys, a web page in the user's browser could call the service. Requests are therefore rejected if their
+Host is not a name of the service (DNS rebinding) or their Origin is another site. With API keys, every request needs
+one with the scope of the request. The Host is not checked if the address is not loopback and no allowed hosts are
+configured. The paths of probes are public, since probes call them by address and without a key; they return no data.
 """
 
 import base64
 import binascii
-import hmac
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
@@ -19,9 +18,11 @@ from modeltrace.api.errors import error_response
 from modeltrace.api.health import PROBE_PATHS
 from modeltrace.api.request_target import route_path
 from modeltrace.api.responses import json_response
+from modeltrace.api_keys import ALL_SCOPES, ApiKey
 from modeltrace.errors import ForbiddenError, UnauthorizedError
 from modeltrace.http_settings import HttpSettings, is_path_prefix
-from modeltrace.keys import load_api_key
+from modeltrace.keys import load_api_keys
+from modeltrace.telemetry.records.trace import API_KEY_NAME
 from modeltrace_http.addresses import LOOPBACK_NAMES, host_name, is_loopback, parse_address
 
 PUBLIC_PATHS = frozenset(f"/{path}" for path in PROBE_PATHS)
@@ -44,8 +45,7 @@ class AuthMiddleware:
 
     def __init__(self, app: ASGIApp, settings: HttpSettings) -> None:
         self._app = app
-        key = load_api_key(settings)
-        self._key = None if key is None else key.encode()
+        self._keys = load_api_keys(settings)
         self._allowed_hosts = frozenset(name.lower() for name in settings.allowed_hosts)
         self._loopback = is_loopback(settings.host)
         self._hosts = self._allowed_hosts | LOOPBACK_NAMES | {settings.host.lower()}
@@ -68,7 +68,7 @@ class AuthMiddleware:
         """Check the headers of a request.
 
         Raises:
-            ForbiddenError: the Host or Origin is not allowed.
+            ForbiddenError: the Host, the Origin or the use of the API key is not allowed.
             UnauthorizedError: the API key is missing or wrong.
         """
         fields = scope["headers"]
@@ -81,15 +81,8 @@ class AuthMiddleware:
                 "this service does not accept requests of web pages of another origin; list the hosts whose pages may "
                 "call it in MODELTRACE_ALLOWED_HOSTS"
             )
-        if (
-            self._key is not None
-            and not self._is_valid_key(headers.get(b"authorization", b""))
-            and not _is_public(scope)
-        ):
-            raise UnauthorizedError(
-                "an API key is needed: send `Authorization: Bearer KEY` with the key in MODELTRACE_API_KEY of the "
-                "service"
-            )
+        if self._keys is not None and not _is_public(scope):
+            _authorize(scope, self._keys.find(_sent_key(headers.get(b"authorization", b""))))
 
     def _check_hosts(self, hosts: Sequence[bytes], scope: Scope) -> None:
         """Check that each Host header is a name of the service.
@@ -116,18 +109,48 @@ class AuthMiddleware:
         except ValueError:
             return False
 
-    def _is_valid_key(self, header: bytes) -> bool:
-        """Compare the key of an `Authorization` header in constant time."""
-        scheme, _, value = header.partition(b" ")
-        value = value.strip()
-        if scheme.lower() == b"basic":
-            try:
-                _, _, value = base64.b64decode(value, validate=True).partition(b":")
-            except binascii.Error:
-                return False
-        elif scheme.lower() != b"bearer":
-            return False
-        return hmac.compare_digest(value, self._key or b"")
+
+def _sent_key(header: bytes) -> bytes:
+    """Return the key of an `Authorization` header; empty without one."""
+    scheme, _, value = header.partition(b" ")
+    value = value.strip()
+    if scheme.lower() == b"basic":
+        try:
+            return base64.b64decode(value, validate=True).partition(b":")[2]
+        except binascii.Error:
+            return b""
+    return value if scheme.lower() == b"bearer" else b""
+
+
+def _authorize(scope: Scope, key: ApiKey | None) -> None:
+    """Check that a key may be used for a request, and add its name to the scope.
+
+    Raises:
+        ForbiddenError: it may not be used for this request.
+        UnauthorizedError: it is missing or wrong.
+    """
+    if key is None:
+        raise UnauthorizedError(
+            "an API key is needed: send `Authorization: Bearer KEY` with a key of the service (MODELTRACE_API_KEY, "
+            "MODELTRACE_API_KEYS_FILE)"
+        )
+    if len(key.scopes) < len(ALL_SCOPES) and (needed := _needed_scope(scope)) not in key.scopes:
+        raise ForbiddenError(
+            f"the API key {key.name} may not be used for this request: it needs the scope {needed!r}, and has "
+            f"{', '.join(sorted(key.scopes))} (MODELTRACE_API_KEYS_FILE of the service)"
+        )
+    if key.name:
+        scope[API_KEY_NAME] = key.name
+
+
+def _needed_scope(scope: Scope) -> str:
+    """Return the scope of a request. All POST requests except labels are predictions."""
+    path = route_path(scope)
+    if path == "/feedback":
+        return "feedback"
+    if path == "/metrics":
+        return "metrics"
+    return "predict" if scope["method"] == "POST" else "model"
 
 
 class ForwardedHeadersMiddleware:

@@ -107,7 +107,13 @@ class FeedbackHandler:
         received = time_ns()
         rejected = Counter(_reason(label) for label in parsed if isinstance(label, RequestError))
         labels = [
-            StoredLabel(label.record.prediction_id, label.label, received, label.record.prediction_time)
+            StoredLabel(
+                label.record.prediction_id,
+                label.label,
+                received,
+                label.record.prediction_time,
+                trace.api_key_name or None,
+            )
             for label in valid
         ]
         try:
@@ -144,10 +150,12 @@ class FeedbackHandler:
             return
         model = self.model_router.primary.model
         ids = (trace.trace_id, trace.span_id, trace.trace_state, trace.trace_flags)
-        synthetic = bool(trace.synthetic_token)
         self.on_feedback(
-            FeedbackRecord(*ids, trace.pinned, start, trace.now(), model.name, model.version, new, rejected, synthetic)
-        )
+            FeedbackRecord(
+                *ids, trace.pinned, start, trace.now(), model.name, model.version, new, rejected,
+                bool(trace.synthetic_token), trace.api_key_name,
+            )
+        )  # fmt: skip
 
 
 def _reason(error: RequestError) -> str:

@@ -21,7 +21,7 @@ from modeltrace.evaluation.periods import Unit, evaluate_periods
 from modeltrace.evaluation.render import to_json, to_text
 from modeltrace.evaluation.render_periods import to_tables
 from modeltrace.evaluation.segments import evaluate_segments
-from modeltrace.keys import load_api_key
+from modeltrace.keys import client_key
 from modeltrace.monitoring.held_out_baseline import baseline_of
 from modeltrace.settings import read_settings
 from modeltrace.store.selection import Selection
@@ -110,7 +110,7 @@ def evaluate(
         if bundle is not None:
             metrics = evaluate_file(file, target, *load_scorer(bundle), tolerance)
         else:
-            with Client(url or "", api_key=load_api_key(read_settings())) as client:
+            with Client(url or "", api_key=client_key(read_settings())) as client:
                 send_labels = partial(send_labels_of, client) if feedback else None
                 model = client.model()
                 predict = partial(predict_batch, client) if model.classes else client.predict_batch

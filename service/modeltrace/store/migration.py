@@ -24,6 +24,10 @@ MIGRATIONS: Final = {
     ),
     4: ("ALTER TABLE predictions ADD COLUMN tags TEXT",),
     5: ("ALTER TABLE predictions ADD COLUMN probabilities TEXT",),
+    6: (
+        "ALTER TABLE predictions ADD COLUMN api_key_name TEXT",
+        "ALTER TABLE labels ADD COLUMN api_key_name TEXT",
+    ),
 }
 
 

@@ -45,6 +45,7 @@ class Row(NamedTuple):
     external_id: str | None = None
     tags: str | None = None
     probabilities: str | None = None
+    api_key_name: str | None = None
 
 
 class StoredPrediction(NamedTuple):
@@ -74,8 +75,10 @@ class StoredPrediction(NamedTuple):
     external_id: str | None
     tags: dict[str, str] | None
     probabilities: list[list[Value]] | None
+    api_key_name: str | None
     true_label: Value
     received: int | None
+    label_api_key_name: str | None
 
 
 class StoredLabel(NamedTuple):
@@ -85,6 +88,7 @@ class StoredLabel(NamedTuple):
     label: Value
     received: int
     prediction_time: int
+    api_key_name: str | None = None
 
 
 class RowBuilder:
@@ -104,6 +108,7 @@ class RowBuilder:
         classes = request.model.classes
         shadow_of, external_ids, synthetic = request.shadow_of, request.external_ids, bool(request.synthetic)
         tags, row_tags = _tags_json(request.tags), request.row_tags
+        api_key_name = request.api_key_name or None
         return [
             Row(
                 prediction.prediction_id, prediction.time, trace_id, span_id, prediction.row_index, sampled,
@@ -115,6 +120,7 @@ class RowBuilder:
                 external_ids[prediction.row_index] if external_ids else None,
                 _tags_json(row_tags[prediction.row_index]) if row_tags else tags,
                 probabilities_to_json(classes, prediction.probabilities) if prediction.probabilities else None,
+                api_key_name,
             )
             for prediction in request.predictions
         ]  # fmt: skip
@@ -154,8 +160,8 @@ def label_key(label: object) -> tuple[bool, object]:
 
 
 def to_stored_prediction(fields: Iterable[object]) -> StoredPrediction:
-    """Convert a result row of `predictions_with_labels`: the fields of `Row`, then `label` and `received`."""
-    *columns, true_label, received = fields
+    """Convert a result row of `predictions_with_labels`: the fields of `Row`, then those of the label."""
+    *columns, true_label, received, label_api_key_name = fields
     row = Row(*columns)  # type: ignore[arg-type]  # types of the table
     values = row._replace(
         sampled=bool(row.sampled),
@@ -165,4 +171,4 @@ def to_stored_prediction(fields: Iterable[object]) -> StoredPrediction:
         tags=from_json(row.tags),  # type: ignore[arg-type]  # a value instead of JSON
         probabilities=from_json(row.probabilities),  # type: ignore[arg-type]  # a value instead of JSON
     )
-    return StoredPrediction(*values, from_json(true_label), received)  # type: ignore[arg-type]  # types of the table
+    return StoredPrediction(*values, from_json(true_label), received, label_api_key_name)  # type: ignore[arg-type]  # types of the table

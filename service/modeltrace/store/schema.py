@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, Meta
 
 # Increases with each change of the tables. Older stores are migrated (`modeltrace.store.migration`), newer ones are
 # rejected.
-SCHEMA_VERSION: Final = 6
+SCHEMA_VERSION: Final = 7
 
 metadata: Final = MetaData()
 
@@ -42,6 +42,7 @@ predictions: Final = Table(
     Column("tags", Text),  # a JSON object of texts; NULL without tags, and once erased
     # a JSON array of pairs of class and probability, in the order of the model's classes; NULL if not recorded
     Column("probabilities", Text),
+    Column("api_key_name", Text),  # of the client; NULL without a named API key
     Index("predictions_time", "time", "prediction_id"),
     Index("predictions_trace_id", "trace_id"),
 )
@@ -63,5 +64,6 @@ labels: Final = Table(
     Column("label", Text, nullable=False),  # JSON
     Column("received", BigInteger, nullable=False),
     Column("prediction_time", BigInteger, nullable=False),  # from the prediction ID, to the millisecond
+    Column("api_key_name", Text),  # of the client that sent the label; NULL without a named API key
     Index("labels_prediction_time", "prediction_time"),
 )

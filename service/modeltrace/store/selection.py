@@ -125,4 +125,4 @@ def label_join() -> ColumnElement[bool]:
 def predictions_with_labels() -> Select[Any]:
     """Select the columns that `modeltrace.store.rows.to_stored_prediction` expects."""
     joined = predictions.outerjoin(labels, label_join())
-    return select(*predictions.columns, labels.c.label, labels.c.received).select_from(joined)
+    return select(*predictions.columns, labels.c.label, labels.c.received, labels.c.api_key_name).select_from(joined)

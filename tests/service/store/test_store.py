@@ -98,7 +98,7 @@ def test_every_value_is_read_back_unchanged(
                 [label, probability if math.isfinite(probability) else None]
                 for label, probability in probabilities.items()
             ],
-            true_label=None, received=None,
+            api_key_name=None, true_label=None, received=None, label_api_key_name=None,
         )
     )  # fmt: skip
 

@@ -132,7 +132,10 @@ def test_a_migrated_store_equals_a_new_one(old_store: str, store_url: str) -> No
 
     def tables(url: str) -> tuple[list[object], list[object]]:
         with sqlite3.connect(url) as raw:
-            columns = raw.execute("SELECT name FROM pragma_table_info('predictions')").fetchall()
+            columns = [
+                raw.execute(f"SELECT name FROM pragma_table_info('{table}')").fetchall()  # noqa: S608  two fixed names
+                for table in ("predictions", "labels")
+            ]
             indexes = raw.execute("SELECT name FROM sqlite_master WHERE type = 'index' ORDER BY name").fetchall()
             return columns, [*indexes, raw.execute("SELECT version FROM modeltrace_store").fetchall()]
 

@@ -8,6 +8,7 @@ constant per model, so encoders cache them (`ModelInfo.span_attributes`, `ModelI
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from opentelemetry.semconv._incubating.attributes.enduser_attributes import ENDUSER_ID
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.semconv.attributes.exception_attributes import (
     EXCEPTION_ESCAPED,
@@ -112,6 +113,8 @@ def request_attributes(request: "RequestRecord | RequestTrace") -> Attributes:
         attributes[BAGGAGE_PIN] = True
     if request.synthetic:
         attributes[SYNTHETIC] = True
+    if request.api_key_name:
+        attributes[ENDUSER_ID] = request.api_key_name
     if request.tags:
         attributes |= tag_attributes(request.tags)
     if request.external_ids and not request.is_batch:  # of one row, whether or not it was predicted
@@ -192,6 +195,8 @@ def prediction_attributes(request: "RequestRecord | RequestTrace", row: Predicte
         attributes[ML_PREDICTION_SHADOW_OF] = prediction_id
     if request.external_ids and (external_id := request.external_ids[row.row_index]) is not None:
         attributes[ML_PREDICTION_EXTERNAL_ID] = external_id
+    if request.api_key_name:
+        attributes[ENDUSER_ID] = request.api_key_name
     if tags := request.row_tags[row.row_index] if request.row_tags else request.tags:
         attributes |= tag_attributes(tags)
     if request.synthetic:

@@ -6,6 +6,7 @@ records, one for each transaction.
 
 from typing import Final, NamedTuple
 
+from opentelemetry.semconv._incubating.attributes.enduser_attributes import ENDUSER_ID
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 
 from modeltrace.telemetry.names import (
@@ -80,6 +81,7 @@ class FeedbackRecord(NamedTuple):
     labels: tuple[TrueLabel, ...]
     rejected: tuple[tuple[str, int], ...]  # by `error.type`
     synthetic: bool = False  # labels of generated traffic, which metrics leave out
+    api_key_name: str = ""  # of the client that sent the labels; "": it has no key, or one without a name
 
     def label_delay(self, label: TrueLabel) -> float:
         """Return the seconds from a prediction to its label; 0 if clock skew between replicas makes it negative."""
@@ -108,6 +110,8 @@ class FeedbackRecord(NamedTuple):
             attributes |= {ML_FEEDBACK_VALUE: label.label, ML_PREDICTION_VALUE: label.predicted}
         if label.has_trace:
             attributes[ML_PREDICTION_TRACE_ID] = label.trace_id.hex()
+        if self.api_key_name:
+            attributes[ENDUSER_ID] = self.api_key_name
         return {**attributes, SYNTHETIC: True} if self.synthetic else attributes
 
     def rejection_attributes(self, reason: str) -> dict[str, str]:

@@ -183,6 +183,7 @@ class RequestRecord(NamedTuple):
     external_ids: ByRow[str | None] | None = None  # for each row, the client's own ID
     tags: Tags = ()  # of all rows
     row_tags: ByRow[Tags] | None = None  # of each row, if its rows have different tags
+    api_key_name: str = ""  # of the client; "": it has no key, or one without a name
 
 
 class Origin(NamedTuple):

@@ -39,6 +39,10 @@ EMPTY_ID: Final = b""
 SAMPLED: Final = TraceFlags.SAMPLED | TraceFlags.RANDOM_TRACE_ID
 
 
+# The key of an ASGI scope that contains the name of the API key; absent without a name.
+API_KEY_NAME: Final = "modeltrace.api_key_name"
+
+
 class HTTPRequest(NamedTuple):
     """The parts of an HTTP request that telemetry records. Values are those of the ASGI scope."""
 
@@ -51,6 +55,7 @@ class HTTPRequest(NamedTuple):
     server: tuple[str, int | None] | None = None
     client: tuple[str, int] | None = None
     headers: Sequence[tuple[bytes, bytes]] = ()
+    api_key_name: str = ""  # "": the request has no key, or one without a name
     route: str = ""  # the template of a path with parameters; "": the path itself
 
     @classmethod
@@ -59,7 +64,7 @@ class HTTPRequest(NamedTuple):
         return cls(
             scope["method"], scope["path"], scope.get("root_path", ""), scope.get("query_string", b""),
             scope.get("scheme", "http"), scope["http_version"], scope.get("server"), scope.get("client"),
-            scope["headers"],
+            scope["headers"], scope.get(API_KEY_NAME, ""),
         )  # fmt: skip
 
 
@@ -119,6 +124,11 @@ class RequestTrace:
         return bool(self.synthetic_token)
 
     @property
+    def api_key_name(self) -> str:
+        """The name of the API key of the request; "" without one."""
+        return self.http.api_key_name
+
+    @property
     def trace_id_hex(self) -> str | None:
         """The trace ID in hexadecimal digits; `None` without a trace."""
         return self.trace_id.hex() if self.trace_id != INVALID_TRACE_ID else None
@@ -159,7 +169,7 @@ class RequestTrace:
             self.is_batch, self.rows, self.rejected_rows, self.batch_span, self.shadow_of, self.remote_call,
             self.model,
             self.schema_violations(), self.failure, tuple(self.predictions), bool(self.synthetic_token),
-            self.external_ids, self.tags, self.row_tags,
+            self.external_ids, self.tags, self.row_tags, http.api_key_name,
         )  # fmt: skip
 
 
