@@ -241,10 +241,7 @@ def build_app(settings: Settings, metrics_folder: Path | None = None) -> ASGIApp
         loaded.append(challenger)
     models, watches = zip(*loaded, strict=True)
 
-    registry = prometheus = None
-    if "prometheus" in settings.otel.metrics_exporter and not settings.otel.sdk_disabled:
-        registry = CollectorRegistry()
-        prometheus = build_prometheus_reader(registry, metrics_folder)
+    prometheus = build_prometheus_reader(settings.otel, metrics_folder)
     catalog = ModelCatalog()
     resource = build_resource(settings.otel.service_name, version("modeltrace"), workers=settings.workers)
     if requires_sdk(settings):
@@ -275,7 +272,7 @@ def build_app(settings: Settings, metrics_folder: Path | None = None) -> ASGIApp
         settings,
         models[0],
         telemetry,
-        registry=registry,
+        registry=prometheus.registry if prometheus else None,
         catalog=catalog,
         challenger=models[1] if len(models) > 1 else None,
         bundle_watches=watches,

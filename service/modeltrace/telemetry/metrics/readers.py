@@ -24,6 +24,7 @@ from opentelemetry.semconv._incubating.attributes.process_attributes import PROC
 from opentelemetry.semconv.attributes.service_attributes import SERVICE_INSTANCE_ID
 from prometheus_client import CollectorRegistry
 
+from modeltrace.settings import OtelSettings
 from modeltrace.telemetry.metrics.shared_folder import RECORDS, SDK, SharedMetrics
 from modeltrace.telemetry.metrics.snapshots import take_snapshot, to_metrics_data
 
@@ -73,6 +74,10 @@ class PrometheusReader(RecordMetricsReader, PrometheusMetricReader):
 
     _exemplars = False
 
+    def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__(registry=registry)
+        self.registry: Final = registry
+
     def on_records(self, _: Sequence[object]) -> None:
         """Note that records were counted."""
 
@@ -91,7 +96,7 @@ class SharedPrometheusReader(PrometheusReader):
     """
 
     def __init__(self, registry: CollectorRegistry, shared: SharedMetrics) -> None:
-        super().__init__(registry=registry)
+        super().__init__(registry)
         self._shared = shared
         # The SDK calls it for each scrape, and has no parameter for it.
         self._collector._callback = self._scrape  # type: ignore[assignment]  # noqa: SLF001  see above
@@ -160,13 +165,17 @@ class SharedPrometheusReader(PrometheusReader):
         return max(interval, REST_FACTOR * (time.thread_time() - started))
 
 
-def build_prometheus_reader(registry: CollectorRegistry, folder: Path | None) -> PrometheusReader:
-    """Return the reader of `/metrics`; `folder` is that of `create_shared_folder`, `None` if there is one worker."""
-    return (
-        PrometheusReader(registry=registry)
-        if folder is None
-        else SharedPrometheusReader(registry, SharedMetrics(folder))
-    )
+def build_prometheus_reader(settings: OtelSettings, folder: Path | None) -> PrometheusReader | None:
+    """Return the reader of `/metrics`; `None` if the Prometheus exporter is disabled.
+
+    Args:
+        settings: select the exporters.
+        folder: that of `create_shared_folder`; `None`: there is one worker.
+    """
+    if "prometheus" not in settings.metrics_exporter or settings.sdk_disabled:
+        return None
+    registry = CollectorRegistry()
+    return PrometheusReader(registry) if folder is None else SharedPrometheusReader(registry, SharedMetrics(folder))
 
 
 def _with_equal_labels(data: MetricsData) -> MetricsData:
