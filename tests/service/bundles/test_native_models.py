@@ -229,39 +229,53 @@ def test_another_file_is_refused(suffix: str, library: str, tmp_path: Path) -> N
         pack_files(file, file, pack, target=None, traffic=None, trust_pickle=False, trusted_types=())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("suffix", "library"), [(".ubj", "xgboost"), (".txt", "lightgbm"), (".cbm", "catboost")])
-def test_a_missing_library_is_named_with_its_extra(suffix: str, library: str, fitted: Fit, tmp_path: Path) -> None:
-    """This applies to a file of the library and to a bundle, whose message has the version, too."""
-    name = {"xgboost": "XGBRegressor", "lightgbm": "LGBMRegressor", "catboost": "CatBoostRegressor"}[library]
-    estimator, data, labels = fitted(name)
-    bundle = pack(estimator, data, labels, name="m", out=tmp_path / "m", cross_validation_seconds=0)
-    program = f"""
+MISSING_LIBRARY_PROGRAM = """
 import importlib.metadata, sys
 from pathlib import Path
-sys.modules[{library!r}] = None
+libraries = ("catboost", "lightgbm", "xgboost")
+sys.modules |= dict.fromkeys(libraries)
 read = importlib.metadata.version
 def version(name):
-    if name.startswith({library!r}):
+    if name.startswith(libraries):
         raise importlib.metadata.PackageNotFoundError(name)
     return read(name)
 importlib.metadata.version = version
 from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.proxies.native_models import read_native_file
-for call in (lambda: load_bundle(Path({str(bundle)!r})), lambda: read_native_file(Path("model{suffix}"), b"x")):
+for path in map(Path, sys.argv[1:]):
     try:
-        call()
+        read_native_file(path, b"x") if path.suffix else load_bundle(path)
     except Exception as error:
         print(type(error).__name__, error)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
-    version = read_manifest(bundle)[0].libraries[library]
-    first, second = done.stdout.splitlines()
-    assert first.startswith("IncompatibleBundleError")
-    assert f"needs {library} {version}, which is not installed" in first
-    assert first.endswith(f"pip install 'modeltrace[{library}]' '{library}=={version}'")
-    assert second == f"PackError model{suffix} needs {library}. Install it with: pip install 'modeltrace[{library}]'"
+
+@pytest.mark.slow
+def test_a_missing_library_is_named_with_its_extra(fitted: Fit, tmp_path: Path) -> None:
+    """This applies to a file of the library and to a bundle, whose message has the version, too."""
+    cases = {
+        "xgboost": ("XGBRegressor", "m.ubj"),
+        "lightgbm": ("LGBMRegressor", "m.txt"),
+        "catboost": ("CatBoostRegressor", "m.cbm"),
+    }
+    arguments, expected = [], []
+    for library, (name, file) in cases.items():
+        estimator, data, labels = fitted(name)
+        bundle = pack(estimator, data, labels, name="m", out=tmp_path / library, cross_validation_seconds=0)
+        version, extra = read_manifest(bundle)[0].libraries[library], f"'modeltrace[{library}]'"
+        arguments += [str(bundle), file]
+        expected += [
+            (
+                f"IncompatibleBundleError {bundle} needs {library} {version}, which is not installed. Install it with: "
+                f"pip install {extra} '{library}=={version}'"
+            ),
+            f"PackError {file} needs {library}. Install it with: pip install {extra}",
+        ]
+
+    command = [sys.executable, "-c", MISSING_LIBRARY_PROGRAM, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines() == expected
 
 
 def forged(model: NativeModel) -> bytes:
