@@ -1,22 +1,19 @@
 """The service's settings: one frozen object, read once from the environment and passed down.
 
 `modeltrace.otel_env` reads OpenTelemetry's own variables as the specification defines them. The SDK reads some of them
-itself (sampler, queue sizes, export intervals, resource attributes); `OtelSettings` contains those that select the
-exporters. docs/settings.md lists all settings; a test compares it with this module.
+itself (sampler, queue sizes, export intervals, resource attributes); `modeltrace.otel_settings` has those that select
+the exporters. docs/settings.md lists all settings; a test compares it with this module.
 """
 
-import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import platformdirs
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 
 from modeltrace.errors import SettingsError
-from modeltrace.http_settings import MIN_KEY_LENGTH, CommaSeparated, HttpSettings, split_list
-from modeltrace.otel_env.table import SIGNALS, OtlpProtocol, Signal
-from modeltrace.otel_env.variables import Variables, read_variables
+from modeltrace.http_settings import MIN_KEY_LENGTH, CommaSeparated, HttpSettings
+from modeltrace.otel_settings import OtelSettings, read_otel_settings
 from modeltrace.printable import validation_message
 from modeltrace.tag_names import check_tag_names
 
@@ -24,65 +21,6 @@ from modeltrace.tag_names import check_tag_names
 def data_dir() -> Path:
     """Return the user's data folder, which contains bundles, keys and the hub's database."""
     return platformdirs.user_data_path("modeltrace")
-
-
-class OtelSettings(BaseModel):
-    """OpenTelemetry's variables that select the exporters.
-
-    `variables` contains all variables as they were read. `protocol`, `endpoint` and `timeout` (milliseconds) apply to
-    signals without their own setting.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    variables: Variables = Variables({}, ())
-    sdk_disabled: bool = False
-    service_name: str | None = None
-    traces_exporter: tuple[str, ...] = ("otlp",)
-    metrics_exporter: tuple[str, ...] = ("otlp", "prometheus")
-    logs_exporter: tuple[str, ...] = ("otlp",)
-    protocol: OtlpProtocol = "http/protobuf"
-    endpoint: str | None = None
-    timeout: int = 2000
-
-    def exporters_for(self, signal: Signal) -> tuple[str, ...]:
-        """Return the names of a signal's exporters."""
-        exporters = {"traces": self.traces_exporter, "metrics": self.metrics_exporter, "logs": self.logs_exporter}
-        return exporters[signal]
-
-    def otlp_signals(self) -> tuple[Signal, ...]:
-        """Return the signals that are exported over OTLP."""
-        return () if self.sdk_disabled else tuple(signal for signal in SIGNALS if "otlp" in self.exporters_for(signal))
-
-    def protocol_for(self, signal: Signal) -> OtlpProtocol:
-        """Return the OTLP protocol of a signal."""
-        return "grpc" if (self.variables.option(signal, "PROTOCOL") or self.protocol) == "grpc" else "http/protobuf"
-
-    def timeout_for(self, signal: Signal) -> float:
-        """Return the seconds that one export attempt of a signal may take."""
-        return int(self.variables.option(signal, "TIMEOUT") or self.timeout) / 1000
-
-
-def read_otel_settings(environ: Mapping[str, str] = os.environ) -> OtelSettings:
-    """Read OpenTelemetry's variables.
-
-    Raises:
-        SettingsError: a value is invalid.
-    """
-    variables = read_variables(environ)
-    fields = {
-        "sdk_disabled": "OTEL_SDK_DISABLED",
-        "service_name": "OTEL_SERVICE_NAME",
-        "traces_exporter": "OTEL_TRACES_EXPORTER",
-        "metrics_exporter": "OTEL_METRICS_EXPORTER",
-        "logs_exporter": "OTEL_LOGS_EXPORTER",
-        "protocol": "OTEL_EXPORTER_OTLP_PROTOCOL",
-        "endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT",
-        "timeout": "OTEL_EXPORTER_OTLP_TIMEOUT",
-    }
-    values = {field: variables.values[name] for field, name in fields.items() if name in variables.values}
-    lists = {field: split_list(value) for field, value in values.items() if field.endswith("_exporter")}
-    return OtelSettings.model_validate({**values, **lists, "variables": variables})
 
 
 class Settings(HttpSettings):

@@ -19,7 +19,7 @@ from modeltrace.otel_env import values
 from modeltrace.otel_env.table import OTLP_PREFIX, VARIABLES
 from modeltrace.otel_env.values import mask
 from modeltrace.otel_env.variables import Variables, read_variables, write_environment
-from modeltrace.settings import read_otel_settings
+from modeltrace.otel_settings import read_otel_settings
 from modeltrace.telemetry.logging import OTEL_LOG_LEVELS
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"

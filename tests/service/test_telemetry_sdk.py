@@ -5,7 +5,8 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricsData
 
 from modeltrace.otel_env.table import SIGNALS
-from modeltrace.settings import read_otel_settings, read_settings
+from modeltrace.otel_settings import read_otel_settings
+from modeltrace.settings import read_settings
 from modeltrace.telemetry.export.sidecar_provider import SDK_ONLY_VARIABLES, requires_sdk
 from modeltrace.telemetry.sdk.counting_exporters import build_exporters
 from tests.helpers.processes import free_port

@@ -21,7 +21,8 @@ from modeltrace.keys import check_exposure
 from modeltrace.local.bundles import build_example, example_is_current
 from modeltrace.local.plan import HUB_KEY, StackTarget, UpConfig, collector_endpoint, describe_external_telemetry
 from modeltrace.local.supervisor import Supervisor
-from modeltrace.settings import OtelSettings, data_dir, read_settings
+from modeltrace.otel_settings import OtelSettings
+from modeltrace.settings import data_dir, read_settings
 from modeltrace.terminal import SafeConsole
 from modeltrace.traffic.fault_injection import parse_shift
 

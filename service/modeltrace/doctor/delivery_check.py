@@ -1,7 +1,7 @@
 """Check that OTLP can be delivered from this process."""
 
+from modeltrace.otel_settings import OtelSettings
 from modeltrace.otlp.check import check_delivery
-from modeltrace.settings import OtelSettings
 
 
 def check_otlp_delivery(otel: OtelSettings) -> list[str]:

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 from modeltrace.errors import ModeltraceError
 from modeltrace.otel_env.table import SIGNALS
 from modeltrace.otel_env.values import mask
-from modeltrace.settings import OtelSettings
+from modeltrace.otel_settings import OtelSettings
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 HEADERS = "OTEL_EXPORTER_OTLP_HEADERS"

@@ -10,7 +10,7 @@ from opentelemetry.instrumentation.httpx import AsyncOpenTelemetryTransport, Req
 from opentelemetry.semconv._incubating.attributes.url_attributes import URL_TEMPLATE
 from opentelemetry.trace import Span
 
-from modeltrace.settings import OtelSettings
+from modeltrace.otel_settings import OtelSettings
 from modeltrace.telemetry.providers import Telemetry
 from modeltrace.telemetry.resource import build_resource
 from modeltrace.telemetry.sdk.provider import build_sdk_provider

@@ -5,7 +5,7 @@ import pytest
 
 from modeltrace.client.service import describe_error
 from modeltrace.doctor.delivery_check import check_otlp_delivery
-from modeltrace.settings import read_otel_settings
+from modeltrace.otel_settings import read_otel_settings
 from tests.helpers.processes import free_port
 from tests.helpers.receivers import Response, otlp_grpc, otlp_http
 

@@ -19,7 +19,7 @@ from modeltrace.local.plan import (
     traffic_arguments,
     traffic_environment,
 )
-from modeltrace.settings import OtelSettings, read_otel_settings
+from modeltrace.otel_settings import OtelSettings, read_otel_settings
 from stack.components import Ports, read_components
 from tests.helpers.processes import free_port
 

@@ -17,9 +17,9 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
 
 from modeltrace.otel_env.table import OtlpProtocol, Signal
+from modeltrace.otel_settings import OtelSettings
 from modeltrace.otlp.check import check_delivery
 from modeltrace.otlp.exporters import sdk_exporter
-from modeltrace.settings import OtelSettings
 
 # More than the rows of the largest batch that the default settings allow. At about 5 kB per record, a full queue has
 # 150 MB.

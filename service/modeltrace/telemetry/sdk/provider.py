@@ -9,7 +9,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from modeltrace.settings import OtelSettings
+from modeltrace.otel_settings import OtelSettings
 from modeltrace.telemetry.metrics.instruments import build_views
 from modeltrace.telemetry.metrics.readers import PrometheusReader
 from modeltrace.telemetry.providers import SCOPE_NAME, Telemetry, instrument_process
