@@ -24,7 +24,7 @@ from opentelemetry.semconv._incubating.attributes.process_attributes import PROC
 from opentelemetry.semconv.attributes.service_attributes import SERVICE_INSTANCE_ID
 from prometheus_client import CollectorRegistry
 
-from modeltrace.settings import OtelSettings
+from modeltrace.otel_settings import OtelSettings
 from modeltrace.telemetry.metrics.shared_folder import RECORDS, SDK, SharedMetrics
 from modeltrace.telemetry.metrics.snapshots import take_snapshot, to_metrics_data
 
