@@ -144,11 +144,7 @@ class Settings(HttpSettings):
         8 * 2**30, ge=0, description="SQLite only: above this size the oldest predictions are deleted; 0: no limit."
     )
     store_max_classes: int = Field(
-        32,
-        ge=0,
-        le=1000,
-        description="The probability of each class is stored with a prediction if the model has at most this many "
-        "classes; 0: never. Without it, there are no ROC AUC, log loss and other metrics of probabilities.",
+        32, ge=0, le=1000, description="The most classes of a model whose probabilities are stored; 0: never."
     )
 
     evaluation_interval: float = Field(

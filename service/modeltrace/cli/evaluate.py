@@ -1,7 +1,8 @@
 """`modeltrace evaluate`."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,9 +17,11 @@ from modeltrace.cli.store import open_configured_store
 from modeltrace.client.client import Client
 from modeltrace.errors import ModeltraceError
 from modeltrace.evaluation.evaluate import evaluate as evaluate_store
+from modeltrace.evaluation.fairness import evaluate_fairness
 from modeltrace.evaluation.metrics import ModelMetrics
 from modeltrace.evaluation.periods import Unit, evaluate_periods
 from modeltrace.evaluation.render import to_json, to_text
+from modeltrace.evaluation.render_fairness import to_text as fairness_to_text
 from modeltrace.evaluation.render_periods import to_tables
 from modeltrace.evaluation.segments import evaluate_segments
 from modeltrace.keys import client_key
@@ -69,6 +72,19 @@ def evaluate(
         Unit | None,
         typer.Option(help="Without FILE: separate metrics for each hour or day (UTC), without concept drift."),
     ] = None,
+    fairness: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Without FILE: compare the groups that this tag or feature divides."),
+    ] = None,
+    positive: Annotated[
+        str | None, typer.Option(metavar="LABEL", help="With --fairness: the favourable label.")
+    ] = None,
+    reference_group: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VALUE", show_default="the largest group", help="With --fairness: the group to compare others with."
+        ),
+    ] = None,
     include_synthetic: Annotated[  # noqa: FBT002  a flag
         bool, typer.Option("--include-synthetic", help="Without FILE: include predictions of synthetic traffic.")
     ] = False,
@@ -91,6 +107,7 @@ def evaluate(
     Examples: modeltrace evaluate test.csv --target churned --bundle churn
               modeltrace evaluate --since 7d --by country
               modeltrace evaluate --since 7d --over day
+              modeltrace evaluate --since 7d --fairness sex --positive granted
     """
     if file is None:
         if url or feedback or target:
@@ -98,29 +115,67 @@ def evaluate(
         if by is not None and not TAG_NAME.fullmatch(by):
             raise typer.BadParameter("the name of a tag is a word such as country", param_hint="--by")
         selection = Selection(since, until, None, name, version, include_synthetic=include_synthetic)
-        metrics = _evaluate_store(selection._replace(tags=tuple(tags or ())), bundle, tolerance, by, over)
+        selection = selection._replace(tags=tuple(tags or ()))
+        if _check_fairness(fairness, positive, reference_group, separate=by is not None or over is not None):
+            _print_fairness(selection, fairness or "", positive or "", reference_group, as_json=as_json)
+            return
+        metrics = _evaluate_store(selection, bundle, tolerance, by, over)
     else:
-        if target is None or (bundle is None) == (url is None):
-            raise typer.BadParameter("FILE requires --target, and either --bundle or --url")
-        if any(value is not None for value in (since, until, name, version, tags, by, over)) or include_synthetic:
-            options = "--since, --until, --name, --version, --tag, --by, --over and --include-synthetic"
+        given = (since, until, name, version, tags, by, over, fairness, positive, reference_group)
+        if any(value is not None for value in given) or include_synthetic:
+            options = "--since, --until, --name, --version, --tag, --by, --over, --fairness and --include-synthetic"
             raise typer.BadParameter(f"{options} cannot be combined with FILE")
-        if feedback and url is None:
-            raise typer.BadParameter("--feedback requires --url")
-        if bundle is not None:
-            metrics = evaluate_file(file, target, *load_scorer(bundle), tolerance)
-        else:
-            with Client(url or "", api_key=client_key(read_settings())) as client:
-                send_labels = partial(send_labels_of, client) if feedback else None
-                model = client.model()
-                predict = partial(predict_batch, client) if model.classes else client.predict_batch
-                metrics = evaluate_file(file, target, model, predict, tolerance, send_labels)
+        metrics = _evaluate_file(file, target, bundle, url, tolerance, feedback=feedback)
     if as_json:
-        echo(json.dumps([to_json(model_metrics) for model_metrics in metrics], indent=2, ensure_ascii=False))
+        _print_json(map(to_json, metrics))
         return
     console = SafeConsole()
     for text in to_tables(metrics) if over else map(to_text, metrics):
         console.print(text)
+
+
+def _check_fairness(name: str | None, positive: str | None, reference_group: str | None, *, separate: bool) -> bool:
+    """Return whether fairness metrics are asked for; reject an incomplete combination of options."""
+    if name is None and positive is None and reference_group is None:
+        return False
+    if name is None or positive is None:
+        raise typer.BadParameter("--fairness requires --positive, and --positive and --reference-group require it")
+    if separate:
+        raise typer.BadParameter("--fairness cannot be combined with --by and --over")
+    return True
+
+
+def _evaluate_file(
+    file: Path, target: str | None, bundle: str | None, url: str | None, tolerance: float | None, *, feedback: bool
+) -> list[ModelMetrics]:
+    if target is None or (bundle is None) == (url is None):
+        raise typer.BadParameter("FILE requires --target, and either --bundle or --url")
+    if feedback and url is None:
+        raise typer.BadParameter("--feedback requires --url")
+    if bundle is not None:
+        return evaluate_file(file, target, *load_scorer(bundle), tolerance)
+    with Client(url or "", api_key=client_key(read_settings())) as client:
+        send_labels = partial(send_labels_of, client) if feedback else None
+        model = client.model()
+        predict = partial(predict_batch, client) if model.classes else client.predict_batch
+        return evaluate_file(file, target, model, predict, tolerance, send_labels)
+
+
+def _print_json(results: Iterable[object]) -> None:
+    echo(json.dumps(list(results), indent=2, ensure_ascii=False))
+
+
+def _print_fairness(
+    selection: Selection, attribute: str, positive: str, reference_group: str | None, *, as_json: bool
+) -> None:
+    with open_configured_store() as store:
+        results = evaluate_fairness(store, selection, attribute, positive, reference_group)
+    if as_json:
+        _print_json(map(asdict, results))
+        return
+    console = SafeConsole()
+    for metrics in results:
+        console.print(fairness_to_text(metrics))
 
 
 def _evaluate_store(
