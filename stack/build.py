@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 import psutil
 
 from stack.cache import SUMS_FILE, Cache, write_sums
-from stack.components import HERE, Component
+from stack.components import HERE, Program
 from stack.errors import BuildError
 from stack.progress import OnProgress
 
@@ -36,7 +36,7 @@ def parallel_builds() -> int:
     return max(1, min(psutil.cpu_count() or 1, psutil.virtual_memory().available // LINKER_BYTES))
 
 
-def build_missing(components: Mapping[str, Component], cache: Cache, go: Path, on_progress: OnProgress) -> None:
+def build_missing(components: Mapping[str, Program], cache: Cache, go: Path, on_progress: OnProgress) -> None:
     """Build every component that is missing from the cache or altered in it, then remove intermediate files.
 
     Raises:
@@ -69,7 +69,7 @@ class Build:
     """The build of one component."""
 
     name: str
-    component: Component
+    component: Program
     cache: Cache
     go: Path
     on_progress: OnProgress
@@ -84,7 +84,7 @@ class Build:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=self.cache.scratch) as work:
             self.on_progress(self.name, "downloading", 0, 0)
-            source = self._generate_source(Path(work)) if self.component.manifest else self._download_module()
+            source = self._source(Path(work))
             modfile = _modfile_without_local_replaces(source, Path(work))
             out = Path(work, "out")
             for binary, package in self.component.binaries.items():
@@ -93,6 +93,14 @@ class Build:
             shutil.rmtree(folder, ignore_errors=True)
             out.rename(folder)
         self.on_progress(self.name, "built", 1, 1)
+
+    def _source(self, work: Path) -> Path:
+        """Return the folder in which the packages are built."""
+        if self.component.manifest:
+            return self._generate_source(work)
+        if self.component.wrapper:
+            return HERE / self.component.wrapper
+        return self._download_module()
 
     def _download_module(self) -> Path:
         output = self._run(self.go, "mod", "download", "-json", self.component.module)

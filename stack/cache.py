@@ -11,10 +11,12 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from stack.components import HERE, Component, ComponentTable
+from stack.components import HERE, Component, ComponentTable, Program
 
 SUMS_FILE = "SHA256SUMS"
+ProgramT = TypeVar("ProgramT", bound=Program)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,26 +25,29 @@ class Cache:
 
     root: Path
 
-    def folder(self, name: str, component: Component) -> Path:
-        """Return the folder of a component's binaries. Its name has a hash of module, binaries and manifest."""
+    def folder(self, name: str, component: Program) -> Path:
+        """Return the folder of a component's binaries. Its name has a hash of everything that is built."""
         recipe = [component.module, component.version_variable, json.dumps(component.binaries, sort_keys=True)]
         if component.manifest:
             recipe.append((HERE / component.manifest).read_text())
+        if component.wrapper:
+            recipe += [(HERE / component.wrapper / file).read_text() for file in ("go.mod", "go.sum")]
         digest = hashlib.sha256("\n".join(recipe).encode()).hexdigest()
         return self.root / "bin" / f"{name}-{component.version}-{digest[:8]}"
 
-    def program(self, name: str, component: Component, binary: str) -> Path:
+    def program(self, name: str, component: Program, binary: str) -> Path:
         """Return the path of a binary: in the cache, or on PATH for an optional component that is not built."""
         built = self.folder(name, component) / binary
-        if component.optional and not built.exists() and (found := shutil.which(binary)):
+        optional = isinstance(component, Component) and component.optional
+        if optional and not built.exists() and (found := shutil.which(binary)):
             return Path(found)
         return built
 
-    def is_built(self, name: str, component: Component) -> bool:
+    def is_built(self, name: str, component: Program) -> bool:
         """Return whether all binaries of a component are in the cache."""
         return all((self.folder(name, component) / binary).exists() for binary in component.binaries)
 
-    def missing(self, components: Mapping[str, Component]) -> dict[str, Component]:
+    def missing(self, components: Mapping[str, ProgramT]) -> dict[str, ProgramT]:
         """Return the components with a missing binary. Those of optional components may be on PATH instead."""
         return {
             name: component
@@ -54,7 +59,7 @@ class Cache:
         """Return the table without the optional components that are neither built nor on PATH."""
         return table.without(self.missing({name: table.components[name] for name in table.optional_names()}))
 
-    def altered(self, components: Mapping[str, Component]) -> list[str]:
+    def altered(self, components: Mapping[str, Program]) -> list[str]:
         """Return the built components whose binaries do not match `SHA256SUMS`, or that have no such file."""
         return [
             name
@@ -62,7 +67,7 @@ class Cache:
             if self.is_built(name, component) and not _matches(self.folder(name, component), component)
         ]
 
-    def to_build(self, components: Mapping[str, Component]) -> dict[str, Component]:
+    def to_build(self, components: Mapping[str, ProgramT]) -> dict[str, ProgramT]:
         """Return the components that are missing or altered."""
         missing, altered = self.missing(components), self.altered(components)
         return {name: component for name, component in components.items() if name in missing or name in altered}
@@ -79,7 +84,7 @@ def write_sums(folder: Path) -> None:
     (folder / SUMS_FILE).write_text("".join(f"{_sha256(path)}  {path.name}\n" for path in files))
 
 
-def _matches(folder: Path, component: Component) -> bool:
+def _matches(folder: Path, component: Program) -> bool:
     try:
         recorded = {name: digest for digest, name in map(str.split, (folder / SUMS_FILE).read_text().splitlines())}
     except (FileNotFoundError, ValueError):  # missing or damaged

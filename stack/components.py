@@ -25,18 +25,30 @@ class Substitute(Table):
     environment: dict[str, str] = Field(default_factory=dict)
 
 
-class Component(Table):
-    """One program of the stack, as described in `components.toml`."""
+class Program(Table):
+    """A program that is built from Go modules.
+
+    Attributes:
+        manifest: file in this folder from which the module, the Collector's builder, generates the sources.
+        wrapper: folder in this folder with a `go.mod` that requires the module. The packages of `binaries` are built
+            there, for a module whose own `go.mod` contains replacements by local folders.
+    """
 
     title: str
     version: str
-    image: str
-    licence: str = ""
-    optional: bool = False
     module: str = Field(pattern=r"^[^@]+@v[^@]+$")
     binaries: dict[str, str]
     version_variable: str = ""
     manifest: str = ""
+    wrapper: str = ""
+
+
+class Component(Program):
+    """One program of the stack, as described in `components.toml`."""
+
+    image: str
+    licence: str = ""
+    optional: bool = False
     command: list[str]
     environment: dict[str, str] = Field(default_factory=dict)
     directory: str = "{data}"
@@ -60,10 +72,11 @@ class Go(Table):
 
 
 class ComponentTable(Table):
-    """All components by name, in the order of the file."""
+    """All components by name, in the order of the file, and the additional programs of `./dev test --many`."""
 
     go: Go
     components: dict[str, Component]
+    many: dict[str, Program] = Field(default_factory=dict)
 
     def optional_names(self) -> list[str]:
         """Return the names of the optional components."""

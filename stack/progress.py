@@ -16,7 +16,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from stack.components import Component
+from stack.components import Program
 
 # Seconds between two plain lines about the same step.
 PLAIN_INTERVAL = 30.0
@@ -28,7 +28,7 @@ OnProgress = Callable[[str, str, int, int], None]
 class ProgressDisplay:
     """One row per component in a terminal, otherwise plain lines."""
 
-    def __init__(self, console: Console, components: Mapping[str, Component], *columns: ProgressColumn) -> None:
+    def __init__(self, console: Console, components: Mapping[str, Program], *columns: ProgressColumn) -> None:
         self._console = console
         self._components = components
         self._tasks: dict[str, TaskID] = {}
@@ -62,7 +62,7 @@ class ProgressDisplay:
         self._progress.update(self._tasks[name], completed=done, total=total or None, step=step)
 
 
-def build_display(console: Console, components: Mapping[str, Component]) -> ProgressDisplay:
+def build_display(console: Console, components: Mapping[str, Program]) -> ProgressDisplay:
     """Return a display of builds, in compiled packages."""
     if not console.is_terminal:
         console.print("building the stack from source, once; this takes about 25 minutes on two cores")
@@ -77,7 +77,7 @@ def build_display(console: Console, components: Mapping[str, Component]) -> Prog
     )
 
 
-def start_display(console: Console, components: Mapping[str, Component]) -> ProgressDisplay:
+def start_display(console: Console, components: Mapping[str, Program]) -> ProgressDisplay:
     """Return a display of starts."""
     return ProgressDisplay(
         console, components, TextColumn("{task.description}"), TextColumn("[dim]{task.fields[step]}[/dim]")

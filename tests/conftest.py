@@ -16,11 +16,12 @@ from hypothesis import settings
 
 from tests.helpers.backends import RealStack, real_stack_of
 from tests.helpers.postgres import NoPostgresError, Postgres, running_postgres
-from tests.helpers.stack import has_loki, missing, running_stack
+from tests.helpers.stack import has_loki, missing, missing_many, running_stack
 
 # Marker, the option that enables its tests, and the skip reason without the option.
 OPTIONAL = (
     ("stack", "--stack", "the real stack: ./dev test --stack (the first build takes 25 minutes)"),
+    ("many", "--many", "a Kubernetes API server: ./dev test --many (first: ./dev stack build --many)"),
     ("extended", "--all", "the extended tests: ./dev test --all"),
 )
 NO_LOKI = "Loki, which is optional (AGPL-3.0), for LogQL and what Loki stores: ./dev stack build --with loki"
@@ -38,6 +39,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--all", action="store_true", help="also the extended tests: more faults, PostgreSQL, builds from source"
     )
     parser.addoption("--stack", action="store_true", help="also what needs the real stack (./dev stack build)")
+    parser.addoption(
+        "--many", action="store_true", help="also what needs a Kubernetes API server (./dev stack build --many)"
+    )
     parser.addoption("--outage", type=float, default=3.0, metavar="SECONDS", help="how long an outage lasts [3]")
 
 
@@ -157,7 +161,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Sort the paths; check once that the stack is built; discard what a worker process writes to stderr at its exit.
+    """Sort the paths; check once that everything is built; discard what a worker process writes to stderr at its exit.
 
     pytest 9.1 does not find the fixtures of a folder's conftest.py ("fixture not found") if a file of the parent folder
     stands between two files of the folder.
@@ -165,13 +169,18 @@ def pytest_configure(config: pytest.Config) -> None:
     DuckDB's binding reports objects that are alive at the interpreter's exit as leaks.
 
     Raises:
-        pytest.UsageError: the run asks for the real stack, which is not built.
+        pytest.UsageError: the run asks for programs that are not built.
     """
     config.args.sort()
     if hasattr(config, "workerinput"):
         atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
-    elif config.getoption("--stack") and (absent := missing()):
-        raise pytest.UsageError(f"--stack, but not built: {', '.join(absent)}. First: ./dev stack build")
+        return
+    for option, absent, command in (
+        ("--stack", missing, "./dev stack build"),
+        ("--many", missing_many, "./dev stack build --many"),
+    ):
+        if config.getoption(option) and (names := absent()):
+            raise pytest.UsageError(f"{option}, but not built: {', '.join(names)}. First: {command}")
 
 
 def skip_reason(report: pytest.TestReport) -> str:

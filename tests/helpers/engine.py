@@ -17,21 +17,16 @@ import platformdirs
 
 from stack.build import build_missing
 from stack.cache import Cache
-from stack.components import Component, read_components
+from stack.components import Program, read_components
 from stack.golang import find_go
 
 # Built where there is no compose plugin.
-COMPOSE = Component(
+COMPOSE = Program(
     title="Docker Compose",
     version="2.40.3",
-    image="",
     module="github.com/docker/compose/v2@v2.40.3",
     binaries={"docker-compose": "./cmd"},
     version_variable="github.com/docker/compose/v2/internal.Version",
-    command=[],
-    health="",
-    metrics="",
-    ports={},
 )
 START_TIMEOUT = 60.0
 

@@ -34,6 +34,11 @@ def missing() -> list[str]:
     return list(binaries().missing(components().components))
 
 
+def missing_many() -> list[str]:
+    """The programs of ./dev test --many that are not built here."""
+    return list(binaries().missing(read_components().many))
+
+
 def has_loki() -> bool:
     """Whether Loki is here, which is optional."""
     return "loki" in components().components

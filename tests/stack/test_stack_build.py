@@ -75,6 +75,32 @@ def test_a_replace_that_leads_out_of_the_module_is_left_out(make_part: MakePart,
 
 
 @pytest.mark.extended
+def test_a_program_is_built_in_a_module_that_requires_it(
+    make_part: MakePart, cache: Cache, go: Path, tmp_path: Path
+) -> None:
+    """The wrapper decides about versions and replacements, and is a part of the recipe."""
+    make_part("package lib\n\nconst Word = 7\n", name="lib")
+    source = 'package main\n\nimport "example.com/lib"\n\nfunc main() { print(lib.Word) }\n'
+    published = make_part(source, "require example.com/lib v0.0.0\n\nreplace example.com/lib => ./lib\n")
+    wrapper = tmp_path / "wrapper"
+    wrapper.mkdir()
+    (wrapper / "go.sum").touch()
+    (wrapper / "go.mod").write_text(
+        "module example.com/wrapper\n\ngo 1.21\n\nrequire example.com/hello v1.2.3\n\n"
+        "replace example.com/lib => example.com/lib v1.2.3\n"
+    )
+    update = {"wrapper": str(wrapper), "binaries": {"hello": "example.com/hello"}}
+    program = published.model_copy(update=update)
+    build_missing({"hello": program}, cache, go, ignore)
+    built = cache.folder("hello", program)
+    (wrapper / "go.mod").write_text((wrapper / "go.mod").read_text() + "// another version\n")
+
+    assert subprocess.check_output([built / "hello"], stderr=subprocess.STDOUT, text=True) == "7"
+    assert cache.folder("hello", program) != built
+    assert (wrapper / "go.sum").read_text() == ""  # the folder of the sources stays as it was
+
+
+@pytest.mark.extended
 def test_progress_counts_packages(make_part: MakePart, cache: Cache, go: Path) -> None:
     """Each step is told, packages compiled out of all, and never more than all."""
     told: list[tuple[str, str, int, int]] = []

@@ -96,6 +96,14 @@ def test_loki_is_not_built_unless_it_is_named(built: list[str]) -> None:
     ]
 
 
+def test_programs_for_many_machines_are_built_on_request(built: list[str]) -> None:
+    """They are not part of the stack, and no stack starts them."""
+    done = CliRunner().invoke(command_line.app, ["build", "--many"])
+
+    assert done.exit_code == 0
+    assert set(built) - read_components().components.keys() == read_components().many.keys() == {"kube-apiserver"}
+
+
 def test_the_licence_is_said_before_loki_is_built(built: list[str]) -> None:
     """With the module that it comes from."""
     done = CliRunner().invoke(command_line.app, ["build", "--with", "loki"])
