@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 from modeltrace_http.protocol import LimitedHttpProtocol
+from modeltrace_http.tls import ReloadingContext
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,9 @@ class Listener:
         sock: socket.socket,
         *,
         max_connections: int,
+        tls: ReloadingContext | None = None,
     ) -> None:
+        self._tls = tls
         self._create_protocol = create_protocol
         self._sock = sock
         self._max_connections = max_connections
@@ -94,10 +97,16 @@ class Listener:
             connection.settimeout(0)
             # Headers and body of a response are separate writes; Nagle's algorithm would delay the second.
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await self._loop.connect_accepted_socket(lambda: protocol, connection)
+            if self._tls is None:
+                await self._loop.connect_accepted_socket(lambda: protocol, connection)
+            else:
+                context, timeout = self._tls.current(), protocol.limits.header_timeout
+                await self._loop.connect_accepted_socket(
+                    lambda: protocol, connection, ssl=context, ssl_handshake_timeout=timeout
+                )
             if self._closed:
                 protocol.shutdown()
-        except OSError:  # the client disconnected, or no file descriptor is left
+        except OSError:  # the client disconnected, its handshake failed, or no file descriptor is left
             protocol.on_connection_lost = lambda: None
             connection.close()
             self._release()

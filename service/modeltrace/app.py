@@ -27,6 +27,7 @@ from modeltrace.api.feedback import FeedbackHandler
 from modeltrace.api.predict import PredictionHandlers
 from modeltrace.api.protocol_handlers import ProtocolHandlers
 from modeltrace.api.protocol_routes import ProtocolRoutes
+from modeltrace.api.rate_limit import build_rate_limit
 from modeltrace.api.request_target import RedactQueryMiddleware
 from modeltrace.api.thread_pool import BoundedThreadPool
 from modeltrace.evaluation.publisher import start_publisher
@@ -47,7 +48,7 @@ from modeltrace.telemetry.export.sidecar_provider import build_sidecar_provider,
 from modeltrace.telemetry.logging import configure_logging, export_logs
 from modeltrace.telemetry.metrics.features import FeatureMetrics, observe_features, observe_reference
 from modeltrace.telemetry.metrics.model_catalog import ModelCatalog
-from modeltrace.telemetry.metrics.outcomes import challenger_row_counter, model_change_counter
+from modeltrace.telemetry.metrics.outcomes import challenger_row_counter, model_change_counter, rate_limit_counter
 from modeltrace.telemetry.metrics.readers import build_prometheus_reader
 from modeltrace.telemetry.providers import SCOPE_NAME, SidecarPipeline, Telemetry, log_shutdown_report
 from modeltrace.telemetry.records.trace import RequestTrace
@@ -216,14 +217,14 @@ def build_challenger(
     return RemoteChallenger(url, start_shadow, lambda _, rows: rows, api_key=api_key)
 
 
-def build_app(settings: Settings, metrics_folder: Path | None = None) -> ASGIApp:
+def build_app(settings: Settings, shared_folder: Path | None = None) -> ASGIApp:
     """Build everything that a worker process needs.
 
     Call this function in the worker process, because the threads of telemetry do not exist after a fork.
 
     Args:
         settings: the service's settings.
-        metrics_folder: the folder in which several workers share their metrics; `None`: there is one worker.
+        shared_folder: the folder that several workers share; `None`: there is one worker.
 
     Raises:
         ModeltraceError: the bundle cannot be served.
@@ -241,7 +242,7 @@ def build_app(settings: Settings, metrics_folder: Path | None = None) -> ASGIApp
         loaded.append(challenger)
     models, watches = zip(*loaded, strict=True)
 
-    prometheus = build_prometheus_reader(settings.otel, metrics_folder)
+    prometheus = build_prometheus_reader(settings.otel, shared_folder)
     catalog = ModelCatalog()
     resource = build_resource(settings.otel.service_name, version("modeltrace"), workers=settings.workers)
     if requires_sdk(settings):
@@ -279,7 +280,7 @@ def build_app(settings: Settings, metrics_folder: Path | None = None) -> ASGIApp
         on_request_done=store_writer.enqueue,
         on_shutdown=shut_down,
     )
-    app = wrap_with_auth(app, settings)
+    app = wrap_with_auth(app, settings, build_rate_limit(settings, shared_folder, rate_limit_counter(meter)))
     if settings.grpc_port is not None:
         from modeltrace.api.grpc_server import GrpcMiddleware  # noqa: PLC0415  only this needs gRPC
 
@@ -289,7 +290,7 @@ def build_app(settings: Settings, metrics_folder: Path | None = None) -> ASGIApp
             "the sidecar is not ready after %g s: telemetry of predictions waits in the service until it is",
             SIDECAR_START_TIMEOUT,
         )
-    url = f"http://{settings.host}:{settings.port}"
+    url = f"{'https' if settings.tls_certificate else 'http'}://{settings.host}:{settings.port}"
     logger.info("serving %s %s at %s%s", models[0].name, models[0].version, url, describe_access(settings))
     for model in models:
         log_model_event(model)

@@ -19,6 +19,7 @@ ModeltraceError
 │   ├── UnsupportedContentTypeError  the Content-Type is not supported
 │   ├── ForbiddenError           the Host, the Origin or the use of the API key is not allowed
 │   ├── UnauthorizedError        the API key is missing or wrong
+│   ├── RateLimitedError         the client sends too many requests per second
 │   ├── UnknownModelError        the service has no such model or version
 │   ├── UnknownPredictionError   the prediction ID is not one of this service
 │   ├── InvalidLabelError        the model cannot predict this label
@@ -105,6 +106,14 @@ class ForbiddenError(RequestError):
 
 class UnauthorizedError(RequestError):
     """The API key is missing or wrong."""
+
+
+class RateLimitedError(RequestError):
+    """The client sends too many requests per second. It may send the next one after `retry_after` seconds."""
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class UnknownModelError(RequestError):

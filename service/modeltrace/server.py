@@ -23,6 +23,7 @@ from modeltrace.telemetry.metrics.shared_folder import create_shared_folder
 from modeltrace.worker import build_in_worker
 from modeltrace_http.listener import BACKLOG
 from modeltrace_http.server import LimitedConfig
+from modeltrace_http.tls import TlsError, create_context
 
 # Files of this process, its workers and sidecars contain inputs of predictions, so only the user may read them.
 UMASK = 0o077
@@ -38,6 +39,7 @@ def serve(settings: Settings) -> None:
         ModeltraceError: the bundle or a setting is invalid; nothing was served.
     """
     check_exposure(settings)
+    check_tls(settings)
     os.umask(UMASK)
     sock = listen(settings.host, settings.port)
     settings = settings.model_copy(update={"port": sock.getsockname()[1]})  # the real port, if the setting was 0
@@ -53,8 +55,8 @@ def serve(settings: Settings) -> None:
     if challenger := load_challenger(settings, model):
         challenger[1].loader.close()
     log_writer = configure_logging(level=settings.log_level)
-    with create_shared_folder() as metrics_folder:
-        config = _server_config(settings, partial(build_in_worker, settings, metrics_folder))
+    with create_shared_folder() as shared_folder:
+        config = _server_config(settings, partial(build_in_worker, settings, shared_folder))
         _Supervisor(config, sockets=[sock]).run()
     log_writer.close()
 
@@ -63,6 +65,7 @@ def _server_config(settings: Settings, build: Callable[[], ASGIApp]) -> LimitedC
     return LimitedConfig(
         build,
         settings,
+        tls=settings.tls_files(),
         factory=True,
         workers=settings.workers,
         access_log=requires_sdk(settings) is not None,  # otherwise the prediction application writes the access log
@@ -71,6 +74,21 @@ def _server_config(settings: Settings, build: Callable[[], ASGIApp]) -> LimitedC
         lifespan="on",
         timeout_worker_healthcheck=30,
     )
+
+
+def check_tls(settings: Settings) -> None:
+    """Check the certificate and its key, so that an error is reported at once and not by every worker.
+
+    Raises:
+        SettingsError: a file cannot be used.
+    """
+    try:
+        if files := settings.tls_files():
+            create_context(files)
+    except TlsError as error:
+        raise SettingsError(
+            f"{error} (MODELTRACE_TLS_CERTIFICATE, MODELTRACE_TLS_KEY, MODELTRACE_TLS_CLIENT_CA)"
+        ) from None
 
 
 class _Server(uvicorn.Server):

@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 
-def build_in_worker(settings: Settings, metrics_folder: Path) -> "ASGIApp":
+def build_in_worker(settings: Settings, shared_folder: Path) -> "ASGIApp":
     """Build the application. On failure, exit with the status that also stops the supervisor.
 
     Args:
         settings: the service's settings.
-        metrics_folder: the folder in which the workers share their metrics.
+        shared_folder: the folder that all workers share.
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the watcher starts, which then checks for new versions
     build_app: Callable[[Settings, Path], ASGIApp] = import_object("modeltrace.app:build_app")
     try:
-        return build_app(settings, metrics_folder)
+        return build_app(settings, shared_folder)
     except ModeltraceError as error:
         logging.getLogger("modeltrace").error("%s", error)  # noqa: TRY400  the message is complete
         sys.exit(STARTUP_FAILURE)

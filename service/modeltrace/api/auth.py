@@ -1,4 +1,4 @@
-"""Access control: Host, Origin and API key.
+"""Access control: Host, Origin, API key and rate limit.
 
 Without API keys, a web page in the user's browser could call the service. Requests are therefore rejected if their
 Host is not a name of the service (DNS rebinding) or their Origin is another site. With API keys, every request needs
@@ -16,10 +16,11 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from modeltrace.api.errors import error_response
 from modeltrace.api.health import PROBE_PATHS
+from modeltrace.api.rate_limit import RateLimit
 from modeltrace.api.request_target import route_path
 from modeltrace.api.responses import json_response
 from modeltrace.api_keys import ALL_SCOPES, ApiKey
-from modeltrace.errors import ForbiddenError, UnauthorizedError
+from modeltrace.errors import ForbiddenError, RateLimitedError, UnauthorizedError
 from modeltrace.http_settings import HttpSettings, is_path_prefix
 from modeltrace.keys import load_api_keys
 from modeltrace.telemetry.records.trace import API_KEY_NAME
@@ -28,23 +29,24 @@ from modeltrace_http.addresses import LOOPBACK_NAMES, host_name, is_loopback, pa
 PUBLIC_PATHS = frozenset(f"/{path}" for path in PROBE_PATHS)
 
 
-def wrap_with_auth(app: ASGIApp, settings: HttpSettings) -> ASGIApp:
-    """Wrap an application with access control, and with proxy support if the settings need it.
+def wrap_with_auth(app: ASGIApp, settings: HttpSettings, rate_limit: RateLimit | None = None) -> ASGIApp:
+    """Wrap an application with access control and rate limit, and with proxy support if the settings need it.
 
     Raises:
         SettingsError: the API key cannot be read.
     """
-    wrapped: ASGIApp = AuthMiddleware(app, settings)
+    wrapped: ASGIApp = AuthMiddleware(app, settings, rate_limit)
     if settings.root_path or settings.trusted_proxies:
         wrapped = ForwardedHeadersMiddleware(wrapped, settings.trusted_proxies, settings.root_path or "")
     return wrapped
 
 
 class AuthMiddleware:
-    """ASGI middleware: rejects requests with a wrong Host, Origin or API key."""
+    """ASGI middleware: rejects requests with a wrong Host, Origin or API key, and those beyond the rate limit."""
 
-    def __init__(self, app: ASGIApp, settings: HttpSettings) -> None:
+    def __init__(self, app: ASGIApp, settings: HttpSettings, rate_limit: RateLimit | None = None) -> None:
         self._app = app
+        self._rate_limit = rate_limit
         self._keys = load_api_keys(settings)
         self._allowed_hosts = frozenset(name.lower() for name in settings.allowed_hosts)
         self._loopback = is_loopback(settings.host)
@@ -58,7 +60,7 @@ class AuthMiddleware:
         if scope["type"] == "http":
             try:
                 self._check(scope)
-            except (ForbiddenError, UnauthorizedError) as error:
+            except (ForbiddenError, RateLimitedError, UnauthorizedError) as error:
                 status, payload, headers = error_response(error, route_path(scope))
                 await json_response(payload, status=status, headers=headers)(scope, receive, send)
                 return
@@ -69,6 +71,7 @@ class AuthMiddleware:
 
         Raises:
             ForbiddenError: the Host, the Origin or the use of the API key is not allowed.
+            RateLimitedError: the client sends too many requests.
             UnauthorizedError: the API key is missing or wrong.
         """
         fields = scope["headers"]
@@ -81,8 +84,12 @@ class AuthMiddleware:
                 "this service does not accept requests of web pages of another origin; list the hosts whose pages may "
                 "call it in MODELTRACE_ALLOWED_HOSTS"
             )
-        if self._keys is not None and not _is_public(scope):
-            _authorize(scope, self._keys.find(_sent_key(headers.get(b"authorization", b""))))
+        if (self._keys is not None or self._rate_limit is not None) and not _is_public(scope):
+            key = None if self._keys is None else self._keys.find(_sent_key(headers.get(b"authorization", b"")))
+            if self._rate_limit is not None:
+                self._rate_limit.check(key, scope["client"][0] if scope.get("client") else "")
+            if self._keys is not None:
+                _authorize(scope, key)
 
     def _check_hosts(self, hosts: Sequence[bytes], scope: Scope) -> None:
         """Check that each Host header is a name of the service.

@@ -23,6 +23,7 @@ from modeltrace.errors import (
     LabelStoreUnavailableError,
     MalformedRequestError,
     ModeltraceError,
+    RateLimitedError,
     RequestError,
     RequestTooLargeError,
     UnauthorizedError,
@@ -63,6 +64,7 @@ ERROR_SPECS: Final[Mapping[type[BaseException], ErrorSpec]] = {
     InvalidFeaturesError: ErrorSpec(422, "invalid_features"),
     InvalidRowError: ErrorSpec(422, "invalid_features"),
     InvalidLabelError: ErrorSpec(422, "invalid_label"),
+    RateLimitedError: ErrorSpec(429, "rate_limited"),
     InferenceError: ErrorSpec(500, "inference_failed"),
     BusyError: ErrorSpec(503, "busy", {"Retry-After": "1"}),  # seconds
     LabelStoreUnavailableError: ErrorSpec(503, "store_unavailable", {"Retry-After": "5"}),
@@ -95,6 +97,8 @@ def error_response(error: Exception, path: str = "") -> ErrorResponse:
     spec = find_by_class(ERROR_SPECS, error, UNEXPECTED)
     if spec is UNEXPECTED:
         logger.error("unexpected %s", type(error).__name__, exc_info=error)
+    elif isinstance(error, RateLimitedError):  # not logged, because there may be any number; a metric counts them
+        spec = spec._replace(headers={"Retry-After": str(error.retry_after)})
     elif spec.status == 500:
         logger.error("%s: %s", spec.error_type, error, exc_info=error)
     else:

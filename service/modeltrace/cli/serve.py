@@ -1,6 +1,7 @@
 """`modeltrace serve`."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -31,6 +32,16 @@ def serve(
     expect_sha256: Annotated[
         str | None, typer.Option(metavar="HASH", help="Reject bundles whose model.json has another SHA-256.")
     ] = None,
+    tls_certificate: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Serve HTTPS with this certificate, in PEM format.")
+    ] = None,
+    tls_key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", show_default="in the certificate's file", help="The certificate's private key."),
+    ] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Accept only clients with a certificate of one of these CAs.")
+    ] = None,
     insecure: Annotated[bool | None, typer.Option("--insecure", help="Allow any --host without an API key.")] = None,
     trust_pickle: TrustPickle = None,
     trust_code: TrustCode = None,
@@ -56,6 +67,9 @@ def serve(
         trust_pickle=trust_pickle,
         trust_code=trust_code,
         insecure=insecure,
+        tls_certificate=tls_certificate,
+        tls_key=tls_key,
+        tls_client_ca=tls_client_ca,
     )
     # Imported after the settings are valid, because the import takes a second.
     run: Callable[[Settings], None] = import_object("modeltrace.server:serve")

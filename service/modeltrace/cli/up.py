@@ -17,6 +17,7 @@ from modeltrace.cli.up_screen import open_screen
 from modeltrace.client.service import UnreachableError, normalize_url
 from modeltrace.doctor.backends.jaeger import Jaeger
 from modeltrace.doctor.backends.stack import JAEGER_URL
+from modeltrace.errors import SettingsError
 from modeltrace.keys import check_exposure
 from modeltrace.local.bundles import build_example, example_is_current
 from modeltrace.local.plan import HUB_KEY, StackTarget, UpConfig, collector_endpoint, describe_external_telemetry
@@ -97,6 +98,11 @@ def up(
     os.umask(0o077)  # the log files of the children may contain inputs of predictions
     settings = read_settings(bundle=bundle, port=port)
     check_exposure(settings)
+    if settings.tls_files():
+        raise SettingsError(
+            "`up` calls its service over HTTP: unset MODELTRACE_TLS_CERTIFICATE, or start the service with `modeltrace "
+            "serve` and the hub with `modeltrace-hub`"
+        )
     sends_traffic = traffic if traffic is not None else settings.bundle is None
     if shift and not sends_traffic:
         raise typer.BadParameter(

@@ -38,3 +38,11 @@ def challenger_row_counter(meter: Meter) -> Callable[[str, int, str], None]:
     return OutcomeCounter(
         meter, "modeltrace.challenger.rows", "{row}", "Predicted rows for a challenger, by outcome."
     ).add
+
+
+def rate_limit_counter(meter: Meter) -> Callable[[], None]:
+    """Return a function that counts a request beyond the rate limit."""
+    counter = meter.create_counter(
+        "modeltrace.rate_limit.rejected", "{request}", "Requests that were rejected because of the rate limit."
+    )
+    return lambda: counter.add(1)
