@@ -1,5 +1,6 @@
 """Parts of the pages: formatted numbers, rows of the waterfall, buckets of a histogram."""
 
+import itertools
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from modeltrace_hub.web import format as fmt
 from modeltrace_hub.web import histogram_chart
-from modeltrace_hub.web.waterfall import build_waterfall
+from modeltrace_hub.web.waterfall import Waterfall, build_waterfall
 
 IDS = [f"{number:016x}" for number in range(1, 9)]
 
@@ -100,6 +101,59 @@ def test_services_of_a_page_differ(services: list[str]) -> None:
     given_hues = fmt.assign_hues(services)
 
     assert len(set(given_hues.values())) == len(services)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "\N{EN DASH}"),
+        (0.0, "0"),
+        (1.0, "1"),
+        (0.97312, "0.9731"),
+        (0.99999999998, ">0.9999"),
+        (1e-9, "<0.0001"),
+        (float("nan"), "nan"),
+    ],
+)
+def test_a_confidence_has_four_decimals(value: float | None, text: str) -> None:
+    """A confidence that is not 1 is never shown as 1."""
+    assert fmt.confidence(value) == text
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (None, "\N{EN DASH}"),
+        (0.0, "0 points"),
+        (0.0058, "+0.58 points"),
+        (-0.2, "-20.00 points"),
+        (5.79e-5, "+<0.01 points"),
+    ],
+)
+def test_a_change_is_in_points_with_two_decimals(change: float | None, text: str) -> None:
+    """A change of a share has no more digits than can be read."""
+    assert fmt.points(change) == text
+
+
+def test_an_old_time_has_its_date() -> None:
+    """A time of today is a clock time; an older one has the date, too."""
+    now = 1_790_000_000 * 10**9
+    assert (len(fmt.clock_time(now - 10**9, now)), len(fmt.clock_time(now - 86400 * 10**9, now))) == (8, 19)
+
+
+@given(st.integers(1, 10**19 // 2))
+def test_ticks_of_the_axis_are_round(duration_ns: int) -> None:
+    """The axis has at most six ticks from 0. Their distance is 1, 2 or 5 times a power of ten of a unit."""
+    ticks = Waterfall([], 0, duration_ns).ticks
+    times = [ns for _, ns in ticks]
+    assert times[0] == 0
+    assert len(times) <= 6
+    assert all(0 <= position <= 100 for position, _ in ticks)
+    if len(times) > 1:
+        step = times[1]
+        assert {later - earlier for earlier, later in itertools.pairwise(times)} == {step}
+        units = (step, step // (60 * 10**9) if step % (60 * 10**9) == 0 else step)
+        assert any(str(unit).rstrip("0") in {"1", "2", "5"} for unit in units)
 
 
 def test_names_break_after_dots_and_are_escaped() -> None:

@@ -61,6 +61,25 @@ def test_text_has_enough_contrast(browser: Browser, site: Site, failed: str, sch
     assert faint == {path: [] for path in paths}
 
 
+def test_the_theme_can_be_switched(browser: Browser, site: Site) -> None:
+    """The button switches light and dark; the choice lasts over pages, and a choice of the system's is not stored."""
+    context = browser.new_context(base_url=site.url, color_scheme="light")
+    page = context.new_page()
+    page.goto("/")
+
+    def background() -> str:
+        return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+
+    light = background()
+    page.get_by_role("button", name="Light or dark").click()
+    dark = background()
+    page.goto("/traces")
+    assert (background(), dark != light) == (dark, True)
+    page.get_by_role("button", name="Light or dark").click()
+    assert (background(), page.evaluate("localStorage.length")) == (light, 0)
+    context.close()
+
+
 def test_weak_contrast_is_detected(browser: Browser) -> None:
     """The contrast check detects grey on grey."""
     page = browser.new_page()

@@ -165,7 +165,7 @@ def test_identifiers_copy_on_click(page: Page, site: Site) -> None:
     trace_id = site.sender.prediction()
     page.goto(f"/t/{trace_id}")
 
-    page.get_by_role("button", name=f"Copy trace ID {trace_id}").click()
+    page.get_by_role("button", name=f"{trace_id}: copy trace ID").click()
 
     expect(page.get_by_text("Copied")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()") == trace_id

@@ -18,6 +18,7 @@ _AGES: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 _BYTES: Final = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "B"))
 _SECONDS: Final = {"s": 1e9, "ms": 1e6, "us": 1e3, "ns": 1.0}
 _DIGITS: Final = 3
+_HALF_DAY_NS: Final = 12 * 3600 * 10**9
 _MAX_WRITTEN_OUT: Final = 1e18
 _VIOLATION_TEXTS: Final = {
     "type": "wrong type",
@@ -79,6 +80,27 @@ def number(value: float) -> str:
     return f"{value:.{decimals}f}"
 
 
+def confidence(value: float | None) -> str:
+    """Format a probability with four decimals. Only the exact values 0 and 1 are shown as 0 and 1: `>0.9999`."""
+    if value is None:
+        return "\N{EN DASH}"
+    if not 0 < value < 1:
+        return number(value)
+    if value > 0.9999:
+        return ">0.9999"
+    return "<0.0001" if value < 0.0001 else f"{value:.4f}"
+
+
+def points(change: float | None) -> str:
+    """Format a change of a share in percentage points with two decimals: `+0.58 points`."""
+    if change is None or not math.isfinite(change):
+        return "\N{EN DASH}"
+    hundreds = 100 * change
+    if 0 < abs(hundreds) < 0.01:
+        return f"{'+' if hundreds > 0 else '-'}<0.01 points"
+    return f"{hundreds:+.2f} points" if hundreds else "0 points"
+
+
 def metric_value(value: float | None, unit: str) -> str:
     """Format a metric's value in its unit (UCUM): times as durations, `{prediction}` as "predictions"."""
     if value is None:
@@ -137,6 +159,11 @@ def utc_time(ns: int) -> str:
 def iso_time(ns: int) -> str:
     """Format a time for `<time datetime>`."""
     return utc_time(ns).replace(" UTC", "Z").replace(" ", "T", 1)
+
+
+def clock_time(ns: int, now_ns: int) -> str:
+    """Format the time of day in UTC; with the date if it is over 12 hours from now."""
+    return utc_time(ns)[11:19] if abs(now_ns - ns) < _HALF_DAY_NS else utc_time(ns)[:19]
 
 
 def time_of_day(ns: int) -> str:

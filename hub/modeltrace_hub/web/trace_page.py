@@ -96,8 +96,15 @@ def trace_page_context(
         "spans_per_page": SPANS_PER_PAGE,
         "metrics": group_by_metric(metrics),
         "empty_reasons": empty_reasons(reader, retention, counts, spans, logs, metrics),
+        "expects_prediction": any(_has_prediction(span) for span in spans),
         "is_recent": time.time_ns() - newest < RECENT_NS,
     }
+
+
+def _has_prediction(span: Record) -> bool:
+    """Whether the request of a SERVER span was answered with predictions."""
+    attributes = span["attributes"]
+    return span["kind"] == "SERVER" and ("ml.prediction.id" in attributes or "ml.inference.batch.size" in attributes)
 
 
 def _is_selected(prediction: Prediction, view: TracePageView) -> bool:

@@ -1,5 +1,6 @@
 """Arrange the spans of a trace as a waterfall: a tree in order of time, on one time axis."""
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +9,8 @@ from typing import Final
 from modeltrace_hub.queries.reader import Record
 from modeltrace_hub.sql_files import MAX_CLOCK_SKEW_NS
 
-TICK_COUNT: Final = 4
+MAX_TICKS: Final = 5
+MINUTE_NS: Final = 60 * 10**9
 MAX_LOG_MARKS: Final = 20
 
 
@@ -37,9 +39,19 @@ class Waterfall:
     trace_duration_ns: int | None = None
 
     @property
-    def ticks(self) -> list[tuple[float, float]]:
-        """Positions of the ticks in percent, and their times after the start in nanoseconds."""
-        return [(100 * n / TICK_COUNT, self.duration_ns * n / TICK_COUNT) for n in range(TICK_COUNT + 1)]
+    def ticks(self) -> list[tuple[float, int]]:
+        """Positions of the ticks in percent, and their times after the start in nanoseconds, in round steps."""
+        if self.duration_ns <= 0:
+            return [(0.0, 0)]
+        step = _round_step(self.duration_ns / MAX_TICKS)
+        return [(round(100 * ns / self.duration_ns, 3), ns) for ns in range(0, self.duration_ns + 1, step)]
+
+
+def _round_step(min_ns: float) -> int:
+    """Return the smallest round duration of at least `min_ns`: 1, 2 or 5 times a power of ten of ns, or of minutes."""
+    unit = MINUTE_NS if min_ns > MINUTE_NS / 2 else 1
+    power: int = 10 ** max(math.floor(math.log10(max(min_ns / unit, 1))), 0)
+    return unit * next(factor * power for factor in (1, 2, 5, 10) if factor * power * unit >= min_ns)
 
 
 def build_waterfall(spans: Sequence[Record], log_times: Mapping[str, Sequence[int]]) -> Waterfall:
