@@ -40,7 +40,7 @@ KUBERNETES = OTEL / "kubernetes.yaml"
 DOCUMENT = OTEL.parent / "docs" / "collector.md"
 
 # Components that this build does not contain, by the file that needs them. The contrib image contains them.
-NOT_BUILT = {"gcp.yaml": "googleclientauth", "kubernetes.yaml": "k8s_attributes"}
+NOT_BUILT = {"gcp.yaml": "googleclientauth"}
 
 DUMMIES = {
     "VENDOR_OTLP_ENDPOINT": "https://otlp.example.com",
@@ -134,7 +134,7 @@ def test_the_collector_accepts_every_combination(configs: tuple[Path, ...]) -> N
         pytest.skip(f"Collector configurations as a whole that need {missing}: only the official image has it")
 
 
-@pytest.mark.parametrize(("name", "component"), [("gcp.yaml", NOT_BUILT["gcp.yaml"])])
+@pytest.mark.parametrize(("name", "component"), NOT_BUILT.items())
 def test_all_but_the_missing_component_is_valid(name: str, component: str, tmp_path: Path) -> None:
     """With an available authenticator instead of the missing one, the file is valid."""
     text = (OTEL / "vendors" / name).read_text()
@@ -154,7 +154,6 @@ def test_all_but_the_missing_component_is_valid(name: str, component: str, tmp_p
         for configs in [
             *((vendor,) for vendor in VENDORS),
             (AGENT,),
-            (AGENT, KUBERNETES),
             (AGENT_KAFKA,),
             (GATEWAY, GATEWAY_KAFKA),
         ]
@@ -172,6 +171,17 @@ def test_a_missing_variable_is_an_error(configs: tuple[Path, ...], variable: str
     assert result.returncode == 1
     assert len(result.stderr.splitlines()) == 1
     assert re.search(r"must_be_set|no \S+ (token )?provided|must be specified|non-empty|no resolvers", result.stderr)
+
+
+def test_an_agent_does_not_read_the_pods_of_all_nodes() -> None:
+    """Without the name of its node it does not start: the processor itself reads this variable."""
+    without = {k: v for k, v in DUMMIES.items() if k != "KUBE_NODE_NAME"}
+
+    result = validate(BASE, AGENT, KUBERNETES, environment=without)
+
+    assert result.returncode == 1
+    assert len(result.stderr.splitlines()) == 1
+    assert 'envvar "KUBE_NODE_NAME" is not set' in result.stderr
 
 
 @pytest.mark.parametrize(

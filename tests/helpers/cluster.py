@@ -61,6 +61,12 @@ class Cluster:
         done = self.kubectl("create", "--filename=-", stdin=yaml.safe_dump_all([namespace, account]))
         assert done.returncode == 0, done.stderr
 
+    def token(self, account: str, namespace: str) -> str:
+        """Return a token of a service account."""
+        done = self.kubectl("create", "token", account, f"--namespace={namespace}")
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
     def _run(self, program: str, *arguments: str | Path, stdin: str = "") -> Completed:
         with TemporaryDirectory() as home:
             return subprocess.run(

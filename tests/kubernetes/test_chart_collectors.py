@@ -13,9 +13,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
 # Variables of the Secrets in the examples.
 SECRETS = {"vendor": {"HONEYCOMB_API_KEY": "key"}}
-# A file with a component that the Collector of the tests does not contain. The contrib image contains it.
-NOT_BUILT = {"kubernetes.yaml"}
-# Files with a stricter use of the variables: the address of a gateway and the name of the node come from the chart.
+# Variables from fields of the pod.
 FIELDS = {"POD_NAME": "modeltrace-gateway-0", "KUBE_NODE_NAME": "node-1"}
 
 
@@ -27,8 +25,7 @@ def write_configuration(manifests: list[Manifest], pod: Manifest, folder: Path) 
         path = folder / item["path"]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(data[item["key"]])
-    names = [argument.removeprefix("--config=/etc/otelcol/") for argument in pod["containers"][0]["args"]]
-    return [folder / name for name in names if name not in NOT_BUILT]
+    return [folder / argument.removeprefix("--config=/etc/otelcol/") for argument in pod["containers"][0]["args"]]
 
 
 def expanded(pod: Manifest) -> dict[str, str]:

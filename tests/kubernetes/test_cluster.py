@@ -7,9 +7,15 @@ from typing import Any
 
 import pytest
 import yaml
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
-from tests.helpers.cluster import Cluster, running_cluster
+from tests.helpers.cluster import Cluster, running_cluster, write_kubeconfig
+from tests.helpers.collector import BASE, OTEL, running_collector, running_sink
 from tests.helpers.helm import CHART, EXAMPLES, NAMESPACE, Manifest, helm, render
+from tests.helpers.processes import wait_until
 
 pytestmark = [pytest.mark.many, pytest.mark.slow]
 
@@ -155,6 +161,52 @@ def test_accounts_have_only_the_rights_that_they_use(
 ) -> None:
     """Agents read pods everywhere, or EndpointSlices of their namespace; nobody else has any right."""
     assert rights.can(account, verb, resource, where) is expected
+
+
+@pytest.mark.stack
+def test_an_agent_names_the_pods_of_its_node(rights: Cluster, tmp_path: Path) -> None:
+    """With the token of its account, an agent adds pod, namespace and workload to a span of a pod on its node."""
+    uids = {}
+    for node in ("node-1", "node-2"):
+        spec = {"nodeName": node, "containers": [{"name": "c", "image": "modeltrace:0.1.0"}]}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"on-{node}"}, "spec": spec}
+        done = rights.kubectl("create", "--namespace=defaults", "--filename=-", stdin=yaml.safe_dump(pod))
+        assert done.returncode == 0, done.stderr
+        uids[node] = rights.get("pod", f"on-{node}", "defaults")["metadata"]["uid"]
+    write_kubeconfig(tmp_path / "kubeconfig", rights.url, rights.token("modeltrace-agent", "defaults"))
+    with running_sink(tmp_path / "gateway") as gateway:
+        environment = {
+            "OTELCOL_GATEWAY_RESOLVER": f"{{static: {{hostnames: ['{gateway.collector.grpc}']}}}}",
+            "OTELCOL_GATEWAY": gateway.collector.grpc,
+            "OTELCOL_KUBERNETES_AUTH": "kubeConfig",
+            "KUBECONFIG": str(tmp_path / "kubeconfig"),
+            "KUBE_NODE_NAME": "node-1",
+        }
+        files = (BASE, OTEL / "tiers" / "agent.yaml", OTEL / "kubernetes.yaml")
+        with running_collector(*files, data=tmp_path / "agent", **environment) as agent:
+
+            def names() -> dict[str, str]:
+                """Send a span of each pod, and return the names that the agent has added so far."""
+                for node, uid in uids.items():
+                    send_span(agent.http, {"service.name": node, "k8s.pod.uid": uid})
+                spans = [span["resource"] for span in gateway.items("traces")]
+                return {r["service.name"]: r.get("k8s.pod.name", "") for r in spans}
+
+            named = wait_until(lambda: (n := names()).get("node-1") and n, description="the name of the pod")
+            namespaces = {span["resource"].get("k8s.namespace.name") for span in gateway.items("traces")}
+            denied = "forbidden" in agent.log
+
+    assert named == {"node-1": "on-node-1", "node-2": ""}
+    assert namespaces == {"defaults", None}
+    assert not denied
+
+
+def send_span(otlp: str, resource: dict[str, str]) -> None:
+    """Send one span with these resource attributes."""
+    tracers = TracerProvider(resource=Resource(resource))
+    tracers.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(f"{otlp}/v1/traces")))
+    tracers.get_tracer("pod").start_span("work").end()
+    tracers.shutdown()
 
 
 def test_the_hook_of_helm_test_is_a_pod(cluster: Cluster) -> None:
