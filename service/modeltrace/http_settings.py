@@ -16,6 +16,8 @@ from modeltrace_http.tls import TlsFiles
 # Minimum number of characters of the API key, and of the key that signs prediction IDs.
 MIN_KEY_LENGTH = 16
 _HOST = re.compile(r"[A-Za-z0-9._-]+")
+_ORIGIN = re.compile(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}  # browsers leave them out
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 
@@ -50,6 +52,17 @@ def _check_networks(names: tuple[str, ...]) -> tuple[str, ...]:
             except ValueError:
                 raise ValueError("must be addresses, networks such as 10.0.0.0/8 (no host bits set), or *") from None
     return names
+
+
+def _check_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    origins = tuple(origin.lower() for origin in origins)
+    for origin in origins:
+        if not _ORIGIN.fullmatch(origin) or origin.endswith(_DEFAULT_PORTS[origin.partition(":")[0]]):
+            raise ValueError(
+                "must be origins such as https://app.example.com or http://127.0.0.1:3000, without path, wildcard or "
+                "default port"
+            )
+    return origins
 
 
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_list)]
@@ -103,6 +116,10 @@ class HttpSettings(HttpLimits, BaseSettings):
         (),
         description="Host names that requests may have (`Host`), in addition to the address. Unset: names of this "
         "machine on a loopback address, any name on another.",
+    )
+    cors_origins: Annotated[CommaSeparated, AfterValidator(_check_origins)] = Field(
+        (),
+        description="Origins whose web pages may call the service from a browser (CORS), e.g. `https://app.example.com`.",
     )
     root_path: Annotated[str, AfterValidator(_check_prefix)] | None = Field(
         None, description="The path below which a proxy publishes the service, e.g. `/ml/churn`."

@@ -9,8 +9,10 @@ configured. The paths of probes are public, since probes call them by address an
 import base64
 import binascii
 from collections.abc import Sequence
+from typing import Final
 from urllib.parse import urlsplit
 
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
@@ -18,7 +20,7 @@ from modeltrace.api.errors import error_response
 from modeltrace.api.health import PROBE_PATHS
 from modeltrace.api.rate_limit import RateLimit
 from modeltrace.api.request_target import route_path
-from modeltrace.api.responses import json_response
+from modeltrace.api.responses import TRACE_HEADER, json_response
 from modeltrace.api_keys import ALL_SCOPES, ApiKey
 from modeltrace.errors import ForbiddenError, RateLimitedError, UnauthorizedError
 from modeltrace.http_settings import HttpSettings, is_path_prefix
@@ -26,6 +28,10 @@ from modeltrace.keys import load_api_keys
 from modeltrace.telemetry.records.trace import API_KEY_NAME
 from modeltrace_http.addresses import LOOPBACK_NAMES, host_name, is_loopback, parse_address
 
+# Response headers that pages of another origin may read.
+EXPOSED_HEADERS: Final = (TRACE_HEADER, "Retry-After", "Inference-Header-Content-Length")
+# Seconds for which a browser remembers the answer to a preflight request.
+PREFLIGHT_MAX_AGE: Final = 600
 PUBLIC_PATHS = frozenset(f"/{path}" for path in PROBE_PATHS)
 
 
@@ -36,6 +42,15 @@ def wrap_with_auth(app: ASGIApp, settings: HttpSettings, rate_limit: RateLimit |
         SettingsError: the API key cannot be read.
     """
     wrapped: ASGIApp = AuthMiddleware(app, settings, rate_limit)
+    if settings.cors_origins:  # outside, so that pages of these origins can also read 401 and 429
+        wrapped = CORSMiddleware(
+            wrapped,
+            allow_origins=settings.cors_origins,
+            allow_methods=("GET", "HEAD", "POST"),
+            allow_headers=("*",),
+            expose_headers=EXPOSED_HEADERS,
+            max_age=PREFLIGHT_MAX_AGE,
+        )
     if settings.root_path or settings.trusted_proxies:
         wrapped = ForwardedHeadersMiddleware(wrapped, settings.trusted_proxies, settings.root_path or "")
     return wrapped
@@ -49,6 +64,7 @@ class AuthMiddleware:
         self._rate_limit = rate_limit
         self._keys = load_api_keys(settings)
         self._allowed_hosts = frozenset(name.lower() for name in settings.allowed_hosts)
+        self._cors_origins = frozenset(settings.cors_origins)
         self._loopback = is_loopback(settings.host)
         self._hosts = self._allowed_hosts | LOOPBACK_NAMES | {settings.host.lower()}
         self._any_host = not self._loopback and not self._allowed_hosts
@@ -82,7 +98,7 @@ class AuthMiddleware:
         if b"origin" in headers and not self._is_allowed_origin(headers[b"origin"], host) and not _is_public(scope):
             raise ForbiddenError(
                 "this service does not accept requests of web pages of another origin; list the hosts whose pages may "
-                "call it in MODELTRACE_ALLOWED_HOSTS"
+                "call it in MODELTRACE_ALLOWED_HOSTS, or the origins in MODELTRACE_CORS_ORIGINS"
             )
         if (self._keys is not None or self._rate_limit is not None) and not _is_public(scope):
             key = None if self._keys is None else self._keys.find(_sent_key(headers.get(b"authorization", b"")))
@@ -109,8 +125,10 @@ class AuthMiddleware:
                 )
 
     def _is_allowed_origin(self, origin: bytes, host: bytes) -> bool:
-        """Return whether an Origin is allowed: the same host and port as the request, or an allowed host."""
+        """Return whether an Origin is allowed: that of the request, one with CORS, or an allowed host."""
         try:
+            if origin.decode("latin-1").lower() in self._cors_origins:
+                return True
             url = urlsplit(origin.decode("latin-1"))
             return url.netloc.lower() == host.decode("latin-1").lower() or (url.hostname or "") in self._allowed_hosts
         except ValueError:
