@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from modeltrace.cli.main import app
 from modeltrace.errors import ModeltraceError, SettingsError
-from modeltrace.evaluation.segments import MAX_SEGMENTS
+from modeltrace.evaluation.groups import MAX_GROUPS
 from modeltrace.inference.model import Model
 from modeltrace.settings import read_settings
 from modeltrace.sidecar.encode.json_lines import LineEncoder
@@ -298,13 +298,13 @@ def test_an_evaluation_is_filtered_and_segmented() -> None:
 
 
 def test_a_tag_with_too_many_values_is_no_segment(tagged: str) -> None:
-    """The error says how many values there are."""
+    """The error says how many are possible."""
     with open_store(tagged) as store:
-        for number in range(MAX_SEGMENTS):
+        for number in range(MAX_GROUPS):
             request = AnsweredRequest([answered_row(f"p{number}")], tags=(("country", str(number)),))
             store.add_predictions(RowBuilder("0.1.0").build(request))
 
-    with pytest.raises(ModeltraceError, match=f"has {MAX_SEGMENTS + 3} values in this selection"):
+    with pytest.raises(ModeltraceError, match=f"the tag country has more than {MAX_GROUPS} values in this selection"):
         run("evaluate", "--by", "country")
 
 

@@ -29,7 +29,6 @@ from modeltrace.monitoring.held_out_baseline import baseline_of
 from modeltrace.settings import read_settings
 from modeltrace.store.selection import Selection
 from modeltrace.store.store import Store
-from modeltrace.tag_names import TAG_NAME
 from modeltrace.telemetry.metrics.model_catalog import Baseline, ModelKey
 from modeltrace.terminal import SafeConsole, echo
 
@@ -66,7 +65,7 @@ def evaluate(
     ] = None,
     by: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Without FILE: separate metrics for each value of this tag."),
+        typer.Option(metavar="NAME", help="Without FILE: separate metrics for each value of this tag or feature."),
     ] = None,
     over: Annotated[
         Unit | None,
@@ -112,8 +111,6 @@ def evaluate(
     if file is None:
         if url or feedback or target:
             raise typer.BadParameter("--url, --feedback and --target require FILE")
-        if by is not None and not TAG_NAME.fullmatch(by):
-            raise typer.BadParameter("the name of a tag is a word such as country", param_hint="--by")
         selection = Selection(since, until, None, name, version, include_synthetic=include_synthetic)
         selection = selection._replace(tags=tuple(tags or ()))
         if _check_fairness(fairness, positive, reference_group, separate=by is not None or over is not None):

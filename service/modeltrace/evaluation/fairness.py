@@ -8,20 +8,13 @@ Names, formulas and conventions are those of fairlearn.metrics (`demographic_par
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-from modeltrace.errors import ModeltraceError
-from modeltrace.evaluation.group_queries import FeatureValue, distinct_groups, group_counts
+from modeltrace.evaluation.group_queries import group_counts
+from modeltrace.evaluation.groups import GroupError, find_groups
 from modeltrace.store.rows import from_json, label_key
-from modeltrace.store.selection import Selection, TagValue
+from modeltrace.store.selection import Selection
 from modeltrace.store.store import Store
-from modeltrace.tag_names import TAG_NAME
-
-MAX_GROUPS: Final = 100
-
-
-class GroupError(ModeltraceError):
-    """Predictions cannot be compared by a tag or a feature."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,29 +95,11 @@ def evaluate_fairness(
 
 def _read_counts(store: Store, selection: Selection, attribute: str) -> list[Sequence[Any]]:
     """Return the rows of `group_counts` with groups as text."""
-    for is_tag in (True, False):
-        if not _is_valid_name(attribute, is_tag=is_tag):
-            continue
-        column = TagValue(attribute) if is_tag else FeatureValue(attribute)
-        values = store.fetch_all(distinct_groups(selection, column, MAX_GROUPS + 1))
-        if len(values) > MAX_GROUPS:
-            kind = "tag" if is_tag else "feature"
-            raise GroupError(
-                f"the {kind} {attribute} has more than {MAX_GROUPS} values in this selection, which are not groups"
-            )
-        if values:
-            rows = store.fetch_all(group_counts(selection, column))
-            return [(*row[:3], row[3] if is_tag else _to_text(row[3]), *row[4:]) for row in rows]
-    raise GroupError(f"no selected prediction has a tag or a recorded feature {attribute}")
-
-
-def _is_valid_name(attribute: str, *, is_tag: bool) -> bool:
-    return bool(TAG_NAME.fullmatch(attribute)) if is_tag else not set(attribute) & {'"', "\\"}
-
-
-def _to_text(value: str | None) -> str | None:
-    decoded = from_json(value)
-    return decoded if isinstance(decoded, str) else value
+    groups = find_groups(store, selection, attribute)
+    if groups is None:
+        raise GroupError(f"no selected prediction has a tag or a recorded feature {attribute}")
+    rows = store.fetch_all(group_counts(selection, groups.column))
+    return [(*row[:3], groups.to_text(row[3]), *row[4:]) for row in rows]
 
 
 def _find_label(text: str, rows: Iterable[Sequence[Any]]) -> object:

@@ -47,6 +47,7 @@ class Selection(NamedTuple):
     external_id: str | None = None
     # tags that predictions must have, by name; the value "" stands for predictions without this tag
     tags: tuple[tuple[str, str], ...] = ()
+    more: tuple[ColumnElement[bool], ...] = ()  # further conditions
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """Return the conditions of a WHERE clause."""
@@ -62,6 +63,7 @@ class Selection(NamedTuple):
             *([predictions.c.time < self.until] if self.until is not None else []),
             *(column == value for column, value in equal if value is not None),
             *(func.coalesce(TagValue(name), "") == value for name, value in self.tags),
+            *self.more,
             *([] if self.include_synthetic else [predictions.c.synthetic.is_not(true())]),
         ]
 
@@ -109,12 +111,6 @@ def select_by_external_id(external_ids: Sequence[str], model_name: str) -> Selec
         .where(external_id.in_(external_ids), predictions.c.model_name == model_name, predictions.c.shadow_of.is_(None))
         .group_by(external_id)
     )
-
-
-def tag_values(name: str, selection: Selection) -> Select[Any]:
-    """Select the values of a tag, each once; NULL for predictions without it."""
-    values = select(TagValue(name).label("value")).where(*selection.conditions()).subquery()
-    return select(values.c.value).distinct()
 
 
 def label_join() -> ColumnElement[bool]:

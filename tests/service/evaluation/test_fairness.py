@@ -11,7 +11,8 @@ from sklearn.metrics import confusion_matrix
 from typer.testing import CliRunner
 
 from modeltrace.cli.main import app
-from modeltrace.evaluation.fairness import MAX_GROUPS, FairnessMetrics, GroupError, evaluate_fairness
+from modeltrace.evaluation.fairness import FairnessMetrics, evaluate_fairness
+from modeltrace.evaluation.groups import MAX_GROUPS, GroupError
 from modeltrace.store.rows import Row, StoredLabel, to_json
 from modeltrace.store.selection import Selection
 from modeltrace.store.store import open_store
@@ -109,6 +110,19 @@ def test_errors_say_what_is_missing(store_url: str) -> None:
     ):
         with pytest.raises(GroupError, match=message):
             evaluate(store_url, attribute, positive, reference)
+
+
+def test_values_of_a_feature_are_segments(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`evaluate --by` evaluates each value of a feature, and predictions without a value, separately."""
+    monkeypatch.setenv("MODELTRACE_STORE", store_url)
+    store_groups(store_url, ["x", 1, 1, True, None], ["a"] * 5, ["a", "a", "b", "b", "b"], tag=False)
+
+    result = CliRunner().invoke(app, ["evaluate", "--by", "a name, ü", "--json"])
+
+    assert {
+        part["segment"]["a name, ü"]: (part["labels"], part["classification"]["accuracy"])
+        for part in json.loads(result.stdout)
+    } == {None: (1, 0.0), "x": (1, 1.0), "1": (2, 0.5), "true": (1, 0.0)}
 
 
 def test_command(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
