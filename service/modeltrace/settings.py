@@ -67,13 +67,10 @@ class Settings(HttpSettings):
         None, description="The API key of a challenger that is another service; unset: no key is sent."
     )
     trust_pickle: bool = Field(
-        default=False,
-        description="Load joblib and pickle artifacts, which can run any code. Only for your own artifacts.",
+        default=False, description="Load joblib and pickle artifacts, which can run any code. Only for your own."
     )
     trust_code: bool = Field(
-        default=False,
-        description="Import the modules that a bundle contains (`pack --code`), which can run any code. Only for your "
-        "own bundles.",
+        default=False, description="Import the modules in a bundle (`pack --code`), which can run any code."
     )
     trusted_types: CommaSeparated = Field(
         (), description="Types beyond scikit-learn's own that a skops artifact may contain, e.g. `mylib.steps.Clip`."

@@ -20,7 +20,7 @@ from modeltrace.inference.prediction_ids import PredictionIdSigner
 from stack.components import read_components
 from tests.helpers.backends import RealStack
 from tests.helpers.engine import Engine, NoEngineError, running_engine
-from tests.helpers.images import BASE, provide
+from tests.helpers.images import BASE, index_secrets, provide
 from tests.helpers.log_stores import FileLogs, LokiLogs
 from tests.helpers.processes import free_port, wait_until
 
@@ -101,20 +101,15 @@ def without(absent: frozenset[str]) -> dict[str, Any]:
 
 def override(folder: Path, absent: frozenset[str]) -> Path:
     """Return the override file of the tests: removed services, and access of the build to the package index."""
-    options = [f"index-url = {os.environ['PIP_INDEX_URL']}"] if "PIP_INDEX_URL" in os.environ else []
-    index = [f'[[index]]\nurl = "{os.environ["PIP_INDEX_URL"]}"\ndefault = true'] if options else []
-    certificates = "cert = /etc/ssl/certs/ca-certificates.crt"
-    (folder / "pip.conf").write_text("\n".join(["[global]", certificates, *options, ""]))
-    (folder / "uv.toml").write_text("\n".join(["native-tls = true", *index, ""]))
-    secrets = ["pip.conf", "uv.toml"]
+    secrets = index_secrets(folder)
     file = folder / "test.yml"
     changes = without(absent)
     document = {
         "services": {
-            "modeltrace": {"build": {"network": "host", "secrets": secrets, "args": {"PYTHON": BASE}}},
+            "modeltrace": {"build": {"network": "host", "secrets": [*secrets], "args": {"PYTHON": BASE}}},
             **{name: IMAGES.get(name, {}) | changes.get(name, {}) for name in IMAGES.keys() | changes.keys()},
         },
-        "secrets": {name: {"file": str(folder / name)} for name in secrets},
+        "secrets": {name: {"file": str(path)} for name, path in secrets.items()},
     }
     file.write_text(yaml.dump(document, Dumper=Dumper))
     return file

@@ -111,20 +111,9 @@ def provide(engine: Engine) -> list[str]:
     if not engine.own:
         _pull(
             engine,
-            [
-                BASE,
-                *(
-                    official.name
-                    for official in made_here
-                    if official.component not in read_components().optional_names()
-                ),
-            ],
+            [official.name for official in made_here if official.component not in read_components().optional_names()],
         )
-    made = []
-    if _lacks(engine, BASE, BASE_DIGEST):
-        changes = (f"LABEL {LABEL}={BASE_DIGEST}", 'CMD ["python3"]')
-        engine.docker("import", *(a for line in changes for a in ("--change", line)), "-", BASE, stdin=_base())
-        made.append(BASE)
+    made = provide_base(engine)
     for official in made_here:
         if _lacks(engine, official.name, official.digest):
             with TemporaryDirectory() as folder:
@@ -133,6 +122,27 @@ def provide(engine: Engine) -> list[str]:
                 engine.docker("import", *official.changes, "-", official.name, stdin=archive)
             made.append(official.name)
     return made
+
+
+def provide_base(engine: Engine) -> list[str]:
+    """Give the engine the Python base if it lacks it; the images made here."""
+    if not engine.own:
+        _pull(engine, [BASE])
+    if not _lacks(engine, BASE, BASE_DIGEST):
+        return []
+    changes = (f"LABEL {LABEL}={BASE_DIGEST}", 'CMD ["python3"]')
+    engine.docker("import", *(a for line in changes for a in ("--change", line)), "-", BASE, stdin=_base())
+    return [BASE]
+
+
+def index_secrets(folder: Path) -> dict[str, Path]:
+    """Write the files with which a build reaches the package index of this machine; their paths by secret."""
+    options = [f"index-url = {os.environ['PIP_INDEX_URL']}"] if "PIP_INDEX_URL" in os.environ else []
+    index = [f'[[index]]\nurl = "{os.environ["PIP_INDEX_URL"]}"\ndefault = true'] if options else []
+    certificates = "cert = /etc/ssl/certs/ca-certificates.crt"
+    (folder / "pip.conf").write_text("\n".join(["[global]", certificates, *options, ""]))
+    (folder / "uv.toml").write_text("\n".join(["native-tls = true", *index, ""]))
+    return {name: folder / name for name in ("pip.conf", "uv.toml")}
 
 
 def _pull(engine: Engine, images: Sequence[str]) -> None:

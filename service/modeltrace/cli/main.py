@@ -18,6 +18,7 @@ COMMANDS: Mapping[str, str] = {
     "up": "Start service, hub and traffic on this machine, and stop them together.",
     "serve": "Serve a bundle over HTTP and send its telemetry over OTLP.",
     "pack": "Turn a fitted scikit-learn estimator and its training data into a bundle that can be served.",
+    "image": "Write a Dockerfile and its build context for an image that serves a bundle.",
     "score": "Predict all rows of a file and write one result per row, in the same order.",
     "traffic": "Send prediction requests to a service at a steady rate, each with its own span.",
     "doctor": "Send one prediction request and check that its spans, its log records and a metric exemplar arrive.",

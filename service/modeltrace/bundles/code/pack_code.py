@@ -70,7 +70,7 @@ def verify_in_new_process(bundle: Path, trusted_types: Sequence[str]) -> None:
     """
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     process = subprocess.run(
-        [sys.executable, "-P", "-m", "modeltrace.bundles.code.verify"],
+        [sys.executable, "-P", "-m", "modeltrace.bundles.verify_process"],
         input=json.dumps({"folder": str(bundle), "trusted_types": list(trusted_types)}),
         capture_output=True,
         text=True,

@@ -1,0 +1,1 @@
+"""The build context of a container image that serves one bundle."""
