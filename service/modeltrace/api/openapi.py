@@ -12,7 +12,10 @@ from modeltrace.inference.tags import MAX_TAG_LENGTH, TAG_PATTERN
 from modeltrace.inference.validate import MAX_FLOAT, MAX_INTEGER
 
 Parameters = Sequence[Mapping[str, Any]]  # descriptions of query parameters
-JSON_TYPES = {"number": "number", "integer": "integer", "boolean": "boolean", "text": "string"}
+JSON_TYPES = {
+    "number": "number", "integer": "integer", "boolean": "boolean", "text": "string", "datetime": "string",
+    "timedelta": "string",
+}  # fmt: skip
 
 
 def _object(properties: Mapping[str, Any], *, optional: Collection[str] = ()) -> dict[str, Any]:
@@ -225,6 +228,10 @@ def _value(feature: Feature) -> dict[str, Any]:
         largest = MAX_FLOAT if kind == "number" else MAX_INTEGER
         enforced = feature.valid_range if on_violation.range == "reject" else None
         described["minimum"], described["maximum"] = enforced or (-largest, largest)
+    if feature.is_time and on_violation.type == "reject":
+        zoned = feature.timezone is not None
+        described["description"] = f"Expected: {feature.time_column.expected}"
+        described |= {"format": "duration"} if feature.type == "timedelta" else {"format": "date-time"} if zoned else {}
     if feature.is_text:
         described["maxLength"] = feature.max_text_length
     if feature.categories and feature.enforce_categories and "count" not in (on_violation.category, on_violation.type):

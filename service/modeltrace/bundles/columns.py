@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from modeltrace.bundles.reference_distribution import categorical_reference, numeric_reference
+from modeltrace.bundles.time_columns import describe_times, is_time_dtype
 from modeltrace.bundles.training_frame import DATE_ADVICE
 from modeltrace.errors import PackError
 from modeltrace.inference.category_levels import Level, LevelKind, infer_level_kind, level_name
@@ -51,6 +52,8 @@ def describe_column(
     if valid_range and kind not in NUMERIC_TYPES:
         raise PackError(f"--range: column {column.name} has the type {kind}, not a number")
     common = {"name": str(column.name), "type": kind, "nullable": len(present) < len(column)}
+    if kind in ("datetime", "timedelta"):
+        return Feature.model_validate({**common, **describe_times(column)})
     if kind in NUMERIC_TYPES:
         values = present.to_numpy(dtype=np.float64)
         _check_numbers(present, values, kind)
@@ -169,6 +172,8 @@ def _feature_type(column: "pd.Series") -> FeatureType:
         if column.notna().any() and infer_level_kind(levels) is None:
             raise _unsupported_column(column, levels)
         return "category"
+    if is_time_dtype(column.dtype):
+        return "timedelta" if column.dtype.kind == "m" else "datetime"
     if pd.api.types.is_bool_dtype(column):
         return "boolean"
     if pd.api.types.is_integer_dtype(column):

@@ -128,6 +128,8 @@ def pack(
     verification = training.iloc[_verification_rows(training)]
     sample = verification[:SAMPLE_ROWS]
     as_frame = expects_frame(estimator, sample)
+    if not as_frame and (times := [feature.name for feature in schema.features if feature.is_time]):
+        raise PackError(f"column {times[0]} contains times: fit the estimator on a data frame, not on an array")
     if allowed_violations:
         verify_allowed_violations(make_predict_fn(estimator, task), schema, to_rows(sample), as_frame=as_frame)
     packed_code = pack_code(code, requirements)

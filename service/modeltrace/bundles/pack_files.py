@@ -196,7 +196,9 @@ def _feature_notes(feature: Feature) -> list[str]:
     if feature.categories is not None:
         notes.append(f"{len(feature.categories)} categories")
     elif feature.training_range is not None:
-        notes.append("{:g} to {:g}".format(*feature.training_range))
+        to_text = feature.time_column.to_text if feature.is_time else None
+        low, high = (f"{v:g}" if to_text is None else to_text(round(v * 1e6)) for v in feature.training_range)
+        notes.append(f"{low} to {high}")
     if feature.valid_range is not None:
         notes.append("valid {:g} to {:g}".format(*feature.valid_range))
     if feature.nullable:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from modeltrace.bin_names import MISSING, OTHER, UNSEEN
 from modeltrace.bundles.reference_distribution import numeric_shares
+from modeltrace.bundles.time_columns import to_seconds
 from modeltrace.errors import PackError
 from modeltrace.inference.schema import Feature, PrivacyRule, Schema, Value
 
@@ -49,7 +50,7 @@ def _redact_numbers(feature: Feature, column: "pd.Series") -> dict[str, object]:
 
     The outermost edges disclose minimum and maximum. They are removed, except those of a constant feature.
     """
-    values = column.dropna().to_numpy(dtype=np.float64)
+    values = to_seconds(column) if feature.is_time else column.dropna().to_numpy(dtype=np.float64)
     edges = np.array(feature.reference.edges)
     rounded = _round_edges(edges[1:-1] if len(edges) > 2 else edges)
     # An edge at or above the largest value would create an empty bin. At least one edge is required.
@@ -75,6 +76,8 @@ def _round_edges(edges: "NDArray[np.float64]") -> "NDArray[np.float64]":
 
 
 def _placeholder_number(feature: Feature, middle: float) -> Value:
+    if feature.is_time:
+        return feature.time_column.to_text(round(middle) * 1_000_000)
     low, high = feature.valid_range or (middle, middle)
     if feature.type == "integer":
         return int(min(max(round(middle), math.ceil(low)), math.floor(high)))

@@ -22,8 +22,8 @@ _DATE: Final = re.compile(
 # Texts of a column that are inspected to decide whether it contains dates.
 _MAX_INSPECTED: Final = 1_000
 DATE_ADVICE: Final = (
-    "a request cannot send dates and times. Convert them to numbers before fitting (days since a fixed date, month, "
-    "weekday, hour), fit again, and pack with a file that contains those columns"
+    "a request cannot send such dates and times. Before fitting, convert them to the dtype datetime64 or timedelta64, "
+    "or to numbers (days since a fixed date, month, weekday, hour). Pack with a Parquet file that has those columns"
 )
 
 # A column looks like an identifier if at least this share of at least this number of values are different.

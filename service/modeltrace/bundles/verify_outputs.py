@@ -11,6 +11,7 @@ from modeltrace.errors import InferenceError, PackError
 from modeltrace.inference.features import Matrix, to_matrix
 from modeltrace.inference.model import Model, ModelOutput, PredictFn, Task, make_predict_fn, to_json_label
 from modeltrace.inference.text_input import to_input
+from modeltrace.inference.time_values import to_time_text
 from modeltrace.inference.validate import MAX_FLOAT, Values
 
 # The allowed difference of a confidence, and the allowed relative difference of a value. Outputs can differ slightly,
@@ -128,7 +129,7 @@ def first_line(error: BaseException) -> str:
 
 def _to_json_value(value: Any) -> Any:  # noqa: ANN401  any cell
     """Convert a cell to a JSON value."""
-    return None if pd.isna(value) else to_json_label(value)
+    return None if pd.isna(value) else to_json_label(to_time_text(value))
 
 
 def _cause_text(error: InferenceError) -> str:

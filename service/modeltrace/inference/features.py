@@ -1,7 +1,7 @@
 """Convert validated rows to the input of an estimator."""
 
 from collections.abc import Iterator, Sequence
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from modeltrace.inference.schema import Feature, Schema
 from modeltrace.inference.validate import Values
 
+# The 64-bit integer that NumPy uses for a missing time or duration.
+_NOT_A_TIME: Final = int(np.iinfo(np.int64).min)
 Matrix: TypeAlias = "NDArray[np.float64] | NDArray[np.object_] | pd.DataFrame"
 
 
@@ -45,9 +47,23 @@ def _to_column(column: Values, feature: Feature) -> "NDArray[np.generic] | pd.Se
     match feature.dtype:
         case "float64" | "int64" | "bool":
             return np.array(values, dtype=feature.dtype)
+        case "datetime64" | "timedelta64":
+            return _to_time_column(column, feature)
         case "category":
             # A category that the training data does not have is a missing value in a pandas `category` column.
             codes = [feature.level_codes.get(value, -1) for value in column]  # type: ignore[call-overload]  # validated
             return pd.Series(pd.Categorical.from_codes(codes, dtype=feature.level_dtype))
         case _:
             return pd.Series(list(values), dtype=feature.dtype)
+
+
+def _to_time_column(column: Values, feature: Feature) -> "pd.Series":
+    """Parse the texts of a column of times or durations."""
+    parse = feature.time_column.to_microseconds
+    microseconds = [_NOT_A_TIME if value is None else parse(str(value)) for value in column]
+    values = (
+        np.array(microseconds, dtype=np.int64).view(f"{feature.dtype}[us]").astype(f"{feature.dtype}[{feature.unit}]")
+    )
+    if feature.timezone is None:
+        return pd.Series(values)
+    return pd.Series(pd.DatetimeIndex(values, tz="UTC").tz_convert(feature.timezone))

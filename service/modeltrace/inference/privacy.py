@@ -25,6 +25,7 @@ from modeltrace.bin_names import OTHER, numeric_bin_name
 from modeltrace.errors import InferenceError, ModeltraceError
 from modeltrace.inference.category_levels import level_name
 from modeltrace.inference.schema import Feature, Schema, Value
+from modeltrace.inference.time_values import seconds_fn
 from modeltrace.telemetry.records.prediction import PredictedRow, RequestRecord
 
 HASH_DIGITS: Final = 16
@@ -62,11 +63,13 @@ class Redactor:
 
 def _redact_fn(feature: Feature, key: bytes) -> RedactFn | None:
     """Return the function that redacts a feature's values; `None` for a feature that is recorded as it is."""
-    if feature.privacy == "hash":
-        return _hash_fn(feature.name, key)
-    if feature.privacy == "bucket":
-        return _bucket_fn(feature)
-    return None
+    if feature.privacy not in ("hash", "bucket"):
+        return None
+    redact = _hash_fn(feature.name, key) if feature.privacy == "hash" else _bucket_fn(feature)
+    if not feature.is_time:
+        return redact
+    to_seconds = seconds_fn(feature.time_column)  # equal times have equal hashes
+    return lambda value: redact(to_seconds(value))
 
 
 def _hash_fn(name: str, key: bytes) -> RedactFn:

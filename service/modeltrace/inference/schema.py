@@ -10,10 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from modeltrace.bin_names import MISSING, OTHER, numeric_bin_name
 from modeltrace.inference.category_levels import Level, LevelKind, infer_level_kind
+from modeltrace.inference.time_values import TimeColumn, TimeUnit
 from modeltrace.printable import has_control_characters
 
-FeatureType = Literal["number", "integer", "boolean", "category"]
-Dtype = Literal["float64", "int64", "bool", "boolean", "object", "str", "string", "category"]
+FeatureType = Literal["number", "integer", "boolean", "category", "datetime", "timedelta"]
+Dtype = Literal[
+    "float64", "int64", "bool", "boolean", "object", "str", "string", "category", "datetime64", "timedelta64"
+]
 Value = float | int | bool | str | None
 Reason = Literal["missing", "type", "range", "category"]
 # The action for a row that violates the schema: reject it, or count the violation and predict the row.
@@ -106,6 +109,9 @@ class Feature(StrictModel):
     # For the dtype `category`: all levels, in the order of the estimator's column. Otherwise: the most frequent texts.
     categories: tuple[Level, ...] | None = None
     ordered: bool = False
+    # For times and durations: the unit of the estimator's column, and the time zone of its times.
+    unit: TimeUnit | None = None
+    timezone: str | None = Field(default=None, min_length=1, max_length=64)
     enforce_categories: bool = False
     # Maximum number of characters of a text; `DEFAULT_MAX_LENGTH` if not set.
     max_length: int | None = Field(default=None, ge=1)
@@ -128,6 +134,8 @@ class Feature(StrictModel):
             raise ValueError(f"feature {self.name}: valid_range has a lower bound above its upper bound")
         if "count" in (self.on_violation.missing, self.on_violation.type) and self.dtype in ("int64", "bool"):
             raise ValueError(f"feature {self.name}: a column of {self.dtype} cannot have a missing value")
+        if self.is_time != (self.unit is not None) or (self.timezone is not None and self.type != "datetime"):
+            raise ValueError(f"feature {self.name}: times and durations have a unit, and only times a time zone")
         if self.privacy != "plain":
             self._check_privacy()
         unnamed = self.categories is None and self.privacy in ("hash", "drop")
@@ -151,7 +159,7 @@ class Feature(StrictModel):
 
     def has_valid_reference(self) -> bool:
         """Return whether the reference distribution fits the type, so that values can be counted into it."""
-        numeric = self.type in ("number", "integer")
+        numeric = self.type in ("number", "integer") or self.is_time
         low, high = self.training_range or (0.0, 0.0)
         return (
             low <= high
@@ -163,6 +171,18 @@ class Feature(StrictModel):
     def level_kind(self) -> LevelKind | None:
         """The kind of a category's values; `None` for another type."""
         return infer_level_kind(self.categories or ()) if self.type == "category" else None
+
+    @cached_property
+    def is_time(self) -> bool:
+        """Whether the values are times or durations."""
+        return self.type in ("datetime", "timedelta")
+
+    @cached_property
+    def time_column(self) -> TimeColumn:
+        """How the times or durations of the feature are represented."""
+        assert self.type in ("datetime", "timedelta")  # noqa: S101  a feature with `is_time`
+        assert self.unit is not None  # noqa: S101  checked by the validator
+        return TimeColumn(self.type, self.unit, self.timezone)
 
     @cached_property
     def is_text(self) -> bool:
@@ -232,8 +252,8 @@ class Schema(StrictModel):
 
     @cached_property
     def is_numeric(self) -> bool:
-        """Whether no feature is text: all are numbers, integers, booleans or levels of these kinds."""
-        return not any(feature.is_text for feature in self.features)
+        """Whether all features are numbers, integers, booleans or levels of these kinds."""
+        return not any(feature.is_text or feature.is_time for feature in self.features)
 
     @cached_property
     def is_float64(self) -> bool:

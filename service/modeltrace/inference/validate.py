@@ -117,6 +117,8 @@ def _check(feature: Feature, value: object) -> Violation | None:
     violation = None
     if kind == "text":
         violation = _check_text(feature, value)
+    elif feature.is_time:
+        violation = _check_time(feature, value)
     elif kind == "boolean":
         if type(value) is not bool:
             violation = _wrong_type(feature, "true or false", value)
@@ -137,6 +139,17 @@ def _check_text(feature: Feature, value: object) -> Violation | None:
     if len(value) > feature.max_text_length:
         limit = f"{feature.max_text_length:,} characters"
         return Violation(feature.name, "length", f"{feature.name}: longer than {limit}, the limit for this text")
+    return None
+
+
+def _check_time(feature: Feature, value: object) -> Violation | None:
+    column = feature.time_column
+    if not isinstance(value, str):
+        return _wrong_type(feature, column.expected, value)
+    try:
+        column.to_microseconds(value)
+    except ValueError:
+        return _violation(feature, "type", f"expected {column.expected}")
     return None
 
 

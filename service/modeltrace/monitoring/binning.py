@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from modeltrace.bin_names import MISSING, OTHER, UNSEEN
 from modeltrace.inference.category_levels import LevelKind, level_name
 from modeltrace.inference.schema import Feature, Schema, Value
+from modeltrace.inference.time_values import seconds_fn
 from modeltrace.monitoring.dependence import bin_scores
 
 Row = Sequence[Value]  # in the order of the schema; None for a missing value
@@ -44,6 +45,11 @@ class FeatureBins:
         numeric = [index for index, feature in enumerate(schema.features) if feature.reference.edges is not None]
         self._numeric = np.array(numeric, dtype=np.intp)
         self.sum_columns = _column_index(rules[self._numeric] == "plain")
+        self._times = [
+            (index, seconds_fn(schema.features[index].time_column))
+            for index in numeric
+            if schema.features[index].is_time
+        ]
         self._categorical = [
             (index, *_category_bins(feature), partial(_bin_name, kind=feature.level_kind or "boolean"))
             for index, feature in enumerate(schema.features)
@@ -62,10 +68,21 @@ class FeatureBins:
         return tuple(self.names[index] for index in self._numeric[self.sum_columns])
 
     def numeric_values(self, rows: Sequence[Row]) -> NDArray[np.float64]:
-        """Return the numeric features of rows, shape (n_rows, n_numeric); NaN for a missing value."""
+        """Return the numeric features of rows, shape (n_rows, n_numeric); NaN for a missing value.
+
+        Times and durations are numbers of seconds.
+        """
+        if self._times:
+            rows = [self._to_seconds(row) for row in rows]
         if len(self._numeric) == len(self.names):
             return np.array(rows, dtype=np.float64)
         return np.array([[row[index] for index in self._numeric] for row in rows], dtype=np.float64)
+
+    def _to_seconds(self, row: Row) -> Row:
+        values = list(row)
+        for index, convert in self._times:
+            values[index] = convert(values[index])
+        return values
 
     def digitize(self, rows: Sequence[Row], numbers: NDArray[np.float64]) -> NDArray[np.intp]:
         """Return the bin number of each value (an index of `bin_names`), shape (n_rows, n_features).

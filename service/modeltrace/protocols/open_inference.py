@@ -15,7 +15,10 @@ from modeltrace.inference.validate import MAX_UNKNOWN_FEATURES
 from modeltrace.protocols.rows import MAX_NAME, ColumnRows
 from modeltrace.protocols.tensors import Tensor, TensorHeader, decode_binary, decode_json, encode_binary, parse_header
 
-DATATYPES: Final = {"number": "FP64", "integer": "INT64", "boolean": "BOOL", "text": "BYTES"}
+DATATYPES: Final = {
+    "number": "FP64", "integer": "INT64", "boolean": "BOOL", "text": "BYTES",
+    "datetime": "BYTES", "timedelta": "BYTES",
+}  # fmt: skip
 EXTENSIONS: Final = ("binary_tensor_data",)
 PROBABILITIES: Final = "probabilities"
 

@@ -40,7 +40,8 @@ _ARROW_TYPES: Final[dict[FiddlerType, pa.DataType]] = {
     "timestamp": pa.timestamp("us", "UTC"),
 }  # fmt: skip
 _FEATURE_TYPES: Final[dict[str, FiddlerType]] = {
-    "number": "float", "integer": "int", "boolean": "bool", "category": "category",
+    "number": "float", "integer": "int", "boolean": "bool", "category": "category", "datetime": "str",
+    "timedelta": "str",
 }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ A value that does not fit is returned as it is: the feature schema rejects it wi
 
 import math
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from modeltrace.inference.category_levels import coerce_level
 from modeltrace.inference.schema import Feature
+from modeltrace.inference.time_values import to_time_text
 from modeltrace.tables.reader import TableFormat
 
 # A text that is a missing value. The list is that of `pandas.read_csv`, so that a file is read as when it was packed.
@@ -38,12 +40,13 @@ def converter(feature: Feature, file_format: TableFormat) -> Convert:
         return _nan_to_none
     if file_format == "parquet":
         return lambda value: _convert_value(value, feature)
-    parse = {
-        "text": lambda text: text,
+    parse: Convert | None = {
         "boolean": lambda text: _BINARY_TEXTS.get(text, text),
         "integer": _parse_integer,
         "number": _parse_number,
-    }[feature.level_kind or feature.type]
+    }.get(feature.level_kind or feature.type)
+    if parse is None:  # text, times and durations
+        return lambda text: None if text in MISSING_TEXTS else text
     return lambda text: None if text in MISSING_TEXTS else parse(text)
 
 
@@ -58,6 +61,8 @@ def to_json_value(value: Any) -> object:  # noqa: ANN401  any cell
         return None if value.is_nan() else float(value)
     if value is None or isinstance(value, str | int | bool | list | dict | bytes):
         return value
+    if isinstance(value, datetime | timedelta):
+        return to_time_text(value)
     return to_json_value(value.item()) if isinstance(value, np.generic) else str(value)
 
 

@@ -110,7 +110,11 @@ def sample_reference(features: Sequence[Feature], rng: random.Random) -> Iterato
 
 def value_sampler(feature: Feature, rng: random.Random) -> Callable[[], object]:
     """Return a function that samples a valid value from the reference bins. Without bins, it returns the example."""
-    bins = _numeric_samplers(feature, rng) if feature.type in NUMERIC_TYPES else _category_samplers(feature, rng)
+    bins = (
+        _numeric_samplers(feature, rng)
+        if feature.type in NUMERIC_TYPES or feature.is_time
+        else _category_samplers(feature, rng)
+    )
     if feature.nullable:
         bins[MISSING] = lambda: None
     shares = feature.reference.shares
@@ -141,6 +145,8 @@ def _numeric_samplers(feature: Feature, rng: random.Random) -> dict[str, Callabl
     def draw(start: float, end: float) -> object:
         value = min(max(rng.uniform(start, end), start), end)
         value = min(max(value, low), high)
+        if feature.is_time:
+            return feature.time_column.to_text(round(value * 1e6))
         if feature.type == "integer":
             return min(max(round(value), math.ceil(low)), math.floor(high))
         return value

@@ -60,6 +60,8 @@ def export_onnx(
     except ImportError:
         raise PackError("--onnx needs the converter: pip install 'modeltrace[onnx]'") from None
     for feature in schema.features:
+        if feature.is_time:
+            raise PackError(f"ONNX has no times and durations, and {feature.name} is one; {REMEDY}")
         if feature.is_text and feature.accepts_missing:
             raise PackError(f"ONNX has no missing texts, and {feature.name} may be missing; {REMEDY}")
     # Warnings of skl2onnx and scikit-learn do not matter, because the outputs are verified.
