@@ -289,7 +289,7 @@ def unpackable(case: str) -> tuple[Any, pd.DataFrame, pd.Series | None]:
         "other width": lambda: (good, data.assign(label=1.0), None),
         "twice": lambda: (good, pd.concat([data.iloc[:, :3], data.iloc[:, :1]], axis=1), None),
         "unknown class": lambda: (good, data, pd.Series(["tulip", *LABELS[1:]], name="species")),
-        "dates": lambda: (good, data.assign(petal_width=pd.Timestamp("2026-01-01")), None),
+        "dates": lambda: (good, data.assign(petal_width=pd.Timestamp("2026-01-01").date()), None),
         "nested": lambda: (good, data.assign(petal_width=[[1]] * len(data)), None),
         "all missing": lambda: (good, data.assign(petal_width=np.nan), None),
         "infinite": lambda: (good, data.assign(petal_width=np.inf), None),
