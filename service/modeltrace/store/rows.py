@@ -107,7 +107,7 @@ class RowBuilder:
         name, version, digest, features, schema_hash = request.model[:5]
         classes = request.model.classes
         shadow_of, external_ids, synthetic = request.shadow_of, request.external_ids, bool(request.synthetic)
-        tags, row_tags = _tags_json(request.tags), request.row_tags
+        tags, row_tags = _tags_json(request.tags) if request.tags else None, request.row_tags
         api_key_name = request.api_key_name or None
         return [
             Row(
