@@ -36,6 +36,7 @@ REFUSED = {
     "service.store.type=postgresql,service.store.existingSecret=s,service.replicas=2": "service.idKey.existingSecret",
     "service.apiKey.existingSecret=": "service.apiKey.existingSecret is empty: name a Secret with the API key, or set",
     "service.env.MODELTRACE_PORT=9000": "service.env contains MODELTRACE_PORT, which other values below `service` set",
+    "service.env.MODELTRACE_TLS_CERTIFICATE=/c.pem": "but the probes of the pods use HTTP: terminate TLS in front",
     "service.bundle.source=models:/churn@champion": "set MLFLOW_TRACKING_URI in service.env",
     "service.bundle.sha256=abc": "at '/service/bundle/sha256': 'abc' does not match pattern",
     "service.otlp.endpoint=collector:4318": "at '/service/otlp/endpoint': 'collector:4318' does not match pattern",
