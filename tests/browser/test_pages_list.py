@@ -144,6 +144,17 @@ def test_stopped_hub(browser: Browser) -> None:
     page.close()
 
 
+def test_names_are_not_cut_at_1000_px(browser: Browser, site: Site) -> None:
+    """A name of usual length is complete where another column has room."""
+    site.sender.prediction()
+    page = browser.new_page(base_url=site.url, viewport={"width": 1000, "height": 700})
+    page.goto("/traces")
+
+    name = page.locator(".traces td.name", has_text="POST /predict").first
+    assert name.evaluate("cell => cell.scrollWidth <= cell.clientWidth")
+    page.close()
+
+
 @pytest.mark.parametrize("path", ["/", "/traces"])
 def test_narrow_screen(browser: Browser, site: Site, path: str) -> None:
     """At 390 px the page has no horizontal scroll bar."""

@@ -158,6 +158,9 @@ class LogFilter(RecordFilter):
     severity: Annotated[int | None, BeforeValidator(_parse_severity)] = Field(
         None, description="This severity or a higher one.", json_schema_extra={"enum": [*SEVERITIES]}
     )
+    severity_number: int | None = Field(
+        None, ge=-(2**31), lt=2**31, description="Exactly this severity, by its number."
+    )
     event: LimitedText = Field(None, description="The event name.")
     scope: LimitedText = Field(None, description="The name of the scope: the logger.")
     q: LimitedText = Field(None, description="Part of the body; case is ignored.")

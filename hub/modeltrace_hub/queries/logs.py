@@ -27,6 +27,7 @@ _CONDITIONS: Final = {
     "trace_id": "trace_id = $trace_id",
     "span_id": "span_id = $span_id",
     "severity": "severity_number >= $severity",
+    "severity_number": "severity_number = $severity_number",
     "event": "event_name = $event",
     "scope": "scope_id IN (SELECT scope_id FROM scopes WHERE scope_name = $scope)",
     "q": "contains(lower(body), lower($q))",

@@ -21,6 +21,7 @@ LABELS: Final = {
     "max_duration": "Shorter than",
     "error": "Errors",
     "severity": "Severity",
+    "severity_number": "Severity number",
     "event": "Event",
     "scope": "Logger",
     "q": "Text",
