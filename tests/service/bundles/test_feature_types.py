@@ -1,6 +1,8 @@
 """Columns of every pandas type: from JSON, the packed model answers as the estimator, and each value has a bin."""
 
+import itertools
 import json
+import random
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,13 @@ from modeltrace.bundles.loaded_model import load
 from modeltrace.bundles.pack import pack
 from modeltrace.bundles.verify_outputs import to_rows
 from modeltrace.errors import PackError
-from modeltrace.inference.model import Model
+from modeltrace.inference.model import Model, ModelOutput
 from modeltrace.inference.privacy import Redactor
 from modeltrace.inference.schema import Feature
+from modeltrace.inference.scoring import score
 from modeltrace.inference.time_values import TimeColumn, format_duration
 from modeltrace.monitoring.binning import FeatureBins
+from modeltrace.traffic.rows import read_samples, sample_reference
 from tests.helpers.column_types import COLUMNS, SumOfColumns
 from tests.helpers.in_process_services import records_service
 
@@ -100,6 +104,22 @@ def test_a_time_is_iso_8601(kind: str, tmp_path: Path) -> None:
     assert len(set(values)) == 1
     assert feature.example is not None
     assert feature.time_column.expected in json.dumps(described, ensure_ascii=False)
+
+
+@pytest.mark.parametrize("kind", TIMES)
+def test_generated_rows_and_files_have_valid_times(kind: str, tmp_path: Path) -> None:
+    """Sampled rows are answered; rows of a CSV and a Parquet file are those of the training data."""
+    estimator, table, model = pack_column(COLUMNS[kind](np.random.default_rng(0)), tmp_path / "bundle")
+    sampled = itertools.islice(sample_reference(model.features, random.Random(0)), 200)  # noqa: S311  rows of a test
+    sent = [dict(zip(model.schema.names, row, strict=True)) for row in to_rows(table)]
+    pd.DataFrame(sent).to_csv(tmp_path / "rows.csv", index=False)
+    table.to_parquet(tmp_path / "rows.parquet")
+
+    assert all(isinstance(output, ModelOutput) for output in score(model, [sample.row for sample in sampled]))
+    for name in ("rows.csv", "rows.parquet"):
+        rows = [sample.row for sample in read_samples(tmp_path / name, model.features)]
+        values = [output.value for output in score(model, rows) if isinstance(output, ModelOutput)]
+        assert values == pytest.approx(estimator.predict(table), rel=1e-6)
 
 
 @given(
