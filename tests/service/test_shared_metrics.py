@@ -4,6 +4,7 @@ import math
 import multiprocessing
 import os
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -21,6 +22,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from modeltrace.errors import SettingsError
 from modeltrace.telemetry.metrics.predictions import PredictionMetrics
 from modeltrace.telemetry.metrics.readers import SharedPrometheusReader
 from modeltrace.telemetry.metrics.shared_folder import SharedMetrics, create_shared_folder
@@ -223,6 +225,14 @@ def test_counters_never_decrease_while_workers_scrape_at_the_same_time(start_wor
 
     assert seen == sorted(seen)
     assert seen[-1] == 600
+
+
+def test_without_a_temporary_folder_the_error_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several workers cannot start then."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+
+    with pytest.raises(SettingsError, match=r"temporary folder: No such file or directory; name one in TMPDIR"):
+        create_shared_folder().__enter__()
 
 
 @given(st.lists(st.floats(0, 1e300), min_size=1, max_size=8), st.data())

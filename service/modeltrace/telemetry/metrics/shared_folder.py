@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
+from modeltrace.errors import SettingsError
 from modeltrace.telemetry.metrics.snapshots import Snapshot, add_snapshots
 
 _ALIVE: Final = ".alive"
@@ -36,9 +37,15 @@ def create_shared_folder() -> Iterator[Path]:
     The folder is locked, so that systemd-tmpfiles does not remove its files.
 
     Raises:
-        OSError: it cannot be created.
+        SettingsError: it cannot be created.
     """
-    with tempfile.TemporaryDirectory(prefix="modeltrace-metrics-", ignore_cleanup_errors=True) as folder:
+    try:
+        temporary = tempfile.TemporaryDirectory(prefix="modeltrace-metrics-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise SettingsError(
+            f"several workers need a temporary folder: {error.strerror or error}; name one in TMPDIR"
+        ) from None
+    with temporary as folder:
         handle = os.open(folder, os.O_RDONLY)
         try:
             fcntl.flock(handle, fcntl.LOCK_SH)
