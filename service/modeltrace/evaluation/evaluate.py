@@ -18,7 +18,7 @@ from modeltrace.evaluation.metrics import (
     PredictionRef,
     classification_metrics,
 )
-from modeltrace.evaluation.probability_metrics import probability_metrics
+from modeltrace.evaluation.probabilities import probability_metrics
 from modeltrace.evaluation.residuals import read_residuals, regression_of_model
 from modeltrace.store.rows import from_json, label_key
 from modeltrace.store.selection import Selection

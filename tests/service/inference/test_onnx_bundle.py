@@ -69,7 +69,7 @@ def test_the_model_reports_its_engine(bundle: Path) -> None:
     """`GET /model` contains the engine and the hash of the loaded file."""
     for engine, file in (("sklearn", "artifact"), ("onnx", "onnx")):
         app = FastAPI()
-        app.include_router(health_routes(load_bundle(bundle, engine=engine), None, workers=1))
+        app.include_router(health_routes(load_bundle(bundle, engine=engine), None))
         description = TestClient(app).get("/model").json()
         assert (description["engine"], description["hash"]) == (engine, getattr(read_manifest(bundle)[0], file).sha256)
 
