@@ -21,7 +21,7 @@ from bench.command import make_parser, print_as
 from bench.counted.model import Linear, build_model, build_rows
 from bench.counted.phases import NEVER
 from bench.counted.service import build_app, send_predictions
-from modeltrace.inference.model import make_predict_fns
+from modeltrace.inference.predict_fns import make_predict_fns
 
 ROWS = 50
 QUERY = b"probabilities=true"

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modeltrace.bin_names import numeric_bin_name
-from modeltrace.inference.model import Model, make_predict_fn
+from modeltrace.inference.model import Model
+from modeltrace.inference.predict_fns import make_predict_fn
 from modeltrace.inference.schema import Feature, OutputReference, Reference, Schema
 
 FEATURES: Final = 30

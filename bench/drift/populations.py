@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from modeltrace.inference.model import Task
+from modeltrace.inference.tasks import Task
 
 # The number of rows of a generated population.
 ROWS: Final = 20_000

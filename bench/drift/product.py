@@ -20,7 +20,8 @@ from modeltrace.bundles.training_frame import convert_columns, name_columns
 from modeltrace.bundles.training_schema import build_schema
 from modeltrace.bundles.verify_outputs import to_rows
 from modeltrace.inference.held_out import HeldOut
-from modeltrace.inference.model import ModelOutput, make_predict_fn, to_json_label
+from modeltrace.inference.model import ModelOutput, to_json_label
+from modeltrace.inference.predict_fns import make_predict_fn
 from modeltrace.inference.schema import Feature, OutputReference
 from modeltrace.monitoring import drift
 from modeltrace.monitoring.binning import FeatureBins, Row

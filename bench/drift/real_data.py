@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from bench.drift.populations import Population
 from bench.peers.environments import create_environment
-from modeltrace.inference.model import Task
+from modeltrace.inference.tasks import Task
 
 REQUIREMENTS: Final = Path(__file__).with_name("programs") / "tables.in"
 PROGRAM: Final = Path(__file__).with_name("programs") / "export_tables.py"

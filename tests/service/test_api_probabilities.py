@@ -15,7 +15,8 @@ from sklearn.neighbors import RadiusNeighborsClassifier
 from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.pack import pack
 from modeltrace.inference.features import to_matrix
-from modeltrace.inference.model import Model, ModelOutput, make_predict_fns, to_json_label
+from modeltrace.inference.model import Model, ModelOutput, to_json_label
+from modeltrace.inference.predict_fns import make_predict_fns
 from modeltrace.inference.validate import RowValidator
 from modeltrace.store.rows import RowBuilder, from_json
 from tests.helpers.estimators import LABELS, X, fit, iris_frame

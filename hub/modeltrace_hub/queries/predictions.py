@@ -3,6 +3,8 @@
 import math
 from typing import Any, Final
 
+import orjson
+
 from modeltrace_hub.queries.conditions import select_conditions
 from modeltrace_hub.queries.model_schema import BUCKET, MISSING, OTHER, OUTPUT, UNCHANGED, Feature, read_schema
 from modeltrace_hub.queries.reader import Reader, Record, json_pointer
@@ -77,6 +79,8 @@ def read_predictions(reader: Reader, filters: PredictionFilter) -> Record:
     items = _find_newest(reader, filters, feature)
     # Remove duplicates: a sender that gets no response sends the same record again.
     unique = {tuple(item.values()): item for item in items[: filters.limit]}
+    for item in unique.values() if filters.kind == "predictions" else ():
+        item["outputs"] = None if item["outputs"] is None else orjson.loads(item["outputs"])
     return {**result, "items": [*unique.values()], "complete": len(items) <= filters.limit}
 
 

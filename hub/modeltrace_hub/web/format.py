@@ -4,11 +4,14 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Final
 from zlib import crc32
 
 import orjson
 from markupsafe import Markup
+
+from modeltrace_hub.queries.values import finite_number
 
 # The number of `.hue-N` classes in hub/modeltrace_hub/web/static/style.css. None is close to red, the colour of errors.
 HUE_COUNT: Final = 8
@@ -19,6 +22,8 @@ _BYTES: Final = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "B"))
 _SECONDS: Final = {"s": 1e9, "ms": 1e6, "us": 1e3, "ns": 1.0}
 _DIGITS: Final = 3
 _HALF_DAY_NS: Final = 12 * 3600 * 10**9
+# Named outputs that are shown on one line.
+_MAX_OUTPUTS: Final = 3
 _MAX_WRITTEN_OUT: Final = 1e18
 _VIOLATION_TEXTS: Final = {
     "type": "wrong type",
@@ -174,6 +179,18 @@ def time_of_day(ns: int) -> str:
 def attribute_text(item: Any) -> str:  # noqa: ANN401  attributes are any JSON
     """Format an attribute: text unchanged, anything else as JSON."""
     return item if isinstance(item, str) else orjson.dumps(item).decode()
+
+
+def outputs_text(outputs: Any) -> str:  # noqa: ANN401  attributes are any JSON
+    """Format named outputs on one line: the first ones, and the number of the others."""
+    if not isinstance(outputs, dict):
+        return ""
+    shown = [
+        f"{name} {attribute_text(value) if finite_number(value) is None else number(value)}"
+        for name, value in islice(outputs.items(), _MAX_OUTPUTS)
+    ]
+    more = [f"{len(outputs) - _MAX_OUTPUTS:,} more"] if len(outputs) > _MAX_OUTPUTS else []
+    return " · ".join(shown + more)
 
 
 def line_breaks(key: str) -> Markup:

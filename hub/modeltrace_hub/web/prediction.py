@@ -13,7 +13,8 @@ from modeltrace_hub.queries.values import finite_number, int_attribute, to_text
 class Prediction:
     """One predicted row. A field is None or empty if its attribute is absent or has an unexpected type.
 
-    `output` is the label of a classifier or the value of a regressor; `is_label` is true for a label.
+    `output` is the label of a classifier or the value of a regressor; `is_label` is true for a label. `outputs` are the
+    named outputs.
     """
 
     row: int | None
@@ -27,6 +28,7 @@ class Prediction:
     is_label: bool
     confidence: float | None
     inputs: Mapping[str, Any]
+    outputs: Mapping[str, Any]
 
     @property
     def key(self) -> tuple[int, str]:
@@ -38,6 +40,7 @@ def read_prediction(record: Record) -> Prediction:
     """Return the prediction of a log record."""
     attributes = record["attributes"]
     row, inputs = int_attribute(attributes, "ml.prediction.row"), attributes.get("ml.prediction.inputs")
+    outputs = attributes.get("ml.prediction.outputs")
     label = to_text(attributes.get("ml.prediction.label"))
     return Prediction(
         row=row if row is not None and 0 <= row <= MAX_ROW_INDEX else None,
@@ -51,4 +54,5 @@ def read_prediction(record: Record) -> Prediction:
         is_label=label is not None,
         confidence=finite_number(attributes.get("ml.prediction.confidence")),
         inputs=inputs if isinstance(inputs, dict) else {},
+        outputs=outputs if isinstance(outputs, dict) else {},
     )

@@ -36,20 +36,27 @@ EXTERNAL_ID: dict[str, Any] = {
     "pattern": PATTERN,
     "description": "An ID of your own for the prediction: for labels, searches and erasure.",
 }
-# A classifier returns the optional members `label`, `confidence` and `probabilities`, a regressor `value`.
+# A classifier returns the optional members `label`, `confidence` and `probabilities`, a regressor `value`. Other models
+# return `outputs`, with or without `label`.
 PREDICTION: dict[str, Any] = {
     "prediction_id": STRING,
     "id": {**EXTERNAL_ID, "description": "The ID of the request."},
     "label": {"type": ["string", "number", "boolean"]},
     "confidence": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
     "value": {"type": "number"},
+    "outputs": {
+        "type": "object",
+        "additionalProperties": {"type": ["number", "string", "boolean"]},
+        "description": "The named outputs: the score of an outlier detector, the distance of a row to the centre of "
+        "its cluster, a value for each target, or an embedding.",
+    },
     "probabilities": {
         "type": ["object", "null"],
         "additionalProperties": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
         "description": "The probability of each class, on request; null if the classifier has no probabilities.",
     },
 }
-OPTIONAL = ("id", "label", "confidence", "value", "probabilities")
+OPTIONAL = ("id", "label", "confidence", "value", "outputs", "probabilities")
 PROBABILITIES_PARAMETER = {
     "name": PARAMETER,
     "in": "query",
@@ -83,7 +90,7 @@ FEEDBACK_ERRORS = {
 
 def describe_routes(model: Model, tags: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
     """Return the arguments of `FastAPI.add_api_route` by path."""
-    parameters = [PROBABILITIES_PARAMETER] if model.task == "classifier" else []
+    parameters = [PROBABILITIES_PARAMETER] if model.can_have_probabilities else []
     return {
         "/predict": describe_predict(model.schema, parameters, tags),
         "/predict/batch": _describe_batch(model.schema, parameters, tags),

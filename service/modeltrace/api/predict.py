@@ -113,7 +113,8 @@ class PredictionHandlers:
         outcomes = version.pipeline.predict_batch(rows, trace, probabilities=class_names is not None)
         if accepts_arrow(trace):
             return encode_arrow(outcomes, version, trace, probabilities=class_names is not None)
-        predictions = [_prediction_body(outcome, class_names) for outcome in outcomes]
+        names = version.model.output_names
+        predictions = [_prediction_body(outcome, class_names, names) for outcome in outcomes]
         for index, prediction in enumerate(predictions if trace.external_ids else ()):
             if trace.external_ids and (external_id := trace.external_ids[index]) is not None:
                 prediction["id"] = external_id
@@ -121,20 +122,26 @@ class PredictionHandlers:
 
 
 def _encode_one(version: Version, prediction: Prediction, trace: RequestTrace, class_names: ClassNames) -> bytes:
-    body = _prediction_body(prediction, class_names)
+    body = _prediction_body(prediction, class_names, version.model.output_names)
     body["model"] = version.identity
     if trace.external_ids:
         body["id"] = trace.external_ids[0]
     return encode_body(body, trace.trace_id_hex)
 
 
-def _prediction_body(outcome: Prediction | InvalidFeaturesError, class_names: ClassNames) -> Payload:
+def _prediction_body(
+    outcome: Prediction | InvalidFeaturesError, class_names: ClassNames, output_names: Sequence[str]
+) -> Payload:
     if isinstance(outcome, InvalidFeaturesError):
         return error_body(outcome)
     output = outcome.output
     if output.value is not None:
         return {"prediction_id": outcome.id, "value": output.value}
+    if output.label is None:
+        return {"prediction_id": outcome.id, "outputs": dict(zip(output_names, output.outputs or (), strict=True))}
     body: Payload = {"prediction_id": outcome.id, "label": output.label, "confidence": output.confidence}
+    if output.outputs is not None:
+        body["outputs"] = dict(zip(output_names, output.outputs, strict=True))
     if class_names is not None:
         probabilities = output.probabilities
         body["probabilities"] = probabilities and dict(zip(class_names, probabilities, strict=True))

@@ -33,8 +33,8 @@ def wants_probabilities(mode: ProbabilityMode, model: Model, trace: RequestTrace
         return mode == "always"
     if requested:
         reject_probabilities(mode)
-    if requested and model.task != "classifier":
-        raise RequestError(f"the model is a {model.task}: it has no classes, and no probabilities of classes")
+    if requested and not model.can_have_probabilities:
+        raise RequestError(f"the model is a {model.task}: it has no probabilities of classes")
     return requested
 
 

@@ -163,7 +163,8 @@ def _scoring(rows: Sequence[object], version: Version, *, probabilities: bool) -
     class_names = version.model.class_names if probabilities else None
 
     def encode(predictions: Sequence[Prediction], trace_id: str | None) -> bytes:
-        return encode_body(response_payload(predictions, version.identity, class_names), trace_id)
+        names = version.model.output_names
+        return encode_body(response_payload(predictions, version.identity, class_names, names), trace_id)
 
     return Parsed(rows, encode, probabilities)
 

@@ -61,9 +61,10 @@ SCORING_RESPONSE: Final[dict[str, Any]] = {
     "type": "object",
     "required": ["predictions", "prediction_ids", "model", "trace_id"],
     "properties": {
-        "predictions": {"type": "array", "items": {"type": ["string", "number", "boolean"]}},
+        "predictions": {"type": "array", "items": {"type": ["string", "number", "boolean", "array"]}},
         "prediction_ids": {"type": "array", "items": STRING},
         "confidences": {"type": "array", "items": {"type": ["number", "null"]}},
+        "outputs": {"type": "array", "items": PREDICTION["outputs"]},
         "probabilities": {"type": "array", "items": PREDICTION["probabilities"]},
         "model": MODEL,
         "trace_id": TRACE_ID,
@@ -113,7 +114,7 @@ def describe_protocols(model: Model) -> dict[str, dict[str, Any]]:
         },
         "text/csv": {"schema": STRING},
     }
-    query = [PROBABILITIES_PARAMETER] if model.task == "classifier" else []
+    query = [PROBABILITIES_PARAMETER] if model.can_have_probabilities else []
     infer = (OPEN_INFERENCE, "Predict the rows of tensors")
     return {
         "/v2/models/{name}/infer": describe_route(*infer, infer_body, infer_response, errors, MESSAGE, [name, *query]),

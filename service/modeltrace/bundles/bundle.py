@@ -13,7 +13,9 @@ from modeltrace.bundles.libraries import check_libraries
 from modeltrace.bundles.manifest import MANIFEST_FILE, Manifest, ModelFile, os_reason, read_manifest, read_verified
 from modeltrace.bundles.onnx.model import open_session, session_predict_fns
 from modeltrace.errors import BundleError, BundleIntegrityError, PackError
-from modeltrace.inference.model import Engine, Model, PredictFns, make_predict_fns, to_json_label
+from modeltrace.inference.model import Engine, Model, PredictFns
+from modeltrace.inference.predict_fns import make_predict_fns
+from modeltrace.inference.task_fns import classes_of
 
 
 def load_bundle(
@@ -65,6 +67,7 @@ def load_bundle(
         created=manifest.created,
         predict_fn=predict_fns.predict,
         probabilities_fn=predict_fns.with_probabilities,
+        outputs=manifest.outputs,
         cpu_bound=engine == "onnx"
         or (manifest.artifact.format == "skops" and not trusted_types and manifest.code is None),
         engine=engine,
@@ -103,19 +106,24 @@ def _load_onnx(bundle: Path, manifest: Manifest) -> tuple[ModelFile, PredictFns]
     path = bundle / manifest.onnx.file
     session = open_session(read_verified(path, manifest.onnx), path)
     try:
-        return manifest.onnx, session_predict_fns(session, manifest.task, manifest.classes, manifest.feature_schema())
+        return manifest.onnx, session_predict_fns(
+            session,
+            manifest.task,
+            manifest.classes,
+            manifest.feature_schema(),
+            has_outputs=bool(manifest.outputs) and manifest.classes is not None,
+        )
     except BundleError as error:
         raise BundleError(f"{path}: {error}") from None
 
 
 def _check_estimator(bundle: Path, manifest: Manifest, estimator: Any) -> None:  # noqa: ANN401  whatever was loaded
     """Check that the estimator is the one that `model.json` describes."""
-    classes = None
-    if manifest.task == "classifier":
-        classes = tuple(to_json_label(label) for label in getattr(estimator, "classes_", ()))
+    classes = classes_of(estimator, manifest.task)
+    method = "transform" if manifest.task == "transformer" else "predict"
     # CatBoost sets n_features_in_ to 0 in a model that was loaded from a file.
     n_features = getattr(estimator, "n_features_in_", 0) or len(manifest.features)
-    if not hasattr(estimator, "predict") or classes != manifest.classes or n_features != len(manifest.features):
+    if not hasattr(estimator, method) or classes != manifest.classes or n_features != len(manifest.features):
         raise BundleError(
             f"{bundle}: {MANIFEST_FILE} does not describe the {type(estimator).__name__} in {manifest.artifact.file}: "
             "classes or features differ. Copy the bundle again"

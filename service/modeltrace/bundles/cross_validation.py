@@ -19,7 +19,9 @@ from sklearn.utils.validation import check_is_fitted
 from modeltrace.bundles.output_reference import MAX_REFERENCE_ROWS, MIN_HELD_OUT_ROWS
 from modeltrace.bundles.verify_outputs import first_line, to_array
 from modeltrace.errors import PackError
-from modeltrace.inference.model import ModelOutput, Task, make_predict_fn
+from modeltrace.inference.model import ModelOutput
+from modeltrace.inference.predict_fns import make_predict_fn
+from modeltrace.inference.tasks import Task
 from modeltrace.inference.text_input import to_input
 
 FOLDS: Final = 10
@@ -41,7 +43,7 @@ def cross_validate(
     estimator: Any,  # noqa: ANN401  any estimator
     task: Task,
     training: pd.DataFrame,
-    target: NDArray[Any],
+    target: NDArray[Any] | None,
     *,
     as_frame: bool,
     seconds: float,
@@ -55,7 +57,7 @@ def cross_validate(
         estimator: the fitted estimator. It is not changed.
         task: its task.
         training: its training data.
-        target: the labels, one for each row, as `fit` expects them.
+        target: the labels, one for each row, as `fit` expects them; `None` for an outlier detector without labels.
         as_frame: whether `fit` expects a DataFrame.
         seconds: the time limit. When it is reached, the rows that were predicted so far are returned, if there are
             at least `MIN_HELD_OUT_ROWS`.
@@ -77,7 +79,9 @@ def cross_validate(
             warnings.simplefilter("ignore")
             for fold in range(folds):
                 rows, others = np.flatnonzero(fold_of_row == fold), np.flatnonzero(fold_of_row != fold)
-                fitted = clone(unfitted).fit(to_input(estimator, _take(matrix, others)), target[others])
+                fitted = clone(unfitted).fit(
+                    to_input(estimator, _take(matrix, others)), None if target is None else target[others]
+                )
                 predicted.append((rows, make_predict_fn(fitted, task)(_take(matrix, rows))))
                 elapsed = time.monotonic() - start
                 if elapsed > QUIET_SECONDS:

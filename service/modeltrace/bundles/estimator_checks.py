@@ -3,7 +3,7 @@
 from typing import Any
 
 import pandas as pd
-from sklearn.base import is_classifier, is_regressor
+from sklearn.base import is_classifier, is_outlier_detector, is_regressor
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
 from sklearn.utils.validation import check_is_fitted
@@ -16,7 +16,7 @@ from modeltrace.bundles.training_frame import (
 )
 from modeltrace.bundles.verify_outputs import to_array
 from modeltrace.errors import PackError
-from modeltrace.inference.model import Task
+from modeltrace.inference.tasks import Task
 from modeltrace.inference.text_input import accepts_texts
 
 
@@ -44,10 +44,10 @@ def unwrap_search(estimator: Any) -> Any:  # noqa: ANN401  any estimator
 
 
 def infer_task(estimator: Any) -> Task:  # noqa: ANN401  any estimator
-    """Return whether an estimator is a classifier or a regressor.
+    """Return the task of an estimator. Several outputs of a regressor are found by `describe_outputs`.
 
     Raises:
-        PackError: it is not fitted, is neither of them, has several outputs, or does not accept a table.
+        PackError: it is not fitted, does not accept a table, or cannot predict or transform new rows.
     """
     kind = type(estimator).__name__
     try:
@@ -58,12 +58,20 @@ def infer_task(estimator: Any) -> Task:  # noqa: ANN401  any estimator
         raise PackError(f"{kind} is not a scikit-learn estimator") from None
     reject_dict_vectorizer(estimator)
     if is_classifier(estimator):
-        if not hasattr(estimator, "classes_") or isinstance(estimator.classes_, list):
-            raise PackError(f"the {kind} has several outputs. Fit and pack one model for each output")
-        return "classifier"
+        if not hasattr(estimator, "classes_"):
+            raise PackError(f"the {kind} is a classifier without the attribute classes_, which lists its classes")
+        return "multi_output" if isinstance(estimator.classes_, list) else "classifier"
     if is_regressor(estimator):
         return "regressor"
-    raise PackError(f"the {kind} is neither a classifier nor a regressor")
+    if hasattr(estimator, "predict"):
+        # Gaussian mixtures are density estimators that predict the component of a row.
+        return "outlier_detector" if is_outlier_detector(estimator) else "clusterer"
+    if hasattr(estimator, "transform"):
+        return "transformer"
+    raise PackError(
+        f"the {kind} can neither predict nor transform new rows, only the rows that it is fitted on. Use an estimator "
+        "with predict or transform, for example KMeans, Birch or LocalOutlierFactor(novelty=True)"
+    )
 
 
 def select_fitted_columns(estimator: Any, training: pd.DataFrame) -> pd.DataFrame:  # noqa: ANN401  any estimator
@@ -106,8 +114,9 @@ def expects_frame(estimator: Any, sample: pd.DataFrame) -> bool:  # noqa: ANN401
     """
     if hasattr(estimator, "feature_names_in_") or accepts_texts(estimator):
         return True
+    method = estimator.predict if hasattr(estimator, "predict") else estimator.transform
     try:
-        estimator.predict(to_array(sample))
+        method(to_array(sample))
     except Exception:  # noqa: BLE001  any exception means that it does not accept arrays
         return True
     return False

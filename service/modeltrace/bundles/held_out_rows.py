@@ -99,10 +99,17 @@ def _cross_validate(
     Raises:
         CrossValidationError: it is not possible; the message says why.
     """
-    if target is None:
+    if model.task == "clusterer":
+        raise CrossValidationError("the clusters of a clusterer have other numbers after each fit")
+    if target is None and model.task != "outlier_detector":
         raise CrossValidationError("the labels of the training data are unknown (--target)")
     if seconds <= 0:
         raise CrossValidationError("cross-validation is off")
+    if target is None:
+        positions, outputs = cross_validate(
+            estimator, model.task, training, None, as_frame=model.as_frame, seconds=seconds, on_message=on_message
+        )
+        return HeldOutPredictions("cross_validation", outputs, [None] * len(outputs))
     all_labels = np.asarray(target)
     if len(all_labels) != len(training):
         raise CrossValidationError(f"there are {len(all_labels):,} labels for {len(training):,} rows")
@@ -208,12 +215,12 @@ def _as_fitted(estimator: Any, model: Model, labels: NDArray[Any]) -> NDArray[An
             return labels.astype(np.float64)
         except (TypeError, ValueError):
             raise CrossValidationError("the labels of the training data are not numbers") from None
-    names = [to_json_label(label) for label in estimator.classes_]
+    names = model.classes or ()
     by_text = {str(name): index for index, name in enumerate(names)}
     by_key = {class_key(name): index for index, name in enumerate(names)}
     found = [by_key.get(class_key(label), by_text.get(str(label))) for label in map(to_json_label, labels)]
     indices = [index for index in found if index is not None]  # `pack` has checked that all labels are classes
-    fitted: NDArray[Any] = np.asarray(estimator.classes_)[indices]
+    fitted: NDArray[Any] = np.asarray(getattr(estimator, "classes_", names))[indices]
     return fitted
 
 

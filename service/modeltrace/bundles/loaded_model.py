@@ -13,9 +13,10 @@ from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.registry.catalog import Catalog
 from modeltrace.bundles.training_frame import to_frame
 from modeltrace.errors import InvalidFeaturesError, ModeltraceError
-from modeltrace.inference.model import Engine, Label, Model, ModelOutput, Task
+from modeltrace.inference.model import Engine, Label, Model, ModelOutput
 from modeltrace.inference.schema import Feature
 from modeltrace.inference.scoring import score
+from modeltrace.inference.tasks import Task
 from modeltrace.tables.values import converter
 
 # Rows that are validated and predicted at a time.
@@ -56,13 +57,18 @@ class LoadedModel:
 
     @property
     def task(self) -> Task:
-        """`classifier` or `regressor`."""
+        """The task, for example `classifier` or `regressor`."""
         return self._model.task
 
     @property
     def classes(self) -> tuple[Label, ...] | None:
-        """The classes of a classifier."""
+        """The classes of a classifier, or the labels of an outlier detector or a clusterer."""
         return self._model.classes
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the named outputs; empty for classifiers and regressors with one output."""
+        return self._model.output_names
 
     @property
     def features(self) -> tuple[Feature, ...]:
@@ -70,20 +76,26 @@ class LoadedModel:
         return self._model.features
 
     def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803, ANN401  scikit-learn's name; any table
-        """Return the label or the value of each row.
+        """Return the label or the value of each row, or its named outputs if it has neither.
 
         Args:
             X: a data frame (pandas, polars, Arrow), a list of mappings by feature name, or an array of the shape
                 (n_rows, n_features) with the features in order. Other columns are ignored.
 
         Returns:
-            An array of the shape (n_rows,).
+            An array of the shape (n_rows,); for an estimator with several outputs and for a transformer, of the shape
+            (n_rows, n_outputs).
 
         Raises:
             InvalidRowsError: rows violate the feature schema.
             InferenceError: the model failed.
         """
-        return np.array([row.label if row.value is None else row.value for row in self._predict_valid(X)])
+        outputs = self._predict_valid(X)
+        if self._model.classes is None and self._model.outputs:
+            same_type = len({type(value) for row in outputs[:1] for value in row.outputs or ()}) < 2
+            array = np.array([row.outputs for row in outputs], dtype=None if same_type else object)
+            return array.reshape(len(outputs), len(self._model.outputs))
+        return np.array([row.label if row.value is None else row.value for row in outputs])
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803, ANN401  see `predict`
         """Return the probability of each class for each row.
@@ -104,8 +116,8 @@ class LoadedModel:
     def predict_table(self, X: Any) -> pd.DataFrame:  # noqa: N803, ANN401  see `predict`
         """Return a table with one row for each row of `X`, and its index.
 
-        The columns are `label` and `confidence` (classifier) or `value` (regressor), and `error`: why a row that
-        violates the feature schema has no prediction.
+        The columns are `label` and `confidence` (classifier) or `value` (regressor), `output_NAME` for each named
+        output, and `error`: why a row that violates the feature schema has no prediction.
 
         Raises:
             InferenceError: the model failed.
@@ -113,11 +125,17 @@ class LoadedModel:
         table = _to_table(X, self._model)
         rows = self._predict(table)
         outputs = [row if isinstance(row, ModelOutput) else ModelOutput() for row in rows]
-        columns: dict[str, list[Any]] = {"label": [row.label for row in outputs]}
-        columns["confidence"] = [row.confidence for row in outputs]
+        columns: dict[str, list[Any]] = {}
         if self.task == "regressor":
-            columns = {"value": [row.value for row in outputs]}
-        numbers = {name: pd.array(values, dtype="float64") for name, values in columns.items() if name != "label"}
+            columns["value"] = [row.value for row in outputs]
+        if self.classes is not None:
+            columns["label"] = [row.label for row in outputs]
+        if self._model.can_have_probabilities:
+            columns["confidence"] = [row.confidence for row in outputs]
+        for index, output in enumerate(self._model.outputs):
+            columns[f"output_{output.name}"] = [row.outputs and row.outputs[index] for row in outputs]
+        labels = {"label", *(f"output_{output.name}" for output in self._model.outputs if output.classes)}
+        numbers = {name: pd.array(values, dtype="float64") for name, values in columns.items() if name not in labels}
         error = [None if isinstance(row, ModelOutput) else str(row) for row in rows]
         return pd.DataFrame(
             {**columns, **numbers, "error": pd.Series(error, dtype=object, index=table.index)}, table.index

@@ -11,8 +11,10 @@ from modeltrace.bundles.artifact import ArtifactFormat
 from modeltrace.bundles.onnx.model import Precision
 from modeltrace.errors import BundleError, BundleIntegrityError, BundleNotFoundError
 from modeltrace.inference.held_out import HeldOut
-from modeltrace.inference.model import Label, Task
+from modeltrace.inference.model import Label
+from modeltrace.inference.named_outputs import MAX_OUTPUTS, Output
 from modeltrace.inference.schema import Feature, OutputReference, Schema, StrictModel, ViolationAction
+from modeltrace.inference.tasks import Task
 from modeltrace.printable import escape_control_characters, has_control_characters, validation_message
 from modeltrace.regular_files import MAX_MANIFEST_BYTES, NotRegularError, read_regular, stat_regular
 
@@ -98,6 +100,8 @@ class Manifest(StrictModel):
     # The input of `fit`: a NumPy array, or a pandas DataFrame with column names.
     fitted_with: Literal["array", "frame"]
     classes: tuple[Label, ...] | None
+    # The named outputs of a prediction, in addition to the label or in place of it.
+    outputs: tuple[Output, ...] = ()
     features: tuple[Feature, ...] = Field(min_length=1)
     on_unknown: ViolationAction = "reject"
     traffic: TrafficFile | None = None
@@ -128,6 +132,13 @@ class Manifest(StrictModel):
             if not feature.has_valid_reference():
                 raise ValueError(f"the reference distribution of {feature.name} does not match the type {feature.type}")
         return Schema(features=features).features
+
+    @field_validator("outputs")
+    @classmethod
+    def _is_bounded(cls, outputs: tuple[Output, ...]) -> tuple[Output, ...]:
+        if len(outputs) > MAX_OUTPUTS or len({output.name for output in outputs}) != len(outputs):
+            raise ValueError(f"more than {MAX_OUTPUTS} outputs, or two of the same name")
+        return outputs
 
     @field_validator("output_reference")
     @classmethod

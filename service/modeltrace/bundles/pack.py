@@ -19,6 +19,7 @@ from modeltrace.bundles.libraries import find_libraries, installed_versions
 from modeltrace.bundles.manifest import Artifact, Manifest, OnnxFile, TrafficFile
 from modeltrace.bundles.onnx.export import ONNX_FILE, export_onnx
 from modeltrace.bundles.output_reference import MAX_REFERENCE_ROWS, build_output_reference, confidence_threshold
+from modeltrace.bundles.output_schema import check_target, describe_outputs
 from modeltrace.bundles.proxies.native_models import wrap_model
 from modeltrace.bundles.repeated_rows import duplicate_probability
 from modeltrace.bundles.schema_redaction import redact_schema
@@ -27,8 +28,10 @@ from modeltrace.bundles.training_schema import build_schema
 from modeltrace.bundles.verify_outputs import first_line, predict_rows, to_rows, verify_example, verify_outputs
 from modeltrace.errors import PackError
 from modeltrace.inference.allowed_violations import AllowedViolations, verify_allowed_violations, violating_rows
-from modeltrace.inference.model import Label, Model, ModelOutput, Task, class_key, make_predict_fn, to_json_label
+from modeltrace.inference.model import Label, Model, ModelOutput
+from modeltrace.inference.predict_fns import make_predict_fn
 from modeltrace.inference.schema import PrivacyRule, Schema
+from modeltrace.inference.tasks import UNMONITORED_TASKS, Task
 from modeltrace.printable import validation_message
 
 TRAFFIC_FILE = "traffic.parquet"
@@ -68,10 +71,12 @@ def pack(
     threshold. Predictions do not need the other parts.
 
     Args:
-        estimator: a fitted scikit-learn classifier, regressor or Pipeline, or a model of XGBoost, LightGBM or CatBoost.
+        estimator: a fitted scikit-learn estimator that can predict or transform new rows, for example a `Pipeline`, or
+            a model of XGBoost, LightGBM or CatBoost.
         training: the features that the estimator was fitted on, one per column: a data frame, or an array of the shape
             (n_rows, n_features).
-        target: the labels that it was fitted on, a series, an array or a list; they are compared with its classes.
+        target: the labels that it was fitted on, a series, an array or a list; they are compared with its classes. For
+            an estimator with several outputs, the columns of a table name the outputs.
         name: the name of the model in telemetry.
         out: the folder to write; by default, the name of the model in the current folder.
         version: the version of the model.
@@ -100,9 +105,9 @@ def pack(
     Raises:
         PackError: the estimator and the data do not fit together; the message says why and what to do.
     """
-    target = None if target is None else to_series(target)
     given = unwrap_search(estimator)
-    if (estimator := wrap_model(given, target)) is not given and cross_validation_seconds:
+    labels = None if target is None else to_series(target)
+    if (estimator := wrap_model(given, labels)) is not given and cross_validation_seconds:
         on_message("The model does not contain the parameters of its training, so it cannot be cross-validated")
         cross_validation_seconds = 0
     task = infer_task(estimator)
@@ -116,20 +121,16 @@ def pack(
         allowed_violations=allowed_violations or {},
         ignore_unknown=ignore_unknown,
     )
-    classes = tuple(to_json_label(label) for label in estimator.classes_) if task == "classifier" else None
-    if classes is not None and target is not None:
-        _check_labels(classes, target)
     redacted = redact_schema(schema, training, privacy or {})
-    if redacted.has_private_features and traffic is not None:
-        raise PackError(
-            "--traffic stores rows unchanged in the bundle, which contradicts --privacy. Pack without --traffic, and "
-            "name the file in `modeltrace traffic --data`"
-        )
+    if redacted.has_private_features:
+        _check_privacy(estimator, task, traffic)
     verification = training.iloc[_verification_rows(training)]
     sample = verification[:SAMPLE_ROWS]
     as_frame = expects_frame(estimator, sample)
     if not as_frame and (times := [feature.name for feature in schema.features if feature.is_time]):
         raise PackError(f"column {times[0]} contains times: fit the estimator on a data frame, not on an array")
+    task, classes, named_outputs = describe_outputs(estimator, task, sample, target, as_frame=as_frame)
+    target = check_target(target, task, classes)
     if allowed_violations:
         verify_allowed_violations(make_predict_fn(estimator, task), schema, to_rows(sample), as_frame=as_frame)
     packed_code = pack_code(code, requirements)
@@ -156,6 +157,7 @@ def pack(
             estimator_libraries=libraries,
             fitted_with="frame" if as_frame else "array",
             classes=classes,
+            outputs=named_outputs,
             features=redacted.features,
             on_unknown=schema.on_unknown,
             traffic=traffic_file,
@@ -178,11 +180,13 @@ def pack(
         if code:
             verify_in_new_process(candidate, trusted_types)
         verify_replaceable(bundle, force=force)  # before the cross-validation, which may take minutes
-        held_out = find_held_out(
-            estimator, model, training, target, traffic,
-            seconds=cross_validation_seconds, on_message=on_message,
-        )  # fmt: skip
-    manifest = manifest.model_copy(update=_output_references(outputs[:MAX_REFERENCE_ROWS], held_out, model.classes))
+        if task not in UNMONITORED_TASKS:
+            held_out = find_held_out(
+                estimator, model, training, target, traffic,
+                seconds=cross_validation_seconds, on_message=on_message,
+            )  # fmt: skip
+            references = _output_references(outputs[:MAX_REFERENCE_ROWS], held_out, model.classes)
+            manifest = manifest.model_copy(update=references)
     return write_bundle(bundle, manifest, files, force=force)
 
 
@@ -201,19 +205,18 @@ def _output_references(
     }
 
 
-def _check_labels(classes: Sequence[object], target: "pd.Series") -> None:
-    keys, texts = set(map(class_key, classes)), set(map(str, classes))
-    try:
-        labels = [to_json_label(label) for label in target.dropna().unique()]
-    except TypeError:
-        raise PackError(f"--target: the column {target.name} contains lists or dicts, which cannot be labels") from None
-    # A CSV file does not distinguish numbers from texts of digits, so compare the labels as text, too.
-    unknown = sorted(str(label) for label in labels if class_key(label) not in keys and str(label) not in texts)
-    if unknown:
-        known = ", ".join(str(label) for label in classes)
+def _check_privacy(estimator: Any, task: Task, traffic: pd.DataFrame | None) -> None:  # noqa: ANN401  any estimator
+    """Refuse to pack private features if the bundle or the outputs of the model would disclose them."""
+    if task == "transformer":
         raise PackError(
-            f"--target: the column {target.name} contains the label {unknown[0]}, but the classes of the estimator are "
-            f"{known}. Pack with the data that it was fitted on"
+            f"--privacy has no effect on the outputs of the {type(estimator).__name__}: they are computed from all "
+            "features, and telemetry and prediction store contain them. Pack without --privacy, or a model that "
+            "predicts a label or a value"
+        )
+    if traffic is not None:
+        raise PackError(
+            "--traffic stores rows unchanged in the bundle, which contradicts --privacy. Pack without --traffic, and "
+            "name the file in `modeltrace traffic --data`"
         )
 
 

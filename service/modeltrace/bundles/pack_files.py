@@ -32,7 +32,7 @@ def pack_files(
     data: Path,
     pack: Callable[..., Path],
     *,
-    target: str | None,
+    targets: Sequence[str],
     traffic: Path | None,
     trust_pickle: bool,
     trusted_types: tuple[str, ...],
@@ -45,7 +45,7 @@ def pack_files(
             with a model that MLflow has saved.
         data: the training data, see `read_training_table`.
         pack: `modeltrace.bundles.pack.pack` with all arguments that are not read from files.
-        target: the column with the labels.
+        targets: the column with the labels, or the columns of an estimator with several outputs.
         traffic: held-out rows to replay, a file as for `data`.
         trust_pickle: allow joblib and pickle files, which can run any code.
         trusted_types: dotted names of types that are trusted, in addition to the reviewed ones.
@@ -57,7 +57,7 @@ def pack_files(
     """
     with importable(code):
         estimator = _read_model(model_file, trust_pickle=trust_pickle, trusted_types=trusted_types)
-        features, labels = _read_training(data, target)
+        features, labels = _read_training(data, targets)
         if hasattr(estimator, "prepare"):  # a pyfunc of MLflow
             features = estimator.prepare(features, labels)
             pack = partial(pack, artifact_format="joblib")
@@ -75,14 +75,16 @@ def pack_files(
     _print_summary(bundle, features, restored)
 
 
-def _read_training(data: Path, target: str | None) -> "tuple[pd.DataFrame, pd.Series | None]":
+def _read_training(data: Path, targets: Sequence[str]) -> tuple[pd.DataFrame, Any]:
+    """Return the features, and the labels: a series, a table with a column for each output, or `None`."""
     table = read_training_table(data)
-    if target is None:
-        return table, None
-    if target not in table.columns:
+    if absent := [target for target in targets if target not in table.columns]:
         columns = ", ".join(map(str, table.columns[:MAX_NAMED_COLUMNS]))
-        raise PackError(f"--target {target}: {data} has no such column. Its columns are {columns}")
-    return table.drop(columns=target), table[target]
+        raise PackError(f"--target {absent[0]}: {data} has no such column. Its columns are {columns}")
+    features = table.drop(columns=[*targets])
+    if not targets:
+        return features, None
+    return features, table[targets[0]] if len(targets) == 1 else table[[*targets]]
 
 
 def _read_model(path: Path, *, trust_pickle: bool, trusted_types: tuple[str, ...]) -> Any:  # noqa: ANN401  any model
@@ -184,8 +186,12 @@ def _output_lines(manifest: Manifest) -> Sequence[str]:
 
 
 def _feature_table(manifest: Manifest) -> Table:
-    classes = "" if manifest.classes is None else f": {', '.join(map(str, manifest.classes))}"
-    table = Table("feature", "type", "training data", box=None, title=f"{manifest.task}{classes}", title_justify="left")
+    outputs = manifest.classes or [output.name for output in manifest.outputs]
+    names = [str(name) for name in outputs[:MAX_NAMED_COLUMNS]]
+    if len(outputs) > len(names):
+        names.append(f"{len(outputs) - len(names):,} more")
+    title = f"{manifest.task}: {', '.join(names)}" if names else manifest.task
+    table = Table("feature", "type", "training data", box=None, title=title, title_justify="left")
     for feature in manifest.features:
         table.add_row(feature.name, feature.type, "; ".join(_feature_notes(feature)))
     return table

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,16 +10,21 @@ import pandas as pd
 
 from modeltrace.errors import InferenceError, PackError
 from modeltrace.inference.features import Matrix, to_matrix
-from modeltrace.inference.model import Model, ModelOutput, PredictFn, Task, make_predict_fn, to_json_label
+from modeltrace.inference.model import Model, ModelOutput, PredictFn, to_json_label
+from modeltrace.inference.predict_fns import make_predict_fn
+from modeltrace.inference.tasks import Task
 from modeltrace.inference.text_input import to_input
 from modeltrace.inference.time_values import to_time_text
 from modeltrace.inference.validate import MAX_FLOAT, Values
+from modeltrace.printable import truncate
 
 # The allowed difference of a confidence, and the allowed relative difference of a value. Outputs can differ slightly,
 # because columns with 32-bit numbers become 64-bit columns in requests.
 RELATIVE_TOLERANCE = 1e-5
 # The allowed difference of values near 0, as a share of the largest value.
 ABSOLUTE_TOLERANCE = 1e-8
+# Characters of several outputs that an error message contains.
+MAX_FORMATTED = 200
 
 
 def predict_rows(model: Model, table: pd.DataFrame) -> list[ModelOutput]:
@@ -52,19 +58,16 @@ def verify_outputs(
     matrix = table if model.as_frame else to_array(table)
     try:
         predict = make_predict_fn(estimator, task)
-        predicted = np.asarray(estimator.predict(to_input(estimator, matrix)))
         own = predict(matrix)
+        if model.classes is not None:
+            # The label is the result of predict(), even if another class is more probable.
+            labels = np.asarray(estimator.predict(to_input(estimator, matrix))).ravel()
+            own = [replace(output, label=to_json_label(label)) for label, output in zip(labels, own, strict=True)]
     except Exception as error:
         raise PackError(
             f"the estimator fails on the training data: {type(error).__name__}: {first_line(error)}"
         ) from error
-    if predicted.size != len(table):
-        raise PackError(f"the {type(estimator).__name__} has several outputs. Fit and pack one model for each output")
-    # The label is the result of predict(), even if another class is more probable.
-    if task == "classifier":
-        labels = map(to_json_label, predicted.ravel())
-        own = [ModelOutput(label, output.confidence) for label, output in zip(labels, own, strict=True)]
-    scale = max((abs(output.value) for output in own if output.value is not None), default=0.0)
+    scale = max((abs(number) for output in own for number in output.numbers), default=0.0)
     differing = [index for index, pair in enumerate(zip(packed, own, strict=True)) if _outputs_differ(*pair, scale)]
     if differing:
         index = differing[0]
@@ -81,10 +84,11 @@ def verify_outputs(
             f"{_format_output(own[index])} ({len(differing):,} of {len(table):,} rows differ){remedy}"
         )
     if scale > MAX_FLOAT:
-        index = next(i for i, output in enumerate(own) if output.value is not None and abs(output.value) > MAX_FLOAT)
+        index = next(i for i, output in enumerate(own) if any(abs(number) > MAX_FLOAT for number in output.numbers))
+        number = next(number for number in own[index].numbers if abs(number) > MAX_FLOAT)
         raise PackError(
-            f"row {table.index[index]} of the training data: the model predicts {own[index].value:g}, beyond "
-            f"±{MAX_FLOAT:.2g}, which a label cannot be. Scale the target and fit again"
+            f"row {table.index[index]} of the training data: the model predicts {number:g}, beyond ±{MAX_FLOAT:.2g}, "
+            "which a label cannot be. Scale the target and fit again"
         )
 
 
@@ -138,8 +142,14 @@ def _cause_text(error: InferenceError) -> str:
 
 
 def _outputs_differ(packed: ModelOutput, own: ModelOutput, scale: float) -> bool:
-    if packed.value is not None and own.value is not None:
-        return not math.isclose(packed.value, own.value, rel_tol=RELATIVE_TOLERANCE, abs_tol=ABSOLUTE_TOLERANCE * scale)
+    numbers = zip(packed.numbers, own.numbers, strict=True)
+    if not all(math.isclose(*pair, rel_tol=RELATIVE_TOLERANCE, abs_tol=ABSOLUTE_TOLERANCE * scale) for pair in numbers):
+        return True
+    if any(
+        type(label) is not float and label != other
+        for label, other in zip(packed.outputs or (), own.outputs or (), strict=True)
+    ):
+        return True
     if packed.label != own.label or (packed.confidence is None) != (own.confidence is None):
         return True
     return packed.confidence is not None and abs(packed.confidence - (own.confidence or 0.0)) > RELATIVE_TOLERANCE
@@ -171,4 +181,9 @@ def _find_differing_column(
 def _format_output(output: ModelOutput) -> str:
     if output.value is not None:
         return f"{output.value:.12g}"
+    outputs = ", ".join(f"{value:.12g}" if isinstance(value, float) else str(value) for value in output.outputs or ())
+    if output.label is None:
+        return f"({truncate(outputs, MAX_FORMATTED)})"
+    if output.outputs is not None:
+        return f"{output.label} ({outputs})"
     return str(output.label) if output.confidence is None else f"{output.label} (confidence {output.confidence:.6g})"

@@ -41,7 +41,7 @@ def load_scorer(bundle: str) -> tuple[ServedModel, PredictFn]:
     from modeltrace.serving.bundle_loader import load_model  # noqa: PLC0415  see above
 
     model, _ = load_model(read_settings(bundle=bundle))
-    served = ServedModel(model.name, model.version, model.schema.features, model.classes, model.held_out)
+    served = ServedModel(model.name, model.version, model.schema.features, model.classes, model.held_out, model.task)
     return served, partial(score, model, probabilities=True)
 
 
@@ -93,7 +93,10 @@ def evaluate_file(
 
     Raises:
         NoDataError: the model accepts no row.
+        ModeltraceError: predictions of the model have no true labels.
     """
+    if not model.has_true_labels:
+        raise ModeltraceError(f"{model.name} is a {model.task}: its predictions have no true labels to compare with")
     total = rejected = 0
     recorded = (model.classes or ()) if len(model.classes or ()) <= read_settings().store_max_classes else ()
     with ScratchStore(model.name, model.version, recorded) as scratch, progress_display(None) as on_progress:

@@ -85,7 +85,11 @@ def pack(
         typer.Option(metavar="FILE", help="The training data: .csv, .tsv, .jsonl (each also with .gz) or .parquet."),
     ],
     target: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="The column of the data with the true labels.")
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="The column of the data with the true labels. Repeatable for a model with several outputs.",
+        ),
     ] = None,
     name: Annotated[
         str | None, typer.Option(show_default="the name of the file", help="The name of the model.")
@@ -230,7 +234,7 @@ def pack(
             file,
             data,
             pack_estimator,
-            target=target,
+            targets=target or (),
             traffic=traffic,
             trust_pickle=settings.trust_pickle,
             trusted_types=settings.trusted_types,

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from http import HTTPStatus
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import httpx
 import orjson
@@ -14,6 +14,8 @@ from modeltrace.client.service import error_message
 from modeltrace.errors import InvalidFeaturesError, MalformedRequestError, ModeltraceError, Violation
 
 Label: TypeAlias = str | int | float | bool
+# The members of a response that are fields of `Prediction` with the same name.
+OUTPUT_MEMBERS: Final = ("label", "confidence", "value", "probabilities", "outputs")
 # The features of a row by name, or an object with `to_dict()`, such as a row of a pandas data frame.
 Row: TypeAlias = Mapping[str, Any] | Any
 # Rows, or a pandas data frame.
@@ -40,6 +42,8 @@ class ServiceError(ModeltraceError):
 class Prediction:
     """A prediction of the service. A classifier has `label` and `confidence`, a regressor `value`.
 
+    Other models have `outputs` by name, and outlier detectors and clusterers `label`, too.
+
     `prediction_id` sends the true label later; `trace_id` finds the telemetry, `None` if telemetry is disabled.
     `probabilities` are those of all classes by name, if the response has them.
     """
@@ -53,6 +57,7 @@ class Prediction:
     value: float | None = None
     probabilities: Mapping[str, float | None] | None = None
     external_id: str | None = None
+    outputs: Mapping[str, Label] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +153,7 @@ def parse_feedback(response: httpx.Response) -> list[FeedbackResult | ServiceErr
 
 
 def _prediction(entry: Mapping[str, Any], model: Mapping[str, str], trace_id: str | None) -> Prediction:
-    outputs = {name: entry[name] for name in ("label", "confidence", "value", "probabilities") if name in entry}
+    outputs = {name: entry[name] for name in OUTPUT_MEMBERS if name in entry}
     ids = entry["prediction_id"], model["name"], model["version"], trace_id
     return Prediction(*ids, external_id=entry.get("id"), **outputs)
 

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from modeltrace.errors import ModeltraceError
 from modeltrace.inference.held_out import HeldOut
 from modeltrace.inference.schema import Feature
+from modeltrace.inference.tasks import LABELLED_TASKS
 from modeltrace.otlp.failures import UNKNOWN_PREFIX, Target, classify
 from modeltrace.printable import escape_control_characters
 
@@ -23,13 +24,19 @@ class UnreachableError(ModeltraceError):
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """Model of a service, from `GET /model`. `classes` is `None` for a regressor."""
+    """Model of a service, from `GET /model`. `classes` is `None` for a model that predicts no label."""
 
     name: str
     version: str
     features: tuple[Feature, ...]
     classes: tuple[str | int | float | bool, ...] | None = None
     held_out: HeldOut | None = None
+    task: str = "classifier"
+
+    @property
+    def has_true_labels(self) -> bool:
+        """Whether predictions of the model can have true labels."""
+        return self.task in LABELLED_TASKS
 
 
 def normalize_url(text: str) -> str:
@@ -92,7 +99,7 @@ def parse_model(response: httpx.Response, url: str) -> ServedModel:
         features, classes = FEATURES_ADAPTER.validate_python(body["features"]), body["classes"]
         held_out = HELD_OUT_ADAPTER.validate_python(body.get("held_out"))
         name, version = (escape_control_characters(str(body[key]), keep_newlines=False) for key in ("name", "version"))
-        return ServedModel(name, version, features, None if classes is None else tuple(classes), held_out)
+        return ServedModel(name, version, features, None if classes is None else tuple(classes), held_out, body["task"])
     except (ValueError, KeyError, TypeError) as error:
         reason = f"{error.error_count()} errors" if isinstance(error, ValidationError) else repr(error)
         raise UnreachableError(

@@ -1,61 +1,43 @@
 """A loaded model: its metadata, and the functions that predict with its estimator."""
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from modeltrace.errors import InferenceError
 from modeltrace.inference.features import Matrix
 from modeltrace.inference.held_out import HeldOut
+from modeltrace.inference.named_outputs import Output
 from modeltrace.inference.schema import Feature, OutputReference, Schema
-from modeltrace.inference.text_input import accepts_texts, first_column
+from modeltrace.inference.tasks import LABELLED_TASKS, Task
 
-Task = Literal["classifier", "regressor"]
 Label = str | int | float | bool
 Engine = Literal["sklearn", "onnx"]
-
-# Classifiers whose predict() is not the argmax of predict_proba(): they apply a threshold, or compute both separately.
-NON_ARGMAX_CLASSIFIERS = (
-    "FixedThresholdClassifier",
-    "NearestCentroid",
-    "NuSVC",
-    "OneVsRestClassifier",
-    "SVC",
-    "TunedThresholdClassifierCV",
-)
-# Classifiers of other libraries whose predict() is the argmax of predict_proba(), as for those of scikit-learn.
-ARGMAX_CLASSIFIERS = (
-    "imblearn.pipeline.Pipeline",
-    "lightgbm.sklearn.LGBMClassifier",
-    "xgboost.sklearn.XGBClassifier",
-    "xgboost.sklearn.XGBRFClassifier",
-)
-# The attributes in which a meta-estimator stores the estimator that it delegates to.
-DELEGATE_ATTRIBUTES = ("best_estimator_", "final_estimator_", "estimator_", "estimator")
-# The difference of two closer probabilities may be a rounding error; then predict() decides between the classes.
-TIE_TOLERANCE = 1e-9
-# For one row and up to this number of classes, plain Python is faster than array operations.
-MAX_CLASSES_IN_PYTHON = 32
 
 
 @dataclass(frozen=True, slots=True)
 class ModelOutput:
-    """The prediction for one row: label and confidence of a classifier, or value of a regressor.
+    """The prediction for one row: a label with its confidence, or a value, or named outputs, or a label with them.
 
     The confidence is the predicted probability of the label, `None` if the model has no probabilities. `probabilities`
-    are those of all classes in the order of `Model.classes`, only if they were requested.
+    are those of all classes in the order of `Model.classes`, only if they were requested. `outputs` are the named
+    outputs in the order of `Model.outputs`, `None` for a model without them.
     """
 
     label: Label | None = None
     confidence: float | None = None
     value: float | None = None
     probabilities: Sequence[float] | None = None
+    outputs: tuple[Label, ...] | None = None
+
+    @property
+    def numbers(self) -> list[float]:
+        """The value and the named outputs that are floats."""
+        return [number for number in (self.value, *(self.outputs or ())) if isinstance(number, float)]
 
 
 PredictFn: TypeAlias = Callable[[Matrix], list[ModelOutput]]
@@ -92,6 +74,22 @@ class Model:
     confidence_threshold: float | None = None
     duplicate_probability: float | None = None
     probabilities_fn: PredictFn | None = None  # as `PredictFns.with_probabilities`
+    outputs: tuple[Output, ...] = ()  # the named outputs
+
+    @cached_property
+    def output_names(self) -> tuple[str, ...]:
+        """The names of the named outputs, in order."""
+        return tuple(output.name for output in self.outputs)
+
+    @property
+    def can_have_probabilities(self) -> bool:
+        """Whether a client can ask for the probability of each class. A classifier without them answers null."""
+        return self.task == "classifier" or self.probabilities_fn is not None
+
+    @property
+    def has_true_labels(self) -> bool:
+        """Whether a prediction can have a true label: the model predicts one label or one value that may be wrong."""
+        return self.task in LABELLED_TASKS
 
     @property
     def features(self) -> tuple[Feature, ...]:
@@ -142,6 +140,7 @@ class Model:
             "hash": self.hash,
             "engine": self.engine,
             "classes": None if self.classes is None else list(self.classes),
+            "outputs": [output.model_dump(mode="json") for output in self.outputs],
             "features": [feature.model_dump(mode="json") for feature in self.schema.features],
             "on_unknown": self.schema.on_unknown,
             "held_out": None if self.held_out is None else self.held_out.model_dump(mode="json"),
@@ -158,134 +157,3 @@ def to_json_label(label: Any) -> Label:  # noqa: ANN401  whatever an estimator h
 def class_key(label: object) -> tuple[bool, object]:
     """Return a key that is equal for labels of the same class: 1 and 1.0 are one class, 1 and true are two."""
     return isinstance(label, bool), label
-
-
-def make_predict_fn(estimator: Any, task: Task) -> PredictFn:  # noqa: ANN401  any estimator
-    """Return the predict function of an estimator."""
-    return make_predict_fns(estimator, task).predict
-
-
-def make_predict_fns(estimator: Any, task: Task) -> PredictFns:  # noqa: ANN401  any estimator
-    """Return the predict functions of an estimator. The method is chosen once, not at every call.
-
-    The label is what predict() returns. For scikit-learn's own classifiers it is the argmax of predict_proba(), so one
-    call is enough. Any other classifier may decide differently, so both methods are called.
-    """
-    fns = _make_predict_fns(estimator, task)
-    if not accepts_texts(estimator):
-        return fns
-    predict, with_probabilities = fns
-    return PredictFns(
-        lambda matrix: predict(first_column(matrix)),
-        with_probabilities and (lambda matrix: with_probabilities(first_column(matrix))),
-    )
-
-
-def _make_predict_fns(estimator: Any, task: Task) -> PredictFns:  # noqa: ANN401  any estimator
-    if task == "regressor":
-        return PredictFns(lambda matrix: to_value_outputs(estimator.predict(matrix)))
-    labels = [to_json_label(label) for label in estimator.classes_]
-    if not hasattr(estimator, "predict_proba"):
-        return PredictFns(lambda matrix: [ModelOutput(label) for label in _to_labels(estimator.predict(matrix))])
-    predict = _predict_argmax if predicts_argmax(estimator) else _predict_both
-    return PredictFns(
-        lambda matrix: predict(estimator, labels, matrix, keep=False),
-        lambda matrix: predict(estimator, labels, matrix, keep=True),
-    )
-
-
-def predicts_argmax(estimator: Any) -> bool:  # noqa: ANN401  any estimator
-    """Return whether `predict` of an estimator always returns the class with the highest `predict_proba`."""
-    kind = type(estimator)
-    if kind.__name__ in NON_ARGMAX_CLASSIFIERS or not (
-        kind.__module__.startswith("sklearn.") or f"{kind.__module__}.{kind.__name__}" in ARGMAX_CLASSIFIERS
-    ):
-        return False
-    delegates = [getattr(estimator, name, None) for name in DELEGATE_ATTRIBUTES]
-    if hasattr(estimator, "steps"):
-        delegates.append(estimator.steps[-1][1])
-    return all(predicts_argmax(delegate) for delegate in delegates if hasattr(delegate, "predict"))
-
-
-def _predict_argmax(estimator: Any, labels: list[Label], matrix: Matrix, *, keep: bool) -> list[ModelOutput]:  # noqa: ANN401  any estimator
-    """Take label and confidence from predict_proba(); `keep`: return the probabilities of all classes, too."""
-    probabilities = estimator.predict_proba(matrix)
-    if len(probabilities) == 1 and len(labels) <= MAX_CLASSES_IN_PYTHON:
-        return _single_argmax(estimator, labels, matrix, probabilities, keep=keep)
-    best = probabilities.argmax(axis=1)
-    confidences = probabilities[np.arange(len(best)), best]
-    lead = confidences - np.partition(probabilities, -2, axis=1)[:, -2] if len(labels) > 1 else confidences
-    if not (lead > TIE_TOLERANCE).all():
-        return _predict_both(estimator, labels, matrix, probabilities, keep=keep)
-    pairs = zip(best.tolist(), confidences.tolist(), strict=True)
-    if keep:
-        rows = zip(pairs, probabilities.tolist(), strict=True)
-        return [ModelOutput(labels[index], confidence, None, row) for (index, confidence), row in rows]
-    return [ModelOutput(labels[index], confidence) for index, confidence in pairs]
-
-
-def _single_argmax(
-    estimator: Any,  # noqa: ANN401  any estimator
-    labels: list[Label],
-    matrix: Matrix,
-    probabilities: "NDArray[Any]",
-    *,
-    keep: bool,
-) -> list[ModelOutput]:
-    """Compute `_predict_argmax` for one row without the overhead of five array operations."""
-    row = probabilities[0].tolist()
-    confidence = max(row)
-    best = row.index(confidence)
-    others = [*row[:best], *row[best + 1 :]]
-    # Comparisons with NaN are false; max() may return NaN if it comes first.
-    if all(confidence - other > TIE_TOLERANCE for other in others) and confidence > TIE_TOLERANCE:
-        return [ModelOutput(labels[best], confidence, None, row if keep else None)]
-    return _predict_both(estimator, labels, matrix, probabilities, keep=keep)
-
-
-def _predict_both(
-    estimator: Any,  # noqa: ANN401  any estimator
-    labels: list[Label],
-    matrix: Matrix,
-    probabilities: "NDArray[Any] | None" = None,
-    *,
-    keep: bool,
-) -> list[ModelOutput]:
-    """Take the label from predict() and its confidence from predict_proba().
-
-    The confidence is `None` if the probability is not finite, or if the label is not a class: RadiusNeighborsClassifier
-    has a label for outliers.
-    """
-    known = estimator.predict_proba(matrix) if probabilities is None else probabilities
-    columns = {label: index for index, label in enumerate(labels)}
-    outputs = []
-    for label, row in zip(_to_labels(estimator.predict(matrix)), known.tolist(), strict=True):
-        confidence = row[columns[label]] if label in columns else math.nan
-        finite = confidence if math.isfinite(confidence) else None
-        outputs.append(ModelOutput(label, finite, None, row if keep else None))
-    return outputs
-
-
-def _to_labels(predicted: Any) -> list[Label]:  # noqa: ANN401  whatever an estimator returns
-    array = np.asarray(predicted)
-    if array.ndim == 2 and array.shape[1] == 1:  # CatBoost, with three or more classes
-        array = array[:, 0]
-    if array.ndim != 1:
-        raise InferenceError(f"the model returned the shape {array.shape}, not one label for each row")
-    return [to_json_label(label) for label in array]
-
-
-def to_value_outputs(predicted: Any) -> list[ModelOutput]:  # noqa: ANN401  whatever an estimator returns
-    """Convert the values of a regressor.
-
-    Raises:
-        InferenceError: they have another shape than one value for each row, or are not finite.
-    """
-    array = np.asarray(predicted, dtype=np.float64)
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim != 1:
-        raise InferenceError(f"the model returned the shape {array.shape}, not one value for each row")
-    if not np.isfinite(array).all():
-        raise InferenceError("the model returned a number that is not finite")
-    return [ModelOutput(value=value) for value in array.tolist()]

@@ -175,15 +175,14 @@ class Pipeline:
         time = trace.now()
         # Without a span ID, a random number makes the IDs of equal outputs in the same millisecond different.
         span_id = int.from_bytes(trace.span_id) or secrets.randbits(64)
-        label_or_value = str(output.label) if output.value is None else output.value
+        label, confidence, value = output.label, output.confidence, output.value
+        label_or_value = ("" if label is None else str(label)) if value is None else value
         ref = PredictionRef(int.from_bytes(trace.trace_id), span_id, index, time, self.model.version, label_or_value)
         prediction = Prediction(self._ids.sign(ref), output)
         probabilities = output.probabilities if self._records_probabilities else None
         recorded: tuple[Value, ...] = values  # type: ignore[assignment]  # validated: JSON's plain values
         trace.predictions.append(
-            PredictedRow(
-                index, prediction.id, output.label, output.confidence, output.value, recorded, time, probabilities
-            )
+            PredictedRow(index, prediction.id, label, confidence, value, recorded, time, probabilities, output.outputs)
         )
         return prediction
 
@@ -226,7 +225,7 @@ def model_info(model: Model, role: str = "", *, max_recorded_classes: int = 0) -
     recorded = model.probabilities_fn is not None and len(model.classes or ()) <= max_recorded_classes
     return ModelInfo(
         model.name, model.version, model.hash, names, schema_hash, role, edges, model.confidence_threshold,
-        (model.classes or ()) if recorded else (),
+        (model.classes or ()) if recorded else (), model.output_names,
     )  # fmt: skip
 
 

@@ -31,6 +31,8 @@ class LabelParser:
 
     def __init__(self, model: Model, ids: PredictionIdSigner) -> None:
         self._ids = ids
+        self._task = model.task
+        self._has_true_labels = model.has_true_labels
         self._version = model.version
         self._version_in_ids = hash_if_long(model.version)
         self._classes = None if model.classes is None else {class_key(label): label for label in model.classes}
@@ -42,7 +44,7 @@ class LabelParser:
         Raises:
             MalformedRequestError: the item does not have this form.
             UnknownPredictionError: the ID is of another service or model.
-            InvalidLabelError: the model cannot predict this label.
+            InvalidLabelError: the model cannot predict this label, or its predictions have no true labels.
         """
         if not isinstance(item, dict) or item.keys() != KEYS or not isinstance(item["prediction_id"], str):
             raise MalformedRequestError(
@@ -50,6 +52,8 @@ class LabelParser:
                 '"prediction_id", without other keys'
             )
         ref = self._ids.verify(item["prediction_id"])
+        if not self._has_true_labels:
+            raise InvalidLabelError(f"the predictions of a {self._task} have no true labels")
         version = self._version if ref.model_version == self._version_in_ids else ref.model_version
         label, recorded, predicted = self._match(ref, item["label"])
         trace_id, span_id = ref.trace_id.to_bytes(16), ref.span_id.to_bytes(8)

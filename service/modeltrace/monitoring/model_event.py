@@ -36,6 +36,7 @@ def log_model_event(model: Model) -> None:
             "hash": model.hash,
             "task": model.task,
             "classes": model.classes,
+            "outputs": [output.model_dump(mode="json", exclude_none=True) for output in model.outputs],
             "output_reference": reference and reference.model_dump(mode="json", exclude_none=True),
             "confidence_threshold": model.confidence_threshold,
             "features": features,

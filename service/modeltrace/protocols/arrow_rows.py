@@ -14,7 +14,7 @@ import pyarrow.ipc
 import pyarrow.parquet
 
 from modeltrace.errors import InvalidFeaturesError, MalformedRequestError, RequestTooLargeError
-from modeltrace.inference.model import Model
+from modeltrace.inference.model import Label, Model
 from modeltrace.inference.pipeline import Prediction
 from modeltrace.inference.schema import Feature, Schema
 from modeltrace.inference.validate import MAX_UNKNOWN_FEATURES
@@ -179,14 +179,13 @@ def encode_results(
         columns["id"] = _texts(external_ids[index] for index in range(len(outcomes)))
     if model.task == "regressor":
         columns["value"] = pa.array([output and output.value for output in outputs], pa.float64())
-    else:
-        labels: list[Any] = [output and output.label for output in outputs]
-        kinds = {type(label) for label in model.classes or ()}
-        if len(kinds) == 1 and kinds != {str}:
-            columns["label"] = pa.array(labels, {bool: pa.bool_(), int: pa.int64(), float: pa.float64()}[kinds.pop()])
-        else:  # the classes may have several types
-            columns["label"] = _texts(None if label is None else str(label) for label in labels)
+    if model.classes is not None:
+        columns["label"] = _labels([output and output.label for output in outputs], model.classes)
+    if model.can_have_probabilities:
         columns["confidence"] = pa.array([output and output.confidence for output in outputs], pa.float64())
+    for index, named in enumerate(model.outputs):
+        values = [output.outputs[index] if output and output.outputs else None for output in outputs]
+        columns[f"output_{named.name}"] = _labels(values, named.classes or (0.0,))
     if probabilities:
         rows = [output.probabilities if output else None for output in outputs]
         for index, name in enumerate(model.class_names):
@@ -200,6 +199,14 @@ def encode_results(
     with pyarrow.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     return bytes(sink.getvalue())
+
+
+def _labels(labels: Sequence[Any], classes: Sequence[Label]) -> pa.Array:
+    """Return a column with the type of the classes: text if they have several types."""
+    kinds = {type(label) for label in classes}
+    if len(kinds) == 1 and kinds != {str}:
+        return pa.array(labels, {bool: pa.bool_(), int: pa.int64(), float: pa.float64()}[kinds.pop()])
+    return _texts(None if label is None else str(label) for label in labels)
 
 
 def _texts(values: Iterable[str | None]) -> pa.Array:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from modeltrace.errors import MalformedRequestError, RequestTooLargeError
-from modeltrace.inference.model import Model
+from modeltrace.inference.model import Label, Model
 from modeltrace.inference.pipeline import Prediction
 from modeltrace.inference.schema import Feature, Schema
 from modeltrace.inference.validate import MAX_UNKNOWN_FEATURES
@@ -21,6 +21,7 @@ DATATYPES: Final = {
 }  # fmt: skip
 EXTENSIONS: Final = ("binary_tensor_data",)
 PROBABILITIES: Final = "probabilities"
+OUTPUTS: Final = "outputs"  # the named outputs of a model, of the shape [n, number of outputs]
 
 
 class RequestedOutput(NamedTuple):
@@ -171,14 +172,22 @@ def output_datatypes(model: Model) -> dict[str, str]:
     """Return the datatypes of a model's outputs by name, in their order in a response."""
     if model.task == "regressor":
         return {"value": "FP64", "prediction_id": "BYTES"}
-    kinds = {type(label) for label in model.classes or ()}
-    label = "BYTES"
-    if kinds in ({bool}, {int}):
-        label = "BOOL" if kinds == {bool} else "INT64"
-    elif kinds and kinds <= {int, float}:
-        label = "FP64"
-    datatypes = {"label": label, "confidence": "FP64", "prediction_id": "BYTES"}
+    has_label = model.classes is not None or model.task == "classifier"
+    datatypes = {"label": _label_datatype(model.classes or ())} if has_label else {}
+    if model.can_have_probabilities:
+        datatypes["confidence"] = "FP64"
+    if model.outputs:
+        datatypes[OUTPUTS] = _label_datatype([label for output in model.outputs for label in output.classes or (0.0,)])
+    datatypes["prediction_id"] = "BYTES"
     return {**datatypes, PROBABILITIES: "FP64"} if model.probabilities_fn else datatypes
+
+
+def _label_datatype(classes: Sequence[Label]) -> str:
+    """Return the datatype of labels: that of their type, or BYTES for texts and for several types."""
+    kinds = {type(label) for label in classes}
+    if kinds in ({bool}, {int}):
+        return "BOOL" if kinds == {bool} else "INT64"
+    return "FP64" if kinds and kinds <= {int, float} else "BYTES"
 
 
 def encode_infer_response(
@@ -210,7 +219,8 @@ def encode_infer_response(
 
 def _inner_shape(name: str, model: Model) -> list[int]:
     """Return the sizes of the dimensions of an output after that of the rows."""
-    return [len(model.classes or ())] if name == PROBABILITIES else []
+    widths = {PROBABILITIES: len(model.classes or ()), OUTPUTS: len(model.outputs)}
+    return [widths[name]] if name in widths else []
 
 
 def _output_values(name: str, predictions: Sequence[Prediction]) -> list[Any]:
@@ -218,6 +228,8 @@ def _output_values(name: str, predictions: Sequence[Prediction]) -> list[Any]:
         return [prediction.id for prediction in predictions]
     if name == PROBABILITIES:
         return [value for prediction in predictions for value in prediction.output.probabilities or ()]
+    if name == OUTPUTS:
+        return [value for prediction in predictions for value in prediction.output.outputs or ()]
     return [getattr(prediction.output, name) for prediction in predictions]
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from modeltrace.errors import MalformedRequestError
+from modeltrace.inference.model import Label, ModelOutput
 from modeltrace.inference.pipeline import Prediction
 from modeltrace.protocols.rows import Row, rows_from_columns, rows_from_instances, rows_from_table
 
@@ -60,23 +61,34 @@ def _rows_from_tensors(content: object, names: Sequence[str], key: str) -> Seque
 
 
 def response_payload(
-    predictions: Sequence[Prediction], identity: Mapping[str, str], class_names: Sequence[str] | None
+    predictions: Sequence[Prediction],
+    identity: Mapping[str, str],
+    class_names: Sequence[str] | None,
+    output_names: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the body of a response, without the trace ID; with `class_names`, it has the probability of each class.
 
-    `predictions` is what the protocols define: the label or value of each row, in order. The other members are
-    additions that clients of the protocols ignore.
+    `predictions` is what the protocols define: the label or value of each row, in order, or the list of its named
+    outputs if it has neither. The other members are additions that clients of the protocols ignore.
     """
     outputs = [prediction.output for prediction in predictions]
     payload: dict[str, Any] = {
-        "predictions": [output.label if output.value is None else output.value for output in outputs],
+        "predictions": [_answer(output) for output in outputs],
         "prediction_ids": [prediction.id for prediction in predictions],
         "model": identity,
     }
     if any(output.confidence is not None for output in outputs):
         payload["confidences"] = [output.confidence for output in outputs]
+    if output_names:
+        payload["outputs"] = [dict(zip(output_names, output.outputs or (), strict=True)) for output in outputs]
     if class_names is not None:
         payload["probabilities"] = [
             output.probabilities and dict(zip(class_names, output.probabilities, strict=True)) for output in outputs
         ]
     return payload
+
+
+def _answer(output: ModelOutput) -> Label | Sequence[Label] | None:
+    if output.value is not None:
+        return output.value
+    return output.label if output.label is not None else output.outputs

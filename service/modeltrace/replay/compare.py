@@ -1,10 +1,11 @@
 """Compare the recorded and the replayed prediction of one row."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from modeltrace.inference.model import ModelOutput
+from modeltrace.inference.model import Label, ModelOutput
 from modeltrace.store.rows import label_key
 
 # The tolerance for rounding errors of confidences and values: absolute below 1, relative above. Rounding depends on the
@@ -40,7 +41,7 @@ class ReplayedRow:
 def compare(
     row: int, prediction_id: str, recorded: ModelOutput, replayed: ModelOutput, tolerance: float
 ) -> ReplayedRow:
-    """Compare two outputs: labels exactly, confidences and values within the tolerance."""
+    """Compare two outputs: labels exactly, confidences, values and named numbers within the tolerance."""
     before, after = _number(recorded), _number(replayed)
     same_label = label_key(recorded.label) == label_key(replayed.label)
     difference = None if before is None or after is None or not same_label else after - before
@@ -48,8 +49,20 @@ def compare(
         before is not None and after is not None and math.isclose(before, after, rel_tol=tolerance, abs_tol=tolerance)
     )
     same_task = (recorded.value is None) == (replayed.value is None)
-    outcome: Outcome = "equal" if same_task and close and same_label else "different"
+    same_outputs = _same_outputs(recorded.outputs, replayed.outputs, tolerance)
+    outcome: Outcome = "equal" if same_task and close and same_label and same_outputs else "different"
     return ReplayedRow(row, prediction_id, outcome, recorded, replayed, difference)
+
+
+def _same_outputs(recorded: Sequence[Label] | None, replayed: Sequence[Label] | None, tolerance: float) -> bool:
+    if recorded is None or replayed is None or len(recorded) != len(replayed):
+        return recorded is replayed
+    return all(
+        math.isclose(before, after, rel_tol=tolerance, abs_tol=tolerance)
+        if isinstance(before, float) and isinstance(after, float)
+        else label_key(before) == label_key(after)
+        for before, after in zip(recorded, replayed, strict=True)
+    )
 
 
 def _number(output: ModelOutput) -> float | None:

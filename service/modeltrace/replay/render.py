@@ -10,11 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 from modeltrace.inference.model import ModelOutput
+from modeltrace.printable import truncate
 from modeltrace.replay.compare import ReplayedRow
 from modeltrace.replay.run import ModelReplay, Verdict
 
 # Maximum number of rows in a table. Rows with another label are first, then other rows that are not equal.
 MAX_ROWS_SHOWN = 20
+# Characters of the named outputs of a row in a table.
+MAX_OUTPUT_TEXT = 60
 
 
 def to_json(replays: Sequence[ModelReplay], errors: Sequence[str], verdict: Verdict) -> dict[str, Any]:
@@ -54,7 +57,8 @@ def _model(replay: ModelReplay) -> dict[str, Any]:
 def _output(output: ModelOutput) -> dict[str, Any]:
     if output.value is not None:
         return {"value": output.value}
-    return {"label": output.label, "confidence": output.confidence}
+    labelled = {} if output.label is None else {"label": output.label, "confidence": output.confidence}
+    return labelled if output.outputs is None else {**labelled, "outputs": list(output.outputs)}
 
 
 def render(console: Console, replays: Sequence[ModelReplay]) -> None:
@@ -107,6 +111,9 @@ def _style(row: ReplayedRow) -> str:
 def _output_text(output: ModelOutput) -> str:
     if output.value is not None:
         return f"{output.value:.10g}"
+    if output.outputs is not None:
+        values = [f"{value:.10g}" if isinstance(value, float) else str(value) for value in output.outputs]
+        return truncate("  ".join(values if output.label is None else [str(output.label), *values]), MAX_OUTPUT_TEXT)
     return f"{output.label}" if output.confidence is None else f"{output.label}  {output.confidence:.6f}"
 
 

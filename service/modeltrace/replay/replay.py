@@ -85,7 +85,8 @@ def _predict(model: Model, rows: Sequence[Values]) -> list[ModelOutput | Inferen
 def _compare_row(
     stored: StoredPrediction, obstacle: str | None, replayed: ModelOutput | InferenceError | str, tolerance: float
 ) -> ReplayedRow:
-    recorded = ModelOutput(stored.label, stored.confidence) if stored.value is None else ModelOutput(value=stored.value)
+    outputs = None if stored.outputs is None else tuple(stored.outputs.values())
+    recorded = ModelOutput(stored.label, stored.confidence, stored.value, outputs=outputs)  # type: ignore[arg-type]  # no null
     if isinstance(replayed, ModelOutput):
         return compare(stored.row, stored.prediction_id, recorded, replayed, tolerance)
     if isinstance(replayed, InferenceError):

@@ -10,7 +10,9 @@ from typing import Final, Literal
 import pyarrow as pa
 
 from modeltrace.bundles.manifest import Manifest
+from modeltrace.errors import ModeltraceError
 from modeltrace.inference.schema import Feature
+from modeltrace.inference.tasks import LABELLED_TASKS
 
 ColumnKind = Literal["number", "category"]
 
@@ -58,7 +60,12 @@ def build_layout(manifest: Manifest, *, with_score: bool = True) -> ColumnLayout
     """Return the columns for a bundle's model.
 
     `with_score` says whether a model with two classes gets a column for the probability of the second one.
+
+    Raises:
+        ModeltraceError: the model predicts neither one label nor one value that may be wrong.
     """
+    if manifest.task not in LABELLED_TASKS:
+        raise ModeltraceError(f"{manifest.name} is a {manifest.task}: reports need one label or one value for each row")
     excluded = {feature.name: "its privacy is drop" for feature in manifest.features if feature.privacy == "drop"}
     features = {feature.name: column_kind(feature) for feature in manifest.features if feature.name not in excluded}
     taken = {feature.name for feature in manifest.features}
@@ -68,7 +75,7 @@ def build_layout(manifest: Manifest, *, with_score: bool = True) -> ColumnLayout
     layout = ColumnLayout(
         manifest.task, features, prediction, confidence, target, classes, excluded=excluded, hashed=hashed
     )
-    if not with_score or len(classes) != 2:
+    if not with_score or len(classes) != 2 or manifest.task != "classifier":
         return layout
     positive = to_text(classes[1])
     return replace(layout, score=unused_name(f"probability of {positive}", taken), positive=positive)

@@ -10,12 +10,13 @@ import pyarrow as pa
 import pyarrow.compute
 
 from modeltrace.errors import ModeltraceError
-from modeltrace.inference.model import Model, ModelOutput
+from modeltrace.inference.model import Label, Model, ModelOutput
 from modeltrace.scoring.scorer import Outcome, RowError
 
 ROW: Final = "row"
 LABEL, CONFIDENCE, VALUE = "label", "confidence", "value"
 PROBABILITY: Final = "probability_"  # followed by the name of the class
+OUTPUT: Final = "output_"  # followed by the name of the named output
 IDS: Final = ("prediction_id", "trace_id")
 ERROR, ERROR_COLUMN, ERROR_REASON = "error", "error_column", "error_reason"
 # Rejected rows that the summary contains one by one.
@@ -71,7 +72,8 @@ def results_schema(
     """Return the columns of the results of a model.
 
     Args:
-        model: the model. A classifier has `label` and `confidence`, a regressor `value`.
+        model: the model. A classifier has `label` and `confidence`, a regressor `value`, and each named output a
+            column `output_NAME`.
         copied: name and type of each column of the input that is copied.
         with_ids: whether the predictions have IDs.
         probabilities: whether there is a column for the probability of each class, `probability_CLASS`.
@@ -81,12 +83,14 @@ def results_schema(
     """
     if probabilities and model.probabilities_fn is None:
         raise ResultError(f"--probabilities: {model.name} {model.version} has no probabilities")
+    outputs: list[tuple[str, pa.DataType]] = []
     if model.task == "regressor":
-        outputs = [(VALUE, pa.float64())]
-    else:
-        kinds = {type(label) for label in model.classes or ()}
-        label_type = _LABEL_TYPES.get(kinds.pop(), pa.string()) if len(kinds) == 1 else pa.string()
-        outputs = [(LABEL, label_type), (CONFIDENCE, pa.float64())]
+        outputs.append((VALUE, pa.float64()))
+    if model.classes is not None:
+        outputs.append((LABEL, _label_type(model.classes)))
+    if model.can_have_probabilities:
+        outputs.append((CONFIDENCE, pa.float64()))
+    outputs += [(f"{OUTPUT}{output.name}", _label_type(output.classes or (0.0,))) for output in model.outputs]
     if probabilities:
         outputs += [(f"{PROBABILITY}{name}", pa.float64()) for name in model.class_names]
     ids = IDS if with_ids else ()
@@ -95,6 +99,12 @@ def results_schema(
     if taken := [name for name, _ in own if name in copied]:
         raise ResultError(f"--keep {taken[0]}: the results have a column of this name; rename the column of the input")
     return pa.schema([own[0], *copied.items(), *own[1:]])
+
+
+def _label_type(labels: Sequence[Label]) -> pa.DataType:
+    """Return the type of a column of labels: text if they have several types."""
+    kinds = {type(label) for label in labels}
+    return _LABEL_TYPES.get(kinds.pop(), pa.string()) if len(kinds) == 1 else pa.string()
 
 
 def to_table(results: Sequence[Result], schema: pa.Schema) -> pa.Table:
@@ -119,9 +129,17 @@ def to_table(results: Sequence[Result], schema: pa.Schema) -> pa.Table:
         ERROR_COLUMN: [error.column for error in errors],
         ERROR_REASON: [error.reason for error in errors],
     }
-    # The copied columns follow the row, the probabilities follow the confidence.
+    # The copied columns follow the row, the named outputs and then the probabilities follow the confidence.
     copied = schema.names[1 : 1 + len(results[0].copied)]
     columns |= dict(zip(copied, zip(*(result.copied for result in results), strict=True), strict=True))
+    named = [name for name in schema.names if name not in columns and name.startswith(OUTPUT)]
+    for index, name in enumerate(named):
+        values = [None if output.outputs is None else output.outputs[index] for output in outputs]
+        columns[name] = (
+            [None if value is None else str(value) for value in values]
+            if schema.field(name).type == pa.string()
+            else values
+        )
     classes = [name for name in schema.names if name not in columns]
     for index, name in enumerate(classes):
         columns[name] = [_finite(output.probabilities[index]) if output.probabilities else None for output in outputs]

@@ -1,8 +1,8 @@
 """Export predictions to JSON Lines, CSV or Parquet, with one Parquet row group per chunk.
 
-The values of `inputs`, `label`, `tags`, `probabilities` and `true_label` have different types. Parquet and CSV contain
-them as JSON text, because a column has a single type there. In CSV, a missing value is an empty field, and times have
-RFC 3339 format with nanoseconds.
+The values of `inputs`, `label`, `tags`, `probabilities`, `outputs` and `true_label` have different types. Parquet and
+CSV contain them as JSON text, because a column has a single type there. In CSV, a missing value is an empty field, and
+times have RFC 3339 format with nanoseconds.
 """
 
 import os
@@ -110,9 +110,10 @@ def _to_columns(chunk: list[StoredPrediction]) -> dict[str, list[Any]]:
         zip(StoredPrediction._fields, map(list, zip(*chunk, strict=True)), strict=True)
     )
     columns["inputs"] = [None if row.inputs is None else to_json(row.inputs) for row in chunk]
-    columns["label"] = [None if row.label is None and row.value is not None else to_json(row.label) for row in chunk]
+    columns["label"] = [None if row.label is None else to_json(row.label) for row in chunk]
     columns["tags"] = [None if row.tags is None else to_json(row.tags) for row in chunk]
     columns["probabilities"] = [None if row.probabilities is None else to_json(row.probabilities) for row in chunk]
+    columns["outputs"] = [None if row.outputs is None else to_json(row.outputs) for row in chunk]
     columns["true_label"] = [None if row.received is None else to_json(row.true_label) for row in chunk]
     return columns
 

@@ -28,6 +28,7 @@ MIGRATIONS: Final = {
         "ALTER TABLE predictions ADD COLUMN api_key_name TEXT",
         "ALTER TABLE labels ADD COLUMN api_key_name TEXT",
     ),
+    7: ("ALTER TABLE predictions ADD COLUMN outputs TEXT",),
 }
 
 

@@ -21,7 +21,7 @@ _NO_TRACE: Final = bytes(16)
 class Row(NamedTuple):
     """A row of the table `predictions`, in the order of its columns.
 
-    `inputs`, `label`, `tags` and `probabilities` are JSON.
+    `inputs`, `label`, `tags`, `probabilities` and `outputs` are JSON.
     """
 
     prediction_id: str
@@ -46,6 +46,7 @@ class Row(NamedTuple):
     tags: str | None = None
     probabilities: str | None = None
     api_key_name: str | None = None
+    outputs: str | None = None
 
 
 class StoredPrediction(NamedTuple):
@@ -76,6 +77,7 @@ class StoredPrediction(NamedTuple):
     tags: dict[str, str] | None
     probabilities: list[list[Value]] | None
     api_key_name: str | None
+    outputs: dict[str, Value] | None
     true_label: Value
     received: int | None
     label_api_key_name: str | None
@@ -109,18 +111,20 @@ class RowBuilder:
         shadow_of, external_ids, synthetic = request.shadow_of, request.external_ids, bool(request.synthetic)
         tags, row_tags = _tags_json(request.tags) if request.tags else None, request.row_tags
         api_key_name = request.api_key_name or None
+        names = request.model.outputs
         return [
             Row(
                 prediction.prediction_id, prediction.time, trace_id, span_id, prediction.row_index, sampled,
                 name, version, digest, self._code_version,
                 to_json(dict(zip(features, prediction.inputs, strict=True))),
-                to_json(prediction.label) if prediction.value is None else None,
+                None if prediction.label is None or prediction.value is not None else to_json(prediction.label),
                 _without_negative_zero(prediction.value), prediction.confidence,
                 None, schema_hash or None, shadow_of[prediction.row_index] if shadow_of else None, synthetic,
                 external_ids[prediction.row_index] if external_ids else None,
                 _tags_json(row_tags[prediction.row_index]) if row_tags else tags,
                 probabilities_to_json(classes, prediction.probabilities) if prediction.probabilities else None,
                 api_key_name,
+                None if prediction.outputs is None else to_json(dict(zip(names, prediction.outputs, strict=True))),
             )
             for prediction in request.predictions
         ]  # fmt: skip
@@ -170,5 +174,6 @@ def to_stored_prediction(fields: Iterable[object]) -> StoredPrediction:
         label=from_json(row.label),  # type: ignore[arg-type]  # a value instead of JSON
         tags=from_json(row.tags),  # type: ignore[arg-type]  # a value instead of JSON
         probabilities=from_json(row.probabilities),  # type: ignore[arg-type]  # a value instead of JSON
+        outputs=from_json(row.outputs),  # type: ignore[arg-type]  # a value instead of JSON
     )
     return StoredPrediction(*values, from_json(true_label), received, label_api_key_name)  # type: ignore[arg-type]  # types of the table

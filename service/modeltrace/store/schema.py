@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, Meta
 
 # Increases with each change of the tables. Older stores are migrated (`modeltrace.store.migration`), newer ones are
 # rejected.
-SCHEMA_VERSION: Final = 7
+SCHEMA_VERSION: Final = 8
 
 metadata: Final = MetaData()
 
@@ -31,8 +31,8 @@ predictions: Final = Table(
     Column("model_hash", Text, nullable=False),
     Column("code_version", Text, nullable=False),  # version of the package modeltrace
     Column("inputs", Text),  # a JSON object by feature name; NULL once erased
-    Column("label", Text),  # JSON; NULL for a regressor
-    Column("value", Double),  # NULL for a classifier
+    Column("label", Text),  # JSON; NULL for a model that predicts no label
+    Column("value", Double),  # of a regressor; NULL for another model
     Column("confidence", Double),
     Column("erased", BigInteger),  # time at which the inputs were erased
     Column("schema_hash", Text),  # hash of the feature schema; NULL for rows of version 1
@@ -43,6 +43,7 @@ predictions: Final = Table(
     # a JSON array of pairs of class and probability, in the order of the model's classes; NULL if not recorded
     Column("probabilities", Text),
     Column("api_key_name", Text),  # of the client; NULL without a named API key
+    Column("outputs", Text),  # a JSON object of the named outputs; NULL without them
     Index("predictions_time", "time", "prediction_id"),
     Index("predictions_trace_id", "trace_id"),
 )

@@ -107,13 +107,15 @@ class Store:
             return insert_labels(connection, items)
 
     def erase(self, ids: Sequence[str], now_ns: int) -> list[str]:
-        """Erase the inputs, external IDs and tags of predictions and of their shadows, and keep the rows.
+        """Erase inputs, named outputs, external IDs and tags of predictions and of their shadows, and keep the rows.
+
+        Named outputs may be computed from the inputs in a way that can be inverted.
 
         Returns:
             The IDs that exist in the store, including those erased before.
         """
         change = update(predictions).values(
-            inputs=None, external_id=None, tags=None, erased=func.coalesce(predictions.c.erased, now_ns)
+            inputs=None, outputs=None, external_id=None, tags=None, erased=func.coalesce(predictions.c.erased, now_ns)
         )
         with self._database.transaction() as connection:
             matches = change.where(predictions.c.prediction_id.in_(ids)).returning(predictions.c.prediction_id)

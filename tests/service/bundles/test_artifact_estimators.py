@@ -13,7 +13,8 @@ from sklearn.utils import all_estimators
 
 from modeltrace.bundles.artifact import dump_artifact, load_artifact
 from modeltrace.bundles.trusted_types import REVIEWED_TYPES
-from modeltrace.inference.model import make_predict_fns, to_json_label
+from modeltrace.inference.model import to_json_label
+from modeltrace.inference.predict_fns import make_predict_fns
 from tests.helpers.estimators import UNSUPPORTED, every_predictor, variants
 
 pytestmark = pytest.mark.slow

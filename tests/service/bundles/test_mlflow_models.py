@@ -73,8 +73,9 @@ def pack_folder(saved: Path, name: str, out: Path, data: str = "price.csv", targ
         return pack(*args, name=name, out=out, **more)  # type: ignore[arg-type]
 
     pack_files(
-        saved / name, saved / data, pack_estimator, target=target, traffic=None, trust_pickle=True, trusted_types=()
-    )
+        saved / name, saved / data, pack_estimator, targets=() if target is None else (target,), traffic=None,
+        trust_pickle=True, trusted_types=(),
+    )  # fmt: skip
     return out
 
 

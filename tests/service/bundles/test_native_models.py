@@ -28,7 +28,8 @@ from modeltrace.bundles.proxies.native_models import NativeModel
 from modeltrace.bundles.registry.publish import _mlflow_flavors
 from modeltrace.errors import BundleError, PackError
 from modeltrace.inference.features import to_matrix
-from modeltrace.inference.model import ModelOutput, make_predict_fn
+from modeltrace.inference.model import ModelOutput
+from modeltrace.inference.predict_fns import make_predict_fn
 from tests.helpers.native_models import CASES, LIGHTGBM, FittedCase, labels_of, numbers
 
 Fit = Callable[[str], FittedCase]
@@ -117,7 +118,9 @@ def test_a_file_of_the_library_is_packed(
     def pack_estimator(*args: Any, **more: Any) -> Path:
         return pack(*args, name="m", out=out, on_message=messages.append, **more)
 
-    pack_files(file, table, pack_estimator, target=str(labels.name), traffic=None, trust_pickle=False, trusted_types=())
+    pack_files(
+        file, table, pack_estimator, targets=(str(labels.name),), traffic=None, trust_pickle=False, trusted_types=()
+    )
 
     model = load_bundle(out)
     assert_equal(model.predict(data), make_predict_fn(estimator, model.task)(data))
@@ -138,7 +141,7 @@ def test_a_file_with_categories_is_packed_with_a_text_file(name: str, suffix: st
     def pack_estimator(*args: Any, **more: Any) -> Path:
         return pack(*args, name="m", out=tmp_path / "m", **more)
 
-    pack_files(file, table, pack_estimator, target="label", traffic=None, trust_pickle=False, trusted_types=())
+    pack_files(file, table, pack_estimator, targets=("label",), traffic=None, trust_pickle=False, trusted_types=())
 
     model = load_bundle(tmp_path / "m")
     rows = [tuple(None if pd.isna(value) else value for value in row) for row in data.itertuples(index=False)]
@@ -226,7 +229,7 @@ def test_another_file_is_refused(suffix: str, library: str, tmp_path: Path) -> N
     file.write_bytes(b"no model")
 
     with pytest.raises(PackError, match=rf"model{suffix} is not a model that {library} has saved"):
-        pack_files(file, file, pack, target=None, traffic=None, trust_pickle=False, trusted_types=())
+        pack_files(file, file, pack, targets=(), traffic=None, trust_pickle=False, trusted_types=())
 
 
 MISSING_LIBRARY_PROGRAM = """

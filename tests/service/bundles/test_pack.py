@@ -8,16 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.cluster import KMeans
+from sklearn.cluster import DBSCAN
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV, TunedThresholdClassifierCV
-from sklearn.multioutput import MultiOutputClassifier
-from sklearn.neural_network import MLPClassifier
+from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, PolynomialFeatures
 
 from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.manifest import read_manifest
@@ -272,14 +271,9 @@ def unpackable(case: str) -> tuple[Any, pd.DataFrame, pd.Series | None]:
     made: dict[str, Callable[[], tuple[Any, pd.DataFrame, pd.Series | None]]] = {
         "not fitted": lambda: (LogisticRegression(), data, None),
         "no estimator": lambda: ("a string", data, None),
-        "clusters": lambda: (KMeans(2, n_init=1).fit(X), data, None),
-        "several outputs": lambda: (
-            MultiOutputClassifier(LogisticRegression(max_iter=1000)).fit(X, np.c_[X > 3][:, 1:3]),
-            data,
-            None,
-        ),
-        "many labels": lambda: (fit(MLPClassifier(max_iter=2), X > 3)[0], data, None),
-        "many values": lambda: (LinearRegression().fit(X, X), data, None),
+        "only its own rows": lambda: (DBSCAN().fit(X), data, None),
+        "outliers of its own rows": lambda: (LocalOutlierFactor().fit(X), data, None),
+        "too many outputs": lambda: (PolynomialFeatures(11).fit(X), data, None),
         "no rows": lambda: (good, data.iloc[:0], None),
         "missing column": lambda: (
             LogisticRegression(max_iter=1000).fit(data, LABELS),
@@ -304,10 +298,9 @@ def unpackable(case: str) -> tuple[Any, pd.DataFrame, pd.Series | None]:
     [
         ("not fitted", "LogisticRegression is not fitted"),
         ("no estimator", "not a scikit-learn estimator"),
-        ("clusters", "neither a classifier nor a regressor"),
-        ("several outputs", "several outputs"),
-        ("many labels", "several outputs"),
-        ("many values", "not one value for each row"),
+        ("only its own rows", "DBSCAN can neither predict nor transform new rows"),
+        ("outliers of its own rows", r"LocalOutlierFactor can neither .*LocalOutlierFactor\(novelty=True\)"),
+        ("too many outputs", r"returns 1,365 values for each row, 1,024 are allowed\. End with .*PCA"),
         ("no rows", "no rows"),
         ("missing column", "has no column petal_width"),
         ("other width", r"4 columns, but the training data has 5.*--target"),

@@ -259,7 +259,7 @@ def files(folder: Path, data: pd.DataFrame, estimator: Any) -> dict[str, Any]:
         "model_file": folder / "m.joblib",
         "data": folder / "d.csv",
         "pack": partial(pack, name="x", out=folder / "b"),
-        "target": "t",
+        "targets": ("t",),
         "traffic": None,
         "trust_pickle": True,
         "trusted_types": (),
@@ -278,6 +278,19 @@ def test_dates_in_a_file_become_categories_only_with_a_note(tmp_path: Path, caps
     refused = LogisticRegression().fit(data[["z"]].assign(when=1.0)[["when", "z"]], LABELS)
     with pytest.raises(PackError, match=r"Column when contains dates as text: .*convert them to the dtype datetime64"):
         pack_files(**files(tmp_path / "refused", data, refused))
+
+
+def test_the_targets_of_a_file_name_the_outputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are no features, and an unknown one is refused."""
+    data = pd.DataFrame({"z": np.arange(ROWS) * 1.0, "t": np.arange(ROWS) * 2.0, "u": np.arange(ROWS) * 3.0})
+    arguments = files(tmp_path / "x", data, LinearRegression().fit(data[["z"]], data[["t", "u"]]))
+
+    pack_files(**{**arguments, "targets": ("t", "u")})
+    model = load_bundle(tmp_path / "x" / "b", trust_pickle=True)
+    assert ([output.name for output in model.outputs], model.schema.names) == (["t", "u"], ("z",))
+    assert "multi_output: t, u" in capsys.readouterr().out
+    with pytest.raises(PackError, match=r"--target v: .* has no such column. Its columns are z, t, u"):
+        pack_files(**{**arguments, "targets": ("t", "v")})
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.neighbors import KNeighborsClassifier, RadiusNeighborsClassifier
 
 from modeltrace.errors import InferenceError
-from modeltrace.inference.model import Model, ModelOutput, make_predict_fn
+from modeltrace.inference.model import Model, ModelOutput
+from modeltrace.inference.predict_fns import make_predict_fn
 from modeltrace.inference.schema import Feature, Reference, Schema
 from tests.helpers.estimators import LABELS, TWO_LABELS, X, fit
 

@@ -12,8 +12,9 @@ from onnx import TensorProto, helper
 
 from modeltrace.bundles.onnx.model import _MESSAGES, check_graph, open_session, session_predict_fn
 from modeltrace.errors import BundleError, InferenceError, SettingsError
-from modeltrace.inference.model import Label, ModelOutput, Task
+from modeltrace.inference.model import Label, ModelOutput
 from modeltrace.inference.schema import Feature, Reference, Schema
+from modeltrace.inference.tasks import Task
 
 REFERENCE = Reference(n=1, shares={"00": 1.0})
 

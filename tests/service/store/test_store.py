@@ -51,11 +51,13 @@ def read_all(store: Store, selection: Selection = Selection()) -> list[StoredPre
     flags=0,
     trace=bytes(16),
     probabilities=None,
+    outputs=None,
 )
 @given(
     inputs=st.tuples(VALUES, VALUES, VALUES),
     answer=st.tuples(VALUES, st.none()) | st.tuples(st.none(), st.floats(allow_nan=False)),
     confidence=st.none() | st.floats(0, 1),
+    outputs=st.none() | st.tuples(VALUES, VALUES),
     time=st.integers(0, 2**63 - 1),
     flags=st.integers(0, 3),
     trace=st.binary(min_size=16, max_size=16),
@@ -66,6 +68,7 @@ def test_every_value_is_read_back_unchanged(
     inputs: tuple[object, ...],
     answer: tuple[object, float | None],
     confidence: float | None,
+    outputs: tuple[Any, ...] | None,
     time: int,
     flags: int,
     trace: bytes,
@@ -79,8 +82,8 @@ def test_every_value_is_read_back_unchanged(
     row = answered_row(
         os.urandom(8).hex(), label=label, value=value, confidence=confidence, inputs=inputs, time=time,
         probabilities=None if probabilities is None else list(probabilities.values()),
-    )  # fmt: skip
-    model = MODEL._replace(classes=tuple(probabilities or ()))
+    )._replace(outputs=outputs)  # fmt: skip
+    model = MODEL._replace(classes=tuple(probabilities or ()), outputs=("height", "width"))
     store.add_predictions(RowBuilder("0.1.0").build(AnsweredRequest([row], trace, b"12345678", flags, model)))
 
     stored = store.find(row.prediction_id)
@@ -98,7 +101,8 @@ def test_every_value_is_read_back_unchanged(
                 [label, probability if math.isfinite(probability) else None]
                 for label, probability in probabilities.items()
             ],
-            api_key_name=None, true_label=None, received=None, label_api_key_name=None,
+            api_key_name=None, outputs=outputs and dict(zip(("height", "width"), outputs, strict=True)),
+            true_label=None, received=None, label_api_key_name=None,
         )
     )  # fmt: skip
 
@@ -239,7 +243,7 @@ def test_each_label_is_new_for_one_sender(store_url: str) -> None:
 
 def test_erasing_removes_inputs_and_keeps_the_row(store: Store) -> None:
     """Unknown IDs are not returned; erasing again, or writing the row again, changes nothing."""
-    first, second = stored_rows(2)
+    first, second = (row._replace(outputs='{"score":1.5}') for row in stored_rows(2))
     store.add_predictions([first, second])
 
     assert store.erase([first.prediction_id, "unknown"], now_ns=77) == [first.prediction_id]
@@ -247,8 +251,8 @@ def test_erasing_removes_inputs_and_keeps_the_row(store: Store) -> None:
     store.add_predictions([first])
 
     stored = read_all(store)
-    assert [(row.inputs is None, row.erased, row.label) for row in stored] == [
-        (True, 77, "benign"), (False, None, "benign"),
+    assert [(row.inputs is None, row.outputs, row.erased, row.label) for row in stored] == [
+        (True, None, 77, "benign"), (False, {"score": 1.5}, None, "benign"),
     ]  # fmt: skip
 
 

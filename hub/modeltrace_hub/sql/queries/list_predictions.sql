@@ -10,6 +10,7 @@ prediction AS (
         attributes ->> '/ml.model.version' AS version,
         coalesce(attributes ->> '/ml.prediction.label', attributes ->> '/ml.prediction.value') AS output,
         TRY_CAST(attributes ->> '/ml.prediction.confidence' AS DOUBLE) AS confidence,
+        CAST(attributes -> '/ml.prediction.outputs' AS VARCHAR) AS outputs,
         attributes ->> $value_pointer AS value
     FROM in_window
     WHERE event_name = 'ml.prediction' AND effective_ns > $since_ns{conditions}

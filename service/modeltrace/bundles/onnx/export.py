@@ -8,13 +8,16 @@ from typing import Any, get_args
 from sklearn.compose import ColumnTransformer
 
 from modeltrace.bundles.manifest import OnnxFile
-from modeltrace.bundles.onnx.model import NUMERIC_INPUT, TEXT_INPUT, Precision, open_session, session_predict_fn
+from modeltrace.bundles.onnx.model import NUMERIC_INPUT, TEXT_INPUT, Precision, open_session, session_predict_fns
 from modeltrace.bundles.tree_validation import walk_objects
 from modeltrace.errors import BundleError, PackError
 from modeltrace.inference.allowed_violations import unseen_category
 from modeltrace.inference.features import to_matrix
-from modeltrace.inference.model import ModelOutput, PredictFn, Task, make_predict_fn, predicts_argmax, to_json_label
+from modeltrace.inference.model import ModelOutput, PredictFn
+from modeltrace.inference.predict_fns import make_predict_fn, predicts_argmax
 from modeltrace.inference.schema import Feature, Schema, Value
+from modeltrace.inference.task_fns import classes_of
+from modeltrace.inference.tasks import Task
 from modeltrace.inference.validate import Values
 
 ONNX_FILE = "model.onnx"
@@ -41,8 +44,8 @@ def export_onnx(
     """Export an estimator to ONNX, in double precision if possible, otherwise in single precision, and verify it.
 
     Args:
-        estimator: a fitted classifier or regressor.
-        task: `classifier` or `regressor`.
+        estimator: a fitted estimator.
+        task: its task.
         schema: the schema of its features.
         rows: reference rows, with values in the order of the schema. For each row, both models must return the same
             label, and confidences or values that differ by no more than `TOLERANCE`. For values that the training data
@@ -83,13 +86,15 @@ def _export(
         expected = _ReferenceOutputs(make_predict_fn(estimator, task), schema, rows, as_frame=as_frame)
     except Exception as error:
         raise PackError(f"the {kind} itself cannot predict rows of the training data: {_describe(error)}") from error
-    classes = tuple(map(to_json_label, estimator.classes_)) if task == "classifier" else None
+    classes = classes_of(estimator, task)
+    has_outputs = classes is not None and expected.batch[0].outputs is not None
     failures: list[Exception] = []
     for precision in get_args(Precision):
         try:
             model = _convert(estimator, task, schema, precision, as_frame=as_frame)
             raw = model.SerializeToString(deterministic=True)
-            predict = session_predict_fn(open_session(raw, "the exported model"), task, classes, schema)
+            session = open_session(raw, "the exported model")
+            predict = session_predict_fns(session, task, classes, schema, has_outputs=has_outputs).predict
             difference = _compare(expected, _ReferenceOutputs(predict, schema, rows, as_frame=False))
         except Exception as error:  # noqa: BLE001  skl2onnx raises any type
             failures.append(error)
@@ -158,7 +163,7 @@ def _compare(expected: _ReferenceOutputs, actual: _ReferenceOutputs) -> float:
     Raises:
         _DiffersError: the difference is too large, or a label differs.
     """
-    scale = max((abs(output.value) for output in expected.batch if output.value is not None), default=1.0) or 1.0
+    scale = max((abs(number) for output in expected.batch for number in output.numbers), default=1.0) or 1.0
     batch = [_difference(*pair, scale) for pair in zip(expected.batch, actual.batch, strict=True)]
     single = [_difference(*pair, scale) for pair in zip(expected.single, actual.single, strict=True)]
     largest = max(batch + single)
@@ -172,7 +177,7 @@ def _compare(expected: _ReferenceOutputs, actual: _ReferenceOutputs) -> float:
             f"{TOLERANCE:g})" + ("" if too_large else "; predicted one by one, some rows get another output")
         )
     for (name, own), (_, other) in zip(expected.unseen, actual.unseen, strict=True):
-        value_scale = scale if own is None or own.value is None else max(scale, abs(own.value))
+        value_scale = scale if own is None else max(scale, *map(abs, own.numbers), 0.0)
         if _difference(own, other, value_scale) > TOLERANCE:
             raise _DiffersError(
                 f"a value of {name} that the training data does not have is not treated as scikit-learn treats it "
@@ -185,8 +190,9 @@ def _difference(own: ModelOutput | None, other: ModelOutput | None, scale: float
     """Return the difference of two outputs; infinite if the labels differ or only one output exists."""
     if own is None or other is None or own.label != other.label:
         return 0.0 if own is other else math.inf
-    if own.value is not None and other.value is not None:
-        return abs(own.value - other.value) / scale
+    if own.numbers:
+        pairs = zip(own.numbers, other.numbers, strict=True)
+        return max(abs(number - exported) for number, exported in pairs) / scale
     if own.confidence is None or other.confidence is None:
         return 0.0 if own.confidence is other.confidence else math.inf
     return abs(own.confidence - other.confidence)
@@ -212,18 +218,18 @@ def _convert_graph(estimator: Any, task: Task, inputs: list[tuple[str, Any]], pr
 
     from modeltrace.bundles.onnx.operators import float64_converters  # noqa: PLC0415  needs the extra
 
-    has_probabilities = hasattr(estimator, "predict_proba")
+    has_probabilities = hasattr(estimator, "predict_proba") and task in ("classifier", "clusterer")
     model = convert_sklearn(
         estimator,
         name="model",
         initial_types=inputs,
         target_opset=OPSETS,
-        options={id(estimator): {"zipmap": False}} if has_probabilities else None,
+        options={id(estimator): {"zipmap": False}} if has_probabilities and task == "classifier" else None,
         custom_conversion_functions=float64_converters() if precision == "float64" else None,
     )
-    if task == "regressor":
+    if task in ("regressor", "multi_output", "transformer"):
         return model
-    needed = slice(0, 1)
+    needed = slice(0, 1) if task == "classifier" else slice(0, 2)
     if has_probabilities:
         needed = slice(1, 2) if predicts_argmax(estimator) else slice(0, 2)
     outputs = list(model.graph.output)[needed]

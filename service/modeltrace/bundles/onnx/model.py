@@ -3,6 +3,8 @@
 A graph has one input for all numbers and booleans, in the order of the schema, and one input for all categories. It has
 only the inputs that the schema needs. The output of a regressor is the value. The outputs of a classifier are the
 probabilities, the label, or both. Both are needed if the label may differ from the class of the highest probability.
+The outputs of an outlier detector are label and score; of a clusterer, label and the distances to all centres or the
+probabilities; several numbers are one output.
 """
 
 import math
@@ -17,16 +19,11 @@ from google.protobuf.message_factory import GetMessageClass
 
 from modeltrace.errors import BundleError, SettingsError
 from modeltrace.inference.features import Matrix
-from modeltrace.inference.model import (
-    TIE_TOLERANCE,
-    Label,
-    ModelOutput,
-    PredictFn,
-    PredictFns,
-    Task,
-    to_value_outputs,
-)
+from modeltrace.inference.model import Label, ModelOutput, PredictFn, PredictFns
+from modeltrace.inference.predict_fns import TIE_TOLERANCE, to_value_outputs
 from modeltrace.inference.schema import Schema
+from modeltrace.inference.task_fns import to_number_outputs
+from modeltrace.inference.tasks import Task
 
 Precision = Literal["float64", "float32"]
 
@@ -153,8 +150,17 @@ def session_predict_fn(session: Any, task: Task, classes: Sequence[Label] | None
     return session_predict_fns(session, task, classes, schema).predict
 
 
-def session_predict_fns(session: Any, task: Task, classes: Sequence[Label] | None, schema: Schema) -> PredictFns:  # noqa: ANN401  a session
-    """Return the predict functions of a session; the counterpart of `modeltrace.inference.model.make_predict_fns`.
+def session_predict_fns(
+    session: Any,  # noqa: ANN401  a session
+    task: Task,
+    classes: Sequence[Label] | None,
+    schema: Schema,
+    *,
+    has_outputs: bool = False,
+) -> PredictFns:
+    """Return the predict functions of a session, as `modeltrace.inference.predict_fns.make_predict_fns` does.
+
+    `has_outputs` says whether the predictions have a named output in addition to the label.
 
     Raises:
         BundleError: the session does not match the task, the classes or the features.
@@ -164,7 +170,11 @@ def session_predict_fns(session: Any, task: Task, classes: Sequence[Label] | Non
     kinds = [("label" if output.type in ("tensor(int64)", "tensor(string)") else "number") for output in outputs]
     if task == "regressor" and kinds == ["number"]:
         return PredictFns(lambda matrix: to_value_outputs(run(matrix)[0]))
-    if task == "classifier" and classes:
+    if task in ("multi_output", "transformer") and kinds == ["number"]:
+        return PredictFns(lambda matrix: to_number_outputs(run(matrix)[0]))
+    if has_outputs and kinds == ["label", "number"]:  # the score, or the distance to the nearest centre
+        return PredictFns(lambda matrix: _with_number(*run(matrix)))
+    if task in ("classifier", "clusterer") and classes:
         # Checked here once, because predictions look up a class by its column.
         if kinds[-1] == "number" and [*outputs[-1].shape][-1:] != [len(classes)]:
             raise BundleError("the ONNX model has another number of classes than model.json")
@@ -233,6 +243,12 @@ def _predict_argmax(probabilities: Any, labels: Sequence[Label], tie: float, *, 
         finite = confidence if math.isfinite(confidence) else None
         outputs.append(ModelOutput(labels[best], finite, None, row if keep else None))
     return outputs
+
+
+def _with_number(labels: Any, numbers: Any) -> list[ModelOutput]:  # noqa: ANN401  arrays
+    nearest = np.asarray(numbers, dtype=np.float64).reshape(len(labels), -1).min(axis=1)
+    pairs = zip(labels.ravel().tolist(), nearest.tolist(), strict=True)
+    return [ModelOutput(label, outputs=(number,)) for label, number in pairs]
 
 
 def _predict_both(

@@ -11,7 +11,7 @@ from opentelemetry.semconv.attributes.otel_attributes import OTEL_EVENT_NAME
 
 from modeltrace.sidecar.encode.http import ACCESS_FIELDS, access_log
 from modeltrace.sidecar.encode.protobuf import utf8
-from modeltrace.telemetry.names import EVENT_PREDICTION, EVENT_VIOLATION, ML_PREDICTION_INPUTS
+from modeltrace.telemetry.names import EVENT_PREDICTION, EVENT_VIOLATION, ML_PREDICTION_INPUTS, ML_PREDICTION_OUTPUTS
 from modeltrace.telemetry.records.attributes import prediction_attributes, prediction_message
 from modeltrace.telemetry.records.model_info import ModelInfo, PerModelCache
 from modeltrace.telemetry.records.prediction import (
@@ -49,6 +49,8 @@ class LineEncoder:
                 for row in request.predictions:
                     attributes = {**model_fields, **prediction_attributes(request, row)}
                     attributes[ML_PREDICTION_INPUTS] = dict(zip(features, row.inputs, strict=True))
+                    if row.outputs is not None:
+                        attributes[ML_PREDICTION_OUTPUTS] = dict(zip(request.model.outputs, row.outputs, strict=True))
                     yield encode_line(PREDICTION_LOGGER, prediction_message(row), attributes, ids, row.time)
             if request.status:
                 yield encode_line(ACCESS_LOGGER, *access_log(*ACCESS_FIELDS(request)), ids, request.end)

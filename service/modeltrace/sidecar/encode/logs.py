@@ -31,7 +31,7 @@ from modeltrace.sidecar.encode.protobuf import (
     key_value,
     tag,
 )
-from modeltrace.telemetry.names import EVENT_PREDICTION, EVENT_VIOLATION, ML_PREDICTION_INPUTS
+from modeltrace.telemetry.names import EVENT_PREDICTION, EVENT_VIOLATION, ML_PREDICTION_INPUTS, ML_PREDICTION_OUTPUTS
 from modeltrace.telemetry.records.attributes import prediction_attributes, prediction_message
 from modeltrace.telemetry.records.feedback import FeedbackRecord
 from modeltrace.telemetry.records.model_info import ModelInfo, PerModelCache
@@ -98,15 +98,15 @@ class LogEncoder:
                 context = model.prediction + encode_context(request)
                 for row in request.predictions:
                     times = pack_times(TIME, row.time, OBSERVED, row.time)
-                    fields = self._prediction(request, row, model.inputs)
+                    fields = self._prediction(request, row, model)
                     yield delimited(ITEM, b"".join((times, context, *fields)))
 
-    def _prediction(self, request: RequestRecord, row: PredictedRow, inputs: "_InputsEncoder") -> Iterator[bytes]:
+    def _prediction(self, request: RequestRecord, row: PredictedRow, model: "_ModelConstants") -> Iterator[bytes]:
         # Values of a regressor rarely repeat, so they are not cached.
         yield (self._body if row.value is None else encode_body)(prediction_message(row))
         for name, value in prediction_attributes(request, row).items():
-            if name == ML_PREDICTION_INPUTS:
-                yield inputs.encode(row.inputs)
+            if type(value) is tuple:  # one check is cheaper than comparing each name with two
+                yield (model.inputs if name == ML_PREDICTION_INPUTS else model.outputs).encode(value)
             else:
                 yield self._attribute(name, cast("Value", value))
 
@@ -133,31 +133,32 @@ class _ModelConstants:
     def __init__(self, model: ModelInfo) -> None:
         attributes = b"".join(attribute(ATTRIBUTE, *item) for item in model.log_attributes().items())
         self.prediction, self.violation = INFO + _PREDICTION + attributes, INFO + _VIOLATION + attributes
-        self.inputs = _InputsEncoder(model.features)
+        self.inputs = _MapEncoder(ML_PREDICTION_INPUTS, model.features)
+        self.outputs = _MapEncoder(ML_PREDICTION_OUTPUTS, model.outputs)
 
 
-class _InputsEncoder:
-    """Encodes the attribute with all inputs of a prediction."""
+class _MapEncoder:
+    """Encodes an attribute with all inputs, or all named outputs, of a prediction."""
 
-    def __init__(self, features: Sequence[str]) -> None:
-        self._attribute = key(ML_PREDICTION_INPUTS)
-        self._keys = [key(name) for name in features]
+    def __init__(self, attribute: str, names: Sequence[str]) -> None:
+        self._attribute = key(attribute)
+        self._keys = [key(name) for name in names]
         # Encode the attribute once with zeros and split it before each number.
         self._prefixes = [double_prefix(MAP_ENTRY, name) for name in self._keys]
         whole = key_value(ATTRIBUTE, self._attribute, any_map(prefix + bytes(8) for prefix in self._prefixes))
         start = whole[: len(whole) - sum(len(prefix) + 8 for prefix in self._prefixes)]
-        constants = [start + self._prefixes[0], *self._prefixes[1:]]
+        constants = [start + prefix if index == 0 else prefix for index, prefix in enumerate(self._prefixes)]
         self._template: list[Value | bytes] = [part for constant in constants for part in (constant, 0.0)]
         self._pack = struct.Struct("<" + "".join(f"{len(constant)}sd" for constant in constants)).pack
         self._cached_entry = lru_cache(4 * CACHE_SIZE, typed=True)(_encode_entry)  # typed: 1 equals True
 
-    def encode(self, inputs: tuple[Value, ...]) -> bytes:
-        """Encode the inputs, in the order of the features."""
-        if set(map(type, inputs)) == {float}:
+    def encode(self, values: tuple[Value, ...]) -> bytes:
+        """Encode the values, in the order of the names."""
+        if set(map(type, values)) == {float}:
             filled = self._template.copy()
-            filled[1::2] = inputs
+            filled[1::2] = values
             return self._pack(*filled)
-        return key_value(ATTRIBUTE, self._attribute, any_map(map(self._entry, self._keys, self._prefixes, inputs)))
+        return key_value(ATTRIBUTE, self._attribute, any_map(map(self._entry, self._keys, self._prefixes, values)))
 
     def _entry(self, name: bytes, prefix: bytes, value: Value) -> bytes:
         if type(value) is float:

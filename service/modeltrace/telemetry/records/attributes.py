@@ -28,6 +28,7 @@ from modeltrace.telemetry.names import (
     ML_PREDICTION_ID,
     ML_PREDICTION_INPUTS,
     ML_PREDICTION_LABEL,
+    ML_PREDICTION_OUTPUTS,
     ML_PREDICTION_ROW,
     ML_PREDICTION_SHADOW_OF,
     ML_PREDICTION_VALUE,
@@ -177,13 +178,15 @@ def batch_attributes(batch: BatchRecord) -> dict[str, str | int]:
 
 def prediction_message(row: PredictedRow) -> str:
     """Return the message of a prediction log record."""
-    return f"predicted {row.label if row.value is None else row.value}"
+    if row.value is not None:
+        return f"predicted {row.value}"
+    return f"predicted {row.label}" if row.label is not None else f"predicted {len(row.outputs or ())} outputs"
 
 
 def prediction_attributes(request: "RequestRecord | RequestTrace", row: PredictedRow) -> dict[str, object]:
     """Return the attributes of a prediction log record.
 
-    The inputs are a tuple in the order of the features; each encoder converts them to a map.
+    Inputs and named outputs are tuples in the order of their names; each encoder converts them to maps.
     """
     attributes: dict[str, object] = {
         ML_PREDICTION_ID: row.prediction_id,
@@ -191,6 +194,8 @@ def prediction_attributes(request: "RequestRecord | RequestTrace", row: Predicte
         ML_PREDICTION_INPUTS: row.inputs,
     }
     _add_output(attributes, row)
+    if row.outputs is not None:
+        attributes[ML_PREDICTION_OUTPUTS] = row.outputs
     if request.shadow_of and (prediction_id := request.shadow_of[row.row_index]):
         attributes[ML_PREDICTION_SHADOW_OF] = prediction_id
     if request.external_ids and (external_id := request.external_ids[row.row_index]) is not None:
@@ -211,9 +216,9 @@ def tag_attributes(tags: Tags) -> dict[str, str]:
 
 def _add_output(attributes: dict[str, object] | Attributes, row: PredictedRow) -> None:
     """Add the output of the model: the label of a classifier or the value of a regressor, and the confidence."""
-    if row.value is None:
-        attributes[ML_PREDICTION_LABEL] = str(row.label)
-    else:
+    if row.value is not None:
         attributes[ML_PREDICTION_VALUE] = row.value
+    elif row.label is not None:
+        attributes[ML_PREDICTION_LABEL] = str(row.label)
     if row.confidence is not None:
         attributes[ML_PREDICTION_CONFIDENCE] = row.confidence

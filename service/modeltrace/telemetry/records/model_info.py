@@ -35,6 +35,7 @@ class ModelInfo(NamedTuple):
     value_edges: tuple[float, ...] = ()  # between the bins of a regressor's predictions
     low_confidence: float | None = None  # predictions with less confidence are counted separately
     classes: tuple["Value", ...] = ()  # of `PredictedRow.probabilities`, in their order; empty: they are not recorded
+    outputs: tuple[str, ...] = ()  # names of `PredictedRow.outputs`, in their order
 
     def __hash__(self) -> int:
         """Hash the fields that distinguish models. Each record needs a hash, and hashing all fields takes longer."""

@@ -79,7 +79,7 @@ class SchemaViolation(NamedTuple):
 
 
 class PredictedRow(NamedTuple):
-    """One row with its prediction: `label` and `confidence` of a classifier, or `value` of a regressor."""
+    """One row with its prediction: `label` and `confidence`, or `value`, or `outputs`, or `label` and `outputs`."""
 
     row_index: int  # its position in the request, from 0
     prediction_id: str
@@ -89,6 +89,7 @@ class PredictedRow(NamedTuple):
     inputs: tuple[Value, ...]  # in the order of the schema, None if missing; after redaction, of `ModelInfo.features`
     time: int
     probabilities: Sequence[float] | None = None  # of each of `ModelInfo.classes`; None: not recorded
+    outputs: tuple[Value, ...] | None = None  # in the order of `ModelInfo.outputs`
 
 
 class PrivacyRules(Protocol):

@@ -33,6 +33,7 @@ from modeltrace.telemetry.names import (
     EVENT_PREDICTION,
     EVENT_VIOLATION,
     ML_PREDICTION_INPUTS,
+    ML_PREDICTION_OUTPUTS,
     SPAN_BATCH,
     SPAN_INFERENCE,
     SPAN_SCORE,
@@ -190,6 +191,8 @@ class SDKRecorder:
         for row in request.predictions:
             attributes = prediction_attributes(request, row)
             attributes[ML_PREDICTION_INPUTS] = dict(zip(model.features, row.inputs, strict=True))
+            if row.outputs is not None:
+                attributes[ML_PREDICTION_OUTPUTS] = dict(zip(model.outputs, row.outputs, strict=True))
             event = {OTEL_EVENT_NAME: EVENT_PREDICTION, **model.log_attributes()}
             self._prediction_log.info("%s", prediction_message(row), extra={**event, **attributes})
 
