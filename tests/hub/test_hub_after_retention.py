@@ -25,8 +25,11 @@ def statuses(pages: HubPages, ids: list[str]) -> dict[str, int]:
         if path not in result:
             response = pages.client.get(path)
             result[path] = response.status_code
+            # Links of these pages add filters to their own address, so following them would not end.
             waiting += [
-                link for link in pages.links(path, response.text) if not re.search("predictions|span=|logs=", link)
+                link
+                for link in pages.links(path, response.text)
+                if not re.search(r"predictions|span=|logs=|/logs\?", link)
             ]
     return result
 
