@@ -122,11 +122,14 @@ def test_recorded_values_equal_the_definitions(tmp_path: Path) -> None:
                 )
 
             wait_until(agrees, seconds=180, description=f"the values of {ROWS} rows in Prometheus")
-            limits, states = (
-                wait_until(lambda what=what: recorded(address, f"{name}:{what}"), description=what)  # type: ignore[misc]
-                for what in ("threshold", "state")
-            )
-    assert limits == {key: pytest.approx(result.threshold, rel=TOLERANCE) for key, result in definitions.items()}
-    assert states == {key: DRIFT_STATES[result.state] for key, result in definitions.items()}
+            limits = {key: pytest.approx(result.threshold, rel=TOLERANCE) for key, result in definitions.items()}
+            states = {key: DRIFT_STATES[result.state] for key, result in definitions.items()}
+            # Prometheus evaluates one rule after the other, so a point may arrive between two of them.
+            for what, limit in (("threshold", limits), ("state", states)):
+                wait_until(
+                    lambda what=what, limit=limit: recorded(address, f"{name}:{what}") == limit,  # type: ignore[misc]
+                    seconds=180,
+                    description=f"the {what} of {ROWS} rows in Prometheus",
+                )
     assert definitions["worst_texture", "psi"].state == definitions["mean_radius", "missing"].state == "drift"
     assert definitions["mean_area", "psi"].state == "ok"
