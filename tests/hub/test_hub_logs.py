@@ -167,6 +167,16 @@ def test_a_record_is_shown_among_its_neighbours(pages: HubPages) -> None:
     assert "data-live" not in html
 
 
+@pytest.mark.parametrize("value", ["-1", "x", "NaN", "%", "9" * 30])
+def test_an_invalid_neighbour_is_an_error_message(pages: HubPages, value: str) -> None:
+    """The page shows the list and says what is wrong."""
+    add(pages, record("kept", 1))
+
+    response = pages.client.get("/logs", params={"around": value})
+
+    assert (response.status_code, "kept" in response.text) == (422, True)
+
+
 def test_a_record_links_to_its_span_and_back(pages: HubPages) -> None:
     """The list links to the span and to the trace's records; the page of the trace links to the list."""
     trace, span_id = b"\xab" * 16, b"\xcd" * 8

@@ -33,6 +33,7 @@ STATUS_CODES: Final[Mapping[int, grpc.StatusCode]] = {
     429: grpc.StatusCode.RESOURCE_EXHAUSTED,
     503: grpc.StatusCode.UNAVAILABLE,
 }
+_PATH_FIELDS: Final = frozenset({"name", "model_name", "version", "model_version"})
 TRACE_METADATA: Final = TRACE_HEADER.lower()
 # Metadata with a meaning for HTTP bodies and connections only. gRPC has decompressed the message already.
 _HTTP_ONLY: Final = ("content-", "accept-encoding", "connection", "grpc-", "host", "transfer-encoding", "x-forwarded-")
@@ -118,6 +119,9 @@ class GrpcBridge:
         names = {field.name for field in request.DESCRIPTOR.fields} & {"name", "model_name"}
         if empty := [field for field in names if not getattr(request, field)]:
             await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, f'"{empty[0]}" must be the name of a model')
+        for field in request.DESCRIPTOR.fields:
+            if field.name in _PATH_FIELDS and "/" in getattr(request, field.name):  # it would name another path
+                await _abort(context, grpc.StatusCode.NOT_FOUND, f'"{field.name}" must not contain a slash')
         return request
 
     async def _request(

@@ -1,7 +1,7 @@
 """The distributions that libraries are installed from: their names, versions and extras."""
 
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.metadata import Distribution, PackageNotFoundError, distribution, packages_distributions
 from typing import Final
 
 # Distribution names that differ from the import name; other names are looked up in the installed metadata.
@@ -14,12 +14,24 @@ EXTRAS: Final = frozenset({"xgboost", "lightgbm", "catboost", "mlflow"})
 
 def installed_version(name: str) -> str | None:
     """Return the installed version of a distribution, or of its alternative; `None` if neither is installed."""
-    for candidate in filter(None, (name, _ALTERNATIVES.get(name))):
-        try:
-            return version(candidate)
-        except PackageNotFoundError:
-            continue
-    return None
+    try:
+        return installed_distribution(name).version
+    except PackageNotFoundError:
+        return None
+
+
+def installed_distribution(name: str) -> Distribution:
+    """Return the metadata of an installed distribution, or of its alternative.
+
+    Raises:
+        PackageNotFoundError: neither is installed.
+    """
+    try:
+        return distribution(name)
+    except PackageNotFoundError:
+        if name not in _ALTERNATIVES:
+            raise
+        return distribution(_ALTERNATIVES[name])
 
 
 def distribution_name(module: str) -> str | None:

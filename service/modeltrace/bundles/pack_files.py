@@ -147,8 +147,8 @@ def _column_notes(table: pd.DataFrame) -> list[str]:
         for name in dates_as_text
     ]
     identifiers = [
-        f"Note: column {name} looks like an identifier: nearly all values differ. The model cannot learn from it, "
-        "and its drift cannot be detected. Remove the column and fit again"
+        f"Note: column {name} looks like an identifier: nearly all values differ, so its drift cannot be detected. "
+        "Unless a text vectorizer reads it, the model cannot learn from it: remove the column and fit again"
         for name in identifier_columns(table)
         if name not in dates_as_text
     ]

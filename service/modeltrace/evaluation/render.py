@@ -193,7 +193,7 @@ def _regression(metrics: RegressionMetrics) -> Iterator[RenderableType]:
 
 def _baseline(metrics: ModelMetrics) -> Text:
     if (baseline := metrics.baseline) is None:
-        return Text("  compared with held-out rows: no held-out reference")
+        return Text("  compared with held-out rows: no held-out reference is known (name its bundle: --bundle)")
     if metrics.regression:
         name, error, before, change, limit = "mean absolute error", *(f"{value:.6g}" for value in _figures(baseline))
     else:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from modeltrace.evaluation.groups import find_groups
+from modeltrace.evaluation.groups import GroupError, find_groups
 from modeltrace.evaluation.metrics import ModelMetrics
 from modeltrace.store.selection import Selection
 from modeltrace.store.store import Store
@@ -21,12 +21,14 @@ def evaluate_segments(
         name: the name of the tag, or of the feature if no selected prediction has such a tag.
 
     Raises:
-        GroupError: the tag or the feature has too many values to evaluate them separately.
+        GroupError: no prediction has the tag or the feature, or it has too many values to evaluate them separately.
         StoreError: the store cannot be read.
     """
     groups = find_groups(store, selection, name)
     if groups is None:
-        return [replace(metrics, segment={name: None}) for metrics in evaluate(selection)]
+        if not evaluate(selection):
+            return []
+        raise GroupError(f"no selected prediction has a tag or a recorded feature {name}")
     conditions = [(None, groups.column.is_(None)), *((value, groups.column == value) for value in groups.values)]
     return [
         replace(metrics, segment={name: groups.to_text(value)})

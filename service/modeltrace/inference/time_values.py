@@ -110,7 +110,10 @@ def _parse_duration(text: str) -> int:
         raise ValueError(text)
     parts = {name: int(value or 0) for name, value in match.groupdict().items() if name not in ("sign", "fraction")}
     fraction = int((match["fraction"] or "0")[:6].ljust(6, "0"))
-    duration = timedelta(**parts, microseconds=fraction)
+    try:
+        duration = timedelta(**parts, microseconds=fraction)
+    except OverflowError:
+        raise ValueError(text) from None
     if duration > _MAX_DURATION:
         raise ValueError(text)
     microseconds = duration // _MICROSECOND

@@ -21,14 +21,18 @@ CONTENTS: Final[Mapping[str, str]] = {
     "UINT64": "uint64_contents", "FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents",
 }  # fmt: skip
 SHARED_MEMORY: Final = "shared_memory_region"
+# Inputs, outputs and parameters of a request, each. An empty one has two bytes, and needs 600 bytes of memory.
+MAX_ENTRIES: Final = 10_000
 
 
 def to_http_request(request: Any) -> tuple[dict[str, Any], bytes]:  # noqa: ANN401  a generated class
     """Return the JSON object and the binary data of a `ModelInferRequest`; the response is requested in binary form.
 
     Raises:
-        MalformedRequestError: the values of an input are missing, or are not of its datatype.
+        MalformedRequestError: the values of an input are missing, or are not of its datatype, or the request has too
+            many inputs, outputs or parameters.
     """
+    _check_entries(request)
     inputs, chunks = [], []
     raw = iter(request.raw_input_contents)
     without_data = 0
@@ -78,6 +82,20 @@ def to_grpc_response(document: Mapping[str, Any], binary: bytes, response: Any, 
             response.raw_output_contents.append(data)
         else:
             getattr(tensor.contents, CONTENTS[tensor.datatype]).extend(_decode_values(tensor, data))
+
+
+def _check_entries(request: Any) -> None:  # noqa: ANN401  a generated class
+    numbers = {
+        "inputs": len(request.inputs),
+        "outputs": len(request.outputs),
+        "parameters": len(request.parameters)
+        + sum(len(tensor.parameters) for tensors in (request.inputs, request.outputs) for tensor in tensors),
+        "dimensions": sum(len(tensor.shape) for tensor in request.inputs),
+        "raw_input_contents": len(request.raw_input_contents),
+    }
+    for name, number in numbers.items():
+        if number > MAX_ENTRIES:
+            raise MalformedRequestError(f"the request has {number:,} {name}; the limit is {MAX_ENTRIES:,}")
 
 
 def _to_json_parameters(parameters: Iterable[Any]) -> dict[str, Any]:

@@ -85,13 +85,15 @@ def _requested_outputs(
         return tuple(RequestedOutput(name, binary) for name in available if name != PROBABILITIES or probabilities)
     if not isinstance(described, list) or not all(isinstance(output, dict) for output in described):
         raise MalformedRequestError('"outputs" must be an array of objects')
-    outputs = []
+    outputs: list[RequestedOutput] = []
     for output in described:
         name, parameters = output.get("name"), output.get("parameters") or {}
         if not isinstance(name, str) or name not in available:
             raise MalformedRequestError(
                 f"the model has no output {str(name)[:MAX_NAME]!r}; it has {', '.join(available)}"
             )
+        if any(name == requested.name for requested in outputs):
+            raise MalformedRequestError(f'output "{name}" is requested twice')
         if not isinstance(parameters, dict) or parameters.keys() & {"classification", "shared_memory_region"}:
             raise MalformedRequestError(f'output "{name}": only the parameter "binary_data" is supported')
         outputs.append(RequestedOutput(name, parameters.get("binary_data", binary) is True))

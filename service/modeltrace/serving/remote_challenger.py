@@ -84,7 +84,8 @@ class RemoteChallenger:
                 return
             self._failures.update()
             predictions = response["predictions"] if request.is_batch else [response]
-            trace.model = self._model_info(response["model"], request.model)
+            outputs: Mapping[str, Any] = next((row["outputs"] for row in predictions if "outputs" in row), {})
+            trace.model = self._model_info(response["model"], request.model)._replace(outputs=tuple(outputs))
             trace.predictions = _merge(predictions, self._redact(request.model, request.predictions), trace.now())
             trace.rejected_rows = len(rows) - len(trace.predictions)
         if trace.predictions:
@@ -119,7 +120,10 @@ class RemoteChallenger:
 
 
 def _merge(predictions: Sequence[Mapping[str, Any]], rows: Sequence[PredictedRow], time: int) -> list[PredictedRow]:
-    """Return the rows with the challenger's predictions, without rows that it rejected."""
+    """Return the rows with the challenger's predictions, without rows that it rejected.
+
+    The response has no probabilities, because they are not requested; the challenger's service records them.
+    """
     return [
         row._replace(
             prediction_id=prediction["prediction_id"],
@@ -127,6 +131,8 @@ def _merge(predictions: Sequence[Mapping[str, Any]], rows: Sequence[PredictedRow
             confidence=prediction.get("confidence"),
             value=prediction.get("value"),
             time=time,
+            probabilities=None,
+            outputs=tuple(prediction["outputs"].values()) if "outputs" in prediction else None,
         )
         for prediction, row in zip(predictions, rows, strict=True)
         if "error" not in prediction

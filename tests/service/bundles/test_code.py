@@ -1,11 +1,13 @@
 """The user's own modules travel in the bundle, are loaded only if they are trusted, and never mix."""
 
 import importlib
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from modeltrace.bundles.bundle import load_bundle
+from modeltrace.bundles.code.archive import read_archive
 from modeltrace.bundles.code.pack_code import verify_in_new_process
 from modeltrace.bundles.loaded_model import load
 from modeltrace.bundles.manifest import read_manifest
@@ -207,6 +210,19 @@ def test_altered_code_is_not_loaded(source: Path, tmp_path: Path) -> None:
     flip_byte(second / "code.zip")
     with pytest.raises(BundleIntegrityError, match=r"code\.zip"):
         load_bundle(second, trust_pickle=True, trust_code=True)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_a_damaged_archive_is_an_error(method: int) -> None:
+    """Also if model.json has the hash of the damaged archive."""
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w", method) as archive:
+        archive.writestr("own.py", b"x = 1\n" * 1000)
+    damaged = bytearray(sink.getvalue())
+    damaged[40:48] = b"\xff" * 8  # after the header of the member
+
+    with pytest.raises(BundleError, match=r"code\.zip cannot be read"):
+        read_archive(bytes(damaged), "code.zip")
 
 
 @pytest.mark.usefixtures("new_process")

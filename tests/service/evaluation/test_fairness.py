@@ -125,6 +125,17 @@ def test_values_of_a_feature_are_segments(store_url: str, monkeypatch: pytest.Mo
     } == {None: (1, 0.0), "x": (1, 1.0), "1": (2, 0.5), "true": (1, 0.0)}
 
 
+def test_a_name_that_no_prediction_has_is_an_error(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A misspelled name must not look like one segment."""
+    monkeypatch.setenv("MODELTRACE_STORE", store_url)
+    store_groups(store_url, ["x"], ["a"], ["a"], tag=True)
+
+    result = CliRunner().invoke(app, ["evaluate", "--by", "gruop"])
+
+    assert isinstance(result.exception, GroupError)
+    assert "no selected prediction has a tag or a recorded feature gruop" in str(result.exception)
+
+
 def test_command(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """`evaluate --fairness` prints the groups and the metrics, as text and as JSON."""
     monkeypatch.setenv("MODELTRACE_STORE", store_url)

@@ -308,6 +308,13 @@ ERRORS: dict[str, tuple[Callable[[Any], object], str, str]] = {
     "shared memory": (shared_memory, INVALID, "no shared memory"),
     "classification": (classification, INVALID, "binary_data"),
     "another output": (lambda r: r.outputs.add(name="label"), INVALID, "has no output 'label'"),
+    "an output twice": (lambda r: [r.outputs.add(name="value") for _ in range(2)], INVALID, "is requested twice"),
+    "a path as name": (lambda r: setattr(r, "model_name", "homes/"), "NOT_FOUND", "must not contain a slash"),
+    "a path as version": (lambda r: setattr(r, "model_version", "1/x"), "NOT_FOUND", "must not contain a slash"),
+    "many inputs": (lambda r: [r.inputs.add() for _ in range(10_001)], INVALID, "10,005 inputs; the limit is 10,000"),
+    "many outputs": (lambda r: [r.outputs.add() for _ in range(10_001)], INVALID, "10,001 outputs"),
+    "many parameters": (lambda r: [r.inputs[0].parameters.add() for _ in range(10_001)], INVALID, "parameters"),
+    "many dimensions": (lambda r: r.inputs[0].shape.extend([1] * 10_001), INVALID, "dimensions"),
 }
 
 

@@ -227,6 +227,7 @@ CASES: list[tuple[Document, str]] = [
     ({"inputs": inputs(COLUMNS), "id": 7}, '"id" must be a string'),
     ({"inputs": inputs(COLUMNS), "parameters": [1]}, '"parameters" must be an object'),
     ({"inputs": inputs(COLUMNS), "outputs": "label"}, '"outputs" must be an array of objects'),
+    ({"inputs": inputs(COLUMNS), "outputs": [{"name": "label"}] * 2}, 'output "label" is requested twice'),
     ({"inputs": inputs(COLUMNS), "outputs": [{"name": "value"}]}, "the model has no output 'value'; it has label, "),
     (
         {"inputs": inputs(COLUMNS), "outputs": [{"name": "label", "parameters": {"classification": 2}}]},

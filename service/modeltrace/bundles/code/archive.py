@@ -4,9 +4,11 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import io
+import lzma
 import os
 import sys
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -116,7 +118,7 @@ def read_archive(raw: bytes, source: object) -> CodeArchive:
                     f"{source} contains more than {MAX_FILES:,} files or {MAX_BYTES // 2**20} MiB: not read"
                 )
             files = {entry.filename: archive.read(entry) for entry in entries}
-    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError) as error:
         raise BundleError(f"{source} cannot be read: {error}. Pack the model again") from None
     if invalid := [name for name in files if not _is_relative(name)]:
         raise BundleError(f"{source} contains the path {invalid[0]!r}, which is not inside the archive")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import PackageNotFoundError
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -10,6 +10,7 @@ from typing import Final
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from modeltrace.bundles.distributions import installed_distribution
 from modeltrace.errors import ModeltraceError
 
 LOCK_FILE: Final = "requirements.lock"
@@ -46,13 +47,14 @@ def pin_packages(requirements: Iterable[Requirement]) -> list[Pin]:
             continue
         seen |= {(name, extra) for extra in extras}
         try:
-            package = distribution(name)
+            package = installed_distribution(name)
         except PackageNotFoundError:
             raise ModeltraceError(
                 f"the package {name} is needed and not installed: pip install '{requirement}'"
             ) from None
         if name != PROJECT:
-            pins[name] = Pin(name, package.version, known.get((name, package.version), ()))
+            installed = canonicalize_name(package.name)
+            pins[installed] = Pin(installed, package.version, known.get((installed, package.version), ()))
         for line in package.requires or ():
             needed = Requirement(line)
             if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in extras):
