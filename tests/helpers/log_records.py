@@ -40,13 +40,18 @@ def prediction_records(request: RequestRecord) -> Iterator[logging.LogRecord]:
         }
         if row.value is not None:
             extra["ml.prediction.value"] = row.value
-        else:
+        elif row.label is not None:
             extra["ml.prediction.label"] = str(row.label)
         if row.confidence is not None:
             extra["ml.prediction.confidence"] = row.confidence
+        if row.outputs is not None:
+            extra["ml.prediction.outputs"] = dict(zip(request.model.outputs, row.outputs, strict=True))  # type: ignore[union-attr]  # see above
+        if request.api_key_name:
+            extra["enduser.id"] = request.api_key_name
         if request.synthetic:
             extra["modeltrace.synthetic"] = True
-        answer = row.label if row.value is None else row.value
+        answers = (row.value, row.label, f"{len(row.outputs or ())} outputs")
+        answer = next(value for value in answers if value is not None)
         yield _log_record("modeltrace.prediction", row.time, "predicted %s", (answer,), extra)
 
 

@@ -86,11 +86,12 @@ def models() -> st.SearchStrategy[ModelInfo]:
         features=st.lists(TEXTS.filter(bool), min_size=1, max_size=8, unique_by=replace_surrogates).map(tuple),
         schema_hash=st.text("0123456789abcdef", max_size=64),
         role=st.sampled_from(["", "", "primary", "challenger"]),
+        outputs=st.lists(TEXTS.filter(bool), max_size=3, unique_by=replace_surrogates).map(tuple),
     )
 
 
-def answered_rows(features: int) -> st.SearchStrategy[PredictedRow]:
-    """Draw answered rows of so many features; half of them have floats only."""
+def answered_rows(features: int, outputs: int) -> st.SearchStrategy[PredictedRow]:
+    """Draw answered rows of so many features and named outputs; half of them have floats only."""
     floats = st.tuples(*[FLOATS] * features)
     return st.builds(
         PredictedRow,
@@ -102,6 +103,7 @@ def answered_rows(features: int) -> st.SearchStrategy[PredictedRow]:
         inputs=floats | st.tuples(*[VALUES] * features),
         time=TIMES,
         probabilities=st.none() | st.lists(st.floats(0, 1), min_size=1, max_size=3),
+        outputs=st.none() | st.tuples(*[FLOATS] * outputs) | st.tuples(*[VALUES] * outputs) if outputs else st.none(),
     )
 
 
@@ -173,7 +175,9 @@ def requests(draw: st.DrawFn, among: Sequence[ModelInfo] = ()) -> RequestRecord:
         ),
         batch_span=draw(st.none() | st.tuples(ids(16), ids(8))),
         failure=draw(st.none() | failures()),
-        predictions=tuple(draw(st.lists(answered_rows(len(model.features)), max_size=3)) if model else ()),
+        predictions=tuple(
+            draw(st.lists(answered_rows(len(model.features), len(model.outputs)), max_size=3)) if model else ()
+        ),
         synthetic=draw(st.booleans()),
     )
 

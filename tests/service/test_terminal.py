@@ -153,7 +153,13 @@ def test_error_of_the_command_line_is_escaped(
 
 def test_model_name_of_a_server_is_escaped() -> None:
     """The name is one line."""
-    body: dict[str, Any] = {"name": HOSTILE + "\n", "version": "1\x9b", "features": [], "classes": None}
+    body: dict[str, Any] = {
+        "name": HOSTILE + "\n",
+        "version": "1\x9b",
+        "task": "regressor",
+        "features": [],
+        "classes": None,
+    }
     model = parse_model(httpx.Response(200, json=body), "http://127.0.0.1:1")
 
     assert not UNSAFE.search(model.name + model.version)

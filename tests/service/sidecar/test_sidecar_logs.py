@@ -3,6 +3,7 @@
 import logging
 import tracemalloc
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -68,8 +69,12 @@ def log_records(request: RequestRecord, logger: str) -> Iterator[tuple[int, logg
 
 def with_decimals(request: RequestRecord) -> RequestRecord:
     """Replace integers beyond 64 bits by text: the SDK's encoder would drop all inputs."""
+
+    def decimals(values: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(str(value) if isinstance(value, int) and value not in INT64 else value for value in values)
+
     answered = (
-        row._replace(inputs=tuple(str(v) if isinstance(v, int) and v not in INT64 else v for v in row.inputs))
+        row._replace(inputs=decimals(row.inputs), outputs=None if row.outputs is None else decimals(row.outputs))
         for row in request.predictions
     )
     return request._replace(predictions=tuple(answered))

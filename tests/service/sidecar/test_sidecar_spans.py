@@ -97,6 +97,8 @@ class SdkSpans:
             server.set_attributes(request.model.span_attributes())
         flags = {"modeltrace.pin": request.pinned, "modeltrace.synthetic": request.synthetic}
         server.set_attributes({name: value for name, value in flags.items() if value})
+        if request.api_key_name:
+            server.set_attribute("enduser.id", request.api_key_name)
 
         failure = request.failure
         for stage, start, end, attributes, links in stages_of(request):
@@ -211,7 +213,7 @@ def set_outputs(server: SdkSpan, request: RequestRecord) -> None:
         server.set_attribute("ml.prediction.id", row.prediction_id)
         if row.value is not None:
             server.set_attribute("ml.prediction.value", row.value)
-        else:
+        elif row.label is not None:
             server.set_attribute("ml.prediction.label", str(row.label))
         if row.confidence is not None:
             server.set_attribute("ml.prediction.confidence", row.confidence)
