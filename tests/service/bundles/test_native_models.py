@@ -237,12 +237,12 @@ import importlib.metadata, sys
 from pathlib import Path
 libraries = ("catboost", "lightgbm", "xgboost")
 sys.modules |= dict.fromkeys(libraries)
-read = importlib.metadata.version
-def version(name):
+find = importlib.metadata.distribution
+def distribution(name):
     if name.startswith(libraries):
         raise importlib.metadata.PackageNotFoundError(name)
-    return read(name)
-importlib.metadata.version = version
+    return find(name)
+importlib.metadata.distribution = distribution
 from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.proxies.native_models import read_native_file
 for path in map(Path, sys.argv[1:]):
