@@ -37,6 +37,8 @@ from modeltrace.errors import (
 from tests.helpers.bundles import edit_manifest, flip_byte
 from tests.helpers.estimators import LABELS, iris_frame
 
+pytestmark = pytest.mark.slow
+
 MODULES = {
     "own_steps/__init__.py": "from own_steps.scale import Scale\n",
     "own_steps/scale.py": """

@@ -15,6 +15,8 @@ from modeltrace.bundles.manifest import read_manifest
 from modeltrace.cli.main import main
 from tests.helpers.estimators import LABELS, iris_frame
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:

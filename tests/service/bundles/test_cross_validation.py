@@ -22,6 +22,8 @@ from modeltrace.bundles.pack import pack
 from modeltrace.errors import PackError
 from tests.helpers.noisy_models import noisy_rows, output_drift, pack_with_messages
 
+pytestmark = pytest.mark.slow
+
 
 class SlowClassifier(ClassifierMixin, BaseEstimator):
     """A classifier whose second and later fits take ten seconds."""

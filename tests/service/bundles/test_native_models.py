@@ -32,6 +32,8 @@ from modeltrace.inference.model import ModelOutput
 from modeltrace.inference.predict_fns import make_predict_fn
 from tests.helpers.native_models import CASES, LIGHTGBM, FittedCase, labels_of, numbers
 
+pytestmark = pytest.mark.slow
+
 Fit = Callable[[str], FittedCase]
 
 

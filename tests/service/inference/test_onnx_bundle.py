@@ -38,6 +38,8 @@ from modeltrace.errors import (
 from modeltrace.settings import read_settings
 from tests.helpers.estimators import LABELS, VALUES, X, fit, iris_frame
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:

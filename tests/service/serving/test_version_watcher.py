@@ -26,6 +26,8 @@ from tests.helpers.bundles import edit_manifest, flip_byte, pack_iris
 from tests.helpers.processes import Process, wait_until
 from tests.helpers.services import ID_KEY, running_service
 
+pytestmark = pytest.mark.slow
+
 ROW = {"sepal_length": 5.0, "sepal_width": 3.4, "petal_length": 1.5, "petal_width": 0.2}
 
 
