@@ -3,16 +3,14 @@
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, Text, case, func, literal, null, select
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.functions import FunctionElement
 
 from modeltrace.evaluation.queries import MODEL_COLUMNS
+from modeltrace.store.json_values import JsonValue
 from modeltrace.store.schema import labels, predictions
 from modeltrace.store.selection import Selection, label_join
 
 
-class FeatureValue(FunctionElement[str]):
+class FeatureValue(JsonValue):
     """SQL expression: the recorded value of a feature as JSON text; NULL if the prediction has no value of it.
 
     The name must not contain a quotation mark or a backslash, which SQLite does not find.
@@ -20,22 +18,12 @@ class FeatureValue(FunctionElement[str]):
 
     type = Text()
     inherit_cache = True
+    sqlite = "nullif({column} -> ('$.\"' || {place} || '\"'), 'null')"
+    # PostgreSQL decodes all texts of the object, and cannot decode U+0000.
+    postgresql = r"nullif(CAST(replace({column}, '\u0000', '\u0020')::json -> {place} AS TEXT), 'null')"
 
     def __init__(self, name: str) -> None:
         super().__init__(predictions.c.inputs, literal(name))
-
-
-@compiles(FeatureValue, "sqlite")
-def _extract_in_sqlite(element: FeatureValue, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401  of SQLAlchemy
-    inputs, name = (compiler.process(clause, **options) for clause in element.clauses)
-    return f"nullif({inputs} -> ('$.\"' || {name} || '\"'), 'null')"
-
-
-@compiles(FeatureValue, "postgresql")
-def _extract_in_postgresql(element: FeatureValue, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401  see above
-    inputs, name = (compiler.process(clause, **options) for clause in element.clauses)
-    # PostgreSQL decodes all texts of the object, and cannot decode U+0000.
-    return f"nullif(CAST(replace({inputs}, '\\u0000', '\\u0020')::json -> {name} AS TEXT), 'null')"
 
 
 def group_counts(selection: Selection, group: ColumnElement[str]) -> Select[Any]:

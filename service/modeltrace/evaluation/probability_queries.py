@@ -10,10 +10,8 @@ from operator import add
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Double, Integer, Select, and_, case, cast, func, literal_column, null, select
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.functions import FunctionElement
 
+from modeltrace.store.json_values import JsonValue
 from modeltrace.store.schema import labels, predictions
 from modeltrace.store.selection import Selection, label_join
 
@@ -23,29 +21,18 @@ EPSILON: Final = 2.0**-52
 MAX_K: Final = 5
 
 
-class Probability(FunctionElement[float]):
+class Probability(JsonValue):
     """SQL expression: the probability of the class at an index; NULL if it is not finite or not recorded."""
 
     type = Double()
     inherit_cache = True
+    sqlite = "json_extract({column}, '$[{place}][1]')"
+    # PostgreSQL decodes all texts of the array, and cannot decode U+0000, which a class may contain.
+    postgresql = r"CAST(replace({column}, '\u0000', '\u0020')::json -> {place} ->> 1 AS DOUBLE PRECISION)"
 
     def __init__(self, index: int) -> None:
         # A literal in the SQL text, because PostgreSQL would not recognize that two parameters are equal.
         super().__init__(predictions.c.probabilities, literal_column(str(int(index))))
-
-
-@compiles(Probability, "sqlite")
-def _extract_in_sqlite(element: Probability, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401  of SQLAlchemy
-    column, index = (compiler.process(clause, **options) for clause in element.clauses)
-    return f"json_extract({column}, '$[{index}][1]')"
-
-
-@compiles(Probability, "postgresql")
-def _extract_in_postgresql(element: Probability, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401  see above
-    column, index = (compiler.process(clause, **options) for clause in element.clauses)
-    # PostgreSQL decodes all texts of the array, and cannot decode U+0000, which a class may contain.
-    decodable = f"replace({column}, '\\u0000', '\\u0020')"
-    return f"CAST({decodable}::json -> {index} ->> 1 AS DOUBLE PRECISION)"
 
 
 def recorded_probabilities(selection: Selection) -> Select[Any]:

@@ -26,7 +26,7 @@ def evaluate_segments(
     """
     groups = find_groups(store, selection, name)
     if groups is None:
-        if not evaluate(selection):
+        if not store.counts(selection).predictions:
             return []
         raise GroupError(f"no selected prediction has a tag or a recorded feature {name}")
     conditions = [(None, groups.column.is_(None)), *((value, groups.column == value) for value in groups.values)]

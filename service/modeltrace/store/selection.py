@@ -4,33 +4,21 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, Text, func, literal, select, true, tuple_
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.functions import FunctionElement
 
+from modeltrace.store.json_values import JsonValue
 from modeltrace.store.schema import labels, predictions
 
 
-class TagValue(FunctionElement[str]):
+class TagValue(JsonValue):
     """SQL expression: the value of a tag; NULL if the prediction does not have it."""
 
     type = Text()
     inherit_cache = True
+    sqlite = "json_extract({column}, '$.' || {place})"
+    postgresql = "({column}::json ->> {place})"
 
     def __init__(self, name: str) -> None:
         super().__init__(predictions.c.tags, literal(name))
-
-
-@compiles(TagValue, "sqlite")
-def _extract_in_sqlite(element: TagValue, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401  of SQLAlchemy
-    tags, name = (compiler.process(clause, **options) for clause in element.clauses)
-    return f"json_extract({tags}, '$.' || {name})"
-
-
-@compiles(TagValue, "postgresql")
-def _extract_in_postgresql(element: TagValue, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401  see above
-    tags, name = (compiler.process(clause, **options) for clause in element.clauses)
-    return f"({tags}::json ->> {name})"
 
 
 class Selection(NamedTuple):
