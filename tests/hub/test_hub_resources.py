@@ -185,14 +185,20 @@ def requests() -> list[Message]:
     return [*messages, log]
 
 
-def test_a_database_of_version_1_is_converted(tmp_path: Path, requests: list[Message]) -> None:
-    """All rows are equal afterwards, and a resource that arrives again is recognized."""
+@pytest.fixture
+def stored(tmp_path: Path, requests: list[Message]) -> Path:
+    """The database of a hub that received the requests one after the other."""
     path = tmp_path / FILE_NAME
     store = Store(path)
     for number, request in enumerate(requests):
         _write(store, request, received_ns=number)
     store.close()
-    summaries = _summaries(path)
+    return path
+
+
+def test_a_database_of_version_1_is_converted(stored: Path, requests: list[Message]) -> None:
+    """All rows are equal afterwards, and a resource that arrives again is recognized."""
+    path, summaries = stored, _summaries(stored)
     before = _convert_to_version_1(path)
     assert (len(before["spans"]), len(summaries)) == (5, 5)
 
@@ -211,14 +217,9 @@ def test_a_database_of_version_1_is_converted(tmp_path: Path, requests: list[Mes
     store.close()
 
 
-def test_a_database_of_version_2_is_converted(tmp_path: Path, requests: list[Message]) -> None:
+def test_a_database_of_version_2_is_converted(stored: Path) -> None:
     """The table of traces is computed from the spans and log records."""
-    path = tmp_path / FILE_NAME
-    store = Store(path)
-    for number, request in enumerate(requests):
-        _write(store, request, received_ns=number)
-    store.close()
-    summaries = _summaries(path)
+    path, summaries = stored, _summaries(stored)
     with duckdb.connect(str(path)) as connection:
         connection.execute("DROP TABLE traces")
         connection.execute("UPDATE meta SET value = '2' WHERE key = 'schema'")

@@ -25,7 +25,7 @@ from modeltrace.telemetry.logging import PREDICTION_LOGGER, export_logs
 from modeltrace.telemetry.metrics.instruments import build_views
 from modeltrace.telemetry.providers import Telemetry
 from tests.helpers.bundles import held_out_rows
-from tests.helpers.in_process_services import SdkService
+from tests.helpers.in_process_services import SdkService, records_service
 from tests.helpers.services import ID_KEY
 
 
@@ -104,3 +104,10 @@ def record(settings: Settings) -> Iterator[Callable[..., SdkService]]:
 def service(record: Callable[..., SdkService], model: Model) -> SdkService:
     """The service around the example model."""
     return record(model)
+
+
+@pytest.fixture(scope="module")
+def app(model: Model) -> Iterator[Any]:
+    """The application without access control."""
+    with records_service(model) as service:
+        yield service.client.app

@@ -1,7 +1,7 @@
 """Access control by Host, Origin and API key, and the headers of proxies."""
 
 import base64
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,6 @@ from tests.helpers.in_process_services import records_service
 KEY = "a key of 16 signs"
 OUTSIDE = "0.0.0.0"  # noqa: S104  nothing listens there
 CreateClient = Callable[..., TestClient]
-
-
-@pytest.fixture(scope="module")
-def app(model: Model) -> Iterator[Any]:
-    """Return the application without access control."""
-    with records_service(model) as service:
-        yield service.client.app
 
 
 @pytest.fixture

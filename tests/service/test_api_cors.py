@@ -1,6 +1,6 @@
 """Web pages of listed origins may call the service from a browser."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,9 +9,7 @@ from starlette.testclient import TestClient
 from modeltrace.api.auth import wrap_with_auth
 from modeltrace.api.rate_limit import build_rate_limit
 from modeltrace.errors import SettingsError
-from modeltrace.inference.model import Model
 from modeltrace.settings import read_settings
-from tests.helpers.in_process_services import records_service
 
 KEY = "a key of 16 signs"
 ORIGIN = "https://app.example.com"
@@ -21,13 +19,6 @@ PREFLIGHT = {
     "Access-Control-Request-Headers": "authorization,content-type,traceparent,x-user-id",
 }
 CreateClient = Callable[..., TestClient]
-
-
-@pytest.fixture(scope="module")
-def app(model: Model) -> Iterator[Any]:
-    """The application without access control."""
-    with records_service(model) as service:
-        yield service.client.app
 
 
 @pytest.fixture

@@ -101,13 +101,6 @@ def test_files_that_others_can_read_are_rejected(keys: Path) -> None:
         read_key_file(keys.with_name("missing"))
 
 
-@pytest.fixture(scope="module")
-def app(model: Model) -> Iterator[Any]:
-    """The application without access control."""
-    with records_service(model) as service:
-        yield service.client.app
-
-
 @pytest.fixture
 def client(app: Any, keys: Path) -> TestClient:
     """A client of the application with four named keys and one without a name."""

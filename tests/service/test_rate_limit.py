@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,8 @@ from modeltrace.api import rate_limit
 from modeltrace.api.auth import wrap_with_auth
 from modeltrace.api.rate_limit import RateLimiter, build_rate_limit
 from modeltrace.errors import SettingsError
-from modeltrace.inference.model import Model
 from modeltrace.settings import read_settings
 from modeltrace.telemetry.metrics.outcomes import rate_limit_counter
-from tests.helpers.in_process_services import records_service
 
 KEY, FIRST, SECOND = "a key of 16 signs", "first-key-of-the-tests", "second-key-of-the-tests"
 
@@ -112,13 +110,6 @@ def test_workers_share_the_limit(tmp_path: Path) -> None:
     processes = [subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) for _ in range(2)]
 
     assert sum(int(process.communicate(timeout=120)[0]) for process in processes) == 300
-
-
-@pytest.fixture(scope="module")
-def app(model: Model) -> Iterator[Any]:
-    """The application without access control."""
-    with records_service(model) as service:
-        yield service.client.app
 
 
 @pytest.fixture
