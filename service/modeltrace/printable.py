@@ -22,6 +22,12 @@ def truncate(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text) - limit:,} more characters)"
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's message, at most 300 characters. Messages may contain many values."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else "no message"
+
+
 def validation_message(message: str) -> str:
     """Return a pydantic error message without the prefix that pydantic adds to the message of a validator."""
     return message.removeprefix("Value error, ")

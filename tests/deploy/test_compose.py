@@ -41,7 +41,7 @@ def test_images_have_the_versions_of_the_native_components() -> None:
 
 
 def test_images_are_pinned_by_digest() -> None:
-    """A digest names the same image for ever; docs/compose.md lists the images without one."""
+    """A digest always names the same image; docs/compose.md lists the images without one."""
     images = {name: service["image"] for name, service in SERVICES.items() if name not in OURS}
     (base,) = re.findall(r"^ARG PYTHON=(.+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     unpinned = {image for image in [*images.values(), base] if not re.search(r"@sha256:[0-9a-f]{64}$", image)}

@@ -61,7 +61,7 @@ def test_pages_without_predictions_do_not_mention_them(pages: HubPages) -> None:
 
 
 def test_a_row_has_the_clock_time(pages: HubPages) -> None:
-    """Each row has the time of day in UTC beside the relative time."""
+    """Each row has the time of day in UTC and the relative time."""
     pages.add(trace_request(root()))
     row = text(pages, "/traces")
     assert "Started (UTC)" in row

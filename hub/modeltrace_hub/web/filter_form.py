@@ -59,8 +59,8 @@ def query_without(parameters: Parameters) -> Callable[..., str]:
     """Return a function that returns the query without one pair, or with more pairs."""
 
     def query(name: str = "", value: str = "", **changes: object) -> str:
-        kept = [pair for pair in parameters if pair != (name, value) and pair[0] not in changes]
-        return urlencode(kept + [(key, str(item)) for key, item in changes.items() if item is not None])
+        unchanged = [pair for pair in parameters if pair != (name, value) and pair[0] not in changes]
+        return urlencode(unchanged + [(key, str(item)) for key, item in changes.items() if item is not None])
 
     return query
 

@@ -17,12 +17,13 @@ from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.utils.validation import check_is_fitted
 
 from modeltrace.bundles.output_reference import MAX_REFERENCE_ROWS, MIN_HELD_OUT_ROWS
-from modeltrace.bundles.verify_outputs import first_line, to_array
+from modeltrace.bundles.verify_outputs import to_array
 from modeltrace.errors import PackError
 from modeltrace.inference.model import ModelOutput
 from modeltrace.inference.predict_fns import make_predict_fn
 from modeltrace.inference.tasks import Task
 from modeltrace.inference.text_input import to_input
+from modeltrace.printable import first_line
 
 FOLDS: Final = 10
 # Progress is reported if the folds so far took longer.

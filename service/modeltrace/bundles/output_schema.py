@@ -8,7 +8,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from modeltrace.bundles.training_frame import to_series
-from modeltrace.bundles.verify_outputs import first_line, to_array
+from modeltrace.bundles.verify_outputs import to_array
 from modeltrace.errors import PackError
 from modeltrace.inference.model import Label, class_key, to_json_label
 from modeltrace.inference.named_outputs import MAX_OUTPUTS, Output
@@ -16,6 +16,7 @@ from modeltrace.inference.predict_fns import make_predict_fn
 from modeltrace.inference.task_fns import DISTANCE, SCORE, classes_of, has_distances, output_classes
 from modeltrace.inference.tasks import LABELLED_TASKS, Task
 from modeltrace.inference.text_input import to_input
+from modeltrace.printable import first_line
 
 
 class OutputSchema(NamedTuple):

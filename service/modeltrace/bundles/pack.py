@@ -25,14 +25,14 @@ from modeltrace.bundles.repeated_rows import duplicate_probability
 from modeltrace.bundles.schema_redaction import redact_schema
 from modeltrace.bundles.training_frame import DATE_ADVICE, date_columns, to_frame, to_series
 from modeltrace.bundles.training_schema import build_schema
-from modeltrace.bundles.verify_outputs import first_line, predict_rows, to_rows, verify_example, verify_outputs
+from modeltrace.bundles.verify_outputs import predict_rows, to_rows, verify_example, verify_outputs
 from modeltrace.errors import PackError
 from modeltrace.inference.allowed_violations import AllowedViolations, verify_allowed_violations, violating_rows
 from modeltrace.inference.model import Label, Model, ModelOutput
 from modeltrace.inference.predict_fns import make_predict_fn
 from modeltrace.inference.schema import PrivacyRule, Schema
 from modeltrace.inference.tasks import UNMONITORED_TASKS, Task
-from modeltrace.printable import validation_message
+from modeltrace.printable import first_line, validation_message
 
 TRAFFIC_FILE = "traffic.parquet"
 # Rows that are predicted to determine the input type and to verify the allowed violations.

@@ -15,9 +15,9 @@ from modeltrace.bundles.mlflow_folder import find_estimator, read_pyfunc
 from modeltrace.bundles.proxies.native_models import NATIVE_SUFFIXES, read_native_file, wrap_model
 from modeltrace.bundles.training_files import read_training_table, restore_categories
 from modeltrace.bundles.training_frame import date_columns, identifier_columns, number_object_columns
-from modeltrace.bundles.verify_outputs import first_line
 from modeltrace.errors import ModeltraceError, PackError
 from modeltrace.inference.schema import Feature
+from modeltrace.printable import first_line
 from modeltrace.terminal import SafeConsole
 
 # Classes whose shares are printed.

@@ -18,6 +18,7 @@ from modeltrace.bundles.mlflow_folder import DTYPES
 from modeltrace.bundles.registry.mlflow_client import QUIET
 from modeltrace.errors import InferenceError, PackError
 from modeltrace.inference.model import Label, to_json_label
+from modeltrace.printable import first_line
 
 
 class PyfuncModel:
@@ -55,8 +56,9 @@ class PyfuncModel:
             converted = self._convert(training)
             predicted = self.predict(converted)
         except Exception as error:
-            reason = str(error).strip().partition("\n")[0][:300]
-            raise PackError(f"the model fails on the training data: {type(error).__name__}: {reason}") from error
+            raise PackError(
+                f"the model fails on the training data: {type(error).__name__}: {first_line(error)}"
+            ) from error
         if predicted.dtype.kind == "f":
             return converted
         classes: dict[Label, None] = dict.fromkeys(map(to_json_label, predicted))

@@ -6,8 +6,8 @@ from typing import Any, Final, Literal
 
 import pandas as pd
 
-from modeltrace.bundles.verify_outputs import first_line
 from modeltrace.errors import PackError
+from modeltrace.printable import first_line
 from modeltrace.tables.reader import TableError, open_table, table_format
 
 # Rows that are predicted to find out which dtype the estimator needs.

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import pandas as pd
 
 from modeltrace.bundles.columns import describe_column
-from modeltrace.bundles.verify_outputs import first_line
 from modeltrace.errors import PackError
 from modeltrace.inference.allowed_violations import AllowedViolations, allow_violations, check_allowed_violations
 from modeltrace.inference.schema import Schema
+from modeltrace.printable import first_line
 
 
 def build_schema(

@@ -16,7 +16,7 @@ from modeltrace.inference.tasks import Task
 from modeltrace.inference.text_input import to_input
 from modeltrace.inference.time_values import to_time_text
 from modeltrace.inference.validate import MAX_FLOAT, Values
-from modeltrace.printable import truncate
+from modeltrace.printable import first_line, truncate
 
 # The allowed difference of a confidence, and the allowed relative difference of a value. Outputs can differ slightly,
 # because columns with 32-bit numbers become 64-bit columns in requests.
@@ -123,12 +123,6 @@ def to_array(table: pd.DataFrame) -> Matrix:
 def to_rows(table: pd.DataFrame) -> list[Values]:
     """Convert a table to rows as requests would send them."""
     return [tuple(map(_to_json_value, values)) for values in table.itertuples(index=False, name=None)]
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an exception's message, at most 300 characters. Messages may contain many values."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else "no message"
 
 
 def _to_json_value(value: Any) -> Any:  # noqa: ANN401  any cell

@@ -132,7 +132,7 @@ def evaluate(
 
 
 def _check_fairness(name: str | None, positive: str | None, reference_group: str | None, *, separate: bool) -> bool:
-    """Return whether fairness metrics are asked for; reject an incomplete combination of options."""
+    """Return whether fairness metrics are requested; reject an incomplete combination of options."""
     if name is None and positive is None and reference_group is None:
         return False
     if name is None or positive is None:

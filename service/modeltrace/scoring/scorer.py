@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from modeltrace.bundles.verify_outputs import first_line
 from modeltrace.errors import InferenceError, InvalidFeaturesError
 from modeltrace.inference.model import Model, ModelOutput
 from modeltrace.inference.scoring import score
+from modeltrace.printable import first_line
 from modeltrace.telemetry.records.prediction import Tags
 
 INFERENCE_FAILED = "inference_failed"

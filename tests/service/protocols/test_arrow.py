@@ -126,7 +126,7 @@ def test_batches_of_a_stream_are_joined() -> None:
 
 @pytest.mark.parametrize("format_name", FORMATS)
 def test_ids_and_tags_are_in_the_metadata(service: RecordsService, rows: Rows, format_name: str) -> None:
-    """The metadata of the schema have the members that a JSON body has beside the rows."""
+    """The metadata of the schema have the members that a JSON body has besides the rows."""
     media_type, encode = FORMATS[format_name]
     members = {"ids": ["order-1", None], "tags": [{"country": "DE"}, None]}
     table = table_of(pd.DataFrame(rows[:2]))

@@ -10,6 +10,7 @@ from typing import Any, Final
 from modeltrace.bundles.distributions import install_command
 from modeltrace.bundles.proxies.plain import is_plain
 from modeltrace.errors import BundleError, PackError
+from modeltrace.printable import first_line
 
 # The module with the estimators of each library, and the suffixes of the files that its `save_model` writes.
 _LIBRARIES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -94,8 +95,9 @@ def read_native_file(path: Path, content: bytes) -> Any:  # noqa: ANN401  a mode
     except ModuleNotFoundError as error:
         raise PackError(f"{path} needs {error.name}. Install it with: {install_command(name)}") from None
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0][:300]
-        raise PackError(f"{path} is not a model that {name} has saved: {type(error).__name__}: {reason}") from error
+        raise PackError(
+            f"{path} is not a model that {name} has saved: {type(error).__name__}: {first_line(error)}"
+        ) from error
 
 
 def wrap_model(model: Any, labels: Any) -> Any:  # noqa: ANN401  any model; a series or None
