@@ -4,7 +4,8 @@ from deploy.grafana.source.models import MODEL, VERSION, increase_1h
 from deploy.grafana.source.panels import Panels, table_panel, time_series_panel
 from deploy.grafana.source.queries import quantile, range_query, rate, sum_by, table_query
 
-VERSION_LEGEND = "{{ml_model_name}} {{ml_model_version}}"
+# The hash is empty unless several models have the same name and version.
+VERSION_LEGEND = "{{ml_model_name}} {{ml_model_version}} {{ml_model_hash}}"
 # The mean over all classes has no class label.
 CLASS_SELECTOR = f'{MODEL}, ml_evaluation_label!=""'
 
@@ -54,7 +55,7 @@ def label_panels() -> Panels:
 
 def class_panels() -> Panels:
     """Build the panels about each class."""
-    by = {"ml_model_version": "Version", "ml_evaluation_label": "Class"}
+    by = {"ml_model_version": "Version", "ml_model_hash": "SHA-256", "ml_evaluation_label": "Class"}
     cells = {
         heading: (
             "percentunit",

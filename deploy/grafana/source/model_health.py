@@ -4,6 +4,7 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from deploy.grafana.source import links
 from deploy.grafana.source.labels import class_panels, coverage_panels, label_panels
+from deploy.grafana.source.model_files import model_file_panels
 from deploy.grafana.source.models import DRIFT, FEATURE, MODEL, OUTPUTS, VERSION, drift_metric, increase_1h, share
 from deploy.grafana.source.panels import (
     Panels,
@@ -39,6 +40,7 @@ def model_health() -> Dashboard:
             "True labels, by time of prediction": label_panels(),
             "Classes": class_panels(),
             "Labels as they arrive": coverage_panels(),
+            "Versions and their model files": model_file_panels(),
         },
     )
     all_models = f"ml_feature_reference_ratio{{{JOB}}}"
