@@ -2,10 +2,8 @@
 import { copyOnClick } from "./copy.js";
 import { live } from "./live.js";
 import { startClock } from "./time.js";
-import { waterfall } from "./waterfall.js";
 
 document.documentElement.classList.remove("no-js");
 copyOnClick(document.querySelector("#toast"));
 startClock();
-waterfall();
 live(document.querySelector("main"), document.querySelector("#connection-lost"));
