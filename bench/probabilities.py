@@ -30,7 +30,7 @@ QUERY = b"probabilities=true"
 def run(rounds: int) -> dict[str, Any]:
     """Return the CPU time of a prediction in microseconds: without and with probabilities, and the difference."""
     fns = make_predict_fns(Linear(), "classifier")
-    model = replace(build_model(), predict_fn=fns.predict, probabilities_fn=fns.with_probabilities)
+    model = replace(build_model(), predict_fn=fns.predict, details_fn=fns.with_details)
     bodies = [orjson.dumps({"features": row}) for row in build_rows(ROWS)]
     seconds: dict[bytes, list[float]] = {b"": [], QUERY: []}
     with (

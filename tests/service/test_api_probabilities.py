@@ -127,7 +127,7 @@ def test_an_invalid_query_is_400(
 def test_a_regressor_has_no_probabilities(record: Record, model: Model, rows: list[dict[str, float]]) -> None:
     """A request for them is 400; with `always`, the response has the value alone."""
     outputs = [ModelOutput(value=2.5)]
-    regressor = replace(model, task="regressor", classes=None, predict_fn=lambda _: outputs, probabilities_fn=None)
+    regressor = replace(model, task="regressor", classes=None, predict_fn=lambda _: outputs, details_fn=None)
     service = record(regressor, probabilities="always")
 
     answer = service.client.post("/predict", params=ASK, json={"features": rows[0]})
@@ -145,7 +145,7 @@ def serve(record: Record, model: Model, estimator: Any) -> SdkService:
     """Serve an estimator with the schema of another model."""
     fns = make_predict_fns(estimator, "classifier")
     classes = tuple(map(to_json_label, estimator.classes_))
-    return record(replace(model, classes=classes, predict_fn=fns.predict, probabilities_fn=fns.with_probabilities))
+    return record(replace(model, classes=classes, predict_fn=fns.predict, details_fn=fns.with_details))
 
 
 def test_a_classifier_without_predict_proba_has_null(record: Record, iris: tuple[Any, Path]) -> None:
@@ -205,12 +205,12 @@ def test_only_requests_that_ask_have_probabilities_in_a_shared_batch(
     assert any(batch.rows > 1 for batch in sidecar.queue.batches)
 
 
-def test_a_model_that_ran_with_probabilities_predicts_the_same(model: Model, rows: list[dict[str, float]]) -> None:
+def test_a_model_that_ran_with_details_predicts_the_same(model: Model, rows: list[dict[str, float]]) -> None:
     """Label and confidence do not depend on the request for probabilities."""
     validator = RowValidator(model.schema)
     matrix = to_matrix([validator.validate(row) for row in rows[:50]], model.schema, as_frame=model.as_frame)
 
-    outputs = model.predict(matrix, probabilities=True)
+    outputs = model.predict(matrix, details=True)
 
     assert [(output.label, output.confidence) for output in outputs] == [
         (output.label, output.confidence) for output in model.predict(matrix)

@@ -53,7 +53,7 @@ def read_batch(body: bytes, version: Version, trace: RequestTrace, *, max_rows: 
 
 
 def encode_arrow(
-    outcomes: Sequence[Prediction | InvalidFeaturesError], version: Version, trace: RequestTrace, *, probabilities: bool
+    outcomes: Sequence[Prediction | InvalidFeaturesError], version: Version, trace: RequestTrace, *, details: bool
 ) -> TypedBody:
     """Return a response in Arrow's IPC stream format."""
     from modeltrace.protocols.arrow_rows import encode_results  # noqa: PLC0415  see `read_batch`
@@ -61,7 +61,7 @@ def encode_arrow(
     metadata = {"model_name": version.model.name, "model_version": version.model.version}
     if trace.trace_id_hex is not None:
         metadata["trace_id"] = trace.trace_id_hex
-    content = encode_results(outcomes, trace.external_ids, version.model, metadata, probabilities=probabilities)
+    content = encode_results(outcomes, trace.external_ids, version.model, metadata, details=details)
     return TypedBody(content, ((b"content-type", ARROW_TYPE.encode()),))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from modeltrace.api.batch_formats import ARROW_TYPE, PARQUET_TYPE
-from modeltrace.api.probabilities import PARAMETER
+from modeltrace.api.details import INTERVAL, PROBABILITIES
 from modeltrace.inference.external_ids import PATTERN
 from modeltrace.inference.model import Label, Model
 from modeltrace.inference.schema import Feature, Schema
@@ -36,14 +36,21 @@ EXTERNAL_ID: dict[str, Any] = {
     "pattern": PATTERN,
     "description": "An ID of your own for the prediction: for labels, searches and erasure.",
 }
-# A classifier returns the optional members `label`, `confidence` and `probabilities`, a regressor `value`. Other models
-# return `outputs`, with or without `label`.
+# A classifier returns the optional members `label`, `confidence` and `probabilities`, a regressor `value` and
+# `interval`. Other models return `outputs`, with or without `label`.
 PREDICTION: dict[str, Any] = {
     "prediction_id": STRING,
     "id": {**EXTERNAL_ID, "description": "The ID of the request."},
     "label": {"type": ["string", "number", "boolean"]},
     "confidence": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
     "value": {"type": "number"},
+    "interval": {
+        "type": "array",
+        "items": {"type": "number"},
+        "minItems": 2,
+        "maxItems": 2,
+        "description": "The lower and the upper bound of the prediction interval, on request.",
+    },
     "outputs": {
         "type": "object",
         "additionalProperties": {"type": ["number", "string", "boolean"]},
@@ -56,12 +63,18 @@ PREDICTION: dict[str, Any] = {
         "description": "The probability of each class, on request; null if the classifier has no probabilities.",
     },
 }
-OPTIONAL = ("id", "label", "confidence", "value", "outputs", "probabilities")
+OPTIONAL = ("id", "label", "confidence", "value", "interval", "outputs", "probabilities")
 PROBABILITIES_PARAMETER = {
-    "name": PARAMETER,
+    "name": PROBABILITIES,
     "in": "query",
     "schema": {"type": "boolean"},
     "description": "Return the probability of each class. The default is the setting MODELTRACE_PROBABILITIES.",
+}
+INTERVAL_PARAMETER = {
+    "name": INTERVAL,
+    "in": "query",
+    "schema": {"type": "boolean"},
+    "description": "Return the prediction interval. The default is false.",
 }
 # An invalid row or label is reported in its position, so the routes accept rows and labels of any shape.
 ROW_OF_ANY_SHAPE = {"description": "A row, as `features` of POST /predict. The result of a rejected row is its error."}
@@ -90,12 +103,19 @@ FEEDBACK_ERRORS = {
 
 def describe_routes(model: Model, tags: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
     """Return the arguments of `FastAPI.add_api_route` by path."""
-    parameters = [PROBABILITIES_PARAMETER] if model.can_have_probabilities else []
+    parameters = query_parameters(model)
     return {
         "/predict": describe_predict(model.schema, parameters, tags),
         "/predict/batch": _describe_batch(model.schema, parameters, tags),
         "/feedback": _describe_feedback(model.classes),
     }
+
+
+def query_parameters(model: Model) -> list[dict[str, Any]]:
+    """Return the query parameters of the routes that predict."""
+    if model.interval is not None:
+        return [INTERVAL_PARAMETER]
+    return [PROBABILITIES_PARAMETER] if model.can_have_probabilities else []
 
 
 def refresh(document: dict[str, Any], model: Model, descriptions: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

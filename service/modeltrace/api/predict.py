@@ -9,8 +9,8 @@ from typing import Any, Final, TypeAlias
 
 from modeltrace.api.batch_formats import accepts_arrow, encode_arrow, read_batch
 from modeltrace.api.body import get_required, parse_object
+from modeltrace.api.details import wants_details
 from modeltrace.api.errors import error_body
-from modeltrace.api.probabilities import wants_probabilities
 from modeltrace.api.responses import TypedBody, encode_body
 from modeltrace.api.thread_pool import BoundedThreadPool
 from modeltrace.errors import InvalidFeaturesError, RequestTooLargeError
@@ -27,7 +27,8 @@ from modeltrace.telemetry.records.trace import RequestTrace
 MAX_INLINE_BODY_BYTES: Final = 64 * 1024
 
 Payload = dict[str, Any]
-# The names of the classes if the response has the probability of each class.
+# The names of the classes if the response has details: the probability of each class, or the prediction interval of a
+# regressor, which has no classes.
 ClassNames: TypeAlias = Sequence[str] | None
 # Returns the response body for a request body: JSON, or a body with its own headers.
 Handler = Callable[[bytes, RequestTrace], Awaitable[bytes | TypedBody]]
@@ -51,7 +52,7 @@ class PredictionHandlers:
         try:
             if version.batcher is not None:
                 values = version.pipeline.validate(self._parse_row(body, trace), trace)
-                output = await version.batcher.submit(values, trace, probabilities=class_names is not None)
+                output = await version.batcher.submit(values, trace, details=class_names is not None)
                 prediction = version.pipeline.record_prediction(0, values, output, trace)
                 return _encode_one(version, prediction, trace, class_names)
             if version.runs_inline and len(body) <= MAX_INLINE_BODY_BYTES:
@@ -76,11 +77,11 @@ class PredictionHandlers:
         raise redacted  # see `predict`
 
     def _class_names(self, version: Version, trace: RequestTrace) -> ClassNames:
-        return version.model.class_names if wants_probabilities(self._probabilities, version.model, trace) else None
+        return version.model.class_names if wants_details(self._probabilities, version.model, trace) else None
 
     def _predict_one(self, version: Version, body: bytes, trace: RequestTrace, class_names: ClassNames) -> bytes:
         row = self._parse_row(body, trace)
-        prediction = version.pipeline.predict(row, trace, probabilities=class_names is not None)
+        prediction = version.pipeline.predict(row, trace, details=class_names is not None)
         return _encode_one(version, prediction, trace, class_names)
 
     def _parse_row(self, body: bytes, trace: RequestTrace) -> object:
@@ -110,9 +111,9 @@ class PredictionHandlers:
             trace.tags = parse_tags(tags, self._tags)
         if self._model_router.should_shadow(trace):
             trace.shadow_rows = rows
-        outcomes = version.pipeline.predict_batch(rows, trace, probabilities=class_names is not None)
+        outcomes = version.pipeline.predict_batch(rows, trace, details=class_names is not None)
         if accepts_arrow(trace):
-            return encode_arrow(outcomes, version, trace, probabilities=class_names is not None)
+            return encode_arrow(outcomes, version, trace, details=class_names is not None)
         names = version.model.output_names
         predictions = [_prediction_body(outcome, class_names, names) for outcome in outcomes]
         for index, prediction in enumerate(predictions if trace.external_ids else ()):
@@ -136,7 +137,8 @@ def _prediction_body(
         return error_body(outcome)
     output = outcome.output
     if output.value is not None:
-        return {"prediction_id": outcome.id, "value": output.value}
+        value: Payload = {"prediction_id": outcome.id, "value": output.value}
+        return value if class_names is None else {**value, "interval": output.interval}
     if output.label is None:
         return {"prediction_id": outcome.id, "outputs": dict(zip(output_names, output.outputs or (), strict=True))}
     body: Payload = {"prediction_id": outcome.id, "label": output.label, "confidence": output.confidence}

@@ -13,8 +13,8 @@ import orjson
 
 from modeltrace.api.batch_formats import header_value
 from modeltrace.api.body import parse_lenient_object
+from modeltrace.api.details import ProbabilityMode, reject_probabilities, wants_details
 from modeltrace.api.predict import MAX_INLINE_BODY_BYTES
-from modeltrace.api.probabilities import ProbabilityMode, reject_probabilities, wants_probabilities
 from modeltrace.api.responses import TypedBody, encode_body
 from modeltrace.api.thread_pool import BoundedThreadPool
 from modeltrace.errors import MalformedRequestError, RequestTooLargeError, UnsupportedContentTypeError
@@ -22,7 +22,7 @@ from modeltrace.inference.model import Model
 from modeltrace.inference.pipeline import Prediction
 from modeltrace.inference.privacy import redact_exception
 from modeltrace.protocols.csv_rows import rows_from_csv
-from modeltrace.protocols.open_inference import encode_infer_response, parse_infer_request
+from modeltrace.protocols.open_inference import PROBABILITIES, encode_infer_response, parse_infer_request
 from modeltrace.protocols.scoring import response_payload, rows_from_kserve, rows_from_mlflow
 from modeltrace.serving.router import ModelRouter
 from modeltrace.serving.version import Version
@@ -40,12 +40,12 @@ Encoder = Callable[[Sequence[Prediction], str | None], Content]
 class Parsed(NamedTuple):
     """The rows of a request, and the function that encodes the response from the predictions and the trace ID.
 
-    `probabilities`: whether the response has the probability of each class.
+    `details`: whether the response has the probability of each class, or prediction intervals.
     """
 
     rows: Sequence[object]
     encode: Encoder
-    probabilities: bool
+    details: bool
 
 
 Parser = Callable[[Model], Parsed]
@@ -63,33 +63,31 @@ class ProtocolHandlers:
     async def infer(self, body: bytes, trace: RequestTrace, *, name: str, version: str | None = None) -> Content:
         """Answer an inference request of the Open Inference Protocol."""
         served = self.model_router.select_named(trace, name, version)
-        parse = partial(self._parse_infer, body, trace, probabilities=self._wants_probabilities(served, trace))
+        parse = partial(self._parse_infer, body, trace, details=self._wants_details(served, trace))
         return await self._answer(served, parse, trace, size=len(body))
 
     async def predict_v1(self, body: bytes, trace: RequestTrace, *, name: str) -> Content:
         """Answer `:predict` of KServe's protocol V1."""
         served = self.model_router.select_named(trace, name)
-        parse = partial(_parse_kserve, body, served, probabilities=self._wants_probabilities(served, trace))
+        parse = partial(_parse_kserve, body, served, details=self._wants_details(served, trace))
         return await self._answer(served, parse, trace, size=len(body))
 
     async def invocations(self, body: bytes, trace: RequestTrace) -> Content:
         """Answer `/invocations` of MLflow: JSON or CSV, as `Content-Type` says."""
         served = self.model_router.select(trace)
-        wanted = self._wants_probabilities(served, trace)
+        wanted = self._wants_details(served, trace)
         media_type = _media_type(trace)
         if media_type == CSV_TYPE:
-            return await self._answer(
-                served, partial(self._parse_csv, body, served, probabilities=wanted), trace, size=None
-            )
+            return await self._answer(served, partial(self._parse_csv, body, served, details=wanted), trace, size=None)
         if media_type != JSON_TYPE:
             raise UnsupportedContentTypeError(
                 f"Content-Type is {media_type[:64]!r}; /invocations accepts {JSON_TYPE} and {CSV_TYPE}"
             )
-        parse = partial(_parse_mlflow, body, served, probabilities=wanted)
+        parse = partial(_parse_mlflow, body, served, details=wanted)
         return await self._answer(served, parse, trace, size=len(body))
 
-    def _wants_probabilities(self, version: Version, trace: RequestTrace) -> bool:
-        return wants_probabilities(self.probabilities, version.model, trace)
+    def _wants_details(self, version: Version, trace: RequestTrace) -> bool:
+        return wants_details(self.probabilities, version.model, trace)
 
     async def _answer(self, version: Version, parse: Parser, trace: RequestTrace, *, size: int | None) -> Content:
         """Parse, predict and encode.
@@ -102,7 +100,7 @@ class ProtocolHandlers:
             parsed = self._parse(version, parse, trace)
             if len(parsed.rows) == 1 and version.batcher is not None:
                 values = version.pipeline.validate(parsed.rows[0], trace)
-                output = await version.batcher.submit(values, trace, probabilities=parsed.probabilities)
+                output = await version.batcher.submit(values, trace, details=parsed.details)
                 predictions = [version.pipeline.record_prediction(0, values, output, trace)]
                 return parsed.encode(predictions, trace.trace_id_hex)
             if len(parsed.rows) == 1 and version.runs_inline:
@@ -126,11 +124,11 @@ class ProtocolHandlers:
             trace.shadow_rows = parsed.rows
         return parsed
 
-    def _parse_infer(self, body: bytes, trace: RequestTrace, model: Model, *, probabilities: bool) -> Parsed:
+    def _parse_infer(self, body: bytes, trace: RequestTrace, model: Model, *, details: bool) -> Parsed:
         length = _json_length(trace, len(body))
         document = parse_lenient_object(body[:length])
-        request = parse_infer_request(document, body[length:], model, self.max_rows, probabilities=probabilities)
-        if request.wants_probabilities:
+        request = parse_infer_request(document, body[length:], model, self.max_rows, details=details)
+        if request.wants_output(PROBABILITIES):
             reject_probabilities(self.probabilities)
 
         def encode(predictions: Sequence[Prediction], trace_id: str | None) -> Content:
@@ -141,38 +139,32 @@ class ProtocolHandlers:
             headers = ((b"content-type", b"application/octet-stream"), (JSON_LENGTH_HEADER, b"%d" % len(encoded)))
             return TypedBody(encoded + binary, headers)
 
-        return Parsed(request.rows, encode, request.wants_probabilities)
+        return Parsed(request.rows, encode, request.wants_details)
 
-    def _parse_csv(self, body: bytes, version: Version, model: Model, *, probabilities: bool) -> Parsed:
-        return _scoring(rows_from_csv(body, model.schema, self.max_rows), version, probabilities=probabilities)
-
-
-def _parse_mlflow(body: bytes, version: Version, model: Model, *, probabilities: bool) -> Parsed:
-    return _scoring(
-        rows_from_mlflow(parse_lenient_object(body), model.schema.names), version, probabilities=probabilities
-    )
+    def _parse_csv(self, body: bytes, version: Version, model: Model, *, details: bool) -> Parsed:
+        return _scoring(rows_from_csv(body, model.schema, self.max_rows), version, details=details)
 
 
-def _parse_kserve(body: bytes, version: Version, model: Model, *, probabilities: bool) -> Parsed:
-    return _scoring(
-        rows_from_kserve(parse_lenient_object(body), model.schema.names), version, probabilities=probabilities
-    )
+def _parse_mlflow(body: bytes, version: Version, model: Model, *, details: bool) -> Parsed:
+    return _scoring(rows_from_mlflow(parse_lenient_object(body), model.schema.names), version, details=details)
 
 
-def _scoring(rows: Sequence[object], version: Version, *, probabilities: bool) -> Parsed:
-    class_names = version.model.class_names if probabilities else None
+def _parse_kserve(body: bytes, version: Version, model: Model, *, details: bool) -> Parsed:
+    return _scoring(rows_from_kserve(parse_lenient_object(body), model.schema.names), version, details=details)
+
+
+def _scoring(rows: Sequence[object], version: Version, *, details: bool) -> Parsed:
+    class_names = version.model.class_names if details else None
 
     def encode(predictions: Sequence[Prediction], trace_id: str | None) -> bytes:
         names = version.model.output_names
         return encode_body(response_payload(predictions, version.identity, class_names, names), trace_id)
 
-    return Parsed(rows, encode, probabilities)
+    return Parsed(rows, encode, details)
 
 
 def _predict(version: Version, parsed: Parsed, trace: RequestTrace) -> Content:
-    return parsed.encode(
-        version.pipeline.predict_all(parsed.rows, trace, probabilities=parsed.probabilities), trace.trace_id_hex
-    )
+    return parsed.encode(version.pipeline.predict_all(parsed.rows, trace, details=parsed.details), trace.trace_id_hex)
 
 
 def _media_type(trace: RequestTrace) -> str:

@@ -7,11 +7,11 @@ from modeltrace.api.openapi import (
     BATCH_ERRORS,
     MODEL,
     PREDICTION,
-    PROBABILITIES_PARAMETER,
     STRING,
     TRACE_ID,
     describe_route,
     json_content,
+    query_parameters,
 )
 from modeltrace.inference.model import Model
 from modeltrace.protocols.open_inference import DATATYPES, output_datatypes
@@ -65,6 +65,7 @@ SCORING_RESPONSE: Final[dict[str, Any]] = {
         "prediction_ids": {"type": "array", "items": STRING},
         "confidences": {"type": "array", "items": {"type": ["number", "null"]}},
         "outputs": {"type": "array", "items": PREDICTION["outputs"]},
+        "intervals": {"type": "array", "items": PREDICTION["interval"]},
         "probabilities": {"type": "array", "items": PREDICTION["probabilities"]},
         "model": MODEL,
         "trace_id": TRACE_ID,
@@ -114,7 +115,7 @@ def describe_protocols(model: Model) -> dict[str, dict[str, Any]]:
         },
         "text/csv": {"schema": STRING},
     }
-    query = [PROBABILITIES_PARAMETER] if model.can_have_probabilities else []
+    query = query_parameters(model)
     infer = (OPEN_INFERENCE, "Predict the rows of tensors")
     return {
         "/v2/models/{name}/infer": describe_route(*infer, infer_body, infer_response, errors, MESSAGE, [name, *query]),

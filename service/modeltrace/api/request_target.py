@@ -2,7 +2,7 @@
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from modeltrace.api.probabilities import redact_query
+from modeltrace.api.details import redact_query
 from modeltrace.serving.router import ModelRouter
 
 
@@ -16,9 +16,9 @@ def route_path(scope: Scope) -> str:
 class RedactQueryMiddleware:
     """ASGI middleware: redacts the query string of each request while a served model has private features.
 
-    The only query parameter of a route is `probabilities`. If a client sends other values in the query string, spans
-    and access log lines would contain them. The server's own access log reads the same scope, so its lines are redacted
-    too.
+    The query parameters of the routes are `probabilities` and `interval`. If a client sends other values in the query
+    string, spans and access log lines would contain them. The server's own access log reads the same scope, so its
+    lines are redacted too.
     """
 
     def __init__(self, app: ASGIApp, router: ModelRouter) -> None:

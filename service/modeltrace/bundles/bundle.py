@@ -14,7 +14,7 @@ from modeltrace.bundles.manifest import MANIFEST_FILE, Manifest, ModelFile, os_r
 from modeltrace.bundles.onnx.model import open_session, session_predict_fns
 from modeltrace.errors import BundleError, BundleIntegrityError, PackError
 from modeltrace.inference.model import Engine, Model, PredictFns
-from modeltrace.inference.predict_fns import make_predict_fns
+from modeltrace.inference.predict_fns import make_predict_fns, with_interval
 from modeltrace.inference.task_fns import classes_of
 
 
@@ -56,6 +56,8 @@ def load_bundle(
         file = manifest.artifact
         code = load_code(bundle, manifest, trusted=trust_code)
         predict_fns = _load_estimator(bundle, manifest, code, trust_pickle=trust_pickle, trusted_types=trusted_types)
+    if manifest.task == "regressor":
+        predict_fns = with_interval(predict_fns, manifest.interval)
     return Model(
         name=manifest.name,
         version=manifest.version,
@@ -66,8 +68,9 @@ def load_bundle(
         as_frame=manifest.fitted_with == "frame" and engine == "sklearn",
         created=manifest.created,
         predict_fn=predict_fns.predict,
-        probabilities_fn=predict_fns.with_probabilities,
+        details_fn=predict_fns.with_details,
         outputs=manifest.outputs,
+        interval=manifest.interval if predict_fns.with_details else None,
         cpu_bound=engine == "onnx"
         or (manifest.artifact.format == "skops" and not trusted_types and manifest.code is None),
         engine=engine,

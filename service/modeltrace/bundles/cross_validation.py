@@ -14,13 +14,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.model_selection import KFold, StratifiedKFold
+from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from modeltrace.bundles.output_reference import MAX_REFERENCE_ROWS, MIN_HELD_OUT_ROWS
 from modeltrace.bundles.verify_outputs import to_array
 from modeltrace.errors import PackError
 from modeltrace.inference.model import ModelOutput
-from modeltrace.inference.predict_fns import make_predict_fn
+from modeltrace.inference.predict_fns import make_predict_fns
 from modeltrace.inference.tasks import Task
 from modeltrace.inference.text_input import to_input
 from modeltrace.printable import first_line
@@ -83,7 +84,10 @@ def cross_validate(
                 fitted = clone(unfitted).fit(
                     to_input(estimator, _take(matrix, others)), None if target is None else target[others]
                 )
-                predicted.append((rows, make_predict_fn(fitted, task)(_take(matrix, rows))))
+                predict, with_details = make_predict_fns(fitted, task)
+                if task == "regressor" and with_details is not None:  # the bounds of its intervals
+                    predict = with_details
+                predicted.append((rows, predict(_take(matrix, rows))))
                 elapsed = time.monotonic() - start
                 if elapsed > QUIET_SECONDS:
                     on_message(f"Cross-validation: fold {fold + 1} of {folds} after {elapsed:.0f} s")
@@ -152,6 +156,8 @@ def _is_fitted_model(value: object) -> bool:
     if isinstance(value, type) or not hasattr(value, "predict"):
         return False
     try:
+        if not get_tags(value).requires_fit and not any(name.endswith("_") for name in vars(value)):
+            return False  # a Gaussian process predicts without a fit, and `check_is_fitted` accepts it
         check_is_fitted(value)
         return bool(is_classifier(value) or is_regressor(value))
     except Exception:  # noqa: BLE001  not fitted, or no estimator of scikit-learn

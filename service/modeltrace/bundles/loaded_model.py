@@ -108,10 +108,26 @@ class LoadedModel:
             InferenceError: the model failed.
             ModeltraceError: the model has no probabilities.
         """
-        if self._model.probabilities_fn is None:
+        if not self._model.has_probabilities:
             raise ModeltraceError(f"{self.name} {self.version} has no probabilities")
-        outputs = self._predict_valid(X, probabilities=True)
+        outputs = self._predict_valid(X, details=True)
         return np.array([output.probabilities for output in outputs]).reshape(len(outputs), len(self.classes or ()))
+
+    def predict_interval(self, X: Any) -> NDArray[np.float64]:  # noqa: N803, ANN401  see `predict`
+        """Return the prediction interval of a regressor for each row.
+
+        Returns:
+            An array of the shape (n_rows, 2): lower and upper bound.
+
+        Raises:
+            InvalidRowsError: rows violate the feature schema.
+            InferenceError: the model failed.
+            ModeltraceError: the bundle has no prediction intervals.
+        """
+        if self._model.interval is None:
+            raise ModeltraceError(f"{self.name} {self.version} has no prediction intervals")
+        outputs = self._predict_valid(X, details=True)
+        return np.array([output.interval for output in outputs], dtype=np.float64).reshape(len(outputs), 2)
 
     def predict_table(self, X: Any) -> pd.DataFrame:  # noqa: N803, ANN401  see `predict`
         """Return a table with one row for each row of `X`, and its index.
@@ -141,19 +157,17 @@ class LoadedModel:
             {**columns, **numbers, "error": pd.Series(error, dtype=object, index=table.index)}, table.index
         )
 
-    def _predict_valid(self, X: Any, *, probabilities: bool = False) -> list[ModelOutput]:  # noqa: N803, ANN401  see `predict`
+    def _predict_valid(self, X: Any, *, details: bool = False) -> list[ModelOutput]:  # noqa: N803, ANN401  see `predict`
         """Predict rows; raise `InvalidRowsError` if one of them violates the schema."""
-        outputs = self._predict(_to_table(X, self._model), probabilities=probabilities)
+        outputs = self._predict(_to_table(X, self._model), details=details)
         if errors := {index: row for index, row in enumerate(outputs) if isinstance(row, InvalidFeaturesError)}:
             raise InvalidRowsError(errors, len(outputs))
         return [row for row in outputs if isinstance(row, ModelOutput)]
 
-    def _predict(self, table: pd.DataFrame, *, probabilities: bool = False) -> list[ModelOutput | InvalidFeaturesError]:
+    def _predict(self, table: pd.DataFrame, *, details: bool = False) -> list[ModelOutput | InvalidFeaturesError]:
         outputs: list[ModelOutput | InvalidFeaturesError] = []
         for start in range(0, len(table), CHUNK_ROWS):
-            outputs += score(
-                self._model, self._to_rows(table.iloc[start : start + CHUNK_ROWS]), probabilities=probabilities
-            )
+            outputs += score(self._model, self._to_rows(table.iloc[start : start + CHUNK_ROWS]), details=details)
         return outputs
 
     def _to_rows(self, table: pd.DataFrame) -> list[dict[str, object]]:

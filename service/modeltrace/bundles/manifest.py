@@ -11,6 +11,7 @@ from modeltrace.bundles.artifact import ArtifactFormat
 from modeltrace.bundles.onnx.model import Precision
 from modeltrace.errors import BundleError, BundleIntegrityError, BundleNotFoundError
 from modeltrace.inference.held_out import HeldOut
+from modeltrace.inference.intervals import IntervalRule
 from modeltrace.inference.model import Label
 from modeltrace.inference.named_outputs import MAX_OUTPUTS, Output
 from modeltrace.inference.schema import Feature, OutputReference, Schema, StrictModel, ViolationAction
@@ -115,6 +116,8 @@ class Manifest(StrictModel):
     held_out: HeldOut | None = None
     # An output with a lower confidence counts as uncertain. Only classifiers with probabilities have it.
     confidence_threshold: float | None = Field(default=None, ge=0, le=1)
+    # How the prediction interval of a regressor is computed.
+    interval: IntervalRule | None = None
     # An upper bound of the probability that two independent rows are equal.
     duplicate_probability: float | None = Field(default=None, ge=0, le=1)
 

@@ -15,6 +15,7 @@ from modeltrace.bundles.bundle import load_bundle, verify_replaceable, write_bun
 from modeltrace.bundles.code.pack_code import pack_code, verify_in_new_process
 from modeltrace.bundles.estimator_checks import expects_frame, infer_task, select_fitted_columns, unwrap_search
 from modeltrace.bundles.held_out_rows import HeldOutPredictions, find_held_out, summarize
+from modeltrace.bundles.interval_rule import final_rule, initial_rule
 from modeltrace.bundles.libraries import find_libraries, installed_versions
 from modeltrace.bundles.manifest import Artifact, Manifest, OnnxFile, TrafficFile
 from modeltrace.bundles.onnx.export import ONNX_FILE, export_onnx
@@ -28,6 +29,7 @@ from modeltrace.bundles.training_schema import build_schema
 from modeltrace.bundles.verify_outputs import predict_rows, to_rows, verify_example, verify_outputs
 from modeltrace.errors import PackError
 from modeltrace.inference.allowed_violations import AllowedViolations, verify_allowed_violations, violating_rows
+from modeltrace.inference.intervals import DEFAULT_LEVEL, IntervalRule
 from modeltrace.inference.model import Label, Model, ModelOutput
 from modeltrace.inference.predict_fns import make_predict_fn
 from modeltrace.inference.schema import PrivacyRule, Schema
@@ -62,6 +64,7 @@ def pack(
     requirements: Path | str | None = None,
     onnx: bool = False,
     cross_validation_seconds: float = 120.0,
+    interval_level: float = DEFAULT_LEVEL,
     on_message: Callable[[str], None] = lambda _: None,
     force: bool = False,
 ) -> Path:
@@ -99,6 +102,7 @@ def pack(
         onnx: add the model for ONNX Runtime, and verify on training rows that it predicts the same.
         cross_validation_seconds: the time limit of the cross-validation that replaces missing held-out rows; 0 for
             none.
+        interval_level: the probability with which the prediction interval of a regressor encloses the true label.
         on_message: gets progress messages and warnings.
         force: replace an existing bundle.
 
@@ -133,6 +137,7 @@ def pack(
     target = check_target(target, task, classes)
     if allowed_violations:
         verify_allowed_violations(make_predict_fn(estimator, task), schema, to_rows(sample), as_frame=as_frame)
+    interval = initial_rule(estimator, task, interval_level)
     packed_code = pack_code(code, requirements)
     artifact = dump_artifact(estimator, artifact_format, trusted_types=trusted_types, code=packed_code.archive)
     files = {f"model.{artifact_format}": artifact, **packed_code.files}
@@ -164,6 +169,7 @@ def pack(
             onnx=onnx_file,
             code=packed_code.code,
             requirements=packed_code.requirements,
+            interval=interval,
             duplicate_probability=duplicate_probability(training),
         )
     except ValidationError as error:
@@ -185,13 +191,16 @@ def pack(
                 estimator, model, training, target, traffic,
                 seconds=cross_validation_seconds, on_message=on_message,
             )  # fmt: skip
-            references = _output_references(outputs[:MAX_REFERENCE_ROWS], held_out, model.classes)
+            references = _output_references(outputs[:MAX_REFERENCE_ROWS], held_out, model.classes, interval)
             manifest = manifest.model_copy(update=references)
     return write_bundle(bundle, manifest, files, force=force)
 
 
 def _output_references(
-    training_outputs: Sequence[ModelOutput], held_out: HeldOutPredictions | None, classes: Sequence[Label] | None
+    training_outputs: Sequence[ModelOutput],
+    held_out: HeldOutPredictions | None,
+    classes: Sequence[Label] | None,
+    interval: IntervalRule | None,
 ) -> dict[str, Any]:
     """Return the fields of the manifest that describe the outputs of the model."""
     outputs = training_outputs if held_out is None else held_out.outputs
@@ -202,6 +211,7 @@ def _output_references(
         ),
         "held_out": None if held_out is None else summarize(held_out, threshold),
         "confidence_threshold": threshold,
+        "interval": final_rule(interval, held_out),
     }
 
 

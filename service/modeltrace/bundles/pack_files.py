@@ -16,6 +16,7 @@ from modeltrace.bundles.proxies.native_models import NATIVE_SUFFIXES, read_nativ
 from modeltrace.bundles.training_files import read_training_table, restore_categories
 from modeltrace.bundles.training_frame import date_columns, identifier_columns, number_object_columns
 from modeltrace.errors import ModeltraceError, PackError
+from modeltrace.inference.intervals import IntervalRule
 from modeltrace.inference.schema import Feature
 from modeltrace.printable import first_line
 from modeltrace.terminal import SafeConsole
@@ -182,7 +183,20 @@ def _output_lines(manifest: Manifest) -> Sequence[str]:
             else f"mean absolute error {held_out.mean_absolute_error:.4g}"
         )
         lines.append(f"On the {held_out.labelled_rows:,} of these rows that have a label: {quality}")
+    if manifest.interval is not None:
+        lines.append(_interval_line(manifest.interval))
     return lines
+
+
+def _interval_line(rule: IntervalRule) -> str:
+    """Describe the prediction intervals."""
+    width = {
+        "residuals": f"the value ± {rule.correction:.4g}",
+        "standard_deviation": f"the value ± {rule.correction:.4g} standard deviations, which the estimator predicts",
+        "quantile_models": f"the predictions of the quantile models, moved outward by {rule.correction:.4g}",
+    }[rule.method]
+    source = f"from {rule.rows:,} of these rows" if rule.rows else "without labelled rows, so they are not verified"
+    return f"Prediction intervals for {rule.level:.4g} of the labels: {width} ({source})"
 
 
 def _feature_table(manifest: Manifest) -> Table:

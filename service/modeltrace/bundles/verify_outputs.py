@@ -30,11 +30,14 @@ MAX_FORMATTED = 200
 def predict_rows(model: Model, table: pd.DataFrame) -> list[ModelOutput]:
     """Convert rows to the form that requests have, and return the packed model's predictions for them.
 
+    The predictions of a regressor have intervals if the model has them.
+
     Raises:
         PackError: the model fails.
     """
     try:
-        return model.predict(to_matrix(to_rows(table), model.schema, as_frame=model.as_frame))
+        matrix = to_matrix(to_rows(table), model.schema, as_frame=model.as_frame)
+        return model.predict(matrix, details=model.interval is not None)
     except InferenceError as error:
         raise PackError(f"the packed model fails on the training data: {_cause_text(error)}") from error
     except Exception as error:  # a value that cannot be converted for the model

@@ -42,7 +42,7 @@ def load_scorer(bundle: str) -> tuple[ServedModel, PredictFn]:
 
     model, _ = load_model(read_settings(bundle=bundle))
     served = ServedModel(model.name, model.version, model.schema.features, model.classes, model.held_out, model.task)
-    return served, partial(score, model, probabilities=True)
+    return served, partial(score, model, details=True)
 
 
 def predict_batch(client: Client, rows: Sequence[object]) -> Sequence[Prediction | InvalidFeaturesError]:

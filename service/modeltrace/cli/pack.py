@@ -19,6 +19,7 @@ from modeltrace.bundles.registry.search_paths import search_paths
 from modeltrace.bundles.registry.source import MLFLOW_PREFIX
 from modeltrace.bundles.registry.version_order import sort_best_first
 from modeltrace.cli.options import TrustPickle
+from modeltrace.inference.intervals import DEFAULT_LEVEL
 from modeltrace.inference.schema import PRIVACY_RULES, REASONS, PrivacyRule, Reason
 from modeltrace.settings import read_settings
 from modeltrace.terminal import echo
@@ -177,6 +178,10 @@ def pack(
             "rows. It needs --target. 0 turns it off.",
         ),
     ] = 120.0,
+    interval_level: Annotated[
+        float,
+        typer.Option(metavar="LEVEL", help="The share of true labels that a regressor's prediction intervals enclose."),
+    ] = DEFAULT_LEVEL,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,  # noqa: FBT002  a flag
     register: Annotated[
         str | None,
@@ -227,6 +232,7 @@ def pack(
             requirements=requirements,
             onnx=onnx,
             cross_validation_seconds=cross_validation_seconds,
+            interval_level=interval_level,
             on_message=lambda message: echo(message, err=True),
             force=force,
         )

@@ -51,6 +51,9 @@ def score(
     probabilities: Annotated[  # noqa: FBT002  a flag
         bool, typer.Option("--probabilities", help="Write the probability of each class, too.")
     ] = False,
+    interval: Annotated[  # noqa: FBT002  a flag
+        bool, typer.Option("--interval", help="Write the prediction interval of a regressor, too.")
+    ] = False,
     telemetry: Annotated[  # noqa: FBT002  a flag
         bool,
         typer.Option("--telemetry", help="Export traces, metrics and log records, and store the predictions."),
@@ -91,6 +94,7 @@ def score(
         id_column=id_column,
         tags=tag_columns,
         probabilities=probabilities,
+        interval=interval,
         telemetry=telemetry,
         force=force,
         restart=restart,

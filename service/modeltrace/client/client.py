@@ -97,7 +97,13 @@ class Client:
         return parse_model(self._send("GET", "/model"), self._url)
 
     def predict(
-        self, features: Row, *, external_id: str | None = None, tags: Tags = None, probabilities: bool | None = None
+        self,
+        features: Row,
+        *,
+        external_id: str | None = None,
+        tags: Tags = None,
+        probabilities: bool | None = None,
+        interval: bool = False,
     ) -> Prediction:
         """Predict one row.
 
@@ -106,13 +112,14 @@ class Client:
             external_id: an ID that you choose; `feedback` finds the prediction by it.
             tags: the values of tags that the service declares, by name.
             probabilities: whether to return the probability of each class; `None`: as the service is configured.
+            interval: whether to return the prediction interval of a regressor.
 
         Raises:
             InvalidFeaturesError: the row violates the feature schema.
             ServiceError: the service answers with another error.
             UnreachableError: the service does not answer.
         """
-        path = predict_path("/predict", probabilities=probabilities)
+        path = predict_path("/predict", probabilities=probabilities, interval=interval)
         return parse_prediction(self._send("POST", path, encode_row(features, external_id, tags)))
 
     def predict_batch(
@@ -122,6 +129,7 @@ class Client:
         external_ids: ExternalIds = None,
         tags: BatchTags = None,
         probabilities: bool | None = None,
+        interval: bool = False,
         arrow: bool = False,
     ) -> list[Prediction | InvalidFeaturesError]:
         """Predict rows, in requests of at most `BATCH_ROWS` rows.
@@ -131,6 +139,7 @@ class Client:
             external_ids: an ID for each row, or `None` for a row without one.
             tags: as for `predict`, for all rows; or a sequence with those of each row, or `None`.
             probabilities: as for `predict`.
+            interval: as for `predict`.
             arrow: send a data frame (pandas, polars) or an Arrow table in Arrow's IPC stream format instead of JSON.
 
         Returns:
@@ -140,7 +149,7 @@ class Client:
             ServiceError: the service answers with an error.
             UnreachableError: the service does not answer.
         """
-        path = predict_path("/predict/batch", probabilities=probabilities)
+        path = predict_path("/predict/batch", probabilities=probabilities, interval=interval)
         bodies = batch_bodies(rows, external_ids, tags, arrow=arrow)
         responses = (self._send("POST", path, *body) for body in bodies)
         return [prediction for response in responses for prediction in parse_predictions(response)]
@@ -217,10 +226,16 @@ class AsyncClient:
         return parse_model(await self._send("GET", "/model"), self._url)
 
     async def predict(
-        self, features: Row, *, external_id: str | None = None, tags: Tags = None, probabilities: bool | None = None
+        self,
+        features: Row,
+        *,
+        external_id: str | None = None,
+        tags: Tags = None,
+        probabilities: bool | None = None,
+        interval: bool = False,
     ) -> Prediction:
         """Predict one row; see `Client.predict`."""
-        path = predict_path("/predict", probabilities=probabilities)
+        path = predict_path("/predict", probabilities=probabilities, interval=interval)
         return parse_prediction(await self._send("POST", path, encode_row(features, external_id, tags)))
 
     async def predict_batch(
@@ -230,10 +245,11 @@ class AsyncClient:
         external_ids: ExternalIds = None,
         tags: BatchTags = None,
         probabilities: bool | None = None,
+        interval: bool = False,
         arrow: bool = False,
     ) -> list[Prediction | InvalidFeaturesError]:
         """Predict rows, one request after the other; see `Client.predict_batch`."""
-        path = predict_path("/predict/batch", probabilities=probabilities)
+        path = predict_path("/predict/batch", probabilities=probabilities, interval=interval)
         bodies = batch_bodies(rows, external_ids, tags, arrow=arrow)
         responses = [await self._send("POST", path, *body) for body in bodies]
         return [prediction for response in responses for prediction in parse_predictions(response)]

@@ -15,7 +15,7 @@ from modeltrace.errors import InvalidFeaturesError, MalformedRequestError, Model
 
 Label: TypeAlias = str | int | float | bool
 # The members of a response that are fields of `Prediction` with the same name.
-OUTPUT_MEMBERS: Final = ("label", "confidence", "value", "probabilities", "outputs")
+OUTPUT_MEMBERS: Final = ("label", "confidence", "value", "probabilities", "outputs", "interval")
 # The features of a row by name, or an object with `to_dict()`, such as a row of a pandas data frame.
 Row: TypeAlias = Mapping[str, Any] | Any
 # Rows, or a pandas data frame.
@@ -45,7 +45,8 @@ class Prediction:
     Other models have `outputs` by name, and outlier detectors and clusterers `label`, too.
 
     `prediction_id` sends the true label later; `trace_id` finds the telemetry, `None` if telemetry is disabled.
-    `probabilities` are those of all classes by name, if the response has them.
+    `probabilities` are those of all classes by name, and `interval` the bounds of the prediction interval, if the
+    response has them.
     """
 
     prediction_id: str
@@ -58,6 +59,7 @@ class Prediction:
     probabilities: Mapping[str, float | None] | None = None
     external_id: str | None = None
     outputs: Mapping[str, Label] | None = None
+    interval: Sequence[float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +71,17 @@ class FeedbackResult:
     trace_id: str | None
 
 
-def predict_path(path: str, *, probabilities: bool | None) -> str:
-    """Return the path with the query that requests probabilities; `None`: as the service is configured."""
-    return path if probabilities is None else f"{path}?probabilities={str(probabilities).lower()}"
+def predict_path(path: str, *, probabilities: bool | None, interval: bool = False) -> str:
+    """Return the path with the query that requests details.
+
+    Args:
+        path: the path.
+        probabilities: whether to return the probability of each class; `None`: as the service is configured.
+        interval: whether to return the prediction interval.
+    """
+    query = [] if probabilities is None else [f"probabilities={str(probabilities).lower()}"]
+    query += ["interval=true"] * interval
+    return f"{path}?{'&'.join(query)}" if query else path
 
 
 def encode_row(row: Row, external_id: str | None = None, tags: Mapping[str, str] | None = None) -> bytes:

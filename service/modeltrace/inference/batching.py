@@ -28,7 +28,7 @@ class _PendingRequest(NamedTuple):
     values: Values
     trace: RequestTrace
     future: "asyncio.Future[ModelOutput]"
-    probabilities: bool
+    details: bool
 
 
 class Batcher:
@@ -55,10 +55,10 @@ class Batcher:
         self._queue: deque[_PendingRequest] = deque()
         self._running: asyncio.Handle | asyncio.Task[None] | None = None
 
-    async def submit(self, values: Values, trace: RequestTrace, *, probabilities: bool = False) -> ModelOutput:
+    async def submit(self, values: Values, trace: RequestTrace, *, details: bool = False) -> ModelOutput:
         """Predict one validated row in a batch with others.
 
-        If one request of a batch asks for `probabilities`, the outputs of all its requests have them.
+        If one request of a batch asks for `details`, the outputs of all its requests have them.
 
         Raises:
             BusyError: the queue is full.
@@ -67,7 +67,7 @@ class Batcher:
         if len(self._queue) >= self._max_queue_size:
             raise BusyError("too many requests wait for the model; try again in a second")
         loop = asyncio.get_running_loop()
-        request = _PendingRequest(values, trace, loop.create_future(), probabilities)
+        request = _PendingRequest(values, trace, loop.create_future(), details)
         self._queue.append(request)
         if self._running is None:
             self._schedule(loop)
@@ -110,8 +110,8 @@ class Batcher:
 
     def _predict(self, batch: Sequence[_PendingRequest]) -> list[Outcome]:
         rows, traces = [request.values for request in batch], [request.trace for request in batch]
-        probabilities = any(request.probabilities for request in batch)
-        return infer_batch(self._pipeline, rows, traces, self._on_batch, probabilities=probabilities)
+        details = any(request.details for request in batch)
+        return infer_batch(self._pipeline, rows, traces, self._on_batch, details=details)
 
 
 def infer_batch(
@@ -120,7 +120,7 @@ def infer_batch(
     traces: Sequence[RequestTrace],
     on_batch: Callable[[BatchRecord], None],
     *,
-    probabilities: bool = False,
+    details: bool = False,
 ) -> list[Outcome]:
     """Call the model once for the validated rows of several requests, one row per request.
 
@@ -136,10 +136,10 @@ def infer_batch(
     error_type = ""
     outcomes: list[Outcome]
     try:
-        outcomes = list(pipeline.infer(rows, traces, probabilities=probabilities))
+        outcomes = list(pipeline.infer(rows, traces, details=details))
     except Exception as error:  # noqa: BLE001  returned to the request that it belongs to
         error_type = type(error.__cause__ or error).__qualname__
-        infer_single = partial(_infer_single, pipeline, probabilities=probabilities)
+        infer_single = partial(_infer_single, pipeline, details=details)
         outcomes = [error] if len(rows) == 1 else list(map(infer_single, rows, traces))
     request_spans = tuple((trace.trace_id, trace.span_id) for trace in traces if trace.trace_flags & 1)
     if request_spans:
@@ -147,12 +147,12 @@ def infer_batch(
     return outcomes
 
 
-def _infer_single(pipeline: Pipeline, values: Values, trace: RequestTrace, *, probabilities: bool) -> Outcome:
+def _infer_single(pipeline: Pipeline, values: Values, trace: RequestTrace, *, details: bool) -> Outcome:
     """Predict one row of a batch that failed."""
     trace.failure = None
     trace.inference_end = 0
     try:
-        (output,) = pipeline.infer([values], [trace], probabilities=probabilities)
+        (output,) = pipeline.infer([values], [trace], details=details)
     except Exception as error:  # noqa: BLE001  returned to the request that it belongs to
         return error
     return output

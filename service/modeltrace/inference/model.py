@@ -11,6 +11,7 @@ import numpy as np
 from modeltrace.errors import InferenceError
 from modeltrace.inference.features import Matrix
 from modeltrace.inference.held_out import HeldOut
+from modeltrace.inference.intervals import IntervalRule
 from modeltrace.inference.named_outputs import Output
 from modeltrace.inference.schema import Feature, OutputReference, Schema
 from modeltrace.inference.tasks import LABELLED_TASKS, Task
@@ -25,7 +26,8 @@ class ModelOutput:
 
     The confidence is the predicted probability of the label, `None` if the model has no probabilities. `probabilities`
     are those of all classes in the order of `Model.classes`, only if they were requested. `outputs` are the named
-    outputs in the order of `Model.outputs`, `None` for a model without them.
+    outputs in the order of `Model.outputs`, `None` for a model without them. `interval` has the lowest and the highest
+    value of a prediction interval, only if it was requested.
     """
 
     label: Label | None = None
@@ -33,6 +35,7 @@ class ModelOutput:
     value: float | None = None
     probabilities: Sequence[float] | None = None
     outputs: tuple[Label, ...] | None = None
+    interval: tuple[float, float] | None = None
 
     @property
     def numbers(self) -> list[float]:
@@ -46,11 +49,12 @@ PredictFn: TypeAlias = Callable[[Matrix], list[ModelOutput]]
 class PredictFns(NamedTuple):
     """The predict functions of an estimator.
 
-    `with_probabilities` returns outputs with `probabilities`. It is `None` if the estimator has none.
+    `with_details` returns outputs with `probabilities`, or those of a regressor with `interval`. It is `None` if the
+    estimator has neither.
     """
 
     predict: PredictFn
-    with_probabilities: PredictFn | None = None
+    with_details: PredictFn | None = None
 
 
 @dataclass(frozen=True)
@@ -73,8 +77,9 @@ class Model:
     held_out: HeldOut | None = None
     confidence_threshold: float | None = None
     duplicate_probability: float | None = None
-    probabilities_fn: PredictFn | None = None  # as `PredictFns.with_probabilities`
+    details_fn: PredictFn | None = None  # as `PredictFns.with_details`
     outputs: tuple[Output, ...] = ()  # the named outputs
+    interval: IntervalRule | None = None  # of the intervals of a regressor; `None` if it has none
 
     @cached_property
     def output_names(self) -> tuple[str, ...]:
@@ -84,7 +89,12 @@ class Model:
     @property
     def can_have_probabilities(self) -> bool:
         """Whether a client can ask for the probability of each class. A classifier without them answers null."""
-        return self.task == "classifier" or self.probabilities_fn is not None
+        return self.task == "classifier" or self.has_probabilities
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether the model has the probability of each class."""
+        return self.details_fn is not None and self.task != "regressor"
 
     @property
     def has_true_labels(self) -> bool:
@@ -108,19 +118,20 @@ class Model:
         names = tuple(label if isinstance(label, str) else text for label, text in labels)
         return names if len(set(names)) == len(names) else texts
 
-    def predict(self, matrix: Matrix, *, probabilities: bool = False) -> list[ModelOutput]:
+    def predict(self, matrix: Matrix, *, details: bool = False) -> list[ModelOutput]:
         """Predict each row of a matrix of shape (n_rows, n_features), in order.
 
         Args:
             matrix: the rows.
-            probabilities: return outputs with the probability of each class if the estimator has probabilities.
+            details: return outputs with the probability of each class, or with the prediction interval, if the model
+                has them.
 
         Raises:
             InferenceError: the estimator raised (the exception is chained), or returned a wrong number of outputs.
         """
         predict_fn = self.predict_fn
-        if probabilities and self.probabilities_fn is not None:
-            predict_fn = self.probabilities_fn
+        if details and self.details_fn is not None:
+            predict_fn = self.details_fn
         try:
             outputs = predict_fn(matrix)
         except InferenceError:
@@ -144,6 +155,7 @@ class Model:
             "features": [feature.model_dump(mode="json") for feature in self.schema.features],
             "on_unknown": self.schema.on_unknown,
             "held_out": None if self.held_out is None else self.held_out.model_dump(mode="json"),
+            "interval": None if self.interval is None else self.interval.model_dump(mode="json"),
             "created": self.created,
         }
 

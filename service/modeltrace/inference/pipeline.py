@@ -54,17 +54,17 @@ class Pipeline:
         self._validator = RowValidator(model.schema)
         self._has_private_features = model.schema.has_private_features
 
-    def predict(self, row: Row, trace: RequestTrace, *, probabilities: bool = False) -> Prediction:
+    def predict(self, row: Row, trace: RequestTrace, *, details: bool = False) -> Prediction:
         """Predict one row.
 
-        `probabilities`: return the probability of each class, too, as with the other methods.
+        `details`: return the probability of each class or the prediction interval, too, as with the other methods.
 
         Raises:
             InvalidFeaturesError: the row violates the feature schema.
             InferenceError: the model failed.
         """
         values = self.validate(row, trace)
-        (output,) = self.infer([values], [trace], probabilities=probabilities)
+        (output,) = self.infer([values], [trace], details=details)
         return self.record_prediction(0, values, output, trace)
 
     def predict_batch(
@@ -73,7 +73,7 @@ class Pipeline:
         trace: RequestTrace,
         row_indices: Sequence[int] | None = None,
         *,
-        probabilities: bool = False,
+        details: bool = False,
     ) -> list[Prediction | InvalidFeaturesError]:
         """Predict the rows of one request with one call of the model.
 
@@ -88,13 +88,13 @@ class Pipeline:
         validated = self._validate_batch(rows, trace)
         valid = [values for values in validated if isinstance(values, tuple)]
         trace.rejected_rows = len(rows) - len(valid)
-        outputs = iter(self.infer(valid, [trace], probabilities=probabilities) if valid else ())
+        outputs = iter(self.infer(valid, [trace], details=details) if valid else ())
         return [
             self.record_prediction(index, values, next(outputs), trace) if isinstance(values, tuple) else values
             for index, values in zip(row_indices or range(len(validated)), validated, strict=True)
         ]
 
-    def predict_all(self, rows: Sequence[Row], trace: RequestTrace, *, probabilities: bool = False) -> list[Prediction]:
+    def predict_all(self, rows: Sequence[Row], trace: RequestTrace, *, details: bool = False) -> list[Prediction]:
         """Predict the rows of one request, for a protocol whose response cannot contain errors of single rows.
 
         Raises:
@@ -102,14 +102,14 @@ class Pipeline:
             InferenceError: the model failed.
         """
         if len(rows) == 1:
-            return [self.predict(rows[0], trace, probabilities=probabilities)]
+            return [self.predict(rows[0], trace, details=details)]
         validated = self._validate_batch(rows, trace)
         invalid = [(index, row) for index, row in enumerate(validated) if isinstance(row, InvalidFeaturesError)]
         if invalid:
             trace.rejected_rows = len(rows)
             raise InvalidRowError(*invalid[0], len(invalid))
         values = [row for row in validated if isinstance(row, tuple)]
-        outputs = self.infer(values, [trace], probabilities=probabilities) if values else []
+        outputs = self.infer(values, [trace], details=details) if values else []
         triples = zip(range(len(values)), values, outputs, strict=True)
         return [self.record_prediction(index, row, output, trace) for index, row, output in triples]
 
@@ -147,7 +147,7 @@ class Pipeline:
             trace.validate_end = trace.now()
 
     def infer(
-        self, rows: Sequence[Values], traces: Sequence[RequestTrace], *, probabilities: bool = False
+        self, rows: Sequence[Values], traces: Sequence[RequestTrace], *, details: bool = False
     ) -> list[ModelOutput]:
         """Call the model once and record the stages in all traces, with times of the first trace's clock.
 
@@ -162,7 +162,7 @@ class Pipeline:
             matrix = to_matrix(rows, self.model.schema, as_frame=self.model.as_frame)
             _set_time(traces, "inference_start", now())
             stage = SPAN_INFERENCE
-            outputs = self.model.predict(matrix, probabilities=probabilities or self._records_probabilities)
+            outputs = self.model.predict(matrix, details=details or self._records_probabilities)
             _set_time(traces, "inference_end", now())
         except Exception as error:
             for trace in traces:
@@ -222,7 +222,7 @@ def model_info(model: Model, role: str = "", *, max_recorded_classes: int = 0) -
     """
     names, schema_hash = model.schema.recorded_names, model.schema.hash
     edges = (model.output_reference.edges if model.output_reference else None) or ()
-    recorded = model.probabilities_fn is not None and len(model.classes or ()) <= max_recorded_classes
+    recorded = model.has_probabilities and len(model.classes or ()) <= max_recorded_classes
     return ModelInfo(
         model.name, model.version, model.hash, names, schema_hash, role, edges, model.confidence_threshold,
         (model.classes or ()) if recorded else (), model.output_names,

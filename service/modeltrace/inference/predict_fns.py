@@ -1,6 +1,9 @@
 """The predict functions of an estimator: from a matrix of rows to outputs."""
 
+import inspect
 import math
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,8 +11,9 @@ from numpy.typing import NDArray
 
 from modeltrace.errors import InferenceError
 from modeltrace.inference.features import Matrix
+from modeltrace.inference.intervals import IntervalMethod, IntervalRule
 from modeltrace.inference.model import Label, ModelOutput, PredictFn, PredictFns, to_json_label
-from modeltrace.inference.task_fns import cluster_labels, make_task_fn
+from modeltrace.inference.task_fns import cluster_labels, last_step, make_task_fn
 from modeltrace.inference.tasks import Task
 from modeltrace.inference.text_input import accepts_texts, first_column
 
@@ -45,22 +49,29 @@ def make_predict_fn(estimator: Any, task: Task) -> PredictFn:  # noqa: ANN401  a
 def make_predict_fns(estimator: Any, task: Task) -> PredictFns:  # noqa: ANN401  any estimator
     """Return the predict functions of an estimator. The method is chosen once, not at every call.
 
+    `with_details` of a regressor that predicts a standard deviation returns the value ∓ one standard deviation as
+    `interval`; see `with_interval`.
+
     The label is what predict() returns. For scikit-learn's own classifiers it is the argmax of predict_proba(), so one
     call is enough. Any other classifier may decide differently, so both methods are called.
     """
     fns = _make_predict_fns(estimator, task)
     if not accepts_texts(estimator):
         return fns
-    predict, with_probabilities = fns
+    predict, with_details = fns
     return PredictFns(
         lambda matrix: predict(first_column(matrix)),
-        with_probabilities and (lambda matrix: with_probabilities(first_column(matrix))),
+        with_details and (lambda matrix: with_details(first_column(matrix))),
     )
 
 
 def _make_predict_fns(estimator: Any, task: Task) -> PredictFns:  # noqa: ANN401  any estimator
     if task == "regressor":
-        return PredictFns(lambda matrix: to_value_outputs(estimator.predict(matrix)))
+        has_deviations = interval_method(estimator) == "standard_deviation"
+        return PredictFns(
+            lambda matrix: to_value_outputs(estimator.predict(matrix)),
+            partial(_predict_with_deviations, estimator) if has_deviations else None,
+        )
     has_probabilities = hasattr(estimator, "predict_proba")
     if task != "classifier" and not (task == "clusterer" and has_probabilities):
         return PredictFns(make_task_fn(estimator, task))
@@ -72,6 +83,42 @@ def _make_predict_fns(estimator: Any, task: Task) -> PredictFns:  # noqa: ANN401
         lambda matrix: predict(estimator, labels, matrix, keep=False),
         lambda matrix: predict(estimator, labels, matrix, keep=True),
     )
+
+
+def interval_method(estimator: Any) -> IntervalMethod:  # noqa: ANN401  any regressor
+    """Return what the prediction intervals of a regressor are computed from."""
+    predict = inspect.signature(last_step(estimator).predict)
+    return "standard_deviation" if "return_std" in predict.parameters else "residuals"
+
+
+def with_interval(fns: PredictFns, rule: IntervalRule | None) -> PredictFns:
+    """Return the predict functions of a regressor with the intervals of a rule as details; without them if it has none.
+
+    `fns` are those of the estimator: their details have uncorrected bounds.
+    """
+    predict = fns.predict if rule is not None and rule.method == "residuals" else fns.with_details
+    if rule is None or predict is None:
+        return PredictFns(fns.predict)
+    return PredictFns(fns.predict, lambda matrix: [_apply(rule, output) for output in predict(matrix)])
+
+
+def _apply(rule: IntervalRule, output: ModelOutput) -> ModelOutput:
+    return replace(output, interval=rule.apply(*bounds(output)))
+
+
+def bounds(output: ModelOutput) -> tuple[float, float, float]:
+    """Return the value of a regressor's output, and the bounds of its interval; without an interval, the value."""
+    value = output.value or 0.0
+    return value, *(output.interval or (value, value))
+
+
+def _predict_with_deviations(estimator: Any, matrix: Matrix) -> list[ModelOutput]:  # noqa: ANN401  any estimator
+    values, deviations = (to_value_outputs(array) for array in estimator.predict(matrix, return_std=True))
+    pairs = zip(values, deviations, strict=True)
+    return [
+        replace(output, interval=((output.value or 0.0) - width, (output.value or 0.0) + width))
+        for output, width in ((output, deviation.value or 0.0) for output, deviation in pairs)
+    ]
 
 
 def predicts_argmax(estimator: Any) -> bool:  # noqa: ANN401  any estimator

@@ -8,12 +8,10 @@ from modeltrace.inference.model import Model, ModelOutput
 from modeltrace.inference.validate import RowValidator
 
 
-def score(
-    model: Model, rows: Sequence[object], *, probabilities: bool = False
-) -> list[ModelOutput | InvalidFeaturesError]:
+def score(model: Model, rows: Sequence[object], *, details: bool = False) -> list[ModelOutput | InvalidFeaturesError]:
     """Validate rows, and predict the valid ones with one call of the model.
 
-    `probabilities`: return the probability of each class, too.
+    `details`: return the probability of each class or the prediction interval, too.
 
     Returns:
         The output of each row, in order; for an invalid row, the error.
@@ -24,8 +22,6 @@ def score(
     validated = RowValidator(model.schema).validate_many(rows)
     valid = [values for values in validated if isinstance(values, tuple)]
     outputs = iter(
-        model.predict(to_matrix(valid, model.schema, as_frame=model.as_frame), probabilities=probabilities)
-        if valid
-        else ()
+        model.predict(to_matrix(valid, model.schema, as_frame=model.as_frame), details=details) if valid else ()
     )
     return [next(outputs) if isinstance(values, tuple) else values for values in validated]

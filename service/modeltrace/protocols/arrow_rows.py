@@ -14,6 +14,7 @@ import pyarrow.ipc
 import pyarrow.parquet
 
 from modeltrace.errors import InvalidFeaturesError, MalformedRequestError, RequestTooLargeError
+from modeltrace.inference.intervals import INTERVAL_COLUMNS
 from modeltrace.inference.model import Label, Model
 from modeltrace.inference.pipeline import Prediction
 from modeltrace.inference.schema import Feature, Schema
@@ -165,7 +166,7 @@ def encode_results(
     model: Model,
     metadata: Mapping[str, str],
     *,
-    probabilities: bool,
+    details: bool,
 ) -> bytes:
     """Return results as an Arrow IPC stream: one row for each outcome, with the column names of `modeltrace score`.
 
@@ -186,7 +187,11 @@ def encode_results(
     for index, named in enumerate(model.outputs):
         values = [output.outputs[index] if output and output.outputs else None for output in outputs]
         columns[f"output_{named.name}"] = _labels(values, named.classes or (0.0,))
-    if probabilities:
+    if details and model.interval:
+        bounds = [output.interval if output else None for output in outputs]
+        for index, name in enumerate(INTERVAL_COLUMNS):
+            columns[name] = pa.array([pair[index] if pair else None for pair in bounds], pa.float64())
+    elif details:
         rows = [output.probabilities if output else None for output in outputs]
         for index, name in enumerate(model.class_names):
             columns[f"probability_{name}"] = pa.array([row[index] if row else None for row in rows], pa.float64())

@@ -21,6 +21,8 @@ DATATYPES: Final = {
 }  # fmt: skip
 EXTENSIONS: Final = ("binary_tensor_data",)
 PROBABILITIES: Final = "probabilities"
+INTERVAL: Final = "interval"  # of the shape [n, 2]: the lower and the upper bound
+DETAILS: Final = (PROBABILITIES, INTERVAL)  # only on request
 OUTPUTS: Final = "outputs"  # the named outputs of a model, of the shape [n, number of outputs]
 
 
@@ -39,17 +41,21 @@ class InferRequest(NamedTuple):
     outputs: tuple[RequestedOutput, ...]
 
     @property
-    def wants_probabilities(self) -> bool:
-        """Whether the probability of each class is among the outputs."""
-        return any(output.name == PROBABILITIES for output in self.outputs)
+    def wants_details(self) -> bool:
+        """Whether the probability of each class or the prediction interval is among the outputs."""
+        return any(self.wants_output(name) for name in DETAILS)
+
+    def wants_output(self, name: str) -> bool:
+        """Return whether an output is among the outputs."""
+        return any(output.name == name for output in self.outputs)
 
 
 def parse_infer_request(
-    document: Mapping[str, object], binary: bytes, model: Model, max_rows: int, *, probabilities: bool = False
+    document: Mapping[str, object], binary: bytes, model: Model, max_rows: int, *, details: bool = False
 ) -> InferRequest:
     """Parse the JSON object of a request; `binary` is what follows it in the body.
 
-    `probabilities`: a request that names no outputs gets the probability of each class, too.
+    `details`: a request that names no outputs gets the probability of each class or the prediction interval, too.
 
     Raises:
         MalformedRequestError: the request has another form than the protocol and the model need.
@@ -66,7 +72,7 @@ def parse_infer_request(
     if not isinstance(parameters, dict):
         raise MalformedRequestError('"parameters" must be an object')
     in_binary = parameters.get("binary_data_output") is True
-    outputs = _requested_outputs(document.get("outputs"), model, binary=in_binary, probabilities=probabilities)
+    outputs = _requested_outputs(document.get("outputs"), model, binary=in_binary, details=details)
     headers = [parse_header(entry, f"inputs[{index}]") for index, entry in enumerate(described)]
     n_rows = _count_rows(headers, model.schema, max_rows)
     tensors = _decode(headers, described, binary)
@@ -77,12 +83,10 @@ def parse_infer_request(
     return InferRequest(request_id, ColumnRows(columns, n_rows), outputs)
 
 
-def _requested_outputs(
-    described: object, model: Model, *, binary: bool, probabilities: bool
-) -> tuple[RequestedOutput, ...]:
+def _requested_outputs(described: object, model: Model, *, binary: bool, details: bool) -> tuple[RequestedOutput, ...]:
     available = output_datatypes(model)
     if described is None or described == []:
-        return tuple(RequestedOutput(name, binary) for name in available if name != PROBABILITIES or probabilities)
+        return tuple(RequestedOutput(name, binary) for name in available if name not in DETAILS or details)
     if not isinstance(described, list) or not all(isinstance(output, dict) for output in described):
         raise MalformedRequestError('"outputs" must be an array of objects')
     outputs: list[RequestedOutput] = []
@@ -173,7 +177,7 @@ def _split_matrix(tensor: Tensor, features: Sequence[Feature]) -> dict[str, list
 def output_datatypes(model: Model) -> dict[str, str]:
     """Return the datatypes of a model's outputs by name, in their order in a response."""
     if model.task == "regressor":
-        return {"value": "FP64", "prediction_id": "BYTES"}
+        return {"value": "FP64", "prediction_id": "BYTES", **({INTERVAL: "FP64"} if model.interval else {})}
     has_label = model.classes is not None or model.task == "classifier"
     datatypes = {"label": _label_datatype(model.classes or ())} if has_label else {}
     if model.can_have_probabilities:
@@ -181,7 +185,7 @@ def output_datatypes(model: Model) -> dict[str, str]:
     if model.outputs:
         datatypes[OUTPUTS] = _label_datatype([label for output in model.outputs for label in output.classes or (0.0,)])
     datatypes["prediction_id"] = "BYTES"
-    return {**datatypes, PROBABILITIES: "FP64"} if model.probabilities_fn else datatypes
+    return {**datatypes, PROBABILITIES: "FP64"} if model.has_probabilities else datatypes
 
 
 def _label_datatype(classes: Sequence[Label]) -> str:
@@ -221,7 +225,7 @@ def encode_infer_response(
 
 def _inner_shape(name: str, model: Model) -> list[int]:
     """Return the sizes of the dimensions of an output after that of the rows."""
-    widths = {PROBABILITIES: len(model.classes or ()), OUTPUTS: len(model.outputs)}
+    widths = {PROBABILITIES: len(model.classes or ()), OUTPUTS: len(model.outputs), INTERVAL: 2}
     return [widths[name]] if name in widths else []
 
 
@@ -230,6 +234,8 @@ def _output_values(name: str, predictions: Sequence[Prediction]) -> list[Any]:
         return [prediction.id for prediction in predictions]
     if name == PROBABILITIES:
         return [value for prediction in predictions for value in prediction.output.probabilities or ()]
+    if name == INTERVAL:
+        return [value for prediction in predictions for value in prediction.output.interval or ()]
     if name == OUTPUTS:
         return [value for prediction in predictions for value in prediction.output.outputs or ()]
     return [getattr(prediction.output, name) for prediction in predictions]

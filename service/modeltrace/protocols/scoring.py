@@ -66,7 +66,9 @@ def response_payload(
     class_names: Sequence[str] | None,
     output_names: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return the body of a response, without the trace ID; with `class_names`, it has the probability of each class.
+    """Return the body of a response, without the trace ID.
+
+    With `class_names`, it has the probability of each class, or the prediction intervals of a regressor.
 
     `predictions` is what the protocols define: the label or value of each row, in order, or the list of its named
     outputs if it has neither. The other members are additions that clients of the protocols ignore.
@@ -81,7 +83,9 @@ def response_payload(
         payload["confidences"] = [output.confidence for output in outputs]
     if output_names:
         payload["outputs"] = [dict(zip(output_names, output.outputs or (), strict=True)) for output in outputs]
-    if class_names is not None:
+    if class_names is not None and any(output.interval for output in outputs):
+        payload["intervals"] = [output.interval for output in outputs]
+    elif class_names is not None:
         payload["probabilities"] = [
             output.probabilities and dict(zip(class_names, output.probabilities, strict=True)) for output in outputs
         ]

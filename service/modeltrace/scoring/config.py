@@ -25,6 +25,7 @@ class ScoreConfig:
         id_column: the column with an external ID for each row; `None` for none. It needs telemetry.
         tags: columns with a tag for each row; the tag has the name of its column. They need telemetry.
         probabilities: write the probability of each class, too.
+        interval: write the prediction interval, too.
         telemetry: record each chunk as a trace, and store the predictions.
         force: replace an existing file.
         restart: discard the partial result of an interrupted run.
@@ -37,10 +38,16 @@ class ScoreConfig:
     id_column: str | None = None
     tags: tuple[str, ...] = ()
     probabilities: bool = False
+    interval: bool = False
     telemetry: bool = False
     force: bool = False
     restart: bool = False
     chunk_rows: int = CHUNK_ROWS
+
+    @property
+    def details(self) -> bool:
+        """Whether the model returns more than label or value."""
+        return self.probabilities or self.interval
 
     @property
     def id_columns(self) -> tuple[str, ...]:

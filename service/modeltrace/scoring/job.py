@@ -19,11 +19,11 @@ def run_job(settings: Settings, config: ScoreConfig, on_progress: Callable[[Prog
     """
     model, _ = load_model(settings)
     if not config.telemetry:
-        scorer = model_scorer(model, probabilities=config.probabilities)
+        scorer = model_scorer(model, details=config.details)
         return score_file(config, model, scorer, on_progress=on_progress)
     # Imported here: only this needs the OpenTelemetry SDK and SQLAlchemy, whose imports take time.
     from modeltrace.scoring.telemetry import open_traced_scorer, traced_chunk_rows  # noqa: PLC0415  see above
 
     config = replace(config, chunk_rows=traced_chunk_rows(settings, config.chunk_rows))
-    with open_traced_scorer(settings, model, probabilities=config.probabilities) as scorer:
+    with open_traced_scorer(settings, model, details=config.details) as scorer:
         return score_file(config, model, scorer, on_progress=on_progress)

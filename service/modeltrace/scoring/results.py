@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from modeltrace.errors import ModeltraceError
+from modeltrace.inference.intervals import INTERVAL_COLUMNS
 from modeltrace.inference.model import Label, Model, ModelOutput
 from modeltrace.scoring.scorer import Outcome, RowError
 
@@ -67,7 +68,12 @@ class Summary:
 
 
 def results_schema(
-    model: Model, copied: Mapping[str, pa.DataType], *, with_ids: bool, probabilities: bool = False
+    model: Model,
+    copied: Mapping[str, pa.DataType],
+    *,
+    with_ids: bool,
+    probabilities: bool = False,
+    interval: bool = False,
 ) -> pa.Schema:
     """Return the columns of the results of a model.
 
@@ -77,12 +83,16 @@ def results_schema(
         copied: name and type of each column of the input that is copied.
         with_ids: whether the predictions have IDs.
         probabilities: whether there is a column for the probability of each class, `probability_CLASS`.
+        interval: whether there are columns for the bounds of the prediction interval.
 
     Raises:
-        ResultError: a copied column has the name of another column of the results, or the model has no probabilities.
+        ResultError: a copied column has the name of another column of the results, or the model has no probabilities or
+            intervals.
     """
-    if probabilities and model.probabilities_fn is None:
+    if probabilities and not model.has_probabilities:
         raise ResultError(f"--probabilities: {model.name} {model.version} has no probabilities")
+    if interval and model.interval is None:
+        raise ResultError(f"--interval: {model.name} {model.version} has no prediction intervals")
     outputs: list[tuple[str, pa.DataType]] = []
     if model.task == "regressor":
         outputs.append((VALUE, pa.float64()))
@@ -91,6 +101,8 @@ def results_schema(
     if model.can_have_probabilities:
         outputs.append((CONFIDENCE, pa.float64()))
     outputs += [(f"{OUTPUT}{output.name}", _label_type(output.classes or (0.0,))) for output in model.outputs]
+    if interval:
+        outputs += [(name, pa.float64()) for name in INTERVAL_COLUMNS]
     if probabilities:
         outputs += [(f"{PROBABILITY}{name}", pa.float64()) for name in model.class_names]
     ids = IDS if with_ids else ()
@@ -123,6 +135,10 @@ def to_table(results: Sequence[Result], schema: pa.Schema) -> pa.Table:
         LABEL: labels,
         CONFIDENCE: [output.confidence for output in outputs],
         VALUE: [output.value for output in outputs],
+        **{
+            name: [output.interval and output.interval[index] for output in outputs]
+            for index, name in enumerate(INTERVAL_COLUMNS)
+        },
         "prediction_id": [result.outcome.prediction_id for result in results],
         "trace_id": [result.outcome.trace_id for result in results],
         ERROR: [error.message for error in errors],

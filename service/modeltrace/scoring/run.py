@@ -44,7 +44,9 @@ def score_file(
     """
     with open_table(config.file, {*model.schema.names, *config.keep, *config.id_columns, *config.tags}) as table:
         copied = _copied_types(config, table, model)
-        schema = results_schema(model, copied, with_ids=config.telemetry, probabilities=config.probabilities)
+        schema = results_schema(
+            model, copied, with_ids=config.telemetry, probabilities=config.probabilities, interval=config.interval
+        )
         check_types(schema, output_format(config.out))
         run = _describe_run(config, model)
         with open_partial_result(config.out, schema, run, force=config.force, restart=config.restart) as partial:
@@ -125,6 +127,7 @@ def _describe_run(config: ScoreConfig, model: Model) -> dict[str, Any]:
         "--id-column": config.id_column,
         "--tags": list(config.tags),
         "--probabilities": config.probabilities,
+        "--interval": config.interval,
         "--telemetry": config.telemetry,
     }
 

@@ -59,13 +59,13 @@ class InputRow(NamedTuple):
 Scorer = Callable[[Sequence[InputRow]], list[Outcome]]
 
 
-def model_scorer(model: Model, *, probabilities: bool = False) -> Scorer:
+def model_scorer(model: Model, *, details: bool = False) -> Scorer:
     """Return a scorer that only predicts: no telemetry, nothing is stored."""
-    return partial(_score, model, probabilities=probabilities)
+    return partial(_score, model, details=details)
 
 
-def _score(model: Model, rows: Sequence[InputRow], *, probabilities: bool) -> list[Outcome]:
-    outputs = score(model, [row.features for row in rows], probabilities=probabilities)
+def _score(model: Model, rows: Sequence[InputRow], *, details: bool) -> list[Outcome]:
+    outputs = score(model, [row.features for row in rows], details=details)
     return [Outcome(output) if isinstance(output, ModelOutput) else rejected(output) for output in outputs]
 
 

@@ -46,10 +46,10 @@ def traced_chunk_rows(settings: Settings, chunk_rows: int) -> int:
 
 
 @contextmanager
-def open_traced_scorer(settings: Settings, model: Model, *, probabilities: bool = False) -> Iterator[Scorer]:
+def open_traced_scorer(settings: Settings, model: Model, *, details: bool = False) -> Iterator[Scorer]:
     """Yield a scorer that records each chunk. At the end, flush all telemetry and log what was not delivered.
 
-    `probabilities`: its outputs have the probability of each class.
+    `details`: its outputs have the probability of each class or the prediction interval.
 
     Raises:
         StoreError: the prediction store cannot be opened.
@@ -64,14 +64,14 @@ def open_traced_scorer(settings: Settings, model: Model, *, probabilities: bool 
         pipeline = Pipeline(model, ids, max_recorded_classes=max_classes)
         recorder = _build_recorder(settings, pipeline, telemetry, stack)
         log_model_event(model)
-        yield _TracedScorer(pipeline, recorder, telemetry, probabilities=probabilities)
+        yield _TracedScorer(pipeline, recorder, telemetry, details=details)
 
 
 class _TracedScorer:
     """Predicts chunks of rows, each with a trace of its own."""
 
-    def __init__(self, pipeline: Pipeline, recorder: SDKRecorder, telemetry: Telemetry, *, probabilities: bool) -> None:
-        self._probabilities = probabilities
+    def __init__(self, pipeline: Pipeline, recorder: SDKRecorder, telemetry: Telemetry, *, details: bool) -> None:
+        self._details = details
         self._pipeline = pipeline
         self._recorder = recorder
         self._telemetry = telemetry
@@ -82,7 +82,7 @@ class _TracedScorer:
             trace.external_ids = {row.number: row.external_id for row in rows}
             trace.row_tags = {row.number: row.tags for row in rows}
             predictions = self._pipeline.predict_batch(
-                [row.features for row in rows], trace, numbers, probabilities=self._probabilities
+                [row.features for row in rows], trace, numbers, details=self._details
             )
         self._telemetry.flush(CHUNK_FLUSH_TIMEOUT)
         return [

@@ -67,8 +67,8 @@ def test_the_output_is_what_the_estimator_predicts(name: str, prepared: Prepared
         columns = [list(estimator.classes_).index(label) for label in predicted]
         expected = estimator.predict_proba(data)[np.arange(len(predicted)), columns]
         np.testing.assert_allclose([output.confidence for output in outputs], expected)
-        assert predict_fns.with_probabilities is not None
-        detailed = predict_fns.with_probabilities(data)
+        assert predict_fns.with_details is not None
+        detailed = predict_fns.with_details(data)
         assert [output.label for output in detailed] == [output.label for output in outputs]
         np.testing.assert_allclose([output.probabilities for output in detailed], estimator.predict_proba(data))
 

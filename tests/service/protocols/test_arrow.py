@@ -177,7 +177,7 @@ def test_a_response_in_arrow(
 def test_results_of_a_regressor_have_values_and_ids(model: Model) -> None:
     """External IDs are a column if the request has them."""
     regressor = replace(
-        model, schema=MIXED_SCHEMA, as_frame=True, task="regressor", classes=None, probabilities_fn=None,
+        model, schema=MIXED_SCHEMA, as_frame=True, task="regressor", classes=None, details_fn=None,
         predict_fn=lambda matrix: [ModelOutput(value=float(rooms)) for rooms in matrix["rooms"]],
     )  # fmt: skip
     table = table_of(FRAME.head(2)).replace_schema_metadata({"modeltrace": '{"ids": ["a", null]}'})

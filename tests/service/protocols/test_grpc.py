@@ -47,7 +47,7 @@ def add_up(matrix: Matrix) -> list[ModelOutput]:
 @pytest.fixture(scope="module")
 def regressor(model: Model) -> Model:
     """A regressor with a feature of every type."""
-    functions: dict[str, Any] = {"predict_fn": add_up, "probabilities_fn": None}
+    functions: dict[str, Any] = {"predict_fn": add_up, "details_fn": None}
     return replace(model, name="rooms", schema=MIXED_SCHEMA, as_frame=True, task="regressor", classes=None, **functions)
 
 

@@ -51,7 +51,7 @@ def mixed(model: Model) -> Model:
         as_frame=True,
         classes=("0", "1"),
         predict_fn=label_rows,
-        probabilities_fn=None,
+        details_fn=None,
     )
 
 

@@ -42,7 +42,7 @@ def served(model: Model) -> Model:
         task="regressor",
         classes=None,
         predict_fn=count_rows,
-        probabilities_fn=None,
+        details_fn=None,
     )
 
 

@@ -102,7 +102,7 @@ def test_probabilities(mixed: MixedModel, tmp_path: Path, keep: tuple[str, ...])
     file = mixed.write(tmp_path / "rows.csv", mixed.table.assign(age=mixed.table.age.where(mixed.table.index != 5)))
     config = ScoreConfig(file=file, out=tmp_path / "out.parquet", keep=keep, probabilities=True)
 
-    score_file(config, mixed.model, model_scorer(mixed.model, probabilities=True))
+    score_file(config, mixed.model, model_scorer(mixed.model, details=True))
 
     results, expected = read(config.out), mixed.estimator.predict_proba(mixed.table[FEATURES])
     names = ["row", *keep, "label", "confidence", "probability_no", "probability_yes"]
@@ -123,7 +123,7 @@ def test_probabilities_of_a_regressor(tmp_path: Path) -> None:
     config = ScoreConfig(file=tmp_path / "rows.csv", out=tmp_path / "out.csv", probabilities=True)
 
     with pytest.raises(ResultError, match=r"--probabilities: price 1\.0\.0 has no probabilities"):
-        score_file(config, model, model_scorer(model, probabilities=True))
+        score_file(config, model, model_scorer(model, details=True))
 
 
 def test_integer_and_boolean_labels_keep_their_type(tmp_path: Path) -> None:

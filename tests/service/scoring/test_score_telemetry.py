@@ -52,7 +52,7 @@ def test_predictions_are_stored(mixed: MixedModel, file: Path, tmp_path: Path, m
     settings = read_settings(store=str(tmp_path / "s.db"), id_key=ID_KEY)
     config = ScoreConfig(file=file, out=tmp_path / "out.parquet", telemetry=True, probabilities=True, chunk_rows=7)
 
-    with open_traced_scorer(settings, mixed.model, probabilities=True) as scorer:
+    with open_traced_scorer(settings, mixed.model, details=True) as scorer:
         score_file(config, mixed.model, scorer)
 
     results = pd.read_parquet(tmp_path / "out.parquet")
