@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Final
 
+from modeltrace.bundles.manifest import Manifest, read_manifest
 from modeltrace.bundles.registry.catalog import Catalog
 from modeltrace.bundles.registry.search_paths import search_paths
-from modeltrace.errors import BundleNotFoundError, SettingsError
-from modeltrace.settings import Settings
+from modeltrace.errors import BundleNotFoundError, ModeltraceError, SettingsError
+from modeltrace.settings import Settings, read_settings
 from modeltrace.store.selection import latest_model
 from modeltrace.store.store import Store
 from modeltrace.terminal import echo
@@ -49,3 +50,17 @@ def resolve_bundle(settings: Settings, store: Store, version: str | None = None)
                 f"the newest prediction is of {name} {model_version} (SHA-256 {model_hash[:12]}…), whose bundle is not "
                 f"found. {BUNDLE_HINT}"
             ) from None
+
+
+def find_manifest(store: Store, bundle: str | None) -> Manifest | None:
+    """Return the manifest of a bundle, or that of `resolve_bundle` if it exists.
+
+    Raises:
+        ModeltraceError: `bundle` names a bundle that does not exist or cannot be used.
+    """
+    try:
+        return read_manifest(resolve_bundle(read_settings(bundle=bundle), store)).manifest
+    except ModeltraceError:
+        if bundle is not None:
+            raise
+        return None

@@ -9,13 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
-from modeltrace.bundles.manifest import read_manifest
-from modeltrace.cli.bundle_option import resolve_bundle
+from modeltrace.bundles.manifest import Manifest
+from modeltrace.cli.bundle_option import find_manifest
 from modeltrace.cli.evaluate_file import NoDataError, evaluate_file, load_scorer, predict_batch, send_labels_of
 from modeltrace.cli.options import ModelName, ModelVersion, bundle_option, tag_option, time_option
 from modeltrace.cli.store import open_configured_store
 from modeltrace.client.client import Client
-from modeltrace.errors import ModeltraceError
 from modeltrace.evaluation.evaluate import evaluate as evaluate_store
 from modeltrace.evaluation.fairness import evaluate_fairness
 from modeltrace.evaluation.metrics import ModelMetrics
@@ -26,9 +25,9 @@ from modeltrace.evaluation.render_periods import to_tables
 from modeltrace.evaluation.segments import evaluate_segments
 from modeltrace.keys import client_key
 from modeltrace.monitoring.held_out_baseline import baseline_of
+from modeltrace.monitoring.segment_bins import segment_bins
 from modeltrace.settings import read_settings
 from modeltrace.store.selection import Selection
-from modeltrace.store.store import Store
 from modeltrace.telemetry.metrics.model_catalog import Baseline, ModelKey
 from modeltrace.terminal import SafeConsole, echo
 
@@ -71,6 +70,16 @@ def evaluate(
         Unit | None,
         typer.Option(help="Without FILE: separate metrics for each hour or day (UTC), without concept drift."),
     ] = None,
+    worst: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=1000,
+            metavar="N",
+            help="Without FILE: the N values of tags and features (of numbers: bins) with the largest errors.",
+        ),
+    ] = None,
+    pairs: Annotated[bool, typer.Option("--pairs", help="With --worst: pairs of values, too.")] = False,  # noqa: FBT002  a flag
     fairness: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Without FILE: compare the groups that this tag or feature divides."),
@@ -106,6 +115,7 @@ def evaluate(
     Examples: modeltrace evaluate test.csv --target churned --bundle churn
               modeltrace evaluate --since 7d --by country
               modeltrace evaluate --since 7d --over day
+              modeltrace evaluate --since 7d --worst 10
               modeltrace evaluate --since 7d --fairness sex --positive granted
     """
     if file is None:
@@ -114,13 +124,20 @@ def evaluate(
         selection = Selection(since, until, None, name, version, include_synthetic=include_synthetic)
         selection = selection._replace(tags=tuple(tags or ()))
         if _check_fairness(fairness, positive, reference_group, separate=by is not None or over is not None):
+            if worst is not None:
+                raise typer.BadParameter("--worst cannot be combined with --fairness")
             _print_fairness(selection, fairness or "", positive or "", reference_group, as_json=as_json)
+            return
+        if worst is not None or pairs:
+            _print_worst(selection, bundle, worst, pairs=pairs, separate=bool(by or over), as_json=as_json)
             return
         metrics = _evaluate_store(selection, bundle, tolerance, by, over)
     else:
-        given = (since, until, name, version, tags, by, over, fairness, positive, reference_group)
-        if any(value is not None for value in given) or include_synthetic:
-            options = "--since, --until, --name, --version, --tag, --by, --over, --fairness and --include-synthetic"
+        given = (since, until, name, version, tags, by, over, fairness, positive, reference_group, worst)
+        if any(value is not None for value in given) or include_synthetic or pairs:
+            options = (
+                "--since, --until, --name, --version, --tag, --by, --over, --worst, --fairness and --include-synthetic"
+            )
             raise typer.BadParameter(f"{options} cannot be combined with FILE")
         metrics = _evaluate_file(file, target, bundle, url, tolerance, feedback=feedback)
     if as_json:
@@ -175,24 +192,39 @@ def _print_fairness(
         console.print(fairness_to_text(metrics))
 
 
+def _print_worst(
+    selection: Selection, bundle: str | None, limit: int | None, *, pairs: bool, separate: bool, as_json: bool
+) -> None:
+    # Imported here: the import of scipy.stats takes a second.
+    from modeltrace.cli.evaluate_worst import print_worst_segments  # noqa: PLC0415  see above
+
+    if limit is None:
+        raise typer.BadParameter("--pairs requires --worst")
+    if separate:
+        raise typer.BadParameter("--worst cannot be combined with --by and --over")
+    with open_configured_store() as store:
+        print_worst_segments(store, selection, bundle, limit, pairs=pairs, as_json=as_json)
+
+
 def _evaluate_store(
     selection: Selection, bundle: str | None, tolerance: float | None, by: str | None, over: Unit | None
 ) -> list[ModelMetrics]:
     if tolerance is None:
         tolerance = read_settings().evaluation_tolerance
     with open_configured_store() as store:
-        baselines = _baselines(store, bundle)
+        manifest = find_manifest(store, bundle)
+        bins = segment_bins(manifest.features) if manifest else {}
         evaluate = partial(
             evaluate_store,
             store,
-            baselines=baselines,
+            baselines=_baselines(manifest),
             tolerance=tolerance,
             concept_drift=over is None,
             locate_drifts=True,
         )
         if over is not None:
             evaluate = partial(evaluate_periods, evaluate, store, unit=over)
-        metrics = evaluate(selection) if by is None else evaluate_segments(evaluate, store, selection, by)
+        metrics = evaluate(selection) if by is None else evaluate_segments(evaluate, store, selection, by, bins)
         if not metrics:
             synthetic = store.counts(selection._replace(include_synthetic=True)).predictions
             hint = f" ({synthetic:,} synthetic ones: --include-synthetic)" if synthetic else ""
@@ -203,15 +235,9 @@ def _evaluate_store(
     return metrics
 
 
-def _baselines(store: Store, bundle: str | None) -> Mapping[ModelKey, Baseline]:
-    """Return the baseline of the model of a bundle. Only a bundle that is named must exist."""
-    try:
-        manifest, _ = read_manifest(resolve_bundle(read_settings(bundle=bundle), store))
-    except ModeltraceError:
-        if bundle is not None:
-            raise
-        return {}
-    baseline = baseline_of(manifest.held_out)
-    if baseline is None:
+def _baselines(manifest: Manifest | None) -> Mapping[ModelKey, Baseline]:
+    """Return the baseline of the model of a bundle, if there is one."""
+    baseline = baseline_of(manifest.held_out) if manifest else None
+    if manifest is None or baseline is None:
         return {}
     return {(manifest.name, manifest.version, file.sha256): baseline for file in manifest.model_files()}

@@ -1,10 +1,11 @@
 """Count predictions by the value of a tag or a feature, and by predicted and true label."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Text, case, func, literal, null, select
+from sqlalchemy import ColumnElement, Select, Text, case, cast, func, literal, null, select
 
-from modeltrace.evaluation.queries import MODEL_COLUMNS
+from modeltrace.evaluation.queries import MODEL_COLUMNS, json_as_number
 from modeltrace.store.json_values import JsonValue
 from modeltrace.store.schema import labels, predictions
 from modeltrace.store.selection import Selection, label_join
@@ -24,6 +25,24 @@ class FeatureValue(JsonValue):
 
     def __init__(self, name: str) -> None:
         super().__init__(predictions.c.inputs, literal(name))
+
+
+def bin_of_feature(name: str, edges: Sequence[float]) -> ColumnElement[str]:
+    """Return the index of the bin of a numeric feature as text; NULL without a number.
+
+    Bin `i` contains `edges[i-1] < x <= edges[i]`.
+    """
+    number = json_as_number(FeatureValue(name))
+    return cast(case((number.is_(None), null()), else_=_search_bin(number, edges, 0)), Text)
+
+
+def _search_bin(number: ColumnElement[float], edges: Sequence[float], first: int) -> ColumnElement[int]:
+    """Return the bin by binary search, because each comparison decodes the inputs."""
+    if not edges:
+        return literal(first)
+    middle = len(edges) // 2
+    low, high = _search_bin(number, edges[:middle], first), _search_bin(number, edges[middle + 1 :], first + middle + 1)
+    return case((number <= edges[middle], low), else_=high)
 
 
 def group_counts(selection: Selection, group: ColumnElement[str]) -> Select[Any]:

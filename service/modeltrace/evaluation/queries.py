@@ -173,6 +173,12 @@ def _labelled_in_order(selection: Selection, *columns: ColumnElement[Any], class
     return select_labelled(selection, *columns).where(of_task).order_by(*PREDICTION_ORDER)
 
 
+def labelled_models(selection: Selection) -> Select[Any]:
+    """Select name, version and hash of each model with true labels, and whether it is a classifier, in order."""
+    classifier = predictions.c.value.is_(None).label("classifier")
+    return select_labelled(selection, *MODEL_COLUMNS, classifier).distinct().order_by(*MODEL_COLUMNS, classifier)
+
+
 def select_labelled(selection: Selection, *columns: ColumnElement[Any]) -> Select[Any]:
     """Select columns of the predictions with a true label."""
     return select(*columns).select_from(predictions.join(labels, label_join())).where(*selection.conditions())
@@ -185,8 +191,13 @@ def absolute_error() -> ColumnElement[float]:
 
 def label_as_number() -> ColumnElement[float]:
     """Convert a true label to a number; NULL if it is not a number or has too many digits."""
-    numeric = func.substr(labels.c.label, 1, 1).in_(list("-0123456789"))
-    return case((and_(numeric, func.length(labels.c.label) <= MAX_DIGITS), cast(labels.c.label, Double)), else_=null())
+    return json_as_number(labels.c.label)
+
+
+def json_as_number(text: ColumnElement[str]) -> ColumnElement[float]:
+    """Convert JSON to a number; NULL if it is not a number or has too many digits."""
+    numeric = func.substr(text, 1, 1).in_(list("-0123456789"))
+    return case((and_(numeric, func.length(text) <= MAX_DIGITS), cast(text, Double)), else_=null())
 
 
 def square(number: ColumnElement[float]) -> ColumnElement[float]:

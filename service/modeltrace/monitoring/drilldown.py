@@ -7,12 +7,11 @@ independent of trace sampling.
 from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
 
-from modeltrace.bin_names import MISSING, numeric_bin_name
+from modeltrace.bin_names import describe_numeric_bins, numeric_bin_name
 from modeltrace.errors import ModeltraceError
 from modeltrace.inference.schema import Feature, Reference, Schema
 from modeltrace.monitoring import drift
@@ -247,7 +246,8 @@ class _BinCounter:
     def _bins(self) -> list[Bin]:
         reference = self.reference
         n, rows = max(sum(self._counts.values()), 1), reference.n
-        bounds = _describe_bounds(reference)
+        described = enumerate(describe_numeric_bins(reference.edges)) if reference.edges else ()
+        bounds = {numeric_bin_name(index): bounds for index, bounds in described}
         bins = []
         for name, share in reference.shares.items():
             count = self._counts.get(name, 0)
@@ -257,13 +257,3 @@ class _BinCounter:
             traces = list(reversed(self._newest.get(name, ()))) if increased else []
             bins.append(Bin(name, bounds.get(name, name), share, count / n, count, increased, traces))
         return sorted(bins, key=lambda item: (not item.increased, item.training_share - item.window_share))
-
-
-def _describe_bounds(reference: Reference) -> dict[str, str]:
-    """Return the bounds of numeric bins in words, by bin name."""
-    edges = reference.edges or ()
-    if not edges:
-        return {MISSING: "missing"}
-    inner = [f"over {low:g} to {high:g}" for low, high in pairwise(edges)]
-    names = [f"up to {edges[0]:g}", *inner, f"over {edges[-1]:g}"]
-    return {numeric_bin_name(index): bounds for index, bounds in enumerate(names)}

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, Text, func, literal, select, true, tuple_
+from sqlalchemy import ColumnElement, Select, Text, func, literal, select, true
 
 from modeltrace.store.json_values import JsonValue
 from modeltrace.store.schema import labels, predictions
@@ -54,15 +54,6 @@ class Selection(NamedTuple):
             *self.more,
             *([] if self.include_synthetic else [predictions.c.synthetic.is_not(true())]),
         ]
-
-    def select_page(self, after: tuple[int, str] | None, limit: int) -> Select[Any]:
-        """Select the next `limit` predictions in order of time, with their labels.
-
-        `after` is the time and ID of the last prediction of the previous page.
-        """
-        key = predictions.c.time, predictions.c.prediction_id
-        statement = predictions_with_labels().where(*self.conditions()).order_by(*key).limit(limit)
-        return statement if after is None else statement.where(tuple_(*key) > tuple_(*after))
 
     def select_summary(self) -> Select[Any, Any, Any]:
         """Select the number of predictions, the earliest time and the latest time."""

@@ -6,7 +6,7 @@ Each write can be retried, because existing rows are not inserted again.
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple, Self
 
-from sqlalchemy import Connection, Select, func, insert, inspect, select, text, update
+from sqlalchemy import Connection, Select, func, insert, inspect, select, text, tuple_, update
 
 from modeltrace.errors import StoreError
 from modeltrace.store import retention
@@ -24,7 +24,7 @@ from modeltrace.store.store_url import StoreLocation, parse_store_url
 # long in a busy process. Large statements reduce this cost. With few different sizes, the driver can cache prepared
 # statements.
 STATEMENT_SIZES: Final = (512, 64, 8, 1)
-# Rows per page of `Store.read`.
+# Rows per page of `Store.read` and `Store.fetch_pages`.
 PAGE_SIZE: Final = 1000
 # Key of the PostgreSQL advisory lock for creating and migrating tables; an arbitrary number.
 _CREATE_LOCK_KEY: Final = 0x6D6F64656C
@@ -157,20 +157,27 @@ class Store:
     # Read.
 
     def read(self, selection: Selection = ALL) -> Iterator[list[StoredPrediction]]:
-        """Yield pages of predictions in order of time.
+        """Yield pages of predictions in order of time; see `fetch_pages`."""
+        for rows in self.fetch_pages(predictions_with_labels().where(*selection.conditions())):
+            yield [to_stored_prediction(row) for row in rows]
 
-        Each page has its own transaction, so a slow reader does not hold a transaction open.
+    def fetch_pages(self, statement: Select[Any], size: int = PAGE_SIZE) -> Iterator[Sequence[Any]]:
+        """Yield the rows of a query of `predictions` in order of time, in pages of at most `size` rows.
+
+        The query must select the columns `time` and `prediction_id`. Each page has its own transaction, so a slow
+        reader does not hold a transaction open.
         """
-        after = None
+        key = predictions.c.time, predictions.c.prediction_id
+        ordered = statement.order_by(*key).limit(size)
+        next_page = ordered
         while True:
             with self._database.transaction(read_only=True) as connection:
-                rows = connection.execute(selection.select_page(after, PAGE_SIZE))
-                page = [to_stored_prediction(row) for row in rows]
+                page = connection.execute(next_page).all()
             if page:
                 yield page
-            if len(page) < PAGE_SIZE:
+            if len(page) < size:
                 return
-            after = page[-1].time, page[-1].prediction_id
+            next_page = ordered.where(tuple_(*key) > tuple_(page[-1].time, page[-1].prediction_id))
 
     def find(self, prediction_id: str) -> StoredPrediction | None:
         """Return one prediction, or `None`."""
