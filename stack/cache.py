@@ -1,19 +1,18 @@
-"""The cache of built binaries, verified by SHA-256.
+"""The cache of built programs, verified by SHA-256.
 
-Each folder contains binaries and a file `SHA256SUMS` in the format of `sha256sum --check`. The file detects accidental
-damage or replacement. It does not protect from users who can write to the folder, because they can also change the
-file.
+Each folder contains the files of a program and a file `SHA256SUMS` in the format of `sha256sum --check`. The file
+detects accidental damage or replacement. It does not protect from users who can write to the folder, because they can
+also change the file.
 """
 
 import hashlib
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from stack.components import HERE, Component, ComponentTable, Program
+from stack.components import Component, ComponentTable, Program
 
 SUMS_FILE = "SHA256SUMS"
 ProgramT = TypeVar("ProgramT", bound=Program)
@@ -26,13 +25,8 @@ class Cache:
     root: Path
 
     def folder(self, name: str, component: Program) -> Path:
-        """Return the folder of a component's binaries. Its name has a hash of everything that is built."""
-        recipe = [component.module, component.version_variable, json.dumps(component.binaries, sort_keys=True)]
-        if component.manifest:
-            recipe.append((HERE / component.manifest).read_text())
-        if component.wrapper:
-            recipe += [(HERE / component.wrapper / file).read_text() for file in ("go.mod", "go.sum")]
-        digest = hashlib.sha256("\n".join(recipe).encode()).hexdigest()
+        """Return the folder of a component's files. Its name has a hash of everything that is built."""
+        digest = hashlib.sha256("\n".join(component.recipe()).encode()).hexdigest()
         return self.root / "bin" / f"{name}-{component.version}-{digest[:8]}"
 
     def program(self, name: str, component: Program, binary: str) -> Path:
@@ -44,15 +38,15 @@ class Cache:
         return built
 
     def is_built(self, name: str, component: Program) -> bool:
-        """Return whether all binaries of a component are in the cache."""
-        return all((self.folder(name, component) / binary).exists() for binary in component.binaries)
+        """Return whether all files of a component are in the cache."""
+        return all((self.folder(name, component) / file).exists() for file in component.files())
 
     def missing(self, components: Mapping[str, ProgramT]) -> dict[str, ProgramT]:
-        """Return the components with a missing binary. Those of optional components may be on PATH instead."""
+        """Return the components with a missing file. Those of optional components may be on PATH instead."""
         return {
             name: component
             for name, component in components.items()
-            if not all(self.program(name, component, binary).exists() for binary in component.binaries)
+            if not all(self.program(name, component, file).exists() for file in component.files())
         }
 
     def without_absent(self, table: ComponentTable) -> ComponentTable:
@@ -60,7 +54,7 @@ class Cache:
         return table.without(self.missing({name: table.components[name] for name in table.optional_names()}))
 
     def altered(self, components: Mapping[str, Program]) -> list[str]:
-        """Return the built components whose binaries do not match `SHA256SUMS`, or that have no such file."""
+        """Return the built components whose files do not match `SHA256SUMS`, or that have no such file."""
         return [
             name
             for name, component in components.items()
@@ -81,7 +75,7 @@ class Cache:
 def write_sums(folder: Path) -> None:
     """Write the hashes of all files in a folder, in the format of `sha256sum`."""
     files = sorted(path for path in folder.iterdir() if path.name != SUMS_FILE)
-    (folder / SUMS_FILE).write_text("".join(f"{_sha256(path)}  {path.name}\n" for path in files))
+    (folder / SUMS_FILE).write_text("".join(f"{sha256(path)}  {path.name}\n" for path in files))
 
 
 def _matches(folder: Path, component: Program) -> bool:
@@ -89,9 +83,10 @@ def _matches(folder: Path, component: Program) -> bool:
         recorded = {name: digest for digest, name in map(str.split, (folder / SUMS_FILE).read_text().splitlines())}
     except (FileNotFoundError, ValueError):  # missing or damaged
         return False
-    return all(recorded.get(binary) == _sha256(folder / binary) for binary in component.binaries)
+    return all(recorded.get(file) == sha256(folder / file) for file in component.files())
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Return the hash of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,10 +1,12 @@
 """Read and validate `components.toml`."""
 
+import json
 import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -26,6 +28,21 @@ class Substitute(Table):
 
 
 class Program(Table):
+    """A program in the cache."""
+
+    title: str
+    version: str
+
+    def recipe(self) -> list[str]:
+        """Return everything that decides what is built."""
+        raise NotImplementedError
+
+    def files(self) -> list[str]:
+        """Return the names of the files in the program's folder of the cache."""
+        raise NotImplementedError
+
+
+class GoProgram(Program):
     """A program that is built from Go modules.
 
     Attributes:
@@ -34,16 +51,81 @@ class Program(Table):
             there, for a module whose own `go.mod` contains replacements by local folders.
     """
 
-    title: str
-    version: str
+    kind: Literal["go"] = "go"
     module: str = Field(pattern=r"^[^@]+@v[^@]+$")
     binaries: dict[str, str]
     version_variable: str = ""
     manifest: str = ""
     wrapper: str = ""
 
+    def recipe(self) -> list[str]:
+        """Return the module, the packages, and the contents of manifest or wrapper."""
+        recipe = [self.module, self.version_variable, json.dumps(self.binaries, sort_keys=True)]
+        if self.manifest:
+            recipe.append((HERE / self.manifest).read_text())
+        if self.wrapper:
+            recipe += [(HERE / self.wrapper / file).read_text() for file in ("go.mod", "go.sum")]
+        return recipe
 
-class Component(Program):
+    def files(self) -> list[str]:
+        """Return the names of the binaries."""
+        return list(self.binaries)
+
+
+class MavenProgram(Program):
+    """Java libraries from Maven Central, and classes that are compiled with them.
+
+    Attributes:
+        folder: folder in this folder with a `pom.xml`, the `SHA256SUMS` of all libraries, and Java sources without a
+            package, if there are any.
+    """
+
+    kind: Literal["maven"]
+    folder: str
+
+    def recipe(self) -> list[str]:
+        """Return the contents of the folder."""
+        return [path.read_text() for path in sorted((HERE / self.folder).iterdir())]
+
+    def files(self) -> list[str]:
+        """Return the names of the libraries and of the compiled classes."""
+        return [*self.libraries(), *(f"{source.stem}.class" for source in self.sources())]
+
+    def libraries(self) -> dict[str, str]:
+        """Return the SHA-256 of each library by its name."""
+        lines = (HERE / self.folder / "SHA256SUMS").read_text().splitlines()
+        return {name: digest for digest, name in map(str.split, lines)}
+
+    def sources(self) -> list[Path]:
+        """Return the Java sources."""
+        return sorted((HERE / self.folder).glob("*.java"))
+
+
+class PypiProgram(Program):
+    """A program inside a package of PyPI.
+
+    Attributes:
+        lock: file in this folder with the package and the hashes of its wheels.
+        binaries: the path of each binary in the installed package.
+    """
+
+    kind: Literal["pypi"]
+    lock: str
+    binaries: dict[str, str]
+
+    def recipe(self) -> list[str]:
+        """Return the lock file and the paths."""
+        return [(HERE / self.lock).read_text(), json.dumps(self.binaries, sort_keys=True)]
+
+    def files(self) -> list[str]:
+        """Return the names of the binaries."""
+        return list(self.binaries)
+
+
+ManyProgram = Annotated[GoProgram | MavenProgram | PypiProgram, Field(discriminator="kind")]
+
+
+class Component(GoProgram):
     """One program of the stack, as described in `components.toml`."""
 
     image: str
@@ -76,7 +158,7 @@ class ComponentTable(Table):
 
     go: Go
     components: dict[str, Component]
-    many: dict[str, Program] = Field(default_factory=dict)
+    many: dict[str, ManyProgram] = Field(default_factory=dict)
 
     def optional_names(self) -> list[str]:
         """Return the names of the optional components."""

@@ -21,7 +21,11 @@ from tests.helpers.stack import has_loki, missing, missing_many, running_stack
 # Marker, the option that enables its tests, and the skip reason without the option.
 OPTIONAL = (
     ("stack", "--stack", "the real stack: ./dev test --stack (the first build takes 25 minutes)"),
-    ("many", "--many", "a Kubernetes API server: ./dev test --many (first: ./dev stack build --many)"),
+    (
+        "many",
+        "--many",
+        "a Kubernetes API server, Kafka or OpenSearch: ./dev test --stack --many (first: ./dev stack build --many)",
+    ),
     ("extended", "--all", "the extended tests: ./dev test --all"),
 )
 NO_LOKI = "Loki, which is optional (AGPL-3.0), for LogQL and what Loki stores: ./dev stack build --with loki"
@@ -40,7 +44,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption("--stack", action="store_true", help="also what needs the real stack (./dev stack build)")
     parser.addoption(
-        "--many", action="store_true", help="also what needs a Kubernetes API server (./dev stack build --many)"
+        "--many",
+        action="store_true",
+        help="also what needs a Kubernetes API server, Kafka or OpenSearch (./dev stack build --many)",
     )
     parser.addoption("--outage", type=float, default=3.0, metavar="SECONDS", help="how long an outage lasts [3]")
 

@@ -1,6 +1,5 @@
 """One agent and two gateways: all spans of a trace reach the same gateway, so it samples complete traces."""
 
-import os
 import secrets
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 from tests.helpers.collector import BASE, OTEL, Collector, Sink, attributes, running_collector, running_sink
+from tests.helpers.many import Server, running_kafka
 from tests.helpers.processes import wait_until
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
@@ -24,8 +24,6 @@ pytestmark = [pytest.mark.stack, pytest.mark.slow]
 TIERS = OTEL / "tiers"
 SAMPLING = OTEL / "sampling.yaml"
 TRACES = 60
-# Address (host:port) of a running Kafka broker, because the stack has none.
-BROKERS = os.environ.get("MODELTRACE_TEST_KAFKA", "")
 NAMES = ("gateway-0", "gateway-1")
 
 
@@ -56,21 +54,27 @@ class Tiers:
         }
 
 
-@pytest.fixture(
-    params=[
-        "otlp",
-        pytest.param("kafka", marks=pytest.mark.skipif(not BROKERS, reason="no broker: MODELTRACE_TEST_KAFKA")),
-    ]
-)
-def tiers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Tiers]:
-    """Run one agent and two sampling gateways, connected by OTLP or by Kafka."""
-    kafka = request.param == "kafka"
-    topics = {
-        "KAFKA_BROKERS": BROKERS,
+def kafka_variables(broker: Server) -> dict[str, str]:
+    """Return the Collectors' variables for topics and a consumer group that nobody else uses."""
+    return {
+        "KAFKA_BROKERS": broker.address,
         "KAFKA_TOPIC_PREFIX": f"t{secrets.token_hex(4)}",
         "KAFKA_GROUP": secrets.token_hex(4),
     }
-    over = topics if kafka else {}
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Run a Kafka broker."""
+    with running_kafka(tmp_path_factory.mktemp("kafka")) as broker:
+        yield broker
+
+
+@pytest.fixture(params=["otlp", pytest.param("kafka", marks=[pytest.mark.many, pytest.mark.xdist_group("kafka")])])
+def tiers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Tiers]:
+    """Run one agent and two sampling gateways, connected by OTLP or by Kafka."""
+    kafka = request.param == "kafka"
+    over = kafka_variables(request.getfixturevalue("broker")) if kafka else {}
     files = [TIERS / "gateway.yaml", *([TIERS / "gateway-kafka.yaml"] if kafka else []), SAMPLING]
     with ExitStack() as stack:
         sinks = {name: stack.enter_context(running_sink(tmp_path / name / "sink")) for name in NAMES}
