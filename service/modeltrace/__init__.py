@@ -2,7 +2,7 @@
 
 In Python:
 
-    modeltrace.pack(estimator, X, y, name="churn")     # write a bundle
+    modeltrace.pack(estimator, X, y, name="churn")     # write a bundle; `IntervalRegressor` adds models of quantiles
     modeltrace.load("churn").predict(X)                # predict in this process
     modeltrace.Client("http://127.0.0.1:8000")         # call a running service; `AsyncClient` for asyncio
 
@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from modeltrace.bundles.loaded_model import LoadedModel, load
     from modeltrace.bundles.pack import pack
+    from modeltrace.bundles.quantile_models import IntervalRegressor
     from modeltrace.client.client import AsyncClient, Client
 
-__all__ = ["AsyncClient", "Client", "LoadedModel", "load", "pack"]
+__all__ = ["AsyncClient", "Client", "IntervalRegressor", "LoadedModel", "load", "pack"]
 
 _MODULES: Final = {
     "AsyncClient": "modeltrace.client.client",
     "Client": "modeltrace.client.client",
+    "IntervalRegressor": "modeltrace.bundles.quantile_models",
     "LoadedModel": "modeltrace.bundles.loaded_model",
     "load": "modeltrace.bundles.loaded_model",
     "pack": "modeltrace.bundles.pack",

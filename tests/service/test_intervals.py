@@ -1,5 +1,6 @@
 """Prediction intervals of regressors: their coverage, and `interval` in responses."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet
 import pytest
+import skops.io
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, WhiteKernel
-from sklearn.linear_model import BayesianRidge, LinearRegression
+from sklearn.linear_model import BayesianRidge, LinearRegression, LogisticRegression, QuantileRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -23,6 +25,7 @@ import modeltrace
 from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.manifest import Manifest, read_manifest
 from modeltrace.bundles.pack import pack
+from modeltrace.cli.main import main
 from modeltrace.errors import ModeltraceError, PackError
 from modeltrace.inference.intervals import IntervalRule, corrected, identity
 from modeltrace.inference.model import Model
@@ -242,6 +245,74 @@ def test_a_file_of_a_classifier_is_scored_without_intervals(model: Model, tmp_pa
     config = ScoreConfig(file=tmp_path / "rows.csv", out=tmp_path / "out.csv", interval=True)
     with pytest.raises(ModeltraceError, match=r"--interval: .* has no prediction intervals"):
         score_file(config, model, model_scorer(model), on_progress=lambda _: None)
+
+
+def spread(rows: int, seed: int) -> tuple[pd.DataFrame, "pd.Series"]:
+    """Return labels whose noise grows with `a`."""
+    table, _ = draw(rows, seed)
+    noise = np.random.default_rng(seed).normal(size=rows) * np.exp(table.a)
+    return table, (table.b + noise).rename("y")
+
+
+def quantile_model(alpha: float) -> QuantileRegressor:
+    """Return a model of a quantile, which is far from exact on these data."""
+    return QuantileRegressor(quantile=alpha, alpha=0.0)
+
+
+@pytest.mark.parametrize("held_out", [True, False], ids=["held_out", "cross_validation"])
+def test_quantile_models_give_intervals_of_different_widths(tmp_path: Path, *, held_out: bool) -> None:
+    """The coverage is the level, whatever the models were fitted for; skops stores all three without pickle."""
+    rows, labels = spread(ROWS, 0)
+    models = [model.fit(rows, labels) for model in (LinearRegression(), quantile_model(0.25), quantile_model(0.75))]
+    estimator, options = modeltrace.IntervalRegressor(*models), {}
+    if held_out:
+        more, known = spread(ROWS, 1)
+        options = {"traffic": more.assign(y=known)}
+    bundle = pack(
+        estimator, rows, labels, name="price", out=tmp_path / "price", interval_level=0.8, onnx=True, **options
+    )
+    rule, (new, truth) = read_manifest(bundle).manifest.interval, spread(20_000, 2)
+
+    low, high = modeltrace.load(bundle).predict_interval(new).T
+
+    assert rule is not None
+    assert (rule.method, rule.rows) == ("quantile_models", ROWS)
+    assert rule.correction > 0  # the models enclose half of the labels
+    assert ((low <= truth) & (truth <= high)).mean() == pytest.approx(0.8, abs=0.06)
+    expected = np.sort([model.predict(new) for model in models[1:]], axis=0)
+    assert low == pytest.approx(np.minimum(expected[0] - rule.correction, models[0].predict(new)))
+    assert high == pytest.approx(np.maximum(expected[1] + rule.correction, models[0].predict(new)))
+    assert np.std(high - low) > 0.1
+    assert modeltrace.load(bundle, engine="onnx").predict(new[:50]) == pytest.approx(models[0].predict(new[:50]))
+
+
+def test_files_of_quantile_models_are_packed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`pack --lower --upper`; the summary says how the intervals are computed."""
+    rows, labels = spread(ROWS, 0)
+    models = {"price": LinearRegression(), "low": quantile_model(0.05), "high": quantile_model(0.95)}
+    for name, model in models.items():
+        skops.io.dump(model.fit(rows, labels), tmp_path / f"{name}.skops")
+    skops.io.dump(LogisticRegression().fit(rows, labels > 0), tmp_path / "classes.skops")
+    rows.assign(y=labels).to_csv(tmp_path / "train.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> object:
+        command = ["modeltrace", "pack", "price.skops", "--data", "train.csv", "--target", "y", *arguments]
+        monkeypatch.setattr(sys, "argv", command)
+        with pytest.raises(SystemExit) as exit_info:
+            sys.exit(main())
+        return exit_info.value.code or 0
+
+    assert run("--lower", "low.skops", "--upper", "high.skops") == 0
+    assert (
+        "Prediction intervals for 0.9 of the labels: the predictions of the quantile models" in capsys.readouterr().out
+    )
+    assert run("--lower", "low.skops") == 2
+    assert "--lower and --upper belong together" in capsys.readouterr().err
+    assert run("--lower", "low.skops", "--upper", "classes.skops", "--force") == 1
+    assert "--upper: a LogisticRegression is not a regressor" in capsys.readouterr().err
 
 
 def test_bounds_of_quantile_models_always_enclose_the_value() -> None:

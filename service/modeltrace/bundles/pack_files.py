@@ -10,9 +10,11 @@ from rich.table import Table
 
 from modeltrace.bundles.artifact import ArtifactFormat, load_artifact
 from modeltrace.bundles.code.pack_code import importable
+from modeltrace.bundles.estimator_checks import unwrap_search
 from modeltrace.bundles.manifest import MANIFEST_FILE, Manifest, read_manifest
 from modeltrace.bundles.mlflow_folder import find_estimator, read_pyfunc
 from modeltrace.bundles.proxies.native_models import NATIVE_SUFFIXES, read_native_file, wrap_model
+from modeltrace.bundles.quantile_models import add_quantile_models
 from modeltrace.bundles.training_files import read_training_table, restore_categories
 from modeltrace.bundles.training_frame import date_columns, identifier_columns, number_object_columns
 from modeltrace.errors import ModeltraceError, PackError
@@ -38,6 +40,7 @@ def pack_files(
     trust_pickle: bool,
     trusted_types: tuple[str, ...],
     code: Sequence[Path] = (),
+    quantile_files: tuple[Path, Path] | None = None,
 ) -> None:
     """Read a model and its training data, pack them and print a summary of the bundle.
 
@@ -51,6 +54,7 @@ def pack_files(
         trust_pickle: allow joblib and pickle files, which can run any code.
         trusted_types: dotted names of types that are trusted, in addition to the reviewed ones.
         code: folders or files with the user's modules that the estimator needs.
+        quantile_files: the files of regressors that predict a lower and an upper quantile.
 
     Raises:
         PackError: a file cannot be read, or model and data do not fit together.
@@ -59,6 +63,12 @@ def pack_files(
     with importable(code):
         estimator = _read_model(model_file, trust_pickle=trust_pickle, trusted_types=trusted_types)
         features, labels = _read_training(data, targets)
+        if quantile_files is not None:
+            models = (
+                _read_model(file, trust_pickle=trust_pickle, trusted_types=trusted_types) for file in quantile_files
+            )
+            parts = (unwrap_search(wrap_model(model, labels)) for model in (estimator, *models))
+            estimator = add_quantile_models(*parts)
         if hasattr(estimator, "prepare"):  # a pyfunc of MLflow
             features = estimator.prepare(features, labels)
             pack = partial(pack, artifact_format="joblib")

@@ -81,6 +81,8 @@ REVIEWED_TYPES: frozenset[str] = EXTENSION_TYPES | frozenset(
         "sklearn.feature_selection._univariate_selection.r_regression",
         "sklearn.impute._iterative.IterativeImputer",
         "sklearn.impute._iterative._ImputerTriplet",
+        # three regressors
+        "modeltrace.bundles.quantile_models.IntervalRegressor",
         # proxies, which validate their content before they build anything
         "modeltrace.bundles.proxies.native_models.NativeModel",
         "modeltrace.bundles.proxies.pandas_data.PandasArray",

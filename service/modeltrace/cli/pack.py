@@ -178,6 +178,13 @@ def pack(
             "rows. It needs --target. 0 turns it off.",
         ),
     ] = 120.0,
+    lower: Annotated[
+        Path | None,
+        typer.Option(metavar="MODEL", help="The file of a regressor of a lower quantile, for prediction intervals."),
+    ] = None,
+    upper: Annotated[
+        Path | None, typer.Option(metavar="MODEL", help="The file of a regressor of an upper quantile.")
+    ] = None,
     interval_level: Annotated[
         float,
         typer.Option(metavar="LEVEL", help="The share of true labels that a regressor's prediction intervals enclose."),
@@ -203,6 +210,8 @@ def pack(
     """
     if alias is not None and register is None:
         raise typer.BadParameter("an alias requires --register NAME", param_hint="--alias")
+    if (lower is None) != (upper is None):
+        raise typer.BadParameter("--lower and --upper belong together")
 
     settings = read_settings(trust_pickle=trust_pickle)
     with TemporaryDirectory() as folder, MlflowClient() as mlflow:
@@ -245,6 +254,7 @@ def pack(
             trust_pickle=settings.trust_pickle,
             trusted_types=settings.trusted_types,
             code=code or (),
+            quantile_files=None if lower is None or upper is None else (lower, upper),
         )
         if register is not None:
             number = publish(mlflow, bundle, register, alias)

@@ -2,9 +2,10 @@
 
 import inspect
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,8 +50,8 @@ def make_predict_fn(estimator: Any, task: Task) -> PredictFn:  # noqa: ANN401  a
 def make_predict_fns(estimator: Any, task: Task) -> PredictFns:  # noqa: ANN401  any estimator
     """Return the predict functions of an estimator. The method is chosen once, not at every call.
 
-    `with_details` of a regressor that predicts a standard deviation returns the value ∓ one standard deviation as
-    `interval`; see `with_interval`.
+    `with_details` of a regressor that predicts a standard deviation or quantiles returns uncorrected bounds as
+    `interval`: the value ∓ one standard deviation, or the quantiles. See `with_interval`.
 
     The label is what predict() returns. For scikit-learn's own classifiers it is the argmax of predict_proba(), so one
     call is enough. Any other classifier may decide differently, so both methods are called.
@@ -67,10 +68,9 @@ def make_predict_fns(estimator: Any, task: Task) -> PredictFns:  # noqa: ANN401 
 
 def _make_predict_fns(estimator: Any, task: Task) -> PredictFns:  # noqa: ANN401  any estimator
     if task == "regressor":
-        has_deviations = interval_method(estimator) == "standard_deviation"
+        with_bounds = _WITH_BOUNDS.get(interval_method(estimator))
         return PredictFns(
-            lambda matrix: to_value_outputs(estimator.predict(matrix)),
-            partial(_predict_with_deviations, estimator) if has_deviations else None,
+            lambda matrix: to_value_outputs(estimator.predict(matrix)), with_bounds and partial(with_bounds, estimator)
         )
     has_probabilities = hasattr(estimator, "predict_proba")
     if task != "classifier" and not (task == "clusterer" and has_probabilities):
@@ -87,6 +87,8 @@ def _make_predict_fns(estimator: Any, task: Task) -> PredictFns:  # noqa: ANN401
 
 def interval_method(estimator: Any) -> IntervalMethod:  # noqa: ANN401  any regressor
     """Return what the prediction intervals of a regressor are computed from."""
+    if hasattr(estimator, "predict_quantiles"):
+        return "quantile_models"
     predict = inspect.signature(last_step(estimator).predict)
     return "standard_deviation" if "return_std" in predict.parameters else "residuals"
 
@@ -119,6 +121,22 @@ def _predict_with_deviations(estimator: Any, matrix: Matrix) -> list[ModelOutput
         replace(output, interval=((output.value or 0.0) - width, (output.value or 0.0) + width))
         for output, width in ((output, deviation.value or 0.0) for output, deviation in pairs)
     ]
+
+
+def _predict_with_quantiles(estimator: Any, matrix: Matrix) -> list[ModelOutput]:  # noqa: ANN401  any estimator
+    values = to_value_outputs(estimator.predict(matrix))
+    quantiles = estimator.predict_quantiles(matrix)
+    if not np.isfinite(quantiles).all():
+        raise InferenceError("a quantile model returned a number that is not finite")
+    pairs = zip(values, quantiles.tolist(), strict=True)
+    return [replace(output, interval=(low, high)) for output, (low, high) in pairs]
+
+
+# The functions that predict values and uncorrected bounds.
+_WITH_BOUNDS: Final[Mapping[IntervalMethod, Callable[[Any, Matrix], list[ModelOutput]]]] = {
+    "standard_deviation": _predict_with_deviations,
+    "quantile_models": _predict_with_quantiles,
+}
 
 
 def predicts_argmax(estimator: Any) -> bool:  # noqa: ANN401  any estimator

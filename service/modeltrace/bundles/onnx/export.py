@@ -9,6 +9,7 @@ from sklearn.compose import ColumnTransformer
 
 from modeltrace.bundles.manifest import OnnxFile
 from modeltrace.bundles.onnx.model import NUMERIC_INPUT, TEXT_INPUT, Precision, open_session, session_predict_fns
+from modeltrace.bundles.quantile_models import value_estimator
 from modeltrace.bundles.tree_validation import walk_objects
 from modeltrace.errors import BundleError, PackError
 from modeltrace.inference.allowed_violations import unseen_category
@@ -220,7 +221,7 @@ def _convert_graph(estimator: Any, task: Task, inputs: list[tuple[str, Any]], pr
 
     has_probabilities = hasattr(estimator, "predict_proba") and task in ("classifier", "clusterer")
     model = convert_sklearn(
-        estimator,
+        value_estimator(estimator),
         name="model",
         initial_types=inputs,
         target_opset=OPSETS,
