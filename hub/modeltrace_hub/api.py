@@ -16,6 +16,8 @@ from modeltrace_hub.auth import AccessPolicy, AuthMiddleware
 from modeltrace_hub.decode.values import json_double
 from modeltrace_hub.error_status import error_status
 from modeltrace_hub.errors import HubError
+from modeltrace_hub.queries.comparison import COMPARISON_PARAMETERS, parse_comparison
+from modeltrace_hub.queries.explain import explain
 from modeltrace_hub.queries.filters import LogFilter, MetricFilter, TraceFilter, TraceLimits, describe_invalid_parameter
 from modeltrace_hub.queries.logs import count_logs, group_logs, list_logs
 from modeltrace_hub.queries.metrics import list_metrics, list_points
@@ -97,6 +99,17 @@ def _add_telemetry_routes(app: FastAPI, queries: Queries, stats: StatsSource, wr
         for key in ("exemplars", "metrics"):
             content[key] = encode_non_finite(content[key])
         return json_response(content)
+
+    @app.get("/api/explain", response_class=Response, openapi_extra={"parameters": COMPARISON_PARAMETERS})
+    def explanation(request: Request) -> Response:
+        """Return the properties that are over-represented in a selection of traces or predictions.
+
+        Besides its own parameters, the call takes the filters of `GET /api/traces` or `GET /api/predictions`: for all
+        items without a prefix, for the selection as `select.NAME`, for the set it is compared with as `against.NAME`.
+        """
+        options, comparison = parse_comparison(request.query_params.multi_items())
+        with queries.open_reader() as reader:
+            return json_response(explain(reader, options, comparison))
 
     @app.get("/api/metrics", response_class=Response)
     def metrics(filters: Annotated[MetricFilter, Query()]) -> Response:

@@ -114,13 +114,13 @@ def _build_conditions(filters: PredictionFilter, feature: Feature | None) -> tup
         conditions.append(_TAG_CONDITION if filters.kind == "predictions" else f"{_PREDICTION_ID} IN ({_IDS_OF_TAG})")
         values |= {"tag_pointer": json_pointer(f"ml.tag.{name}"), "tag_value": value}
     if filters.kind == "predictions" and filters.bin is not None:
-        condition, bin_values = _bin_condition(filters.bin, feature)
+        condition, bin_values = bin_condition(filters.bin, feature)
         conditions.append(condition)
         values |= bin_values
     return conditions, values
 
 
-def _bin_condition(name: str, feature: Feature | None) -> tuple[str, dict[str, Any]]:
+def bin_condition(name: str, feature: Feature | None) -> tuple[str, dict[str, Any]]:
     """Return the condition that a value is in a bin, and its parameters."""
     value = "attributes ->> $value_pointer"
     interval = feature.interval(name) if feature else None

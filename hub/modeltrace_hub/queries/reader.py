@@ -5,6 +5,7 @@ Values are always bound as parameters. Conditions are added to a query as fixed 
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, Final
 
 import duckdb
@@ -44,17 +45,27 @@ class Reader:
         self._cursor = cursor
         self._sql = sql
 
-    def fetch_all(self, query: str, conditions: Sequence[str] = (), **values: object) -> list[Record]:
+    def fetch_all(
+        self,
+        query: str,
+        conditions: Sequence[str] = (),
+        fragments: Mapping[str, str] = MappingProxyType({}),
+        /,
+        **values: object,
+    ) -> list[Record]:
         """Run a query and return all rows.
 
         Args:
             query: name of the SQL file, without `.sql`.
             conditions: fixed SQL texts for the WHERE clause; their parameters are among `values`.
+            fragments: fixed SQL texts for other names in braces.
             values: the parameters of the query.
         """
         sql = self._sql[query]
         if "{conditions}" in sql:
             sql = sql.replace("{conditions}", "".join(f" AND {condition}" for condition in conditions))
+        for name, fragment in fragments.items():
+            sql = sql.replace(f"{{{name}}}", fragment)
         if "$instances" in sql:  # NULL selects all service instances
             values.setdefault("instances", None)
         cursor = self._cursor.execute(sql, values)
@@ -62,7 +73,7 @@ class Reader:
         columns = [(name, type_ == "JSON") for name, type_, *_ in cursor.description or ()]
         return [_to_record(columns, row) for row in cursor.fetchall()]
 
-    def fetch_one(self, query: str, conditions: Sequence[str] = (), **values: object) -> Record:
+    def fetch_one(self, query: str, conditions: Sequence[str] = (), /, **values: object) -> Record:
         """Run a query that returns exactly one row."""
         (record,) = self.fetch_all(query, conditions, **values)
         return record
