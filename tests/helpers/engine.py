@@ -17,11 +17,11 @@ import platformdirs
 
 from stack.build import build_missing
 from stack.cache import Cache
-from stack.components import Program, read_components
+from stack.components import GoProgram, read_components
 from stack.golang import find_go
 
 # Built where there is no compose plugin.
-COMPOSE = Program(
+COMPOSE = GoProgram(
     title="Docker Compose",
     version="2.40.3",
     module="github.com/docker/compose/v2@v2.40.3",
