@@ -80,6 +80,9 @@ def evaluate(
         ),
     ] = None,
     pairs: Annotated[bool, typer.Option("--pairs", help="With --worst: pairs of values, too.")] = False,  # noqa: FBT002  a flag
+    expected: Annotated[  # noqa: FBT002  a flag
+        bool, typer.Option("--expected", help="Without FILE: estimate the metrics of a classifier without labels.")
+    ] = False,
     fairness: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Without FILE: compare the groups that this tag or feature divides."),
@@ -116,6 +119,7 @@ def evaluate(
               modeltrace evaluate --since 7d --by country
               modeltrace evaluate --since 7d --over day
               modeltrace evaluate --since 7d --worst 10
+              modeltrace evaluate --since 1d --expected
               modeltrace evaluate --since 7d --fairness sex --positive granted
     """
     if file is None:
@@ -123,20 +127,23 @@ def evaluate(
             raise typer.BadParameter("--url, --feedback and --target require FILE")
         selection = Selection(since, until, None, name, version, include_synthetic=include_synthetic)
         selection = selection._replace(tags=tuple(tags or ()))
-        if _check_fairness(fairness, positive, reference_group, separate=by is not None or over is not None):
-            if worst is not None:
-                raise typer.BadParameter("--worst cannot be combined with --fairness")
+        _check_modes({"--by and --over": by or over, "--worst": worst, "--expected": expected, "--fairness": fairness})
+        if _check_fairness(fairness, positive, reference_group):
             _print_fairness(selection, fairness or "", positive or "", reference_group, as_json=as_json)
             return
         if worst is not None or pairs:
-            _print_worst(selection, bundle, worst, pairs=pairs, separate=bool(by or over), as_json=as_json)
+            _print_worst(selection, bundle, worst, pairs=pairs, as_json=as_json)
+            return
+        if expected:
+            _print_expected(selection, as_json=as_json)
             return
         metrics = _evaluate_store(selection, bundle, tolerance, by, over)
     else:
         given = (since, until, name, version, tags, by, over, fairness, positive, reference_group, worst)
-        if any(value is not None for value in given) or include_synthetic or pairs:
+        if any(value is not None for value in given) or include_synthetic or pairs or expected:
             options = (
-                "--since, --until, --name, --version, --tag, --by, --over, --worst, --fairness and --include-synthetic"
+                "--since, --until, --name, --version, --tag, --by, --over, --worst, --expected, --fairness and "
+                "--include-synthetic"
             )
             raise typer.BadParameter(f"{options} cannot be combined with FILE")
         metrics = _evaluate_file(file, target, bundle, url, tolerance, feedback=feedback)
@@ -148,14 +155,19 @@ def evaluate(
         console.print(text)
 
 
-def _check_fairness(name: str | None, positive: str | None, reference_group: str | None, *, separate: bool) -> bool:
+def _check_modes(modes: Mapping[str, object]) -> None:
+    """Reject options that select different results."""
+    given = [name for name, value in modes.items() if value not in (None, False)]
+    if len(given) > 1:
+        raise typer.BadParameter(f"{given[0]} cannot be combined with {given[1]}")
+
+
+def _check_fairness(name: str | None, positive: str | None, reference_group: str | None) -> bool:
     """Return whether fairness metrics are requested; reject an incomplete combination of options."""
     if name is None and positive is None and reference_group is None:
         return False
     if name is None or positive is None:
         raise typer.BadParameter("--fairness requires --positive, and --positive and --reference-group require it")
-    if separate:
-        raise typer.BadParameter("--fairness cannot be combined with --by and --over")
     return True
 
 
@@ -192,18 +204,24 @@ def _print_fairness(
         console.print(fairness_to_text(metrics))
 
 
-def _print_worst(
-    selection: Selection, bundle: str | None, limit: int | None, *, pairs: bool, separate: bool, as_json: bool
-) -> None:
+def _print_worst(selection: Selection, bundle: str | None, limit: int | None, *, pairs: bool, as_json: bool) -> None:
     # Imported here: the import of scipy.stats takes a second.
     from modeltrace.cli.evaluate_worst import print_worst_segments  # noqa: PLC0415  see above
 
     if limit is None:
         raise typer.BadParameter("--pairs requires --worst")
-    if separate:
-        raise typer.BadParameter("--worst cannot be combined with --by and --over")
     with open_configured_store() as store:
         print_worst_segments(store, selection, bundle, limit, pairs=pairs, as_json=as_json)
+
+
+def _print_expected(selection: Selection, *, as_json: bool) -> None:
+    # Imported here: the import of scipy.optimize takes a second.
+    from modeltrace.cli.evaluate_expected import print_expected_performance  # noqa: PLC0415  see above
+
+    if selection.since is None:
+        raise typer.BadParameter("--expected requires --since: predictions before that time calibrate the estimate")
+    with open_configured_store() as store:
+        print_expected_performance(store, selection, as_json=as_json)
 
 
 def _evaluate_store(

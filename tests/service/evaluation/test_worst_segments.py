@@ -274,7 +274,7 @@ def test_command(store_url: str, monkeypatch: pytest.MonkeyPatch, example: Path)
     ("arguments", "message"),
     [
         (("--pairs",), "--pairs requires --worst"),
-        (("--worst", "3", "--by", "x"), "--worst cannot be combined with --by and --over"),
+        (("--worst", "3", "--by", "x"), "--by and --over cannot be combined with --worst"),
         (("--worst", "3", "--fairness", "x", "--positive", "y"), "--worst cannot be combined with --fairness"),
     ],
 )
