@@ -11,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-from modeltrace_hub.errors import HubError
+from modeltrace_hub.cli.commands import COMMANDS
+from modeltrace_hub.errors import HubError, SettingsError
 from modeltrace_hub.settings import HubSettings, read_settings
 from modeltrace_hub.store import FILE_NAME, Store
 from modeltrace_hub.writer import Writer
@@ -19,8 +20,9 @@ from modeltrace_hub.writer import Writer
 cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-@cli.command()
+@cli.callback(invoke_without_command=True)
 def hub(
+    context: typer.Context,
     data: Annotated[
         Path | None, typer.Option(show_default="`hub` in the user's data folder", help="Folder of the database.")
     ] = None,
@@ -38,13 +40,37 @@ def hub(
     OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 and OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf; for gRPC, port 4317
     and grpc. The hub acknowledges data only after it is on disk. It deletes data that is older than seven days, and the
     oldest data above 2 GiB (MODELTRACE_HUB_MAX_AGE, MODELTRACE_HUB_MAX_SIZE).
+
+    The commands below read what a running hub, or a file, has stored.
     """
+    if context.invoked_subcommand is not None:
+        _reject_options(context)
+        return
     settings = read_settings(
         data=data, memory=memory or None, host=host, port=port, grpc_port=grpc_port, http_port=http_port
     )
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("modeltrace_hub").setLevel(logging.INFO)
     asyncio.run(_run_until_signal(settings))
+
+
+for _command in COMMANDS:
+    cli.command()(_command)
+
+
+def _reject_options(context: typer.Context) -> None:
+    """Reject options of the hub in front of a command, which would have no effect.
+
+    Raises:
+        SettingsError: there is one.
+    """
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if source is not None and source.name == "COMMANDLINE":
+            raise SettingsError(
+                f"{parameter.opts[0]} is an option of the hub. Write options of {context.invoked_subcommand} after "
+                "its name."
+            )
 
 
 async def _run_until_signal(settings: HubSettings) -> None:

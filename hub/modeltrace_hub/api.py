@@ -16,6 +16,7 @@ from modeltrace_hub.auth import AccessPolicy, AuthMiddleware
 from modeltrace_hub.decode.values import json_double
 from modeltrace_hub.error_status import error_status
 from modeltrace_hub.errors import HubError
+from modeltrace_hub.mcp_server.endpoint import McpEndpoint
 from modeltrace_hub.queries.comparison import COMPARISON_PARAMETERS, parse_comparison
 from modeltrace_hub.queries.explain import explain
 from modeltrace_hub.queries.filters import LogFilter, MetricFilter, TraceFilter, TraceLimits, describe_invalid_parameter
@@ -29,11 +30,14 @@ from modeltrace_hub.queries.trace import explain_missing_trace, read_trace
 from modeltrace_hub.queries.trace_search import search_traces
 from modeltrace_hub.queries.windows import ModelFilter, PredictionFilter, Window
 from modeltrace_hub.settings import HubSettings
+from modeltrace_hub.sql_query.routes import sql_router
+from modeltrace_hub.sql_query.runner import SqlRunner
 from modeltrace_hub.store import Store
 from modeltrace_hub.web.log_pages import LogPages
 from modeltrace_hub.web.model_pages import ModelPages
 from modeltrace_hub.web.pages import Pages, SecurityHeaders
 from modeltrace_hub.web.rendering import Renderer
+from modeltrace_hub.web.sql_pages import SqlPages
 from modeltrace_hub.writer import Writer
 
 logger = logging.getLogger(__name__)
@@ -48,6 +52,7 @@ def create_app(store: Store, writer: Writer, settings: HubSettings) -> FastAPI:
     """Return the application with the API and the pages."""
     queries = Queries(store)
     stats = partial(collect_stats, store, writer, settings, queries)
+    sql_runner = SqlRunner(store, timeout=settings.sql_timeout.total_seconds())
     renderer = Renderer(writer)
     pages = Pages(renderer, queries, stats, writer.retention)
     app = FastAPI(
@@ -62,11 +67,14 @@ def create_app(store: Store, writer: Writer, settings: HubSettings) -> FastAPI:
     _add_telemetry_routes(app, queries, stats, writer)
     _add_log_routes(app, queries)
     _add_model_routes(app, queries)
+    app.include_router(sql_router(sql_runner))
     add_head_routes(app)
     app.include_router(add_head_routes(pages.router()))
     app.include_router(add_head_routes(LogPages(renderer, queries).router()))
     app.include_router(add_head_routes(ModelPages(renderer, queries).router()))
+    app.include_router(SqlPages(renderer, sql_runner).router())
     app.mount("/static", StaticFiles(packages=[("modeltrace_hub", "web/static")]))
+    app.add_route("/mcp", McpEndpoint(app, settings.key.get_secret_value() if settings.key else None))  # type: ignore[arg-type]  # an ASGI application, which Starlette accepts
     _add_error_handlers(app, renderer)
     app.add_middleware(RelativeRedirectMiddleware)
     app.add_middleware(AuthMiddleware, policy=AccessPolicy(settings))

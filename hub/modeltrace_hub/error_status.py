@@ -29,6 +29,7 @@ _STATUSES: Final[dict[type[BaseException], ErrorStatus]] = {
     errors.PermanentError: ErrorStatus(400, grpc.StatusCode.INVALID_ARGUMENT, "invalid_request"),
     errors.MalformedError: ErrorStatus(400, grpc.StatusCode.INVALID_ARGUMENT, "malformed"),
     errors.UnstorableError: ErrorStatus(400, grpc.StatusCode.INVALID_ARGUMENT, "unstorable"),
+    errors.InvalidQueryError: ErrorStatus(422, grpc.StatusCode.INVALID_ARGUMENT, "invalid_query"),
     errors.UnauthorizedError: ErrorStatus(401, grpc.StatusCode.UNAUTHENTICATED, "unauthorized"),
     errors.ForbiddenOriginError: ErrorStatus(403, grpc.StatusCode.PERMISSION_DENIED, "forbidden"),
     errors.TooLargeError: ErrorStatus(413, grpc.StatusCode.RESOURCE_EXHAUSTED, "too_large"),

@@ -3,6 +3,7 @@
 HubError
 ├── SettingsError            a setting is invalid
 ├── PortInUseError           another program listens on a port of the hub
+├── ApiError                 a command got no answer from the API, or an error
 ├── StoreError               the database cannot be used
 │   ├── StoreLockedError         another process has opened the file
 │   ├── StoreFormatError         the file is not a hub's database, or has another schema version
@@ -14,6 +15,7 @@ HubError
 │   ├── UnstorableError          the database cannot store the rows
 │   ├── UnsupportedMediaTypeError  OTLP does not have this content type
 │   │   └── UnsupportedEncodingError   the hub does not support this content coding
+│   ├── InvalidQueryError        a SQL query is invalid or needs too much memory
 │   ├── UnauthorizedError        the key is missing or wrong
 │   └── ForbiddenOriginError     the Host or Origin is not the hub's
 └── RetryableError           a request that may succeed if it is sent again
@@ -37,6 +39,10 @@ class SettingsError(HubError):
 
 class PortInUseError(HubError):
     """Another program listens on a port of the hub."""
+
+
+class ApiError(HubError):
+    """A command got no answer from the JSON API of a hub, or an error."""
 
 
 class StoreError(HubError):
@@ -81,6 +87,10 @@ class UnsupportedMediaTypeError(PermanentError):
 
 class UnsupportedEncodingError(UnsupportedMediaTypeError):
     """The hub does not support this content coding."""
+
+
+class InvalidQueryError(PermanentError):
+    """A SQL query of a user is not one valid SELECT statement, or it needs too much memory."""
 
 
 class UnauthorizedError(PermanentError):

@@ -35,17 +35,42 @@ def prepare_schema(connection: duckdb.DuckDBPyConnection, path: Path | None) -> 
         connection.execute("INSERT INTO meta VALUES ('schema', ?)", [SCHEMA_VERSION])
         connection.commit()
         return
+    version = _read_version(connection, path, tables)
+    if version in {"1", "2"}:
+        _convert(connection, path, version)
+
+
+def check_schema(connection: duckdb.DuckDBPyConnection, path: Path | None) -> None:
+    """Check that the database has the tables of this version. This changes nothing.
+
+    Raises:
+        StoreFormatError: the database has another schema.
+    """
+    tables = {name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+    version = _read_version(connection, path, tables)
+    if version != SCHEMA_VERSION:
+        raise StoreFormatError(
+            f"{path} has schema version {version}, and version {SCHEMA_VERSION} is needed. Start the hub with this "
+            "file once, which converts it."
+        )
+
+
+def _read_version(connection: duckdb.DuckDBPyConnection, path: Path | None, tables: set[str]) -> str:
+    """Return the version of the schema.
+
+    Raises:
+        StoreFormatError: the version is unknown, or the database is of another program.
+    """
     if "meta" not in tables:
         raise StoreFormatError(f"{path} is a DuckDB database of another program. Choose another folder with --data.")
     row = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
-    version = row[0] if row else "unknown"
-    if version in {"1", "2"}:
-        _convert(connection, path, version)
-    elif version != SCHEMA_VERSION:
+    version = str(row[0]) if row else "unknown"
+    if version not in {"1", "2", SCHEMA_VERSION}:
         raise StoreFormatError(
             f"{path} has schema version {version}; this hub needs version {SCHEMA_VERSION}. Nothing was changed. Use "
             "the version of Modeltrace that wrote the file, choose another folder with --data, or move the file away."
         )
+    return version
 
 
 def _convert(connection: duckdb.DuckDBPyConnection, path: Path | None, version: str) -> None:

@@ -124,6 +124,13 @@ class HubSettings(HttpLimits, BaseSettings):
         "UNAVAILABLE), one with more rows than this with 413 (gRPC: RESOURCE_EXHAUSTED).",
     )
 
+    sql_timeout: Duration = Field(
+        timedelta(seconds=10),
+        gt=timedelta(0),
+        le=timedelta(minutes=10),
+        description="A SQL query of a user that takes longer than this is ended.",
+    )
+
     @property
     def is_loopback(self) -> bool:
         """Whether the hub listens on a loopback address only."""

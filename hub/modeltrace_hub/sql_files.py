@@ -1,7 +1,8 @@
 """Load the SQL queries of the hub.
 
 Each query is a file in hub/modeltrace_hub/sql/queries. SQL that several queries share is a file in
-hub/modeltrace_hub/sql/fragments; a query includes it by its name in braces.
+hub/modeltrace_hub/sql/fragments; a query includes it by its name in braces. The views that users
+query with SQL are files in hub/modeltrace_hub/sql/views.
 """
 
 import re
@@ -20,6 +21,12 @@ def load_queries() -> Mapping[str, str]:
         fragments[name] = _insert_fragments(fragments["records_in_window"], {"table": table})
     fragments = {name: _insert_fragments(sql, fragments) for name, sql in fragments.items()}
     return {name: _insert_fragments(sql, fragments) for name, sql in _read_files("sql/queries").items()}
+
+
+def load_views() -> Mapping[str, str]:
+    """Return the SQL of all views that users can query, by name."""
+    fragments = _read_files("sql/fragments")
+    return {name: _insert_fragments(sql, fragments) for name, sql in sorted(_read_files("sql/views").items())}
 
 
 def load_fragment(name: str) -> str:

@@ -15,7 +15,7 @@ from typing import Final
 import duckdb
 
 from modeltrace_hub.errors import QueryTimeoutError, ReadersBusyError, StoreError, StoreFormatError, StoreLockedError
-from modeltrace_hub.schema import prepare_schema
+from modeltrace_hub.schema import check_schema, prepare_schema
 
 FILE_NAME: Final = "hub.duckdb"
 MAX_READERS: Final = 4
@@ -45,12 +45,13 @@ class StoreSize:
 class Store:
     """One open database. Thread-safe."""
 
-    def __init__(self, path: Path | None, *, max_bytes: int = 2 * 2**30) -> None:
+    def __init__(self, path: Path | None, *, max_bytes: int = 2 * 2**30, read_only: bool = False) -> None:
         """Open or create the database.
 
         Args:
             path: the file; its folder is created if needed. None stores everything in memory.
             max_bytes: maximum size of the data in bytes. A store in memory adds it to the memory limit of DuckDB.
+            read_only: open an existing file, and change neither the file nor its permissions.
 
         Raises:
             StoreLockedError: another process has opened the file.
@@ -61,14 +62,22 @@ class Store:
         self._config: Config = {**_CONFIG, "memory_limit": f"{WORKING_MEMORY_BYTES // 2**20}MiB"}
         if path is None:
             self._config |= {"memory_limit": f"{(WORKING_MEMORY_BYTES + max_bytes) // 2**20}MiB", "temp_directory": ""}
+        if read_only:
+            self._config |= {"access_mode": "READ_ONLY"}
+        self._read_only = read_only
         self._cursors: LifoQueue[duckdb.DuckDBPyConnection] = LifoQueue()
         self._failure: str | None = None
         self._connection = self._open()
 
     def _open(self) -> duckdb.DuckDBPyConnection:
+        if self.path is not None and not self._read_only:
+            _prepare_files(self.path)
         connection = _connect(self.path, self._config)
         try:
-            prepare_schema(connection, self.path)
+            if self._read_only:
+                check_schema(connection, self.path)
+            else:
+                prepare_schema(connection, self.path)
         except BaseException:
             connection.close()
             raise
@@ -219,10 +228,8 @@ def _wal_path(path: Path) -> Path:
     return path.with_name(path.name + ".wal")
 
 
-def _connect(path: Path | None, config: Config) -> duckdb.DuckDBPyConnection:
-    """Connect to the database, and translate DuckDB's errors into `StoreError` and its subclasses."""
-    if path is None:
-        return duckdb.connect(":memory:", config=config)
+def _prepare_files(path: Path) -> None:
+    """Create the folder, and restrict the permissions of existing files."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # the database contains inputs of predictions
     except OSError as error:
@@ -233,6 +240,12 @@ def _connect(path: Path | None, config: Config) -> duckdb.DuckDBPyConnection:
         # Restrict files that were created with wider permissions. Files of another user cannot be changed.
         with suppress(FileNotFoundError, PermissionError):
             file.chmod(0o600)
+
+
+def _connect(path: Path | None, config: Config) -> duckdb.DuckDBPyConnection:
+    """Connect to the database, and translate DuckDB's errors into `StoreError` and its subclasses."""
+    if path is None:
+        return duckdb.connect(":memory:", config=config)
     try:
         return duckdb.connect(str(path), config=config)
     except duckdb.Error as error:

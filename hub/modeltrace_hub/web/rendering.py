@@ -16,7 +16,13 @@ from modeltrace_hub.web import histogram_chart
 from modeltrace_hub.writer import Writer
 
 # The entries of the navigation.
-NAVIGATION: Final = (("/", "Overview"), ("/models", "Models"), ("/traces", "Traces"), ("/logs", "Logs"))
+NAVIGATION: Final = (
+    ("/", "Overview"),
+    ("/models", "Models"),
+    ("/traces", "Traces"),
+    ("/logs", "Logs"),
+    ("/sql", "SQL"),
+)
 
 
 class Renderer:

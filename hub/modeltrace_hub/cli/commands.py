@@ -1,0 +1,262 @@
+"""The commands that read telemetry. Each calls one function of the JSON API."""
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import orjson
+import typer
+
+from modeltrace_hub.cli import text
+from modeltrace_hub.cli.api_client import DEFAULT_URL, Parameters, Source, quote_segment
+from modeltrace_hub.errors import SettingsError
+
+_WHERE: Final = "Where to read"
+
+Url = Annotated[
+    str, typer.Option(envvar="MODELTRACE_HUB_URL", help="The address of a running hub.", rich_help_panel=_WHERE)
+]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(help="A file that has the hub's key; without it, MODELTRACE_HUB_KEY is used.", rich_help_panel=_WHERE),
+]
+Key = Annotated[str | None, typer.Option(envvar="MODELTRACE_HUB_KEY", hidden=True)]
+Database = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Read this hub.duckdb, or the one in this folder, instead of a running hub. No hub may have it open.",
+        rich_help_panel=_WHERE,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the answer of the JSON API.")]
+Since = Annotated[str | None, typer.Option(help="Not before this time: RFC 3339, unix seconds, or an age (15m).")]
+Until = Annotated[str | None, typer.Option(help="Not after this time.")]
+Service = Annotated[str | None, typer.Option(help="service.name of the resource.")]
+Attributes = Annotated[
+    list[str] | None,
+    typer.Option("--attr", metavar="KEY=VALUE", help="An attribute of the record or its resource. Repeatable."),
+]
+
+
+def traces(
+    service: Service = None,
+    name: Annotated[str | None, typer.Option(help="Part of a span's name.")] = None,
+    error: Annotated[bool | None, typer.Option("--error/--no-error", help="With an error, or without one.")] = None,
+    min_duration: Annotated[str | None, typer.Option(help="At least this long: 300ms, 2s.")] = None,
+    max_duration: Annotated[str | None, typer.Option(help="At most this long.")] = None,
+    attr: Attributes = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Annotated[int, typer.Option(help="The maximum number of traces.")] = 20,
+    cursor: Annotated[str | None, typer.Option(help="`next` of the previous answer.")] = None,
+    as_json: Json = False,  # noqa: FBT002  how typer declares a flag
+    url: Url = DEFAULT_URL,
+    key_file: KeyFile = None,
+    key: Key = None,
+    database: Database = None,
+) -> None:
+    """List traces, newest first."""
+    parameters = _parameters(
+        attr,
+        service=service,
+        name=name,
+        error=error,
+        min_duration=min_duration,
+        max_duration=max_duration,
+        since=since,
+        until=until,
+        limit=limit,
+        cursor=cursor,
+    )
+    _show(_source(url, key_file, key, database), "/api/traces", parameters, text.traces_text, as_json=as_json)
+
+
+def trace(
+    trace_id: Annotated[str, typer.Argument(metavar="ID", help="The trace ID: 32 hexadecimal digits.")],
+    limit: Annotated[int, typer.Option(help="The maximum number of spans, log records, …")] = 1000,
+    as_json: Json = False,  # noqa: FBT002  how typer declares a flag
+    url: Url = DEFAULT_URL,
+    key_file: KeyFile = None,
+    key: Key = None,
+    database: Database = None,
+) -> None:
+    """Show one trace: its spans, log records, predictions and metric points."""
+    path = f"/api/traces/{quote_segment(trace_id.strip().lower())}"
+    source = _source(url, key_file, key, database)
+    _show(source, path, _parameters(limit=limit), text.trace_text, as_json=as_json)
+
+
+def logs(
+    service: Service = None,
+    severity: Annotated[str | None, typer.Option(help="This severity or a higher one: WARN.")] = None,
+    q: Annotated[str | None, typer.Option("--text", help="Part of the text.")] = None,
+    trace_id: Annotated[str | None, typer.Option("--trace", metavar="ID", help="Written in this trace.")] = None,
+    event: Annotated[str | None, typer.Option(help="The event name.")] = None,
+    scope: Annotated[str | None, typer.Option("--logger", help="The name of the logger.")] = None,
+    attr: Attributes = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Annotated[int, typer.Option(help="The maximum number of records.")] = 100,
+    cursor: Annotated[str | None, typer.Option(help="`next` of the previous answer.")] = None,
+    as_json: Json = False,  # noqa: FBT002  how typer declares a flag
+    url: Url = DEFAULT_URL,
+    key_file: KeyFile = None,
+    key: Key = None,
+    database: Database = None,
+) -> None:
+    """List log records, newest first."""
+    parameters = _parameters(
+        attr,
+        service=service,
+        severity=severity,
+        q=q,
+        trace_id=trace_id,
+        event=event,
+        scope=scope,
+        since=since,
+        until=until,
+        limit=limit,
+        cursor=cursor,
+    )
+    _show(_source(url, key_file, key, database), "/api/logs", parameters, text.logs_text, as_json=as_json)
+
+
+def metrics(
+    name: Annotated[str | None, typer.Argument(help="List the points of this metric. [all metrics]")] = None,
+    service: Service = None,
+    attr: Attributes = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Annotated[int, typer.Option(help="The maximum number of points.")] = 100,
+    as_json: Json = False,  # noqa: FBT002  how typer declares a flag
+    url: Url = DEFAULT_URL,
+    key_file: KeyFile = None,
+    key: Key = None,
+    database: Database = None,
+) -> None:
+    """List all metrics, or the points of one metric, newest first."""
+    parameters = _parameters(attr, name=name, service=service, since=since, until=until, limit=limit)
+    _show(_source(url, key_file, key, database), "/api/metrics", parameters, text.metrics_text, as_json=as_json)
+
+
+def sql(
+    query: Annotated[str, typer.Argument(help="One SELECT statement, or - to read it from standard input.")],
+    since: Since = None,
+    until: Until = None,
+    limit: Annotated[int, typer.Option(help="The maximum number of rows.")] = 1000,
+    format_: Annotated[
+        Literal["table", "json", "csv", "parquet"], typer.Option("--format", help="The format of the answer.")
+    ] = "table",
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,  # noqa: FBT002  how typer declares a flag
+    url: Url = DEFAULT_URL,
+    key_file: KeyFile = None,
+    key: Key = None,
+    database: Database = None,
+) -> None:
+    """Run one SELECT statement in DuckDB's SQL.
+
+    The views are traces, spans, logs, metrics, exemplars, predictions and labels. The page /sql of the hub lists their
+    columns. The statement ends after 10 s (MODELTRACE_HUB_SQL_TIMEOUT), and it may use 512 MiB of memory.
+    """
+    query = sys.stdin.read() if query == "-" else query
+    parameters = _parameters(q=query, since=since, until=until, limit=limit)
+    source = _source(url, key_file, key, database)
+    if format_ in {"table", "json"}:
+        _show(source, "/api/sql", parameters, text.sql_text, as_json=as_json or format_ == "json")
+        return
+    if format_ == "parquet" and sys.stdout.isatty():
+        raise SettingsError("A Parquet file is not text. Send it to a file: … --format parquet > rows.parquet")
+    with source.open() as api:
+        content = api.get("/api/sql", [*parameters, ("format", format_)])
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()
+
+
+def explain(
+    filters: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME=VALUE]...",
+            help="Filters as in the address of GET /api/explain: of all items (service=shop), of the selection "
+            "(select.error=true), of the set that it is compared with (against.version=1.4.0). [select.error=true]",
+        ),
+    ] = None,
+    of: Annotated[Literal["traces", "predictions"], typer.Option(help="What to compare.")] = "traces",
+    rows: Annotated[int, typer.Option(help="The maximum number of properties.")] = 20,
+    as_json: Json = False,  # noqa: FBT002  how typer declares a flag
+    url: Url = DEFAULT_URL,
+    key_file: KeyFile = None,
+    key: Key = None,
+    database: Database = None,
+) -> None:
+    """Find what is over-represented in a selection of traces or predictions, compared with the rest."""
+    pairs = [*_parameters(of=of, rows=rows)]
+    for item in filters or ():
+        name, equals, value = item.partition("=")
+        if not equals or not name:
+            raise SettingsError(f"{item!r} is not NAME=VALUE, such as select.min_duration=300ms.")
+        pairs.append((name, value))
+    _show(_source(url, key_file, key, database), "/api/explain", pairs, text.explain_text, as_json=as_json)
+
+
+def mcp(url: Url = DEFAULT_URL, key_file: KeyFile = None, key: Key = None, database: Database = None) -> None:
+    """Serve the Model Context Protocol on standard input and output, by which assistants read telemetry.
+
+    A running hub also serves it at /mcp. It needs the package mcp: pip install "modeltrace[mcp]".
+    """
+    if find_spec("mcp") is None:
+        raise SettingsError('The command needs the package mcp: pip install "modeltrace[mcp]".')
+    from modeltrace_hub.mcp_server.tools import create_server  # noqa: PLC0415  an extra
+
+    with _source(url, key_file, key, database).open() as api:
+        create_server(api).run("stdio")
+
+
+COMMANDS: Final = (traces, trace, logs, metrics, explain, sql, mcp)
+
+
+def _source(url: str, key_file: Path | None, key: str | None, database: Path | None) -> Source:
+    """Return where to read.
+
+    Raises:
+        SettingsError: the file of the key cannot be read.
+    """
+    if key_file is not None:
+        try:
+            key = key_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise SettingsError(f"{key_file}, which should have the hub's key, cannot be read: {reason}.") from None
+    return Source(url, key, database)
+
+
+def _parameters(attributes: list[str] | None = None, **values: object) -> Parameters:
+    """Return the query parameters of the values that are given.
+
+    Raises:
+        SettingsError: an attribute is not KEY=VALUE.
+    """
+    pairs = [
+        (name, str(value).lower() if isinstance(value, bool) else str(value))
+        for name, value in values.items()
+        if value is not None
+    ]
+    for attribute in attributes or ():
+        key, equals, value = attribute.partition("=")
+        if not equals or not key:
+            raise SettingsError(f"--attr {attribute!r} is not KEY=VALUE.")
+        pairs.append((f"attr.{key}", value))
+    return pairs
+
+
+def _show(source: Source, path: str, parameters: Parameters, format_text: text.TextFormat, *, as_json: bool) -> None:
+    with source.open() as api:
+        content = api.get(path, parameters)
+    if as_json:
+        sys.stdout.buffer.write(content + b"\n")
+        sys.stdout.buffer.flush()
+        return
+    answer: dict[str, Any] = orjson.loads(content)
+    typer.echo(format_text(answer))

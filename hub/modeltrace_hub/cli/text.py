@@ -1,0 +1,170 @@
+"""Format answers of the API for a terminal. Control characters of telemetry are escaped."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from modeltrace_hub.web.format import duration, plural, utc_time
+
+# C0 and C1 control characters, and those that change the direction of text.
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+MAX_CELL: Final = 60
+
+
+def escape(value: object) -> str:
+    """Return a value as one line of text that a terminal does not interpret."""
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else orjson.dumps(value).decode()
+    return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def format_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table with aligned columns. All cells but those of the last column are cut at `MAX_CELL`."""
+    cells = [[*head], *([escape(value) for value in row] for row in rows)]
+    cells = [[*(_cut(cell) for cell in row[:-1]), row[-1]] for row in cells]
+    widths = [max(len(row[index]) for row in cells) for index in range(len(head) - 1)]
+    return "\n".join(
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
+        for row in cells
+    )
+
+
+def _cut(cell: str) -> str:
+    return cell if len(cell) <= MAX_CELL else cell[: MAX_CELL - 1] + "…"
+
+
+def traces_text(answer: Mapping[str, Any]) -> str:
+    """Return the list of traces."""
+    rows = [
+        (
+            _time(trace["start_ns"]),
+            _duration(trace["duration_ns"]),
+            trace["status_code"],
+            trace["error_count"] or "",
+            trace["trace_id"],
+            ",".join(trace["services"]),
+            trace["name"],
+        )
+        for trace in answer["traces"]
+    ]
+    if not rows:
+        return "No trace matches."
+    return format_table(("STARTED", "DURATION", "STATUS", "ERRORS", "TRACE", "SERVICES", "NAME"), rows)
+
+
+def logs_text(answer: Mapping[str, Any]) -> str:
+    """Return the list of log records."""
+    rows = [
+        (_time(log["time_ns"]), log["severity_text"], log["service_name"], log["trace_id"], _body(log))
+        for log in answer["logs"]
+    ]
+    return format_table(("TIME", "SEVERITY", "SERVICE", "TRACE", "BODY"), rows) if rows else "No log record matches."
+
+
+def trace_text(answer: Mapping[str, Any]) -> str:
+    """Return one trace: the tree of its spans, its log records, and why parts are missing."""
+    spans = answer["spans"]
+    ids = {span["span_id"] for span in spans}
+    children: dict[str | None, list[Mapping[str, Any]]] = {}
+    for span in spans:
+        parent = span["parent_span_id"] if span["parent_span_id"] in ids else None
+        children.setdefault(parent, []).append(span)
+    rows: list[Sequence[object]] = []
+    # The depth is bounded by removing the children that were listed: a loop of parents is listed by no root.
+    pending = [(0, span) for span in reversed(children.pop(None, []))]
+    while pending:
+        depth, span = pending.pop()
+        rows.append(_span_row(span, depth))
+        pending.extend((depth + 1, child) for child in reversed(children.pop(span["span_id"], [])))
+    rows += [_span_row(span, 0) for group in children.values() for span in group]
+    parts = [f"trace {answer['trace_id']}"]
+    if rows:
+        parts.append(format_table(("DURATION", "STATUS", "SERVICE", "SPAN", "NAME"), rows))
+    if answer["span_count"] > len(spans):
+        parts.append(f"{plural(answer['span_count'] - len(spans), 'more span')} (--limit)")
+    if answer["logs"]:
+        parts.append(logs_text(answer))
+    parts += [f"{name}: {reason}" for name, reason in answer["empty_reasons"].items() if reason]
+    return "\n\n".join(parts)
+
+
+def metrics_text(answer: Mapping[str, Any]) -> str:
+    """Return the list of metrics, or the points of one."""
+    if "metrics" in answer:
+        rows = [(metric["name"], metric["type"], metric["unit"], metric["description"]) for metric in answer["metrics"]]
+        return format_table(("NAME", "TYPE", "UNIT", "DESCRIPTION"), rows) if rows else "No metrics have arrived."
+    points = [
+        (
+            _time(point["time_ns"]),
+            point["value"] if point["count"] is None else f"count {point['count']} sum {point['sum']}",
+            point["service_name"],
+            point["attributes"],
+        )
+        for point in answer["points"]
+    ]
+    return format_table(("TIME", "VALUE", "SERVICE", "ATTRIBUTES"), points) if points else "No data point matches."
+
+
+def sql_text(answer: Mapping[str, Any]) -> str:
+    """Return the rows of a query."""
+    text = format_table([escape(column["name"]) for column in answer["columns"]], answer["rows"])
+    rows = plural(len(answer["rows"]), "row")
+    return f"{text}\n({rows}{'; more rows were cut, see --limit' if answer['truncated'] else ''})"
+
+
+def explain_text(answer: Mapping[str, Any]) -> str:
+    """Return the over-represented properties, the significant ones first."""
+    selected, other = answer["selected"], answer["other"]
+    parts = [f"{selected['count']:,} selected {answer['of']} against {other['count']:,}; {answer['tests']:,} tests"]
+    for title in ("properties", "outcomes"):
+        rows = [
+            (
+                "*" if item["significant"] else "",
+                item["kind"],
+                item["key"],
+                _value(item),
+                f"{item['selected_count']}/{selected['sampled']}",
+                f"{item['other_count']}/{other['sampled']}",
+                f"{item['difference']:+.3f} [{item['difference_low']:+.3f}, {item['difference_high']:+.3f}]",
+            )
+            for item in answer[title]
+        ]
+        if rows:
+            head = ("", "KIND", "KEY", "VALUE", "SELECTED", "OTHER", "DIFFERENCE [95 % INTERVAL]")
+            parts.append(f"{title}\n{format_table(head, rows)}")
+    if len(parts) == 1:
+        parts.append("No property is over-represented.")
+    return "\n\n".join(parts)
+
+
+def _value(item: Mapping[str, Any]) -> str:
+    """Return the value of a property, or the bounds of its bin."""
+    low, high = item["low"], item["high"]
+    if not item["is_bin"]:
+        return escape(item["value"])
+    return f"> {low}" if high is None else f"<= {high}" if low is None else f"{low} to {high}"
+
+
+TextFormat = Callable[[Mapping[str, Any]], str]
+
+
+def _span_row(span: Mapping[str, Any], depth: int) -> Sequence[object]:
+    name = f"{'  ' * min(depth, 40)}{span['name']}"
+    if span["status_message"]:
+        name += f"  ({span['status_message']})"
+    return (_duration(span["duration_ns"]), span["status_code"], span["service_name"], span["span_id"], name)
+
+
+def _body(log: Mapping[str, Any]) -> str:
+    return str(log["event_name"] if log["body"] is None else log["body"])
+
+
+def _time(ns: int) -> str:
+    return utc_time(ns).removesuffix(" UTC")[:-3] + "Z"
+
+
+def _duration(ns: int | None) -> str:
+    return "" if ns is None else duration(ns).replace("\u202f", " ")

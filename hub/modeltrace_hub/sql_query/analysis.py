@@ -1,0 +1,84 @@
+"""Find which views and columns a query reads, with the parser of DuckDB."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import duckdb
+import orjson
+
+from modeltrace_hub.errors import InvalidQueryError
+
+# A row counts even if the query reads none of its columns, so one column is always read.
+_SMALLEST_COLUMN: Final = "time_ns"
+
+
+def find_columns(
+    connection: duckdb.DuckDBPyConnection, sql: str, views: Mapping[str, Sequence[str]]
+) -> dict[str, list[str]]:
+    """Return the columns that a query may read, by view. More columns than it reads are possible, fewer are not.
+
+    Args:
+        connection: any connection; nothing is executed but the parser.
+        sql: the text of the query.
+        views: the columns of each view.
+
+    Raises:
+        InvalidQueryError: the text is not one SELECT statement.
+    """
+    statement = _parse(connection, sql)
+    nodes = [*_walk(statement)]
+    texts = {text.lower() for node in nodes for text in _texts(node)}
+    tables = {str(node["table_name"]).lower() for node in nodes if node.get("type") == "BASE_TABLE"}
+    # Expressions have a class and tables have none. Aliases of expressions are no names of tables.
+    aliases = {str(node["alias"]).lower() for node in nodes if node.get("alias") and "class" not in node}
+    reads_all = any(_reads_whole_rows(node, tables | aliases) for node in nodes)
+    return {
+        view: [name for name in columns if reads_all or name in texts or name == _SMALLEST_COLUMN]
+        for view, columns in views.items()
+        if view in tables
+    }
+
+
+def _parse(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:  # noqa: ANN401  a tree of JSON
+    (row,) = connection.execute("SELECT json_serialize_sql(CAST(? AS VARCHAR))", [sql]).fetchall()
+    try:
+        tree = orjson.loads(row[0])
+    except orjson.JSONDecodeError:
+        raise InvalidQueryError("The query is nested too deeply.") from None
+    if tree.get("error"):
+        if tree.get("error_type") == "not implemented":
+            raise InvalidQueryError("Only a SELECT statement can run here. The database is read-only.")
+        position = f" (character {int(tree['position']) + 1})" if tree.get("position") else ""
+        message = tree.get("error_message", "The query is invalid").split(". Use ")[0]  # settings cannot be changed
+        raise InvalidQueryError(f"{message}{position}.")
+    if len(tree.get("statements", ())) != 1:
+        raise InvalidQueryError("Write one SELECT statement.")
+    return tree["statements"][0]
+
+
+def _walk(tree: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401  a tree of JSON
+    """Yield all objects of a tree. The tree may be deep, so this does not recurse."""
+    pending = [tree]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict):
+            yield item
+            pending.extend(item.values())
+        elif isinstance(item, list):
+            pending.extend(item)
+
+
+def _texts(node: Mapping[str, Any]) -> Iterator[str]:
+    for value in node.values():
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, list):
+            yield from (item for item in value if isinstance(item, str))
+
+
+def _reads_whole_rows(node: Mapping[str, Any], tables: set[str]) -> bool:
+    """Whether a node reads columns that it does not name: a star, a natural join, or a table as one value."""
+    if node.get("type") in {"STAR", "SHOW_REF"} or node.get("ref_type") in {"NATURAL", "POSITIONAL"}:
+        return True
+    names = node.get("column_names") or [""]
+    return node.get("type") == "COLUMN_REF" and str(names[-1]).lower() in tables
