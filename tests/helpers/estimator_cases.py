@@ -3,9 +3,8 @@
 import inspect
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,8 +27,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC, OneClassSVM
 from sklearn.utils import all_estimators
 
-from modeltrace.bundles.artifact import ArtifactFormat
+from tests.helpers.estimator_case import EstimatorCase, Fitted
 from tests.helpers.estimators import ARGUMENTS
+from tests.helpers.library_cases import library_cases
 
 ROWS = 240
 _POINTS, CLUSTERS = make_blobs(ROWS, 4, centers=3, cluster_std=1.5, random_state=0)
@@ -42,25 +42,6 @@ FLAGS = np.stack([np.median(SIZES) < SIZES, TABLE["width"] > TABLE["width"].medi
 _WORDS = np.array(["bolt", "nut", "washer", "steel", "brass", "loose", "tight", "new", "worn", "short"])
 TEXTS = pd.Series([" ".join(words) for words in np.random.default_rng(0).choice(_WORDS, (ROWS, 6))], name="note")
 MOODS = np.where(TEXTS.str.contains("worn"), "replace", "keep")
-
-
-class Fitted(NamedTuple):
-    """A fitted estimator, and the data that it was fitted on."""
-
-    estimator: Any
-    training: Any
-    target: Any = None
-
-
-@dataclass(frozen=True)
-class EstimatorCase:
-    """An estimator of the table. `name` is its row; `group` is the heading above the row."""
-
-    name: str
-    group: str
-    fit: Callable[[], Fitted]
-    artifact_format: ArtifactFormat = "skops"
-    quick: bool = False  # also in the normal run of the tests
 
 
 # Estimators without a row: they are no models, or the table has a row for them under another name.
@@ -90,6 +71,7 @@ def fit(estimator: Any, training: Any = TABLE, target: Any = None) -> Fitted:
 def cases() -> dict[str, EstimatorCase]:
     """Return all cases by name, in the order of the table."""
     listed = [*_supervised(), *_texts(), *_detectors(), *_clusterers(), *_several_outputs(), *_transformers()]
+    listed += library_cases()
     return {case.name: case for case in listed}
 
 

@@ -22,7 +22,8 @@ from modeltrace.bundles.training_frame import to_frame
 from modeltrace.errors import PackError
 from modeltrace.inference.model import Model
 from modeltrace.inference.scoring import score
-from tests.helpers.estimator_cases import EstimatorCase, Fitted, cases
+from tests.helpers.estimator_case import EstimatorCase, Fitted
+from tests.helpers.estimator_cases import cases
 from tests.helpers.in_process_services import records_service
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "models.md"
