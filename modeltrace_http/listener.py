@@ -8,13 +8,14 @@ limit is reached, and resumes when a connection closes. Meanwhile, connections w
 import asyncio
 import logging
 import socket
+import ssl
 import time
 from asyncio import TimerHandle
 from collections.abc import Callable
 from typing import Final
 
 from modeltrace_http.protocol import LimitedHttpProtocol
-from modeltrace_http.tls import ReloadingContext
+from modeltrace_http.tls import Reloader
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class Listener:
         sock: socket.socket,
         *,
         max_connections: int,
-        tls: ReloadingContext | None = None,
+        tls: "Reloader[ssl.SSLContext] | None" = None,
     ) -> None:
         self._tls = tls
         self._create_protocol = create_protocol

@@ -11,7 +11,7 @@ import uvicorn
 from modeltrace_http.limits import HttpLimits, connection_limit
 from modeltrace_http.listener import BACKLOG, Listener
 from modeltrace_http.protocol import LimitedHttpProtocol
-from modeltrace_http.tls import ReloadingContext, TlsFiles
+from modeltrace_http.tls import Reloader, TlsFiles, create_context
 
 
 class LimitedConfig(uvicorn.Config):
@@ -68,7 +68,7 @@ def limit_connections(
     Raises:
         TlsError: a file of `tls` cannot be used.
     """
-    context = ReloadingContext(tls) if tls else None
+    context = Reloader(tls, create_context) if tls else None
 
     async def create_server(create_protocol: Callable[..., Any], *, sock: socket.socket, **_: object) -> Listener:
         limit = connection_limit(limits.max_connections, servers=servers)

@@ -3,13 +3,15 @@
 import logging
 import ssl
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, Generic, NamedTuple, TypeVar
 
 logger = logging.getLogger(__name__)
 
 # Seconds between two checks whether a file has changed.
 CHECK_INTERVAL: Final = 1.0
+T = TypeVar("T")
 _FileState = tuple[int, int, int]  # what changes if a file is written or replaced: inode, size, time
 
 
@@ -60,36 +62,37 @@ def create_context(files: TlsFiles) -> ssl.SSLContext:
     return context
 
 
-class ReloadingContext:
-    """The context for new connections. It changes when a file changes; open connections keep theirs.
+class Reloader(Generic[T]):
+    """What new connections use, made from the files: it changes when a file changes. Open connections keep theirs.
 
-    If a changed file cannot be used, the context stays as it was, and the log says why.
+    If a changed file cannot be used, it stays as it was, and the log says why.
     """
 
-    def __init__(self, files: TlsFiles) -> None:
-        """Read the files.
+    def __init__(self, files: TlsFiles, create: Callable[[TlsFiles], T]) -> None:
+        """Read the files with `create`, for example `create_context`.
 
         Raises:
-            TlsError: see `create_context`.
+            TlsError: a file cannot be used.
         """
         self._files = files
+        self._create = create
         self._states = self._read_states()
-        self._context = create_context(files)
+        self._current = create(files)
         self._next_check = time.monotonic() + CHECK_INTERVAL
 
-    def current(self) -> ssl.SSLContext:
-        """Return the context; read the files again if they have changed."""
+    def current(self) -> T:
+        """Return what new connections use; read the files again if they have changed."""
         if time.monotonic() >= self._next_check:
             self._next_check = time.monotonic() + CHECK_INTERVAL
             states = self._read_states()
             if states != self._states:
                 self._reload(states)
-        return self._context
+        return self._current
 
     def _reload(self, states: tuple[_FileState | None, ...]) -> None:
         self._states = states
         try:
-            self._context = create_context(self._files)
+            self._current = self._create(self._files)
         except TlsError as error:
             logger.error("the TLS certificate stays as it was: %s", error)  # noqa: TRY400  the message is complete
             return

@@ -33,6 +33,16 @@ def hub(
     port: Annotated[int | None, typer.Option(help="Port of the pages and the API. [4319]")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="Port of OTLP over gRPC. [4317]")] = None,
     http_port: Annotated[int | None, typer.Option(help="Port of OTLP over HTTP. [4318]")] = None,
+    tls_certificate: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Use TLS on all ports with this certificate, in PEM format.")
+    ] = None,
+    tls_key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", show_default="in the certificate's file", help="The certificate's private key."),
+    ] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Accept only clients with a certificate of one of these CAs.")
+    ] = None,
 ) -> None:
     """Receive traces, metrics and logs over OTLP, store them, and show them on web pages.
 
@@ -47,7 +57,15 @@ def hub(
         _reject_options(context)
         return
     settings = read_settings(
-        data=data, memory=memory or None, host=host, port=port, grpc_port=grpc_port, http_port=http_port
+        data=data,
+        memory=memory or None,
+        host=host,
+        port=port,
+        grpc_port=grpc_port,
+        http_port=http_port,
+        tls_certificate=tls_certificate,
+        tls_key=tls_key,
+        tls_client_ca=tls_client_ca,
     )
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("modeltrace_hub").setLevel(logging.INFO)
@@ -93,10 +111,11 @@ async def _run_until_signal(settings: HubSettings) -> None:
 def _banner(settings: HubSettings) -> str:
     """Return the addresses and the data file, as printed at start."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    base = f"{'https' if settings.tls_certificate else 'http'}://{host}"
     lines = (
-        ("pages", f"http://{host}:{settings.port}"),
-        ("OTLP/HTTP", f"http://{host}:{settings.http_port}"),
-        ("OTLP/gRPC", f"http://{host}:{settings.grpc_port}"),
+        ("pages", f"{base}:{settings.port}"),
+        ("OTLP/HTTP", f"{base}:{settings.http_port}"),
+        ("OTLP/gRPC", f"{base}:{settings.grpc_port}"),
         ("data", "in memory, lost when the hub stops" if settings.memory else str(settings.data / FILE_NAME)),
     )
     return "\n".join(f"  {label:<10}{value}" for label, value in lines)

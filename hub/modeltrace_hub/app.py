@@ -10,11 +10,13 @@ import grpc
 import uvicorn
 from starlette.types import ASGIApp
 
+from modeltrace_http.grpc_tls import bind_port
 from modeltrace_http.limits import HttpLimits
 from modeltrace_http.server import LimitedConfig, limit_connections
+from modeltrace_http.tls import TlsError, TlsFiles, create_context
 from modeltrace_hub.api import create_app
 from modeltrace_hub.auth import AccessPolicy
-from modeltrace_hub.errors import HubError, PortInUseError
+from modeltrace_hub.errors import HubError, PortInUseError, SettingsError
 from modeltrace_hub.receive.grpc import add_health_service, create_grpc_server
 from modeltrace_hub.receive.http import create_http_receiver
 from modeltrace_hub.receive.ingest import Ingester
@@ -40,8 +42,10 @@ async def run_hub(settings: HubSettings, *, stop: asyncio.Event, on_ready: Calla
     Raises:
         StoreError: the database cannot be used.
         PortInUseError: another program listens on a port of the hub.
+        SettingsError: a TLS file cannot be used.
         HubError: a server stopped unexpectedly.
     """
+    tls = _check_tls(settings)
     path = None if settings.memory else settings.data / FILE_NAME
     async with AsyncExitStack() as stack:
         store = Store(path, max_bytes=settings.max_size)
@@ -63,10 +67,10 @@ async def run_hub(settings: HubSettings, *, stop: asyncio.Event, on_ready: Calla
         app = create_app(store, writer, settings)
         page = _Server(app, page_socket, settings, trusted_proxies=settings.trusted_proxies)
         http_servers = (otlp_http, page)
-        limit_connections(asyncio.get_running_loop(), settings, servers=len(http_servers))
+        limit_connections(asyncio.get_running_loop(), settings, servers=len(http_servers), tls=tls)
         otlp_grpc = create_grpc_server(ingester, policy, settings)
         health = await add_health_service(otlp_grpc)
-        _bind_grpc(otlp_grpc, settings)
+        _bind_grpc(otlp_grpc, settings, tls)
         await otlp_grpc.start()
         server_tasks = [asyncio.create_task(server.serve_until_stopped()) for server in http_servers]
         for server in http_servers:
@@ -82,6 +86,21 @@ async def run_hub(settings: HubSettings, *, stop: asyncio.Event, on_ready: Calla
         if not stop_task.done():
             stop_task.cancel()
             raise HubError("A server of the hub stopped unexpectedly. The log says why.")
+
+
+def _check_tls(settings: HubSettings) -> TlsFiles | None:
+    """Return the TLS files, so that an error in them is reported before anything starts.
+
+    Raises:
+        SettingsError: a file cannot be used.
+    """
+    try:
+        if files := settings.tls_files():
+            create_context(files)
+    except TlsError as error:
+        names = "MODELTRACE_HUB_TLS_CERTIFICATE, MODELTRACE_HUB_TLS_KEY, MODELTRACE_HUB_TLS_CLIENT_CA"
+        raise SettingsError(f"{error} ({names})") from None
+    return files
 
 
 class _Server(uvicorn.Server):
@@ -141,7 +160,7 @@ def _bind_socket(host: str, port: int, setting: str) -> socket.socket:
     return listener
 
 
-def _bind_grpc(server: grpc.aio.Server, settings: HubSettings) -> None:
+def _bind_grpc(server: grpc.aio.Server, settings: HubSettings, tls: TlsFiles | None) -> None:
     """Bind the gRPC server to its port.
 
     Raises:
@@ -151,7 +170,7 @@ def _bind_grpc(server: grpc.aio.Server, settings: HubSettings) -> None:
     # gRPC writes its own message to stderr if the port is in use. Bind and close a socket first, to detect that case.
     _bind_socket(host, port, "grpc_port").close()
     try:
-        server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        bind_port(server, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", tls)
     except RuntimeError as error:
         raise _port_in_use(host, port, "grpc_port", error) from None
 

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from modeltrace_http.addresses import is_loopback
 from modeltrace_http.limits import HttpLimits
+from modeltrace_http.tls_settings import TlsSettings
 from modeltrace_hub.durations import parse_duration_ns
 from modeltrace_hub.errors import SettingsError
 
@@ -66,7 +67,7 @@ def _validate_proxies(value: str) -> str:
     return value
 
 
-class HubSettings(HttpLimits, BaseSettings):
+class HubSettings(HttpLimits, TlsSettings, BaseSettings):
     """The settings of the hub. Environment variables have the prefix `MODELTRACE_HUB_`."""
 
     model_config = SettingsConfigDict(env_prefix="MODELTRACE_HUB_", frozen=True, extra="ignore", env_ignore_empty=True)

@@ -8,10 +8,9 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from modeltrace.errors import SettingsError
 from modeltrace_http.addresses import parse_address
 from modeltrace_http.limits import HttpLimits
-from modeltrace_http.tls import TlsFiles
+from modeltrace_http.tls_settings import TlsSettings
 
 # Minimum number of characters of the API key, and of the key that signs prediction IDs.
 MIN_KEY_LENGTH = 16
@@ -68,7 +67,7 @@ def _check_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_list)]
 
 
-class HttpSettings(HttpLimits, BaseSettings):
+class HttpSettings(HttpLimits, TlsSettings, BaseSettings):
     """The settings of the HTTP server. Environment variables have the prefix `MODELTRACE_`."""
 
     model_config = SettingsConfigDict(env_prefix="MODELTRACE_", frozen=True, extra="ignore", env_ignore_empty=True)
@@ -83,17 +82,6 @@ class HttpSettings(HttpLimits, BaseSettings):
         le=65535,
         description="The port for the Open Inference Protocol over gRPC; 0: a free port, with one worker only. Unset: "
         "no gRPC.",
-    )
-    tls_certificate: Path | None = Field(
-        None,
-        description="A PEM file with the certificate of the service and its intermediate certificates: serve HTTPS. It "
-        "is read again when it changes.",
-    )
-    tls_key: Path | None = Field(
-        None, description="A PEM file with the certificate's private key; unset: it is in the certificate's file."
-    )
-    tls_client_ca: Path | None = Field(
-        None, description="A PEM file of certificates: clients need a certificate that one of these has issued."
     )
     workers: int = Field(1, ge=1, le=64, description="Worker processes, each with its own `service.instance.id`.")
 
@@ -150,21 +138,3 @@ class HttpSettings(HttpLimits, BaseSettings):
         description="The most bytes of a request body, compressed and decompressed; a larger one is answered with 413. "
         "All bodies that are being received may have eight times as many; then the response is 503.",
     )
-
-    def tls_files(self) -> TlsFiles | None:
-        """Return the files for TLS; `None` if the service serves HTTP.
-
-        Raises:
-            SettingsError: there is a key or a client CA without a certificate, or a port for gRPC, which has no TLS.
-        """
-        if self.tls_certificate is None:
-            for name, path in (("MODELTRACE_TLS_KEY", self.tls_key), ("MODELTRACE_TLS_CLIENT_CA", self.tls_client_ca)):
-                if path is not None:
-                    raise SettingsError(f"{name} needs MODELTRACE_TLS_CERTIFICATE, the certificate of the service")
-            return None
-        if self.grpc_port is not None:
-            raise SettingsError(
-                "the port of MODELTRACE_GRPC_PORT has no TLS: unset it, or MODELTRACE_TLS_CERTIFICATE, or put a "
-                "proxy in front of both ports"
-            )
-        return TlsFiles(self.tls_certificate, self.tls_key, self.tls_client_ca)

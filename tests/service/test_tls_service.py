@@ -52,7 +52,6 @@ def test_settings_that_cannot_be_used(example: Path, tmp_path: Path) -> None:
         ({"tls_key": key}, "MODELTRACE_TLS_KEY needs MODELTRACE_TLS_CERTIFICATE"),
         ({"tls_client_ca": certificate}, "MODELTRACE_TLS_CLIENT_CA needs MODELTRACE_TLS_CERTIFICATE"),
         ({"tls_certificate": key, "tls_key": key}, r"must contain a certificate.*\(MODELTRACE_TLS_CERTIFICATE"),
-        ({"tls_certificate": certificate, "tls_key": key, "grpc_port": 0}, "MODELTRACE_GRPC_PORT has no TLS"),
     ):
         with pytest.raises(SettingsError, match=message):
             check_tls(read_settings(**settings))
@@ -63,4 +62,4 @@ def test_settings_that_cannot_be_used(example: Path, tmp_path: Path) -> None:
     assert "missing.pem cannot be read: No such file or directory (MODELTRACE_TLS_CERTIFICATE" in done.stderr
     done = run_modeltrace("up", MODELTRACE_TLS_CERTIFICATE=str(certificate), **QUIET)
     assert done.returncode == 1
-    assert "`up` calls its service over HTTP" in done.stderr
+    assert "`up` calls its service and its hub over HTTP: unset MODELTRACE_TLS_CERTIFICATE" in done.stderr

@@ -51,12 +51,13 @@ class HttpResponse(NamedTuple):
 class GrpcBridge:
     """Answers the calls of the service `inference.GRPCInferenceService`.
 
-    `address` is host and port of the gRPC server, for the requests to the application.
+    `address` is host and port of the gRPC server, and `scheme` http or https, for the requests to the application.
     """
 
-    def __init__(self, app: ASGIApp, address: tuple[str, int]) -> None:
+    def __init__(self, app: ASGIApp, address: tuple[str, int], scheme: str = "http") -> None:
         self._app = app
         self._address = address
+        self._scheme = scheme
         self._messages = load_messages()
 
     def handler(self) -> grpc.GenericRpcHandler:
@@ -129,6 +130,7 @@ class GrpcBridge:
     ) -> HttpResponse:
         """Send a request to the application, and the trace ID of its response to the client."""
         scope = _scope(method, path, [*headers, *_to_headers(context)], context, self._address)
+        scope["scheme"] = self._scheme
         response = await self._call_app(scope, body)
         if trace_id := response.headers.get(TRACE_METADATA.encode()):
             context.set_trailing_metadata(((TRACE_METADATA, trace_id.decode()),))

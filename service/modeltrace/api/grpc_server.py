@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from modeltrace.api.grpc_bridge import GrpcBridge
 from modeltrace.errors import SettingsError
 from modeltrace.settings import Settings
+from modeltrace_http.grpc_tls import bind_port
 
 logger = logging.getLogger("modeltrace")
 
@@ -69,14 +70,15 @@ async def start_grpc_server(app: ASGIApp, settings: Settings) -> grpc.aio.Server
             ("grpc.so_reuseport", int(settings.workers > 1)),
         ],
     )
+    files = settings.tls_files()
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     try:
-        port = server.add_insecure_port(f"{host}:{settings.grpc_port}")
+        port = bind_port(server, f"{host}:{settings.grpc_port}", files)
     except RuntimeError:
         raise SettingsError(
             f"cannot listen on {settings.host} port {settings.grpc_port} for gRPC (MODELTRACE_GRPC_PORT)"
         ) from None
-    server.add_generic_rpc_handlers([GrpcBridge(app, (settings.host, port)).handler()])
+    server.add_generic_rpc_handlers([GrpcBridge(app, (settings.host, port), "https" if files else "http").handler()])
     await server.start()
     logger.info("serving the Open Inference Protocol over gRPC at %s:%d", host, port)
     return server

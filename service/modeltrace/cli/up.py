@@ -98,11 +98,12 @@ def up(
     os.umask(0o077)  # the log files of the children may contain inputs of predictions
     settings = read_settings(bundle=bundle, port=port)
     check_exposure(settings)
-    if settings.tls_files():
-        raise SettingsError(
-            "`up` calls its service over HTTP: unset MODELTRACE_TLS_CERTIFICATE, or start the service with `modeltrace "
-            "serve` and the hub with `modeltrace-hub`"
-        )
+    for variable in ("MODELTRACE_TLS_CERTIFICATE", "MODELTRACE_HUB_TLS_CERTIFICATE"):
+        if os.environ.get(variable):
+            raise SettingsError(
+                f"`up` calls its service and its hub over HTTP: unset {variable}, or start the service with "
+                "`modeltrace serve` and the hub with `modeltrace-hub`"
+            )
     sends_traffic = traffic if traffic is not None else settings.bundle is None
     if shift and not sends_traffic:
         raise typer.BadParameter(
