@@ -33,7 +33,7 @@ def client(app: Any) -> CreateClient:
     return create
 
 
-@pytest.mark.parametrize("origin", [ORIGIN, "http://127.0.0.1:3000"])
+@pytest.mark.parametrize("origin", [ORIGIN, "http://127.0.0.1:3000", ORIGIN.upper()])
 def test_a_page_of_a_listed_origin_can_predict(client: CreateClient, rows: list[dict[str, float]], origin: str) -> None:
     """The preflight request needs no key; the page can read the answer and its trace ID."""
     service = client(api_key=KEY)

@@ -190,20 +190,22 @@ def test_errors_are_compared_with_those_for_held_out_rows(
     assert from_file["baseline"]["baseline_error"] == pytest.approx(0.001)
     assert from_store["baseline"] == from_file["baseline"]
     assert without_bundle["baseline"] is None
+    monkeypatch.chdir(tmp_path)  # which contains the bundle
+    assert evaluate_as_json()["baseline"] == from_file["baseline"]
     assert "compared with held-out rows: worse; error rate" in run("--bundle", bundle)
 
 
 def test_rows_that_violate_the_schema_are_excluded_and_counted(tmp_path: Path) -> None:
-    """The other rows are evaluated; without valid rows there is an error."""
+    """The other rows are evaluated, as by `modeltrace score`; without valid rows there is an error."""
     table = pd.DataFrame({"a": [0.0, 1.0, 2.0, 3.0]})
     bundle = pack(LogisticRegression().fit(table, [0, 0, 1, 1]), table, name="m", out=tmp_path / "m")
     file = tmp_path / "rows.jsonl"
-    file.write_text('{"a": 0.0, "y": 0}\n{"a": "?", "y": 0}\n{"a": 3.0, "y": "1"}\n')
+    file.write_text('{"a": 0.0, "y": 0}\n{"a": "?", "y": 0}\n{"a": 3.0, "y": "1"}\n{"y": 1}\nno JSON\n{"a": 1.0}\n')
 
     output = run(file, "--target", "y", "--bundle", bundle)
 
-    assert "1 of 3 rows violate the feature schema" in output
-    assert "2 predictions, 2 with a label" in output
+    assert "3 of 6 rows violate the feature schema" in output
+    assert "3 predictions, 2 with a label" in output
     file.write_text('{"a": "?", "y": 0}\n')
     with pytest.raises(NoDataError, match="no rows that the model accepts"):
         run(file, "--target", "y", "--bundle", bundle)
@@ -237,7 +239,7 @@ def test_error_messages(labelled: dict[str, Path], example: Path, tmp_path: Path
     with pytest.raises(UnreachableError, match="modeltrace serve"):
         run(labelled["csv"], "--target", "target", "--url", f"127.0.0.1:{free_port()}")
     (tmp_path / "rows.jsonl").write_text("{\n")
-    with pytest.raises(RowSourceError, match=r"rows\.jsonl cannot be read"):
+    with pytest.raises(NoDataError, match=r"rows\.jsonl has no rows that the model accepts"):
         run(tmp_path / "rows.jsonl", "--target", "target", "--bundle", example)
     with pytest.raises(ModeltraceError, match="there is no prediction store"):
         run("--since", "7d")

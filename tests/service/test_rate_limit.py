@@ -195,6 +195,8 @@ def test_addresses(app: Any, clock: Clock) -> None:
         return client.get("/model", headers=headers).status_code
 
     assert [status(f"192.0.2.{number}") for number in (1, 2, 1)] == [200, 200, 429]
+    mapped = ("::ffff:192.0.2.2", "::ffff:192.0.2.7", "192.0.2.7", "::ffff:c000:207", "::1")
+    assert [status(address) for address in mapped] == [429, 200, 429, 429, 200]
     assert [status(address) for address in ("2001:db8::1", "2001:db8::2", "2001:db8:0:1::1")] == [200, 429, 200]
     forwarded = [
         status("192.0.2.9", **{"X-Forwarded-For": address}) for address in ("10.0.0.1", "10.0.0.2", "10.0.0.1")

@@ -18,6 +18,7 @@ from modeltrace.bundles.manifest import read_manifest
 from modeltrace.bundles.pack import pack
 from modeltrace.client.service import ServedModel
 from modeltrace.errors import BundleError, ModeltraceError, PackError
+from modeltrace.inference.tasks import TASK_NAMES
 from modeltrace.protocols.open_inference import output_datatypes
 from modeltrace.report.columns import build_layout
 from modeltrace.scoring.results import results_schema
@@ -186,7 +187,7 @@ def test_feedback_is_accepted_if_a_true_label_exists(packed: Bundles, task: str)
 
     if task in UNLABELLED:
         assert response.status_code == 422
-        assert response.json()["error"]["message"] == f"the predictions of a {task} have no true labels"
+        assert response.json()["error"]["message"] == f"the predictions of {TASK_NAMES[task]} have no true labels"
     else:
         (feedback,) = service.queue.feedback
         assert [(entry.label, entry.predicted) for entry in feedback.labels] == [("-1", str(prediction["label"]))]
@@ -248,7 +249,7 @@ def test_probabilities_of_other_tasks_are_refused(packed: Bundles, task: str) ->
         response = service.client.post("/predict?probabilities=true", json={"features": json_rows()[0]})
 
     assert response.status_code == 400
-    assert f"the model is a {task}: it has no probabilities" in response.json()["error"]["message"]
+    assert f"the model is {TASK_NAMES[task]}: it has no probabilities" in response.json()["error"]["message"]
 
 
 def test_the_label_shares_of_a_detector_are_cross_validated(packed: Bundles) -> None:
@@ -294,7 +295,7 @@ def test_private_features_of_a_transformer_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("task", UNLABELLED)
 def test_reports_are_refused(packed: Bundles, task: str) -> None:
     """The message names the task."""
-    with pytest.raises(ModeltraceError, match=f"is a {task}: reports need one label or one value"):
+    with pytest.raises(ModeltraceError, match=f"is {TASK_NAMES[task]}: reports need one label or one value"):
         build_layout(read_manifest(packed(task)[1]).manifest)
 
 

@@ -43,7 +43,7 @@ def wrap_with_auth(app: ASGIApp, settings: HttpSettings, rate_limit: RateLimit |
     """
     wrapped: ASGIApp = AuthMiddleware(app, settings, rate_limit)
     if settings.cors_origins:  # outside, so that pages of these origins can also read 401 and 429
-        wrapped = CORSMiddleware(
+        wrapped = _CORSMiddleware(
             wrapped,
             allow_origins=settings.cors_origins,
             allow_methods=("GET", "HEAD", "POST"),
@@ -54,6 +54,14 @@ def wrap_with_auth(app: ASGIApp, settings: HttpSettings, rate_limit: RateLimit |
     if settings.root_path or settings.trusted_proxies:
         wrapped = ForwardedHeadersMiddleware(wrapped, settings.trusted_proxies, settings.root_path or "")
     return wrapped
+
+
+class _CORSMiddleware(CORSMiddleware):
+    """CORS for origins in any case: browsers write them in small letters, other clients may not (RFC 6454)."""
+
+    def is_allowed_origin(self, origin: str) -> bool:
+        """Return whether pages of an origin may call the service."""
+        return super().is_allowed_origin(origin.lower())
 
 
 class AuthMiddleware:

@@ -5,6 +5,7 @@ from urllib.parse import parse_qs
 
 from modeltrace.errors import MalformedRequestError, RequestError
 from modeltrace.inference.model import Model
+from modeltrace.inference.tasks import TASK_NAMES
 from modeltrace.telemetry.records.trace import RequestTrace
 
 PROBABILITIES: Final = "probabilities"
@@ -32,7 +33,7 @@ def wants_details(mode: ProbabilityMode, model: Model, trace: RequestTrace) -> b
     if probabilities := requested.get(PROBABILITIES):
         reject_probabilities(mode)
         if not model.can_have_probabilities:
-            raise RequestError(f"the model is a {model.task}: it has no probabilities of classes")
+            raise RequestError(f"the model is {TASK_NAMES[model.task]}: it has no probabilities of classes")
     if interval := requested.get(INTERVAL):
         _verify_interval(model)
     if probabilities is None:
@@ -60,7 +61,7 @@ def redact_query(query: bytes) -> bytes:
 def _verify_interval(model: Model) -> None:
     """Raise `RequestError` if the model has no prediction intervals."""
     if model.task != "regressor":
-        raise RequestError(f"the model is a {model.task}: it has no prediction intervals")
+        raise RequestError(f"the model is {TASK_NAMES[model.task]}: it has no prediction intervals")
     if model.interval is None:
         raise RequestError(
             "the bundle has no prediction intervals: it was packed without labels of rows that the model was not "

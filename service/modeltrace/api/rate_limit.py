@@ -32,6 +32,7 @@ TABLE_BYTES: Final = _GROUPS * _GROUP_BYTES
 # A lock is held for some microseconds. If it is not free after so many attempts, its owner is suspended.
 _LOCK_ATTEMPTS: Final = 200
 FILE_NAME: Final = "rate_limit"
+_IPV4_MAPPED: Final = bytes(10) + b"\xff\xff"  # the first bytes of an IPv4 address in the form of IPv6 (RFC 4291)
 
 
 class RateLimiter:
@@ -143,8 +144,14 @@ def build_rate_limit(
 
 
 def _address_client(address: str) -> bytes:
-    """Return the client of an address. An IPv6 network (/64) is one client, because one host has all its addresses."""
+    """Return the client of an address. An IPv6 network (/64) is one client, because one host has all its addresses.
+
+    An IPv4 address in the form of IPv6 (`::ffff:192.0.2.1`) is the client of the IPv4 address.
+    """
     if ":" in address:
         with suppress(OSError):
-            return b"address " + socket.inet_pton(socket.AF_INET6, address.partition("%")[0])[:8]
+            packed = socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
+            if packed.startswith(_IPV4_MAPPED):
+                return b"address " + socket.inet_ntop(socket.AF_INET, packed[-4:]).encode()
+            return b"address " + packed[:8]
     return b"address " + address.encode()

@@ -41,10 +41,12 @@ def find_held_out(
     target: "pd.Series | None",
     traffic: pd.DataFrame | None,
     *,
-    seconds: float,
+    seconds: float | None,
     on_message: OnMessage,
 ) -> HeldOutPredictions | None:
     """Predict held-out rows or, if they are not suitable, cross-validate the training data.
+
+    `seconds` is the time limit of the cross-validation, 0 for none; `None`: clones cannot be fitted as the model was.
 
     Returns:
         The predictions; `None` if neither is possible. `on_message` gets the reason.
@@ -91,7 +93,7 @@ def _cross_validate(
     training: pd.DataFrame,
     target: "pd.Series | None",
     *,
-    seconds: float,
+    seconds: float | None,
     on_message: OnMessage,
 ) -> HeldOutPredictions:
     """Predict training rows with clones of the estimator that were not fitted on them.
@@ -103,6 +105,8 @@ def _cross_validate(
         raise CrossValidationError("the clusters of a clusterer have other numbers after each fit")
     if target is None and model.task != "outlier_detector":
         raise CrossValidationError("the labels of the training data are unknown (--target)")
+    if seconds is None:
+        raise CrossValidationError("the file of the model does not contain the parameters of its training")
     if seconds <= 0:
         raise CrossValidationError("cross-validation is off")
     if target is None:

@@ -111,9 +111,8 @@ def pack(
     """
     given = unwrap_search(estimator)
     labels = None if target is None else to_series(target)
-    if (estimator := wrap_model(given, labels)) is not given and cross_validation_seconds:
-        on_message("The model does not contain the parameters of its training, so it cannot be cross-validated")
-        cross_validation_seconds = 0
+    estimator = wrap_model(given, labels)
+    refittable = estimator is given  # a model of a library's own training function does not contain its parameters
     task = infer_task(estimator)
     bundle = Path(out or name)
     training = select_fitted_columns(estimator, to_frame(training))
@@ -189,7 +188,7 @@ def pack(
         if task not in UNMONITORED_TASKS:
             held_out = find_held_out(
                 estimator, model, training, target, traffic,
-                seconds=cross_validation_seconds, on_message=on_message,
+                seconds=cross_validation_seconds if refittable else None, on_message=on_message,
             )  # fmt: skip
             references = _output_references(outputs[:MAX_REFERENCE_ROWS], held_out, model.classes, interval)
             manifest = manifest.model_copy(update=references)

@@ -21,6 +21,8 @@ BUNDLE_HINT: Final = (
 def resolve_bundle(settings: Settings, store: Store, version: str | None = None) -> Path:
     """Return the folder of the configured bundle, or the bundle of the model that made the newest prediction.
 
+    The latter is searched in the challenger's source, the current folder, and the folders of downloads and the example.
+
     Args:
         settings: the settings, which may name a bundle.
         store: the prediction store. If no bundle is configured, its newest prediction determines the model.
@@ -44,7 +46,9 @@ def resolve_bundle(settings: Settings, store: Store, version: str | None = None)
             )
         ((name, model_hash, model_version),) = rows
         try:
-            return catalog.find_by_hash(model_hash, search_paths([settings.challenger]), version=model_version).path
+            return catalog.find_by_hash(
+                model_hash, search_paths([settings.challenger, "."]), version=model_version
+            ).path
         except BundleNotFoundError:
             raise SettingsError(
                 f"the newest prediction is of {name} {model_version} (SHA-256 {model_hash[:12]}…), whose bundle is not "

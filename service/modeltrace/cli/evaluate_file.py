@@ -16,6 +16,7 @@ from modeltrace.errors import InvalidFeaturesError, ModeltraceError
 from modeltrace.evaluation.metrics import ModelMetrics
 from modeltrace.evaluation.scored_rows import ScoredRow, ScratchStore, to_model_label
 from modeltrace.inference.model import ModelOutput
+from modeltrace.inference.tasks import TASK_NAMES
 from modeltrace.monitoring.held_out_baseline import baseline_of
 from modeltrace.settings import read_settings
 from modeltrace.terminal import echo
@@ -96,11 +97,13 @@ def evaluate_file(
         ModeltraceError: predictions of the model have no true labels.
     """
     if not model.has_true_labels:
-        raise ModeltraceError(f"{model.name} is a {model.task}: its predictions have no true labels to compare with")
+        raise ModeltraceError(
+            f"{model.name} is {TASK_NAMES[model.task]}: its predictions have no true labels to compare with"
+        )
     total = rejected = 0
     recorded = (model.classes or ()) if len(model.classes or ()) <= read_settings().store_max_classes else ()
     with ScratchStore(model.name, model.version, recorded) as scratch, progress_display(None) as on_progress:
-        for samples in _batches(read_samples(file, model.features, target)):
+        for samples in _batches(read_samples(file, model.features, target, lenient=True)):
             predicted = [
                 (prediction, to_model_label(sample.label, model.classes))
                 for prediction, sample in zip(predict([sample.row for sample in samples]), samples, strict=True)
@@ -124,7 +127,10 @@ def evaluate_file(
             on_progress(total)
         metrics = scratch.evaluate(tolerance, baseline_of(model.held_out))
     if rejected:
-        echo(f"{rejected:,} of {total:,} rows violate the feature schema; they are not evaluated", err=True)
+        echo(
+            f"{rejected:,} of {total:,} rows violate the feature schema or cannot be read; they are not evaluated",
+            err=True,
+        )
     if not metrics:
         raise NoDataError(f"{file} has no rows that the model accepts")
     return metrics

@@ -1,6 +1,7 @@
 """`modeltrace pack`."""
 
 import re
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -214,6 +215,7 @@ def pack(
         raise typer.BadParameter("--lower and --upper belong together")
 
     settings = read_settings(trust_pickle=trust_pickle)
+    known: Collection[str] = ()
     with TemporaryDirectory() as folder, MlflowClient() as mlflow:
         registered = model_file.startswith(MLFLOW_PREFIX)
         file = download_estimator(mlflow, model_file, Path(folder)) if registered else Path(model_file)
@@ -224,8 +226,6 @@ def pack(
             with Catalog(lambda _: None) as catalog:  # broken bundles have no version
                 known = known_versions(model_name, version_sources(bundle, configured, register), catalog)
             version = next_version(known)
-            if known:
-                echo(f"{model_name} exists with version {', '.join(sort_best_first(known))}: packing {version}")
         pack_estimator = partial(
             pack_bundle,
             name=model_name,
@@ -256,6 +256,8 @@ def pack(
             code=code or (),
             quantile_files=None if lower is None or upper is None else (lower, upper),
         )
+        if known:
+            echo(f"{model_name} existed with version {', '.join(sort_best_first(known))}, so this is {version}")
         if register is not None:
             number = publish(mlflow, bundle, register, alias)
             source = f"{MLFLOW_PREFIX}{register}@{alias}" if alias else f"{MLFLOW_PREFIX}{register}/{number}"

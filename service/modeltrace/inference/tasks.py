@@ -1,9 +1,19 @@
 """The kinds of estimators, by their answers."""
 
+from collections.abc import Mapping
 from typing import Final, Literal
 
 # `multi_output` is a classifier or a regressor with several outputs.
 Task = Literal["classifier", "regressor", "outlier_detector", "clusterer", "multi_output", "transformer"]
+# How messages name a model of each task.
+TASK_NAMES: Final[Mapping[str, str]] = {
+    "classifier": "a classifier",
+    "regressor": "a regressor",
+    "outlier_detector": "an outlier detector",
+    "clusterer": "a clusterer",
+    "multi_output": "a model with several outputs",
+    "transformer": "a transformer",
+}
 # The tasks whose predictions can have true labels: the model predicts one label or one value that may be wrong.
 LABELLED_TASKS: Final[tuple[Task, ...]] = ("classifier", "regressor", "outlier_detector")
 # The tasks whose predictions are neither one label nor one value, so that their drift is not monitored.

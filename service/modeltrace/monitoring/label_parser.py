@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from modeltrace.errors import InvalidLabelError, MalformedRequestError, UnknownPredictionError
 from modeltrace.inference.model import Label, Model, class_key
 from modeltrace.inference.prediction_ids import PredictionIdSigner, PredictionRef, hash_if_long
+from modeltrace.inference.tasks import TASK_NAMES
 from modeltrace.inference.validate import MAX_FLOAT
 from modeltrace.telemetry.records.feedback import TrueLabel
 
@@ -53,7 +54,7 @@ class LabelParser:
             )
         ref = self._ids.verify(item["prediction_id"])
         if not self._has_true_labels:
-            raise InvalidLabelError(f"the predictions of a {self._task} have no true labels")
+            raise InvalidLabelError(f"the predictions of {TASK_NAMES[self._task]} have no true labels")
         version = self._version if ref.model_version == self._version_in_ids else ref.model_version
         label, recorded, predicted = self._match(ref, item["label"])
         trace_id, span_id = ref.trace_id.to_bytes(16), ref.span_id.to_bytes(8)

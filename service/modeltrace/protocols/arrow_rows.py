@@ -132,6 +132,20 @@ def _check_columns(source: pa.Schema, schema: Schema) -> None:
                 f'the column "{field.name[:MAX_NAME]}" has the type {str(field.type)[:MAX_NAME]}; send numbers, '
                 "booleans, texts or times"
             )
+        zone = kind.tz if pa.types.is_timestamp(kind) else None
+        if zone is not None and not _is_known_zone(zone):
+            raise MalformedRequestError(
+                f'the column "{field.name[:MAX_NAME]}" has the unknown time zone {zone[:MAX_NAME]!r}; send a name of '
+                "the IANA database, such as Europe/Berlin, or an offset, such as +01:00"
+            )
+
+
+def _is_known_zone(name: str) -> bool:
+    try:
+        pa.lib.string_to_tzinfo(name)
+    except (pa.ArrowException, ValueError, KeyError, OSError):
+        return False
+    return True
 
 
 _SUPPORTED: Final = (

@@ -12,7 +12,7 @@ import pyarrow as pa
 from modeltrace.bundles.manifest import Manifest
 from modeltrace.errors import ModeltraceError
 from modeltrace.inference.schema import Feature
-from modeltrace.inference.tasks import LABELLED_TASKS
+from modeltrace.inference.tasks import LABELLED_TASKS, TASK_NAMES
 
 ColumnKind = Literal["number", "category"]
 
@@ -65,7 +65,9 @@ def build_layout(manifest: Manifest, *, with_score: bool = True) -> ColumnLayout
         ModeltraceError: the model predicts neither one label nor one value that may be wrong.
     """
     if manifest.task not in LABELLED_TASKS:
-        raise ModeltraceError(f"{manifest.name} is a {manifest.task}: reports need one label or one value for each row")
+        raise ModeltraceError(
+            f"{manifest.name} is {TASK_NAMES[manifest.task]}: reports need one label or one value for each row"
+        )
     excluded = {feature.name: "its privacy is drop" for feature in manifest.features if feature.privacy == "drop"}
     features = {feature.name: column_kind(feature) for feature in manifest.features if feature.name not in excluded}
     taken = {feature.name for feature in manifest.features}

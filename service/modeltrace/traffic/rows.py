@@ -46,13 +46,17 @@ def load_samples(path: Path, features: Sequence[Feature], target: str | None = N
     return samples
 
 
-def read_samples(path: Path, features: Sequence[Feature], target: str | None = None) -> Iterator[Sample]:
+def read_samples(
+    path: Path, features: Sequence[Feature], target: str | None = None, *, lenient: bool = False
+) -> Iterator[Sample]:
     """Iterate over all rows of a file. Columns that are not features are ignored.
 
     Args:
         path: the file, in a format of `modeltrace.tables.reader`.
         features: the features of the model. A category is read as text even if it looks like a number.
         target: the column with the true labels.
+        lenient: as `modeltrace score`: a row that cannot be read becomes a text, which the model rejects as a row, and
+            a feature or a label that a line of JSON Lines does not have is missing.
 
     Raises:
         RowSourceError: the file or one of its rows cannot be read, or it lacks a feature or the target column.
@@ -62,14 +66,20 @@ def read_samples(path: Path, features: Sequence[Feature], target: str | None = N
             converters = {feature.name: converter(feature, table.format) for feature in features}
             convert_label = infer_text if table.format in ("csv", "tsv") else to_json_value
             for row in table.rows:
+                if row.error and lenient:
+                    yield Sample(row.error)  # type: ignore[arg-type]  # no object, so that the model rejects it
+                    continue
                 if row.error:
                     raise RowSourceError(f"{path} cannot be read: row {row.number}: {row.error}")
-                if absent := [name for name in converters if name not in row.values]:
+                values = row.values
+                if lenient and table.columns is None:
+                    values = {**dict.fromkeys((*converters, *filter(None, (target,)))), **values}
+                if absent := [name for name in converters if name not in values]:
                     raise RowSourceError(f"{path} lacks the feature{'s' * (len(absent) > 1)} {', '.join(absent)}")
-                if target and target not in row.values:
+                if target and target not in values:
                     raise RowSourceError(f"{path} lacks the column {target} with the true labels")
-                values = {name: convert(row.values[name]) for name, convert in converters.items()}
-                yield Sample(values, convert_label(row.values[target]) if target else None)
+                features_of_row = {name: convert(values[name]) for name, convert in converters.items()}
+                yield Sample(features_of_row, convert_label(values[target]) if target else None)
     except TableError as error:
         raise RowSourceError(str(error)) from None
 

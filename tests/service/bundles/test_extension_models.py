@@ -64,6 +64,15 @@ def test_no_reviewed_name_is_stale(prepared: Prepared) -> None:
     assert needed >= EXTENSION_TYPES
 
 
+def test_a_sampler_cannot_be_converted_to_onnx(tmp_path: Path) -> None:
+    """The message names the type that the converter does not know, as a sentence."""
+    data = training_data().drop(columns=TEXTS)
+    labels = unbalanced(training_data())
+    estimator = make_pipeline(SMOTE(random_state=0), LogisticRegression()).fit(data, labels)
+    with pytest.raises(PackError, match=r"skl2onnx cannot convert imblearn\.\S+\.SMOTE; pack it without --onnx"):
+        pack(estimator, data, labels, name="m", out=tmp_path / "m", onnx=True, cross_validation_seconds=0)
+
+
 @pytest.mark.parametrize("kind", ["encoder", "sampler", "both"])
 def test_a_pipeline_is_packed_and_loaded_without_trust(kind: str, tmp_path: Path) -> None:
     """model.json has the versions of the libraries, and the packed model predicts 200 rows as the estimator does."""

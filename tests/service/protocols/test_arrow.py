@@ -216,6 +216,10 @@ INVALID: dict[str, tuple[str, bytes, str]] = {
     "a view": ("arrow", stream(pa.table({"age": pa.array(["a"], pa.string_view())})), "has the type string_view"),
     "runs": ("arrow", stream(pa.table({"age": pa.RunEndEncodedArray.from_arrays([3], ["a"])})), "run_end_encoded"),
     "names twice": ("arrow", stream(pa.table([[1.0], [2.0]], names=["age", "age"])), "two columns have the same name"),
+    "an unknown time zone": (
+        "arrow", stream(pa.table({"age": pa.array([0], pa.timestamp("s", "Mars/Olympus"))})),
+        'the column "age" has the unknown time zone \'Mars/Olympus\'; send a name of the IANA database',
+    ),
     "a year after 9999": (
         "arrow", stream(pa.table({"age": pa.array([2**60], pa.timestamp("s"))})), "the body is not an Arrow IPC stream",
     ),

@@ -64,7 +64,7 @@ def test_a_model_that_is_packed_again_gets_the_next_version(files: Path) -> None
     assert "packed already" not in pack("--out", "models/a")
     pack_iris(files / "models" / "other", "9.0.0", name="another")
     output = pack("--out", "models/b")
-    assert "iris exists with version 1.0.0: packing 1.0.1" in output
+    assert "iris existed with version 1.0.0, so this is 1.0.1" in output
     assert "Packed iris 1.0.1 into models/b" in output
     pack("--out", "models/b", "--force")
     assert [version_of(files / "models" / folder) for folder in "ab"] == ["1.0.0", "1.0.2"]
@@ -73,5 +73,5 @@ def test_a_model_that_is_packed_again_gets_the_next_version(files: Path) -> None
 def test_the_folder_that_is_served_counts_too(files: Path) -> None:
     """This applies wherever the new bundle is written; --version takes precedence."""
     pack_iris(files / "served" / "1", "3.1.4")
-    assert "packing 3.1.5" in pack("--out", "elsewhere/iris", MODELTRACE_BUNDLE=str(files / "served"))
+    assert "so this is 3.1.5" in pack("--out", "elsewhere/iris", MODELTRACE_BUNDLE=str(files / "served"))
     assert "Packed iris 3.1.4 into" in pack("--out", "elsewhere/two", "--version", "3.1.4")

@@ -1,6 +1,7 @@
 """Export an estimator to ONNX and verify that the exported model returns the same outputs on reference data."""
 
 import math
+import re
 import warnings
 from collections.abc import Sequence
 from typing import Any, get_args
@@ -117,8 +118,12 @@ def _export(
 def _describe(error: Exception) -> str:
     if isinstance(error, _DiffersError | BundleError):
         return str(error)
+    if type(error).__name__ in ("MissingShapeCalculator", "MissingConverter") and (
+        unknown := re.search(r"<class '([\w.]+)'>", str(error))
+    ):
+        return f"skl2onnx cannot convert {unknown[1]}"
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+    return f"{type(error).__name__}: {lines[0][:300].rstrip('.')}" if lines else type(error).__name__
 
 
 class _ReferenceOutputs:

@@ -23,7 +23,7 @@ from modeltrace.inference.model import Label, ModelOutput, PredictFn, PredictFns
 from modeltrace.inference.predict_fns import TIE_TOLERANCE, to_value_outputs
 from modeltrace.inference.schema import Schema
 from modeltrace.inference.task_fns import to_number_outputs
-from modeltrace.inference.tasks import Task
+from modeltrace.inference.tasks import TASK_NAMES, Task
 
 Precision = Literal["float64", "float32"]
 
@@ -194,7 +194,7 @@ def session_predict_fns(
                 lambda matrix: _predict_both(run(matrix), labels, columns, keep=False),
                 lambda matrix: _predict_both(run(matrix), labels, columns, keep=True),
             )
-    raise BundleError(f"the ONNX model returns {', '.join(kinds)}, which are not the outputs of a {task}")
+    raise BundleError(f"the ONNX model returns {', '.join(kinds)}, which are not the outputs of {TASK_NAMES[task]}")
 
 
 def _run_fn(session: Any, schema: Schema) -> Callable[[Matrix], list[Any]]:  # noqa: ANN401  a session
