@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from modeltrace_hub.cli.commands import COMMANDS
+from modeltrace_hub.cli.hub_process import open_file, record
 from modeltrace_hub.errors import HubError, SettingsError
 from modeltrace_hub.settings import HubSettings, read_settings
 from modeltrace_hub.store import FILE_NAME, Store
@@ -72,8 +73,9 @@ def hub(
     asyncio.run(_run_until_signal(settings))
 
 
-for _command in COMMANDS:
+for _command in (*COMMANDS, record):
     cli.command()(_command)
+cli.command("open")(open_file)
 
 
 def _reject_options(context: typer.Context) -> None:
@@ -127,13 +129,14 @@ def main() -> None:
     The hub sends no telemetry and needs no OpenTelemetry variables. FastAPI imports OpenTelemetry packages, which fail
     on unknown values (`OTEL_PROPAGATORS=b3`), so the variables are removed first.
     """
+    environ = dict(os.environ)
     for name in [name for name in os.environ if name.startswith("OTEL_")]:
         del os.environ[name]
     # The files of DuckDB contain inputs of predictions, so only the owner may read them. DuckDB creates files at start
     # and at each checkpoint.
     os.umask(0o077)
     try:
-        cli()
+        cli(obj=environ)  # a command that runs another program needs the variables
     except HubError as error:
         typer.echo(f"hub: {error}", err=True)
         sys.exit(1)

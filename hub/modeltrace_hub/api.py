@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.staticfiles import StaticFiles
 
 from modeltrace_http.responses import RelativeRedirectMiddleware, add_head_routes
+from modeltrace_hub.archive.routes import ArchiveRoutes
 from modeltrace_hub.auth import AccessPolicy, AuthMiddleware
 from modeltrace_hub.decode.values import json_double
 from modeltrace_hub.error_status import error_status
@@ -72,6 +73,7 @@ def create_app(store: Store, writer: Writer, settings: HubSettings) -> FastAPI:
     app.include_router(add_head_routes(pages.router()))
     app.include_router(add_head_routes(LogPages(renderer, queries).router()))
     app.include_router(add_head_routes(ModelPages(renderer, queries).router()))
+    app.include_router(ArchiveRoutes(renderer, queries, writer, settings).router())
     app.include_router(SqlPages(renderer, sql_runner).router())
     app.mount("/static", StaticFiles(packages=[("modeltrace_hub", "web/static")]))
     app.add_route("/mcp", McpEndpoint(app, settings.key.get_secret_value() if settings.key else None))  # type: ignore[arg-type]  # an ASGI application, which Starlette accepts

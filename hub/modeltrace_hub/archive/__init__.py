@@ -1,0 +1,1 @@
+"""Archives: telemetry in one file, which another hub can open."""

@@ -1,0 +1,125 @@
+"""Write an archive: a zip file with OTLP/JSON, which programs read, and a page without scripts, which people read."""
+
+import io
+import time
+import zipfile
+from collections import defaultdict
+from typing import Final
+
+import orjson
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from modeltrace_hub.archive.selection import Selection
+from modeltrace_hub.queries.reader import Record
+from modeltrace_hub.web import format as fmt
+
+FORMAT_VERSION: Final = 1
+MAX_PAGE_BYTES: Final = 10**6
+# The page lists fewer items until it fits. The JSON files always have all of them.
+_PAGE_LIMITS: Final = (2000, 1000, 500, 200, 50, 10)
+_MAX_TEXT: Final = 2000
+_MAX_DEPTH: Final = 30
+
+
+def build_archive(selection: Selection) -> bytes:
+    """Return the archive.
+
+    Its files are `manifest.json` (version of the format, time, number of records), `traces.jsonl`, `logs.jsonl` and
+    `metrics.jsonl` (one export request in OTLP/JSON per line, as the file exporter of the Collector writes), and
+    `index.html`.
+    """
+    now_ns = time.time_ns()
+    manifest = {
+        "format": FORMAT_VERSION,
+        "created": fmt.iso_time(now_ns),
+        "spans": len(selection.spans),
+        "logs": len(selection.logs),
+        "points": len(selection.points),
+    }
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("manifest.json", orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
+        archive.writestr("index.html", _render_page(selection, now_ns))
+        for name, request in selection.requests().items():
+            archive.writestr(name, orjson.dumps(request) + b"\n" if any(request.values()) else b"")
+    return target.getvalue()
+
+
+def _render_page(selection: Selection, now_ns: int) -> str:
+    environment = Environment(
+        loader=PackageLoader("modeltrace_hub", "web/templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "duration": fmt.duration,
+        "utc_time": fmt.utc_time,
+        "plural": fmt.plural,
+        "text": lambda value: fmt.attribute_text(value)[:_MAX_TEXT],
+    }
+    template = environment.get_template("archive.html")
+    traces = _build_traces(selection)
+    html = ""
+    for limit in _PAGE_LIMITS:
+        html = template.render(
+            traces=[{**trace, "rows": trace["rows"][:limit]} for trace in traces[:limit]],
+            logs=[log for log in selection.logs if log["trace_id"] is None][:limit],
+            selection=selection,
+            trace_count=len(traces),
+            limit=limit,
+            now_ns=now_ns,
+        )
+        if len(html.encode()) <= MAX_PAGE_BYTES:
+            return html
+    return template.render(traces=[], logs=[], selection=selection, trace_count=len(traces), limit=0, now_ns=now_ns)
+
+
+def _build_traces(selection: Selection) -> list[Record]:
+    """Return the traces by start, each with its spans as rows of a waterfall and with its log records."""
+    spans = defaultdict(list)
+    logs = defaultdict(list)
+    for span in selection.spans:
+        spans[span["trace_id"]].append(span)
+    for log in selection.logs:
+        if log["trace_id"] is not None:
+            logs[log["trace_id"]].append(log)
+    traces = [_build_trace(trace_id, spans[trace_id], logs[trace_id]) for trace_id in {*spans, *logs}]
+    return sorted(traces, key=lambda trace: (trace["start_ns"], trace["trace_id"]))
+
+
+def _build_trace(trace_id: str, spans: list[Record], logs: list[Record]) -> Record:
+    spans = sorted(spans, key=lambda span: (span["start_ns"], span["parent_span_id"] is not None))
+    start_ns = min([span["start_ns"] for span in spans] or [log["time_ns"] for log in logs])
+    end_ns = max((span["end_ns"] for span in spans), default=start_ns)
+    width = max(end_ns - start_ns, 1)
+    by_parent = defaultdict(list)
+    ids = {span["span_id"] for span in spans}
+    for span in spans:
+        by_parent[span["parent_span_id"] if span["parent_span_id"] in ids else None].append(span)
+    rows = []
+    pending = [(0, span) for span in reversed(by_parent.pop(None, []))]
+    while pending:
+        depth, span = pending.pop()
+        rows.append((depth, span))
+        pending.extend((depth + 1, child) for child in reversed(by_parent.pop(span["span_id"], [])))
+    rows += [(0, span) for group in by_parent.values() for span in group]  # spans in a loop of parents
+    return {
+        "trace_id": trace_id,
+        "name": rows[0][1]["name"] if rows else "log records",
+        "start_ns": start_ns,
+        "duration_ns": end_ns - start_ns if spans else None,
+        "errors": sum(span["status_code"] == "ERROR" for span in spans),
+        "span_count": len(rows),
+        "rows": [
+            {
+                "span": span,
+                "depth": min(depth, _MAX_DEPTH),
+                "left": round(100 * (span["start_ns"] - start_ns) / width, 2),
+                "width": round(max(100 * (span["end_ns"] - span["start_ns"]) / width, 0.2), 2),
+            }
+            for depth, span in rows
+        ],
+        "logs": sorted(logs, key=lambda log: log["time_ns"]),
+    }
