@@ -24,9 +24,9 @@ def replay(
         tolerance: see `compare`.
     """
     validator = RowValidator(model.schema)
-    obstacles = [_find_obstacle(prediction, recorded_schema) for prediction in predictions]
+    obstacles = [find_obstacle(prediction, recorded_schema) for prediction in predictions]
     values: list[Values | str] = [
-        obstacle or _read_values(validator, model.schema, prediction)
+        obstacle or read_values(validator, model.schema, prediction)
         for prediction, obstacle in zip(predictions, obstacles, strict=True)
     ]
     outputs = iter(_predict(model, [row for row in values if isinstance(row, tuple)]))
@@ -36,7 +36,7 @@ def replay(
     ]
 
 
-def _find_obstacle(prediction: StoredPrediction, schema: Schema) -> str | None:
+def find_obstacle(prediction: StoredPrediction, schema: Schema) -> str | None:
     """Return why the stored inputs are not the unchanged inputs of the request; `None` if they are."""
     if prediction.erased is not None:
         return "its inputs were erased"
@@ -56,7 +56,7 @@ def tolerance_of(manifest: Manifest, model: Model) -> float:
     return TOLERANCE["float32" if single else "float64"]
 
 
-def _read_values(validator: RowValidator, schema: Schema, prediction: StoredPrediction) -> Values | str:
+def read_values(validator: RowValidator, schema: Schema, prediction: StoredPrediction) -> Values | str:
     """Return the values of a row, or the reason why the schema rejects it.
 
     The store contains the inputs of the model. It has null for a value that was absent or null, and for a value with an

@@ -12,7 +12,7 @@ from modeltrace.bundles.registry.bundle_ref import LocalBundle
 from modeltrace.bundles.registry.catalog import Catalog
 from modeltrace.bundles.registry.source import MLFLOW_PREFIX, FolderSource, parse_source
 from modeltrace.errors import BundleError, BundleNotFoundError
-from modeltrace.inference.model import Engine
+from modeltrace.inference.model import Engine, Model
 from modeltrace.replay.compare import ReplayedRow
 from modeltrace.replay.replay import replay, tolerance_of
 from modeltrace.settings import Settings
@@ -90,14 +90,7 @@ class Replayer:
         # Use ONNX Runtime if it made the predictions and the bundle has an ONNX model.
         with_onnx = recorded is not None and first.model_hash == recorded.onnx_hash and bundle.onnx_hash is not None
         engine: Engine = "onnx" if with_onnx else "sklearn"
-        settings = self.settings
-        model = load_bundle(
-            bundle.path,
-            engine=engine,
-            trust_pickle=settings.trust_pickle,
-            trust_code=settings.trust_code,
-            trusted_types=settings.trusted_types,
-        )
+        model = self._load(bundle, engine)
         if against is None and model.hash != first.model_hash:
             raise BundleError(f"{bundle.location} has changed in the meantime")
         schema = None if recorded is None else read_manifest(recorded.path)[0].feature_schema()
@@ -113,6 +106,27 @@ class Replayer:
             engine=engine,
             libraries=_libraries(recorded or bundle),
             rows=replay(predictions, schema or model.schema, model, tolerance),
+        )
+
+    def load(self, prediction: StoredPrediction) -> tuple[LocalBundle, Model]:
+        """Return the bundle and the model that made a prediction.
+
+        Raises:
+            BundleError: the bundle was not found, or cannot be loaded.
+        """
+        bundle = self.catalog.find_by_hash(prediction.model_hash, self.sources, version=prediction.model_version)
+        model = self._load(bundle, "onnx" if prediction.model_hash == bundle.onnx_hash else "sklearn")
+        if model.hash != prediction.model_hash:
+            raise BundleError(f"{bundle.location} has changed in the meantime")
+        return bundle, model
+
+    def _load(self, bundle: LocalBundle, engine: Engine) -> Model:
+        return load_bundle(
+            bundle.path,
+            engine=engine,
+            trust_pickle=self.settings.trust_pickle,
+            trust_code=self.settings.trust_code,
+            trusted_types=self.settings.trusted_types,
         )
 
     def _find_other(self, name: str, against: str) -> LocalBundle:

@@ -15,7 +15,7 @@ from modeltrace.store.database import Database, create_file
 from modeltrace.store.label_insertion import LabelOutcome, insert_labels
 from modeltrace.store.leader_lock import leader_lock
 from modeltrace.store.migration import MIGRATIONS, migrate
-from modeltrace.store.rows import Row, StoredLabel, StoredPrediction, to_stored_prediction
+from modeltrace.store.rows import Row, StoredLabel, StoredPrediction, from_json, to_stored_prediction
 from modeltrace.store.schema import SCHEMA_VERSION, labels, metadata, predictions, schema_version
 from modeltrace.store.selection import ALL, Selection, predictions_with_labels, select_by_external_id
 from modeltrace.store.store_url import StoreLocation, parse_store_url
@@ -178,6 +178,12 @@ class Store:
             if len(page) < size:
                 return
             next_page = ordered.where(tuple_(*key) > tuple_(page[-1].time, page[-1].prediction_id))
+
+    def latest_inputs(self, selection: Selection, limit: int) -> list[object]:
+        """Return the inputs of the newest selected predictions that have any."""
+        newest = select(predictions.c.inputs).where(*selection.conditions(), predictions.c.inputs.is_not(None))
+        rows = self.fetch_all(newest.order_by(predictions.c.time.desc()).limit(limit))
+        return [from_json(inputs) for (inputs,) in rows]
 
     def find(self, prediction_id: str) -> StoredPrediction | None:
         """Return one prediction, or `None`."""
