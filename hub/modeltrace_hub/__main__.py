@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -70,7 +71,7 @@ def hub(
     )
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("modeltrace_hub").setLevel(logging.INFO)
-    asyncio.run(_run_until_signal(settings))
+    asyncio.run(_run_until_signal(settings, context.obj))
 
 
 for _command in (*COMMANDS, record):
@@ -93,7 +94,7 @@ def _reject_options(context: typer.Context) -> None:
             )
 
 
-async def _run_until_signal(settings: HubSettings) -> None:
+async def _run_until_signal(settings: HubSettings, environ: Mapping[str, str] | None) -> None:
     """Run until SIGTERM or SIGINT."""
     from modeltrace_hub.app import run_hub  # noqa: PLC0415  after `main` has cleared the environment
 
@@ -107,7 +108,7 @@ async def _run_until_signal(settings: HubSettings) -> None:
         gc.freeze()
         typer.echo(_banner(settings))
 
-    await run_hub(settings, stop=stop, on_ready=on_ready)
+    await run_hub(settings, stop=stop, on_ready=on_ready, environ=environ)
 
 
 def _banner(settings: HubSettings) -> str:
@@ -126,8 +127,8 @@ def _banner(settings: HubSettings) -> str:
 def main() -> None:
     """Run the hub. A `HubError` is printed as one line on stderr, with exit code 1.
 
-    The hub sends no telemetry and needs no OpenTelemetry variables. FastAPI imports OpenTelemetry packages, which fail
-    on unknown values (`OTEL_PROPAGATORS=b3`), so the variables are removed first.
+    FastAPI imports OpenTelemetry packages, which fail on unknown values of OpenTelemetry's variables
+    (`OTEL_PROPAGATORS=b3`). The variables are therefore removed first, and passed as `context.obj`.
     """
     environ = dict(os.environ)
     for name in [name for name in os.environ if name.startswith("OTEL_")]:

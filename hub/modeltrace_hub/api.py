@@ -17,6 +17,7 @@ from modeltrace_hub.auth import AccessPolicy, AuthMiddleware
 from modeltrace_hub.decode.values import json_double
 from modeltrace_hub.error_status import error_status
 from modeltrace_hub.errors import HubError
+from modeltrace_hub.hub_metrics.routes import hub_metrics_router
 from modeltrace_hub.mcp_server.endpoint import McpEndpoint
 from modeltrace_hub.queries.comparison import COMPARISON_PARAMETERS, parse_comparison
 from modeltrace_hub.queries.explain import explain
@@ -43,7 +44,7 @@ from modeltrace_hub.writer import Writer
 
 logger = logging.getLogger(__name__)
 
-# The hub creates no telemetry about itself, because it would have to receive this telemetry, too.
+# FastAPI records no telemetry about requests, because the hub might have to receive it, too.
 NATIVE_TELEMETRY_OFF: Final[Any] = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 TraceIdPath = Annotated[str, Path(pattern="^[0-9a-fA-F]{32}$", description="32 hex digits.")]
@@ -55,7 +56,7 @@ def create_app(store: Store, writer: Writer, settings: HubSettings) -> FastAPI:
     stats = partial(collect_stats, store, writer, settings, queries)
     sql_runner = SqlRunner(store, timeout=settings.sql_timeout.total_seconds())
     renderer = Renderer(writer)
-    pages = Pages(renderer, queries, stats, writer.retention)
+    pages = Pages(renderer, queries, stats, writer.retention, settings)
     app = FastAPI(
         title="Modeltrace hub",
         docs_url=None,
@@ -73,6 +74,7 @@ def create_app(store: Store, writer: Writer, settings: HubSettings) -> FastAPI:
     app.include_router(add_head_routes(pages.router()))
     app.include_router(add_head_routes(LogPages(renderer, queries).router()))
     app.include_router(add_head_routes(ModelPages(renderer, queries).router()))
+    app.include_router(hub_metrics_router(store, writer))
     app.include_router(ArchiveRoutes(renderer, queries, writer, settings).router())
     app.include_router(SqlPages(renderer, sql_runner).router())
     app.mount("/static", StaticFiles(packages=[("modeltrace_hub", "web/static")]))

@@ -2,8 +2,9 @@
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
+from functools import partial
 from typing import Final
 
 import grpc
@@ -17,6 +18,8 @@ from modeltrace_http.tls import TlsError, TlsFiles, create_context
 from modeltrace_hub.api import create_app
 from modeltrace_hub.auth import AccessPolicy
 from modeltrace_hub.errors import HubError, PortInUseError, SettingsError
+from modeltrace_hub.hub_metrics.definitions import collect_metrics
+from modeltrace_hub.hub_metrics.otlp_export import start_export
 from modeltrace_hub.receive.grpc import add_health_service, create_grpc_server
 from modeltrace_hub.receive.http import create_http_receiver
 from modeltrace_hub.receive.ingest import Ingester
@@ -29,7 +32,13 @@ from modeltrace_hub.writer import Writer
 SHUTDOWN_GRACE_SECONDS: Final = 2
 
 
-async def run_hub(settings: HubSettings, *, stop: asyncio.Event, on_ready: Callable[[Store, Writer], None]) -> None:
+async def run_hub(
+    settings: HubSettings,
+    *,
+    stop: asyncio.Event,
+    on_ready: Callable[[Store, Writer], None],
+    environ: Mapping[str, str] | None = None,
+) -> None:
     """Run the hub until `stop` is set.
 
     On shutdown, the hub answers the requests in progress and writes the queued rows.
@@ -38,6 +47,7 @@ async def run_hub(settings: HubSettings, *, stop: asyncio.Event, on_ready: Calla
         settings: the settings.
         stop: set it to stop the hub.
         on_ready: called when all ports accept requests.
+        environ: OpenTelemetry's variables, which say where the metrics of the hub are exported; None: nowhere.
 
     Raises:
         StoreError: the database cannot be used.
@@ -54,6 +64,10 @@ async def run_hub(settings: HubSettings, *, stop: asyncio.Event, on_ready: Calla
         writer = Writer(store, retention, max_rows=settings.max_queue_rows, max_bytes=settings.max_queue_bytes)
         writer.start()
         stack.push_async_callback(asyncio.to_thread, writer.close)
+
+        stop_export = start_export(environ or {}, settings, partial(collect_metrics, store, writer))
+        if stop_export is not None:
+            stack.push_async_callback(asyncio.to_thread, stop_export)
 
         ingester = Ingester(
             writer, max_request_bytes=settings.max_request_bytes, max_in_flight_bytes=settings.max_queue_bytes

@@ -67,6 +67,16 @@ def _validate_proxies(value: str) -> str:
     return value
 
 
+def _validate_address(value: str) -> str:
+    """Check that an address is an absolute URL, and remove the slash at its end."""
+    if not re.fullmatch(r"https?://[^/?#\s]+(/[^?#\s]*)?", value):
+        raise ValueError(f"{value!r} is not an address: write http://HOST:PORT, with a path if there is one")
+    return value.rstrip("/")
+
+
+WebAddress = Annotated[str, AfterValidator(_validate_address)]
+
+
 class HubSettings(HttpLimits, TlsSettings, BaseSettings):
     """The settings of the hub. Environment variables have the prefix `MODELTRACE_HUB_`."""
 
@@ -130,6 +140,17 @@ class HubSettings(HttpLimits, TlsSettings, BaseSettings):
         gt=timedelta(0),
         le=timedelta(minutes=10),
         description="A SQL query of a user that takes longer than this is ended.",
+    )
+
+    jaeger_url: WebAddress | None = Field(
+        None, description="The address of Jaeger's user interface, to which traces link; unset: no link."
+    )
+    grafana_url: WebAddress | None = Field(
+        None, description="The address of Grafana, in whose Explore view traces link to their logs; unset: no link."
+    )
+    grafana_logs: str = Field("loki", min_length=1, description="The UID of the data source of type Loki in Grafana.")
+    prometheus_url: WebAddress | None = Field(
+        None, description="The address of Prometheus, to which traces link; unset: no link."
     )
 
     @property

@@ -115,6 +115,11 @@ class Writer:
         self.stats.record_refused(batch, error_status(error).type)
         raise error
 
+    @property
+    def queued_rows(self) -> int:
+        """The number of rows in the write queue."""
+        return self._queued_rows
+
     def _fits(self, batch: Batch) -> bool:
         return (
             self._queued_rows + batch.row_count <= self.max_rows

@@ -20,7 +20,9 @@ from modeltrace_hub.queries.trace import explain_missing_trace
 from modeltrace_hub.queries.trace_search import search_traces
 from modeltrace_hub.queries.windows import DEFAULT_WINDOW, ModelFilter
 from modeltrace_hub.retention import Retention
+from modeltrace_hub.settings import HubSettings
 from modeltrace_hub.web import format as fmt
+from modeltrace_hub.web.external_links import build_links
 from modeltrace_hub.web.filter_form import expand_attribute_field, parse_filters, query_without
 from modeltrace_hub.web.rendering import Renderer
 from modeltrace_hub.web.trace_page import trace_page_context
@@ -36,11 +38,19 @@ CONTENT_SECURITY_POLICY: Final = (
 class Pages:
     """The routes of the overview and the pages of traces."""
 
-    def __init__(self, renderer: Renderer, queries: Queries, stats: StatsSource, retention: Retention) -> None:
+    def __init__(
+        self,
+        renderer: Renderer,
+        queries: Queries,
+        stats: StatsSource,
+        retention: Retention,
+        settings: HubSettings,
+    ) -> None:
         self._renderer = renderer
         self._queries = queries
         self._stats = stats
         self._retention = retention
+        self._settings = settings
 
     def router(self) -> APIRouter:
         """Return the routes. They run in worker threads, because queries block."""
@@ -122,9 +132,20 @@ class Pages:
                 return self._renderer.render(
                     request, "trace_not_found.html", "/traces", 404, trace_id=trace_id, explanation=explanation
                 )
-        hues = fmt.assign_hues(context["services"])
+        end_ns = context["start_ns"] + (context["waterfall"].trace_duration_ns or 0)
+        root = context["root_span"]
+        service = root["service_name"] if root else None
         return self._renderer.render(
-            request, "trace.html", "/traces", 200, etag, trace_id=trace_id, view=view, hues=hues, **context
+            request,
+            "trace.html",
+            "/traces",
+            200,
+            etag,
+            trace_id=trace_id,
+            view=view,
+            hues=fmt.assign_hues(context["services"]),
+            external_links=build_links(self._settings, trace_id, context["start_ns"], end_ns, service),
+            **context,
         )
 
 

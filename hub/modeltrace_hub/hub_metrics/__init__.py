@@ -1,0 +1,1 @@
+"""The metrics of the hub itself: as Prometheus text, and as OTLP to another receiver."""
