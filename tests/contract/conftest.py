@@ -1,4 +1,4 @@
-"""A live service and live backends, all of them real processes, shared by the suite."""
+"""Fixtures of the contract suite: a service and backends as real processes, shared by all tests."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,13 +33,13 @@ def hub() -> Iterator[HubProcess]:
 
 @pytest.fixture(scope="session", params=["hub", pytest.param("real_stack", marks=pytest.mark.stack)])
 def backend(request: pytest.FixtureRequest) -> Backend:
-    """Each backend in turn: the suite is the same for all of them."""
-    found: Backend = request.getfixturevalue(request.param)
-    return found
+    """The hub, and the real stack where its components are built. Tests run against both."""
+    backend: Backend = request.getfixturevalue(request.param)
+    return backend
 
 
 @pytest.fixture(scope="session")
 def service(bundle: Path, backend: Backend) -> Iterator[Service]:
-    """The service with the example, sending to the backend."""
+    """The service with the example bundle, which exports to the backend."""
     with running_service(bundle, backend.otlp_url, fresh=True) as service:
         yield service

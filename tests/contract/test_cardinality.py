@@ -1,4 +1,4 @@
-"""Clients send whatever they like: the number of series stays what routes, statuses and the model make of it."""
+"""The number of metric series depends on routes, status codes and the model, not on what clients send."""
 
 import random
 import secrets
@@ -28,7 +28,7 @@ from tests.helpers.services import running_service
 
 pytestmark = [pytest.mark.slow, pytest.mark.extended]
 
-# Those that the server's parser knows and the conventions do not: `_OTHER` to a metric.
+# Methods that the HTTP parser accepts and the semantic conventions do not list. Metrics have `_OTHER` for them.
 RARE_METHODS = ("PROPFIND", "MKCOL", "PURGE", "REPORT", "SUBSCRIBE", "UNLOCK", "MKCALENDAR", "LINK", "SEARCH")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", *RARE_METHODS)
 KNOWN_PATHS = ("/predict", "/predict/batch", "/model", "/healthz", "/metrics", "/docs", "/openapi.json")
@@ -40,7 +40,7 @@ Series = frozenset[tuple[str, tuple[tuple[str, str], ...]]]
 
 @dataclass(frozen=True)
 class Target:
-    """A service, and the name under which its telemetry stands."""
+    """A service and its `service.name`."""
 
     url: str
     name: str
@@ -51,23 +51,23 @@ class Target:
 def target(
     request: pytest.FixtureRequest, bundle: Path, hub: HubProcess, rows: list[dict[str, float]]
 ) -> Iterator[Target]:
-    """A service of its own for each way of telling."""
+    """A service with its own name, with the sidecar and with the SDK."""
     name = f"hostile-{secrets.token_hex(4)}"
     own = {"OTEL_SERVICE_NAME": name, "MODELTRACE_INSTRUMENTATION": request.param}
     with running_service(bundle, hub.otlp_url, **own) as (_, url):
         yield Target(url, name, rows[0])
 
 
-class Hostile:
-    """A client that never says the same thing twice, in the same few ways."""
+class HostileClient:
+    """A client that sends the same kinds of requests in each wave, with new names and values."""
 
     def __init__(self, target: Target, seed: int) -> None:
-        self._random = random.Random(seed)  # noqa: S311  no secret: the same words at every run
+        self._random = random.Random(seed)  # noqa: S311  no secret: the same words in every run
         self._target = target
-        self._where = urlsplit(target.url)
+        self._address = urlsplit(target.url)
 
     def wave(self) -> list[int]:
-        """Every method on known and unknown paths, every kind of body; the statuses of the answers, 0 for none."""
+        """Send each method to known and unknown paths, and each kind of body. Return the status codes, 0 for none."""
         answers = [
             self._send(method, path, version=version)
             for version in VERSIONS
@@ -87,9 +87,9 @@ class Hostile:
         chosen = self._random.choice(list(row))
         far = self._random.uniform(1e6, 1e9)
         return [
-            *(orjson.dumps({"features": row | {chosen: sign * far}}) for sign in (-1, 1)),  # one of each label
+            *(orjson.dumps({"features": row | {chosen: sign * far}}) for sign in (-1, 1)),  # one row of each label
             orjson.dumps({"features": row | {self._word(): 1.0}}),
-            orjson.dumps({"features": dict.fromkeys(row, self._word())}),  # every feature that the bundle knows
+            orjson.dumps({"features": dict.fromkeys(row, self._word())}),  # a violation of every feature
             orjson.dumps({"rows": [row] * self._random.randint(1, 40)}),
             orjson.dumps({"rows": [dict.fromkeys(row, self._word())] * self._random.randint(1, 40)}),
             orjson.dumps({"rows": [row, {self._word(): self._word()}] * self._random.randint(1, 40)}),
@@ -115,7 +115,9 @@ class Hostile:
         }
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         request = f"{method} {path}?{self._word()}={self._word()} HTTP/{version}\r\n{head}\r\n".encode() + body
-        with socket.create_connection((self._where.hostname or "", self._where.port or 0), timeout=30) as connection:
+        with socket.create_connection(
+            (self._address.hostname or "", self._address.port or 0), timeout=30
+        ) as connection:
             connection.sendall(request)
             status = connection.makefile("rb").readline().split()
         return int(status[1]) if len(status) > 1 else 0
@@ -124,43 +126,43 @@ class Hostile:
         return "".join(self._random.choices(string.ascii_lowercase, k=12))
 
 
-def on_the_page(url: str) -> Series:
-    """Every series of `/metrics`."""
+def scraped_series(url: str) -> Series:
+    """Return every series of `/metrics`."""
     families = text_string_to_metric_families(httpx.get(f"{url}/metrics", timeout=30).raise_for_status().text)
     return frozenset((s.name, tuple(sorted(s.labels.items()))) for family in families for s in family.samples)
 
 
-def of_requests(series: Series) -> Series:
-    """Return the series that requests make, without those of the process, the SDK, and the store's evaluation.
+def request_series(series: Series) -> Series:
+    """Return the series that requests create, without those of the process, the SDK and the evaluation of the store.
 
     The evaluation is published once a minute, so its first series may appear between two requests.
     """
     return frozenset(
-        one for one in series if one[0].startswith(("http_", "ml_")) and not one[0].startswith("ml_evaluation_")
+        item for item in series if item[0].startswith(("http_", "ml_")) and not item[0].startswith("ml_evaluation_")
     )
 
 
 def points(hub: HubProcess, metric: str, service: str) -> list[dict[str, Any]]:
-    """The hub's newest points of one metric of a service."""
-    asked: dict[str, str | int] = {"name": metric, "service": service, "limit": 10_000}
-    answer = httpx.get(f"{hub.page_url}/api/metrics", params=asked, timeout=30).raise_for_status()
-    found: list[dict[str, Any]] = answer.json()["points"]
-    return found
+    """Return the newest points of a metric of a service in the hub."""
+    params: dict[str, str | int] = {"name": metric, "service": service, "limit": 10_000}
+    answer = httpx.get(f"{hub.page_url}/api/metrics", params=params, timeout=30).raise_for_status()
+    newest: list[dict[str, Any]] = answer.json()["points"]
+    return newest
 
 
-def in_the_hub(hub: HubProcess, service: str) -> frozenset[tuple[str, bytes]]:
-    """Every series of requests that the hub has of a service, once it has all that the service did until now."""
-    # A request is counted within a moment; the export that follows tells of it.
-    counted = time.time_ns() + 500_000_000
+def hub_series(hub: HubProcess, service: str) -> frozenset[tuple[str, bytes]]:
+    """Wait until the hub has the counts of all requests until now, and return the series that requests create."""
+    # A request is counted within half a second, and the next export contains it.
+    counted_ns = time.time_ns() + 500_000_000
 
-    def told() -> bool:
-        return any(p["time_ns"] > counted for p in points(hub, HTTP_SERVER_REQUEST_DURATION, service)[:1])
+    def is_exported() -> bool:
+        return any(p["time_ns"] > counted_ns for p in points(hub, HTTP_SERVER_REQUEST_DURATION, service)[:1])
 
-    wait_until(told, description="the export that follows")
+    wait_until(is_exported, description="the next export")
     listed = httpx.get(f"{hub.page_url}/api/metrics", timeout=30).raise_for_status().json()["metrics"]
     return frozenset(
         (metric, orjson.dumps(point["attributes"], option=orjson.OPT_SORT_KEYS))
-        for metric in {one["name"] for one in listed if one["name"].startswith(("http.", "ml."))}
+        for metric in {item["name"] for item in listed if item["name"].startswith(("http.", "ml."))}
         if not metric.startswith("ml.evaluation.")
         for point in points(hub, metric, service)
     )
@@ -169,25 +171,25 @@ def in_the_hub(hub: HubProcess, service: str) -> frozenset[tuple[str, bytes]]:
 def test_no_client_can_make_series(target: Target, hub: HubProcess) -> None:
     """New paths, methods, hosts, agents, headers, bodies and batch sizes change counts, and add no series.
 
-    On `/metrics` and in the hub alike: what a second client makes up is told in the series that the first one left.
+    This holds on `/metrics` and in the hub: the requests of a second client are counted in the series of the first.
     """
-    first = Hostile(target, seed=1).wave()
-    stored = in_the_hub(hub, target.name)
-    before = on_the_page(target.url)
+    first = HostileClient(target, seed=1).wave()
+    stored = hub_series(hub, target.name)
+    before = scraped_series(target.url)
 
-    second = Hostile(target, seed=2).wave()
-    again = [Hostile(target, seed=seed).wave() for seed in (3, 4)]
-    stored_after = in_the_hub(hub, target.name)
-    after = on_the_page(target.url)
+    second = HostileClient(target, seed=2).wave()
+    again = [HostileClient(target, seed=seed).wave() for seed in (3, 4)]
+    stored_after = hub_series(hub, target.name)
+    after = scraped_series(target.url)
 
     assert {200, 404, 405, 422} <= set(first)
-    assert sorted(first) == sorted(second) == sorted(again[0])  # the same ways of asking, with other words
-    assert of_requests(after) == of_requests(before)
+    assert sorted(first) == sorted(second) == sorted(again[0])  # the same kinds of requests, with other values
+    assert request_series(after) == request_series(before)
     assert stored_after == stored
 
 
-def test_a_model_of_many_classes_fills_one_series_with_the_rest(tmp_path: Path, hub: HubProcess) -> None:
-    """Labels are the only words of a metric that inputs choose: beyond the limit they are counted as overflow."""
+def test_labels_above_the_cardinality_limit_are_counted_in_one_series(tmp_path: Path, hub: HubProcess) -> None:
+    """The predicted label is the only attribute that depends on inputs; labels above the limit are overflow."""
     classes = PREDICTIONS.cardinality_limit + 100
     table = pd.DataFrame({"x": np.arange(classes, dtype=float)})
     labels = pd.Series([f"class-{number}" for number in range(classes)], name="label")
@@ -196,13 +198,13 @@ def test_a_model_of_many_classes_fills_one_series_with_the_rest(tmp_path: Path, 
     bundle = pack(estimator, table, labels, name="many", out=tmp_path / "many")
     with running_service(bundle, hub.otlp_url) as (_, url):
         answer = httpx.post(f"{url}/predict/batch", json={"rows": table.to_dict(orient="records")}, timeout=60)
-        answered = {one["label"] for one in answer.raise_for_status().json()["predictions"]}
+        answered = {prediction["label"] for prediction in answer.raise_for_status().json()["predictions"]}
         assert len(answered) == classes
 
         def counted() -> list[dict[str, str]] | None:
             text = httpx.get(f"{url}/metrics", timeout=30).text
-            wanted = f"{PREDICTIONS.name.replace('.', '_')}_total"
-            samples = [s for f in text_string_to_metric_families(text) for s in f.samples if s.name == wanted]
+            name = f"{PREDICTIONS.name.replace('.', '_')}_total"
+            samples = [s for f in text_string_to_metric_families(text) for s in f.samples if s.name == name]
             return [s.labels for s in samples] if sum(s.value for s in samples) == classes else None
 
         series = wait_until(counted, description="every prediction to be counted")

@@ -1,4 +1,4 @@
-"""Inputs are counted exactly, however many workers there are and however rows come together."""
+"""Feature values are counted exactly, for any number of workers, for single rows and for batches."""
 
 import json
 import secrets
@@ -18,38 +18,38 @@ Rows = list[dict[str, float]]
 
 
 def expected(bundle: Path, rows: Rows) -> Counter[tuple[str, str]]:
-    """How many values fall between which edges of the bundle."""
+    """Return the number of values in each bin of the bundle, by feature and bin."""
     features = json.loads((bundle / "model.json").read_text())["features"]
-    found: Counter[tuple[str, str]] = Counter()
+    counts: Counter[tuple[str, str]] = Counter()
     for feature in features:
-        places = np.searchsorted(feature["reference"]["edges"], [row[feature["name"]] for row in rows], side="left")
-        found.update((feature["name"], f"{place:02d}") for place in places)
-    return found
+        bins = np.searchsorted(feature["reference"]["edges"], [row[feature["name"]] for row in rows], side="left")
+        counts.update((feature["name"], f"{number:02d}") for number in bins)
+    return counts
 
 
 def counted(hub: HubProcess, service: str) -> Counter[tuple[str, str]]:
-    """The counts of all workers together, by feature and bin."""
-    found: Counter[tuple[str, str]] = Counter()
-    for (_, *attributes), value in latest_values(hub, "ml.feature.observations", service).items():
-        said = dict(attributes)
-        found[said["ml.feature.name"], said["ml.feature.bin"]] += int(value)
-    return +found
+    """Return the sum of the counts of all workers in the hub, by feature and bin."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for (_, *pairs), value in latest_values(hub, "ml.feature.observations", service).items():
+        attributes = dict(pairs)
+        counts[attributes["ml.feature.name"], attributes["ml.feature.bin"]] += int(value)
+    return +counts
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
-def test_the_same_traffic_makes_the_same_counts(bundle: Path, hub: HubProcess, rows: Rows, workers: int) -> None:
-    """One by one or in a batch, over 1, 2 or 4 workers: the counts are those of the rows, and refused rows are none."""
+def test_counts_do_not_depend_on_workers_and_batches(bundle: Path, hub: HubProcess, rows: Rows, workers: int) -> None:
+    """Single rows and a batch, answered by 1, 2 or 4 workers, are counted once each; rejected rows are not counted."""
     name = f"counted-{secrets.token_hex(4)}"
     with running_service(bundle, hub.otlp_url, "--workers", str(workers), OTEL_SERVICE_NAME=name) as (_, url):
         for row in rows[:40]:
-            # A connection each, so that every worker gets some.
+            # A new connection for each request, so that every worker gets some.
             assert httpx.post(f"{url}/predict", json={"features": row}, timeout=30).status_code == 200
-        bad = [{}, {**rows[0], "mean_radius": None}]
-        answer = httpx.post(f"{url}/predict/batch", json={"rows": [*rows[40:60], *bad]}, timeout=30)
+        invalid = [{}, {**rows[0], "mean_radius": None}]
+        answer = httpx.post(f"{url}/predict/batch", json={"rows": [*rows[40:60], *invalid]}, timeout=30)
         assert answer.status_code == 200
 
-        wanted = expected(bundle, rows[:60])
-        wait_until(lambda: counted(hub, name) == wanted, description="the counts of 60 rows")
+        of_rows = expected(bundle, rows[:60])
+        wait_until(lambda: counted(hub, name) == of_rows, description="the counts of 60 rows")
 
         sums = latest_values(hub, "ml.feature.sum", name)
         radius = sum(

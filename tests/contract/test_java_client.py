@@ -1,4 +1,4 @@
-"""Java's own HTTP client, which offers HTTP/2 with the first request of each connection, at service and hub."""
+"""Service and hub answer Java's HTTP client, which offers HTTP/2 with the first request of each connection."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ TRACE_ID: Final = "5b8efff798038103d269b633813fc60c"
 
 pytestmark = [pytest.mark.slow, pytest.mark.extended]
 
-# Prints the status of each answer. The body of the second request is chunked: its length is not known beforehand.
+# Prints the status of each response. The second publisher does not know the length of the body, so it is chunked.
 CLIENT: Final = """
 import java.net.URI;
 import java.net.http.*;
@@ -44,7 +44,7 @@ public class Client {
 
 
 def _has_http_client() -> bool:
-    """Whether there is a Java that runs a source file and has `java.net.http`: 11 or newer."""
+    """Return whether there is a Java that runs source files and has `java.net.http`: version 11 or newer."""
     if not shutil.which("java"):
         return False
     listed = subprocess.run(["java", "--list-modules"], capture_output=True, text=True, check=False).stdout
@@ -52,8 +52,8 @@ def _has_http_client() -> bool:
 
 
 @pytest.mark.skipif(not _has_http_client(), reason="no Java 11 or newer with its compiler on PATH")
-def test_java_is_answered_and_what_it_sends_is_kept(bundle: Path, rows: list[dict[str, float]], tmp_path: Path) -> None:
-    """Each prediction is answered, each span is stored: with a length or chunked, first on its connection or later."""
+def test_requests_of_java_are_answered(bundle: Path, rows: list[dict[str, float]], tmp_path: Path) -> None:
+    """Predictions are answered and spans are stored, with a length or chunked, on new and on reused connections."""
     now = str(time.time_ns())
     spans = [
         {

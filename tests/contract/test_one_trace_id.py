@@ -1,4 +1,4 @@
-"""One request in, and the same trace ID comes back from everywhere."""
+"""The trace, log records, exemplars and prediction log record of a request are found by its trace ID."""
 
 import secrets
 from collections import Counter
@@ -17,7 +17,7 @@ PIN = {"baggage": "modeltrace.pin=1"}
 
 
 def predict(service: Service, row: dict[str, float], **headers: str) -> dict[str, Any]:
-    """Send one row, pinned; the answer."""
+    """Send a pinned request with one row, and return the response."""
     answer = httpx.post(f"{service.url}/predict", json={"features": row}, headers={**PIN, **headers})
     assert answer.status_code == 200, answer.text
     assert answer.headers["x-trace-id"] == answer.json()["trace_id"]
@@ -41,7 +41,7 @@ def test_the_stages_are_children_of_the_server_span(
     assert {spans[n]["parent_span_id"] for n in ("validate", "features", "inference")} == {server["span_id"]}
 
 
-def test_a_client_and_the_service_stand_in_one_trace(
+def test_the_service_continues_the_trace_of_its_client(
     service: Service, backend: Backend, rows: list[dict[str, float]]
 ) -> None:
     """The SERVER span continues the trace of the caller's `traceparent`."""
@@ -55,7 +55,7 @@ def test_a_client_and_the_service_stand_in_one_trace(
 
 
 def test_the_log_records_carry_the_trace_id(service: Service, backend: Backend, rows: list[dict[str, float]]) -> None:
-    """The access line and the audit record are found by the trace ID."""
+    """The access line and the prediction log record are found by the trace ID."""
     answer = predict(service, rows[0])
 
     logs = wait_for_records(backend, answer["trace_id"], "logs", 2)
@@ -63,10 +63,10 @@ def test_the_log_records_carry_the_trace_id(service: Service, backend: Backend, 
     assert {log["scope_name"] for log in logs} == {"uvicorn.access", "modeltrace.prediction"}
 
 
-def test_the_audit_record_holds_the_whole_prediction(
+def test_the_prediction_log_record_is_complete(
     service: Service, backend: Backend, rows: list[dict[str, float]]
 ) -> None:
-    """Inputs, answer, confidence, model and prediction ID are all in the record."""
+    """The record contains inputs, label, confidence, model and prediction ID."""
     answer = predict(service, rows[1])
 
     (prediction,) = wait_for_records(backend, answer["trace_id"], "predictions")
@@ -82,7 +82,7 @@ def test_the_audit_record_holds_the_whole_prediction(
 
 
 def test_a_pinned_request_is_an_exemplar(service: Service, backend: Backend, rows: list[dict[str, float]]) -> None:
-    """Request and inference duration, predictions, confidence and every input's bin point back to the trace."""
+    """Request and inference duration, predictions, confidence and the bin of each feature have the trace ID."""
     answer = predict(service, rows[0])
 
     exemplars = wait_for_records(backend, answer["trace_id"], "exemplars", 34)
@@ -96,18 +96,20 @@ def test_a_pinned_request_is_an_exemplar(service: Service, backend: Backend, row
     }
 
 
-def test_a_batch_makes_one_audit_record_a_row(service: Service, backend: Backend, rows: list[dict[str, float]]) -> None:
-    """10,000 rows in one request make 10,000 audit records, each row once."""
+def test_a_batch_has_one_prediction_log_record_per_row(
+    service: Service, backend: Backend, rows: list[dict[str, float]]
+) -> None:
+    """A request with 10,000 rows has 10,000 prediction log records."""
     batch = [rows[i % len(rows)] for i in range(10_000)]
     answer = httpx.post(f"{service.url}/predict/batch", json={"rows": batch}, timeout=60)
     assert answer.status_code == 200
     trace_id = answer.json()["trace_id"]
 
-    wait_until(lambda: backend.prediction_count(trace_id) == 10_000, description="10,000 audit records")
+    wait_until(lambda: backend.prediction_count(trace_id) == 10_000, description="10,000 prediction log records")
 
 
-def test_an_error_of_the_caller_is_found_by_its_trace_id(service: Service, backend: Backend) -> None:
-    """A refused request has its SERVER span, a `validate` span that says so, log records, and is an exemplar."""
+def test_a_rejected_request_is_found_by_its_trace_id(service: Service, backend: Backend) -> None:
+    """A rejected request has a SERVER span, a `validate` span with the error, log records and exemplars."""
     answer = httpx.post(f"{service.url}/predict", json={"features": {"mean_radius": "wide"}}, headers=PIN)
     assert answer.status_code == 422
 
@@ -117,20 +119,20 @@ def test_an_error_of_the_caller_is_found_by_its_trace_id(service: Service, backe
     assert spans["validate"]["attributes"]["error.type"] == "invalid_features"
     logs = wait_for_records(backend, trace_id, "logs", 32)
     assert "modeltrace.api" in {log["scope_name"] for log in logs}
-    told = [log["attributes"] for log in logs if log["scope_name"] == "modeltrace.data"]
-    wrong = {one["ml.feature.name"]: one["ml.data.violation.reason"] for one in told}
-    assert len(wrong) == 30
-    assert Counter(wrong.values()) == {"missing": 29, "type": 1}
-    assert wrong["mean_radius"] == "type"
+    violations = [log["attributes"] for log in logs if log["scope_name"] == "modeltrace.data"]
+    reasons = {violation["ml.feature.name"]: violation["ml.data.violation.reason"] for violation in violations}
+    assert len(reasons) == 30
+    assert Counter(reasons.values()) == {"missing": 29, "type": 1}
+    assert reasons["mean_radius"] == "type"
     assert "ml.data.violations" in {e["metric_name"] for e in wait_for_records(backend, trace_id, "exemplars", 2)}
 
 
-def test_the_process_and_the_sdk_report_themselves(
+def test_metrics_of_the_process_and_the_sdk_arrive(
     service: Service, backend: Backend, rows: list[dict[str, float]]
 ) -> None:
-    """CPU, memory, queue sizes and exports arrive beside the metrics of predictions."""
+    """The backend receives metrics of CPU, memory, queues and exports, not only those of predictions."""
     predict(service, rows[0])
-    wanted = {
+    expected = {
         "process.cpu.time",
         "process.memory.usage",
         "otel.sdk.processor.span.queue.size",
@@ -139,5 +141,5 @@ def test_the_process_and_the_sdk_report_themselves(
         "otel.sdk.exporter.span.exported",
     }
 
-    for metric in wanted:
+    for metric in expected:
         wait_until(lambda name=metric: backend.has_metric(name), description=metric)  # type: ignore[misc]  # bound in the loop

@@ -1,6 +1,6 @@
-"""Something is away for a while, under load: what was answered is stored afterwards.
+"""After an outage of a backend or the Collector under load, the telemetry of every answered request is stored.
 
-Each test prints its figures; docs/reliability.md has those of a minute's outage: ./dev test --stack --outage 60 -s …
+Each test prints its results. docs/reliability.md has those of outages of a minute: ./dev test --stack --outage 60 -s …
 """
 
 import secrets
@@ -25,7 +25,7 @@ from tests.helpers.stack import StackUnderTest, running_stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
-# Seconds: between two requests of a client, and that a backend may take to catch up.
+# In seconds: the pause between two requests of a client, and the maximum time until a backend has stored everything.
 PAUSE = 0.02
 CATCH_UP = 180.0
 SPANS_A_REQUEST = 4
@@ -33,78 +33,78 @@ SPANS_A_REQUEST = 4
 
 @dataclass(frozen=True)
 class Outage:
-    """A running stack, a service that sends to it, and how long something is away."""
+    """A running stack, a service that exports to it, and the duration of an outage in seconds."""
 
     stack: StackUnderTest
-    ask: RealStack
+    backend: RealStack
     name: str
     process: Process
     url: str
     seconds: float
-    whole: set[str] = field(default_factory=set)
+    complete: set[str] = field(default_factory=set)
 
     def has_all_traces(self, load: LoadClients) -> bool:
-        """Return whether Jaeger has every trace whole. A trace that was whole once is not read again."""
-        self.whole.update(
+        """Return whether Jaeger has all spans of every trace. Traces that were complete before are not read again."""
+        self.complete.update(
             answer.trace_id
             for answer in load.answers
-            if answer.trace_id not in self.whole and len(self.ask.spans(answer.trace_id)) == SPANS_A_REQUEST
+            if answer.trace_id not in self.complete and len(self.backend.spans(answer.trace_id)) == SPANS_A_REQUEST
         )
-        return len(self.whole) == len(load.answers)
+        return len(self.complete) == len(load.answers)
 
     def traces(self, load: LoadClients) -> Counter[int]:
-        """How many spans Jaeger has of each answered request: number of spans → number of requests."""
-        return Counter(len(self.ask.spans(answer.trace_id)) for answer in load.answers)
+        """Return the number of answered requests by the number of their spans in Jaeger."""
+        return Counter(len(self.backend.spans(answer.trace_id)) for answer in load.answers)
 
-    def audited(self) -> Counter[str]:
-        """How often each prediction of the service has an audit record."""
-        return self.ask.log_store.audited(self.name)
+    def record_counts(self) -> Counter[str]:
+        """Count the prediction log records of the service by prediction ID."""
+        return self.backend.log_store.record_counts(self.name)
 
-    def counted(self) -> int:
-        """How many predictions Prometheus has counted."""
-        series = self.ask.query(f'sum(ml_predictions_total{{job="{self.name}"}})')
+    def prediction_count(self) -> int:
+        """Return the number of predictions that the metrics in Prometheus count."""
+        series = self.backend.query(f'sum(ml_predictions_total{{job="{self.name}"}})')
         return int(float(series[0]["value"][1])) if series else 0
 
-    def said(self, what: str, **figures: Any) -> None:
-        """Print figures, one line a test."""
-        print(f"\n{what}: " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in figures.items()))  # noqa: T201  for docs/reliability.md
+    def print_results(self, title: str, **figures: Any) -> None:
+        """Print the results of a test in one line."""
+        print(f"\n{title}: " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in figures.items()))  # noqa: T201  for docs/reliability.md
 
 
 @contextmanager
 def service_of(stack: StackUnderTest, bundle: Path, name: str, seconds: float, **env: str) -> Iterator[Outage]:
-    """A service of that name, sending to the stack."""
+    """Run a service with this name that exports to the stack."""
     with httpx.Client(timeout=30) as client:
-        ask = real_stack_of(stack, client)
-        with running_service(bundle, ask.otlp_url, OTEL_SERVICE_NAME=name, **env) as (process, url):
-            yield Outage(stack, ask, name, process, url, seconds)
+        backend = real_stack_of(stack, client)
+        with running_service(bundle, backend.otlp_url, OTEL_SERVICE_NAME=name, **env) as (process, url):
+            yield Outage(stack, backend, name, process, url, seconds)
 
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[StackUnderTest]:
-    """One stack for all that restarts."""
+    """A stack for all tests of the module, which restart its components."""
     with running_stack() as stack:
         yield stack
 
 
 @pytest.fixture
 def outage(stack: StackUnderTest, bundle: Path, request: pytest.FixtureRequest) -> Iterator[Outage]:
-    """A service of its own for each test."""
+    """A service for one test, with its own name."""
     name = f"outage-{secrets.token_hex(4)}"
-    with service_of(stack, bundle, name, request.config.getoption("--outage")) as found:
-        yield found
+    with service_of(stack, bundle, name, request.config.getoption("--outage")) as outage:
+        yield outage
 
 
 def p99(load: LoadClients, since: int) -> float:
-    """The 99th percentile of the answers' milliseconds, from one answer on."""
+    """Return the 99th percentile of the durations of the answers from index `since`, in milliseconds."""
     return round(1000 * statistics.quantiles([a.seconds for a in load.answers[since:]], n=100)[98], 1)
 
 
-@pytest.mark.parametrize("part", ["jaeger", pytest.param("loki", marks=pytest.mark.loki), "prometheus"])
-def test_a_backend_that_is_away_loses_nothing(outage: Outage, rows: Rows, part: str) -> None:
-    """The Collector keeps on disk what a backend cannot take, and delivers it once the backend is back."""
+@pytest.mark.parametrize("component", ["jaeger", pytest.param("loki", marks=pytest.mark.loki), "prometheus"])
+def test_an_unavailable_backend_loses_no_telemetry(outage: Outage, rows: Rows, component: str) -> None:
+    """The Collector stores telemetry for an unavailable backend on disk and delivers it when the backend is back."""
     with LoadClients(outage.url, rows, pause=PAUSE) as load:
         load.wait_for_answers(50)
-        outage.stack.stop(part)
+        outage.stack.stop(component)
         before = len(load.answers)
         time.sleep(outage.seconds)
         during = p99(load, before)
@@ -113,30 +113,30 @@ def test_a_backend_that_is_away_loses_nothing(outage: Outage, rows: Rows, part: 
         load.wait_for_answers(50)
     outage.process.stop(signal.SIGTERM)
     sent = len(load.answers)
-    wait_until(lambda: outage.has_all_traces(load), seconds=CATCH_UP, description="every trace, whole")
-    wait_until(lambda: len(outage.audited()) == sent, seconds=CATCH_UP, description="every audit record")
-    wait_until(lambda: outage.counted() == sent, seconds=CATCH_UP, description="every count")
+    wait_until(lambda: outage.has_all_traces(load), seconds=CATCH_UP, description="all spans of every trace")
+    wait_until(lambda: len(outage.record_counts()) == sent, seconds=CATCH_UP, description="every prediction log record")
+    wait_until(lambda: outage.prediction_count() == sent, seconds=CATCH_UP, description="all predictions to be counted")
     caught_up = round(time.monotonic() - back, 1)
 
-    audited = outage.audited()
-    outage.said(
-        f"{part} away for {outage.seconds:g} s",
+    records = outage.record_counts()
+    outage.print_results(
+        f"{component} unavailable for {outage.seconds:g} s",
         sent=sent,
         traces=outage.traces(load)[SPANS_A_REQUEST],
-        audit_records=len(audited),
-        duplicates=audited.total() - len(audited),
-        counted=outage.counted(),
+        prediction_records=len(records),
+        duplicates=records.total() - len(records),
+        counted=outage.prediction_count(),
         refused=len(load.rejected_statuses),
         p99_ms=during,
         caught_up_after_s=caught_up,
     )
     assert load.rejected_statuses == []
-    assert set(audited) == set(load.prediction_ids)
-    assert audited.total() == sent
+    assert set(records) == set(load.prediction_ids)
+    assert records.total() == sent
 
 
-def test_a_collector_that_is_killed_loses_nothing_it_has_taken(outage: Outage, rows: Rows) -> None:
-    """SIGKILL with a full queue on disk: after the restart all of it arrives, and what the service kept meanwhile."""
+def test_a_killed_collector_loses_no_accepted_telemetry(outage: Outage, rows: Rows) -> None:
+    """After SIGKILL the Collector delivers its queue on disk, and the service delivers its spool."""
     with LoadClients(outage.url, rows, pause=PAUSE) as load:
         load.wait_for_answers(50)
         outage.stack.stop("jaeger")
@@ -148,28 +148,28 @@ def test_a_collector_that_is_killed_loses_nothing_it_has_taken(outage: Outage, r
         outage.stack.up()
         load.wait_for_answers(50)
     sent = len(load.answers)
-    wait_until(lambda: outage.has_all_traces(load), seconds=CATCH_UP, description="every trace, whole")
-    wait_until(lambda: len(outage.audited()) == sent, seconds=CATCH_UP, description="every audit record")
+    wait_until(lambda: outage.has_all_traces(load), seconds=CATCH_UP, description="all spans of every trace")
+    wait_until(lambda: len(outage.record_counts()) == sent, seconds=CATCH_UP, description="every prediction log record")
     outage.process.stop(signal.SIGTERM)
-    wait_until(lambda: outage.counted() == sent, seconds=CATCH_UP, description="every count")
+    wait_until(lambda: outage.prediction_count() == sent, seconds=CATCH_UP, description="all predictions to be counted")
 
-    audited, traces = outage.audited(), outage.traces(load)
-    outage.said(
-        "Collector killed, Jaeger away",
+    records, traces = outage.record_counts(), outage.traces(load)
+    outage.print_results(
+        "Collector killed, Jaeger unavailable",
         sent=sent,
         whole_traces=traces[SPANS_A_REQUEST],
-        audit_records=len(audited),
-        duplicates=audited.total() - len(audited),
+        prediction_records=len(records),
+        duplicates=records.total() - len(records),
         lost_and_counted_by_the_service=lost_by_the_service(outage),
         refused=len(load.rejected_statuses),
     )
     assert load.rejected_statuses == []
-    assert set(audited) == set(load.prediction_ids)
+    assert set(records) == set(load.prediction_ids)
     assert lost_by_the_service(outage) == {}
 
 
-def test_without_a_collector_nothing_is_lost(outage: Outage, rows: Rows) -> None:
-    """No Collector at all: predictions go on, the service keeps on disk what it has to tell, and tells it later."""
+def test_without_a_collector_no_telemetry_is_lost(outage: Outage, rows: Rows) -> None:
+    """While the Collector is stopped, predictions succeed, and the service spools telemetry and delivers it later."""
     with LoadClients(outage.url, rows, pause=PAUSE) as load:
         load.wait_for_answers(200)
         with_collector = p99(load, 0)
@@ -181,19 +181,19 @@ def test_without_a_collector_nothing_is_lost(outage: Outage, rows: Rows) -> None
         back = time.monotonic()
         load.wait_for_answers(200)
     sent = len(load.answers)
-    # All of it while the service runs: after a pause, which is no longer than the outage was, all goes out at once.
-    wait_until(lambda: outage.has_all_traces(load), seconds=CATCH_UP, description="every trace, whole")
-    wait_until(lambda: len(outage.audited()) == sent, seconds=CATCH_UP, description="every audit record")
+    # The running service delivers everything: its next attempt is at most the duration of the outage away.
+    wait_until(lambda: outage.has_all_traces(load), seconds=CATCH_UP, description="all spans of every trace")
+    wait_until(lambda: len(outage.record_counts()) == sent, seconds=CATCH_UP, description="every prediction log record")
     caught_up = round(time.monotonic() - back, 1)
     outage.process.stop(signal.SIGTERM)
-    wait_until(lambda: outage.counted() == sent, seconds=CATCH_UP, description="every count")
-    audited = outage.audited()
-    outage.said(
+    wait_until(lambda: outage.prediction_count() == sent, seconds=CATCH_UP, description="all predictions to be counted")
+    records = outage.record_counts()
+    outage.print_results(
         f"no Collector for {outage.seconds:g} s",
         sent=sent,
         traces=outage.traces(load)[SPANS_A_REQUEST],
-        audit_records=len(audited),
-        duplicates=audited.total() - len(audited),
+        prediction_records=len(records),
+        duplicates=records.total() - len(records),
         lost_and_counted_by_the_service=lost_by_the_service(outage),
         p99_ms_with=with_collector,
         p99_ms_without=without,
@@ -201,15 +201,15 @@ def test_without_a_collector_nothing_is_lost(outage: Outage, rows: Rows) -> None
         caught_up_after_s=caught_up,
     )
     assert load.rejected_statuses == []
-    assert set(audited) == set(load.prediction_ids)
+    assert set(records) == set(load.prediction_ids)
     assert lost_by_the_service(outage) == {}
 
 
-def test_the_stock_way_loses_and_counts(
+def test_the_sdk_path_counts_what_it_loses(
     stack: StackUnderTest, bundle: Path, rows: Rows, request: pytest.FixtureRequest
 ) -> None:
-    """No Collector, and the SDK's own way out: predictions go on; what is lost is no more than the service says."""
-    name, seconds = f"stock-{secrets.token_hex(4)}", request.config.getoption("--outage")
+    """With the SDK path and no Collector, predictions succeed, and the log reports at least what was lost."""
+    name, seconds = f"sdk-{secrets.token_hex(4)}", request.config.getoption("--outage")
     with service_of(stack, bundle, name, seconds, MODELTRACE_INSTRUMENTATION="sdk") as outage:
         with LoadClients(outage.url, rows, pause=PAUSE) as load:
             load.wait_for_answers(100)
@@ -221,74 +221,80 @@ def test_the_stock_way_loses_and_counts(
         lost = lost_by_the_service(outage)
         sent = len(load.answers)
         wait_until(
-            lambda: len(outage.audited()) >= sent - lost["prediction log records"],
+            lambda: len(outage.record_counts()) >= sent - lost["prediction log records"],
             seconds=CATCH_UP,
-            description="what was not lost",
+            description="the records that were not lost",
         )
-        wait_until(lambda: outage.counted() == sent, seconds=CATCH_UP, description="every count")
-        audited = outage.audited()
+        wait_until(
+            lambda: outage.prediction_count() == sent, seconds=CATCH_UP, description="all predictions to be counted"
+        )
+        records = outage.record_counts()
         spans = sum(n * requests for n, requests in outage.traces(load).items())
-        outage.said(
-            f"no Collector for {outage.seconds:g} s, stock",
+        outage.print_results(
+            f"no Collector for {outage.seconds:g} s, SDK path",
             sent=sent,
             spans_lost=SPANS_A_REQUEST * sent - spans,
-            audit_records_lost=sent - len(audited),
+            prediction_records_lost=sent - len(records),
             lost_and_counted_by_the_service=lost,
             refused=len(load.rejected_statuses),
         )
     assert load.rejected_statuses == []
     assert 0 < SPANS_A_REQUEST * sent - spans <= lost["spans"]
-    assert sent - len(audited) <= lost["prediction log records"]
+    assert sent - len(records) <= lost["prediction log records"]
 
 
-def test_a_full_queue_refuses_and_the_service_keeps(bundle: Path, rows: Rows, request: pytest.FixtureRequest) -> None:
-    """Jaeger is away and the Collector's queue is full: it refuses, an alert fires, and the service repeats."""
+def test_the_service_retries_what_a_full_queue_rejects(
+    bundle: Path, rows: Rows, request: pytest.FixtureRequest
+) -> None:
+    """If Jaeger is unavailable and the queue is full, the Collector rejects spans and the service sends them again."""
     small = {"OTELCOL_QUEUE_ITEMS": "2048"}
     seconds = request.config.getoption("--outage")
     with running_stack(environment=small) as stack, service_of(stack, bundle, "full", seconds) as outage:
         stack.stop("jaeger")
         with LoadClients(outage.url, rows, pause=PAUSE) as load:
-            refused = wait_until(lambda: enqueue_failures(stack), description="the Collector to count what it refused")
+            refused = wait_until(lambda: enqueue_failures(stack), description="the Collector to count rejected spans")
         alert = 'ALERTS{alertname="CollectorDroppingTelemetry", alertstate="firing"}'
-        wait_until(lambda: outage.ask.query(alert), seconds=180, description="the alert on what was refused")
+        wait_until(lambda: outage.backend.query(alert), seconds=180, description="the alert on rejected spans")
         stack.up()
         with LoadClients(outage.url, rows, pause=PAUSE) as after:
             after.wait_for_answers(200)
         load.answers += after.answers
         load.rejected_statuses += after.rejected_statuses
         sent = len(load.answers)
-        wait_until(lambda: outage.has_all_traces(load), seconds=CATCH_UP, description="every trace, whole")
-        wait_until(lambda: len(outage.audited()) == sent, seconds=CATCH_UP, description="every audit record")
+        wait_until(lambda: outage.has_all_traces(load), seconds=CATCH_UP, description="all spans of every trace")
+        wait_until(
+            lambda: len(outage.record_counts()) == sent, seconds=CATCH_UP, description="every prediction log record"
+        )
         outage.process.stop(signal.SIGTERM)
-        audited, traces = outage.audited(), outage.traces(load)
-        outage.said(
-            f"queue of 2,048 spans full, Jaeger away for {outage.seconds:g} s",
+        records, traces = outage.record_counts(), outage.traces(load)
+        outage.print_results(
+            f"queue of 2,048 spans full, Jaeger unavailable for {outage.seconds:g} s",
             sent=sent,
             traces=traces[SPANS_A_REQUEST],
             lost_and_counted_by_the_service=lost_by_the_service(outage),
             refused_and_counted_by_the_collector=refused,
-            audit_records=len(audited),
+            prediction_records=len(records),
         )
-        assert traces == {SPANS_A_REQUEST: sent}  # what was sent again is stored once
+        assert traces == {SPANS_A_REQUEST: sent}  # spans that were sent twice are stored once
         assert lost_by_the_service(outage) == {}
     assert load.rejected_statuses == []
-    assert set(audited) == set(load.prediction_ids)
+    assert set(records) == set(load.prediction_ids)
 
 
 def lost_by_the_service(outage: Outage) -> Counter[str]:
-    """What the service said at its stop that it could not deliver: kind → number."""
+    """Return the number of undelivered items that the service reports at its shutdown, by kind."""
     lost: Counter[str] = Counter()
     for line in outage.process.log.splitlines():
         if "telemetry not delivered since the start: " in line:
             figures = line.split("since the start: ")[1].split('"')[0]
             for figure in figures.split(", "):
-                number, _, what = figure.partition(" ")
-                lost[what] += int(number)
+                number, _, kind = figure.partition(" ")
+                lost[kind] += int(number)
     return lost
 
 
 def enqueue_failures(stack: StackUnderTest) -> int:
-    """Spans that the Collector refused because a queue was full, by its own count."""
+    """Return the number of spans that the Collector has rejected because a queue was full."""
     metrics = httpx.get(f"http://{stack.layout.address('otelcol', 'metrics')}/metrics").text
     return sum(
         int(float(line.rpartition(" ")[2]))

@@ -1,4 +1,4 @@
-"""The real stack is searched as its users do it, and what they find is the prediction they look for."""
+"""The searches of Jaeger, Loki and Prometheus that users need find the right prediction."""
 
 import json
 import time
@@ -27,30 +27,30 @@ REQUEST_BUCKETS = "http_server_request_duration_seconds_bucket"
 
 @pytest.fixture(scope="module")
 def url(bundle: Path, real_stack: RealStack) -> Iterator[str]:
-    """A service that sends to the stack."""
+    """The URL of a service that exports to the stack."""
     with running_service(bundle, real_stack.otlp_url) as (_, url):
         yield url
 
 
 @pytest.fixture(scope="module")
 def predicted(url: str, real_stack: RealStack, rows: Rows) -> dict[str, Any]:
-    """A prediction that has arrived."""
+    """The response of a prediction whose spans have arrived."""
     answer = httpx.post(f"{url}/predict", json={"features": rows[0]}, headers={"baggage": "modeltrace.pin=1"})
     predicted: dict[str, Any] = answer.raise_for_status().json()
     wait_for_records(real_stack, predicted["trace_id"], "spans", 4)
     return predicted
 
 
-def search(real_stack: RealStack, **asked: str) -> set[str]:
-    """The trace IDs that Jaeger's search finds for the service."""
+def search(real_stack: RealStack, **params: str) -> set[str]:
+    """Search Jaeger for traces of the service and return their IDs."""
     answer = real_stack.client.get(
-        f"{real_stack.jaeger}/api/traces", params={"service": "modeltrace", "lookback": "1h", "limit": "500", **asked}
+        f"{real_stack.jaeger}/api/traces", params={"service": "modeltrace", "lookback": "1h", "limit": "500", **params}
     )
     return {trace["traceID"] for trace in answer.raise_for_status().json()["data"]}
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "params",
     [
         {},
         {"operation": "POST /predict"},
@@ -61,13 +61,13 @@ def search(real_stack: RealStack, **asked: str) -> set[str]:
     ],
     ids=str,
 )
-def test_jaeger_finds_a_trace(real_stack: RealStack, predicted: dict[str, Any], asked: dict[str, str]) -> None:
-    """By service, operation, duration and tags."""
-    wait_until(lambda: predicted["trace_id"] in search(real_stack, **asked), description=f"the trace by {asked}")
+def test_jaeger_finds_a_trace(real_stack: RealStack, predicted: dict[str, Any], params: dict[str, str]) -> None:
+    """A search by service, operation, duration or tags returns the trace."""
+    wait_until(lambda: predicted["trace_id"] in search(real_stack, **params), description=f"the trace by {params}")
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "params",
     [
         {"operation": "POST /feedback"},
         {"minDuration": "1m"},
@@ -76,20 +76,20 @@ def test_jaeger_finds_a_trace(real_stack: RealStack, predicted: dict[str, Any], 
     ],
     ids=str,
 )
-def test_jaeger_does_not_find_what_does_not_fit(
-    real_stack: RealStack, predicted: dict[str, Any], asked: dict[str, str]
+def test_jaeger_does_not_find_a_trace_that_does_not_match(
+    real_stack: RealStack, predicted: dict[str, Any], params: dict[str, str]
 ) -> None:
-    """Another operation, duration, version or outcome is another trace."""
-    assert predicted["trace_id"] not in search(real_stack, **asked)
+    """A search by another operation, duration, version or outcome does not return the trace."""
+    assert predicted["trace_id"] not in search(real_stack, **params)
 
 
-def test_jaeger_finds_a_trace_by_its_answer(real_stack: RealStack, predicted: dict[str, Any]) -> None:
+def test_jaeger_finds_a_trace_by_label_and_prediction_id(real_stack: RealStack, predicted: dict[str, Any]) -> None:
     """`ml.prediction.label` and `ml.prediction.id` are tags."""
     for name in ("ml.prediction.label", "ml.prediction.id"):
         value = predicted["label"] if name.endswith("label") else predicted["prediction_id"]
-        found = search(real_stack, tags=json.dumps({name: value}))
-        assert predicted["trace_id"] in found
-    assert found == {predicted["trace_id"]}
+        trace_ids = search(real_stack, tags=json.dumps({name: value}))
+        assert predicted["trace_id"] in trace_ids
+    assert trace_ids == {predicted["trace_id"]}
 
 
 @pytest.mark.parametrize(
@@ -101,19 +101,19 @@ def test_jaeger_finds_a_trace_by_its_answer(real_stack: RealStack, predicted: di
     ],
     ids=str,
 )
-def test_jaeger_finds_a_refused_request(url: str, real_stack: RealStack, tags: dict[str, str]) -> None:
-    """By its status, by the reason on the span that refused it, and by the feature that it was refused for."""
-    refused = httpx.post(f"{url}/predict", json={"features": {"mean_radius": "wide"}})
-    assert refused.status_code == 422
-    trace_id = refused.json()["trace_id"]
+def test_jaeger_finds_a_rejected_request(url: str, real_stack: RealStack, tags: dict[str, str]) -> None:
+    """A search by its status, its error type or the violated feature returns the trace."""
+    rejected = httpx.post(f"{url}/predict", json={"features": {"mean_radius": "wide"}})
+    assert rejected.status_code == 422
+    trace_id = rejected.json()["trace_id"]
 
-    wait_until(lambda: trace_id in search(real_stack, tags=json.dumps(tags)), description="the refused request")
+    wait_until(lambda: trace_id in search(real_stack, tags=json.dumps(tags)), description="the rejected request")
 
 
 def test_jaeger_finds_a_failed_request_by_error(real_stack: RealStack, tmp_path: Path) -> None:
-    """`error=true` leads to the request in which the model failed, and the span says by what."""
-    bundle, needs = pack_toy(tmp_path)
-    with running_service(bundle, real_stack.otlp_url, **needs) as (_, url):
+    """A search by `error=true` finds the request in which the model failed; the span has the type of the exception."""
+    bundle, env = pack_toy(tmp_path)
+    with running_service(bundle, real_stack.otlp_url, **env) as (_, url):
         failed = httpx.post(f"{url}/predict", json={"features": row(FAILING)})
         assert failed.status_code == 500
         trace_id = failed.json()["trace_id"]
@@ -125,10 +125,10 @@ def test_jaeger_finds_a_failed_request_by_error(real_stack: RealStack, tmp_path:
     assert inference["attributes"]["error.type"].endswith(".BrokenError")
 
 
-def test_a_trace_id_finds_exactly_its_records(
+def test_the_log_store_finds_exactly_the_records_of_a_trace(
     url: str, real_stack: RealStack, predicted: dict[str, Any], rows: Rows
 ) -> None:
-    """The access line and the audit record of one request, none of another's."""
+    """A trace ID finds the access line and the prediction log record of its request, and none of other requests."""
     httpx.post(f"{url}/predict", json={"features": rows[1]}).raise_for_status()
     trace_id = predicted["trace_id"]
 
@@ -139,20 +139,21 @@ def test_a_trace_id_finds_exactly_its_records(
 
 
 @pytest.mark.loki
-def test_loki_keeps_few_labels(real_stack: RealStack, predicted: dict[str, Any]) -> None:
-    """Only what names a service is an index label: no instance, no trace, no feature."""
+def test_loki_has_few_index_labels(real_stack: RealStack, predicted: dict[str, Any]) -> None:
+    """Only the names of a service are index labels, not its instance, trace IDs or features."""
     wait_for_records(real_stack, predicted["trace_id"], "logs", 2)
     labels = real_stack.client.get(f"{real_stack.loki.url}/loki/api/v1/labels").raise_for_status().json()["data"]
 
-    ours = {label for label in labels if not label.startswith("__")}  # Loki's own: __stream_shard__ after a large batch
-    assert "service_name" in ours
-    assert ours <= {"service_name", "service_namespace", "deployment_environment_name"}
+    # Loki adds the label __stream_shard__ itself, after a large batch.
+    index_labels = {label for label in labels if not label.startswith("__")}
+    assert "service_name" in index_labels
+    assert index_labels <= {"service_name", "service_namespace", "deployment_environment_name"}
 
 
 def test_an_exemplar_of_the_latency_histogram_leads_to_the_trace(
     real_stack: RealStack, predicted: dict[str, Any]
 ) -> None:
-    """The query that a dashboard's panel makes returns the trace ID."""
+    """The exemplars of the query of a dashboard panel contain the trace ID."""
 
     def exemplars() -> set[str]:
         now = time.time()
@@ -165,7 +166,7 @@ def test_an_exemplar_of_the_latency_histogram_leads_to_the_trace(
             },
         )
         series = answer.raise_for_status().json()["data"]
-        return {exemplar["labels"]["trace_id"] for one in series for exemplar in one["exemplars"]}
+        return {exemplar["labels"]["trace_id"] for item in series for exemplar in item["exemplars"]}
 
     wait_until(lambda: predicted["trace_id"] in exemplars(), description="the exemplar")
 
@@ -173,7 +174,7 @@ def test_an_exemplar_of_the_latency_histogram_leads_to_the_trace(
 def test_span_metrics_count_every_span_and_feed_the_monitor_tab(
     real_stack: RealStack, predicted: dict[str, Any]
 ) -> None:
-    """The Collector makes rate, errors and duration of spans; Jaeger answers for the service from them."""
+    """The Collector computes rate, errors and duration of spans, and Jaeger shows them for the service."""
     assert predicted["trace_id"]
 
     def rates() -> list[Any]:
@@ -188,15 +189,15 @@ def test_span_metrics_count_every_span_and_feed_the_monitor_tab(
 
 
 def test_samplers_can_fetch_their_strategy(real_stack: RealStack) -> None:
-    """Jaeger serves what deploy/jaeger/sampling.json says."""
-    asked = real_stack.client.get(f"{real_stack.sampling}/sampling", params={"service": "modeltrace"})
-    answer = asked.raise_for_status().json()
+    """Jaeger serves the strategy of deploy/jaeger/sampling.json."""
+    answer = real_stack.client.get(f"{real_stack.sampling}/sampling", params={"service": "modeltrace"})
+    strategy = answer.raise_for_status().json()
 
-    assert answer["probabilisticSampling"]["samplingRate"] == 1
+    assert strategy["probabilisticSampling"]["samplingRate"] == 1
 
 
-def test_a_wide_audit_record_is_kept_whole(real_stack: RealStack, tmp_path: Path) -> None:
-    """A model of 300 features: each of the record's inputs is kept."""
+def test_a_wide_prediction_log_record_is_stored_completely(real_stack: RealStack, tmp_path: Path) -> None:
+    """The record of a model with 300 features is stored with all inputs."""
     rng = np.random.default_rng(7)
     training = pd.DataFrame(rng.normal(size=(80, WIDE)), columns=[f"feature_{n:03}" for n in range(WIDE)])
     bundle = pack(

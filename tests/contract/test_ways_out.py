@@ -1,4 +1,4 @@
-"""Telemetry takes the way that OpenTelemetry's variables name, and says the same on each."""
+"""Exporters by OpenTelemetry's variables: OTLP over gRPC, the log file, and the sampler."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ Rows = list[dict[str, float]]
 
 
 def predict(url: str, row: dict[str, float]) -> dict[str, Any]:
-    """Send one row, pinned; the answer."""
+    """Send a pinned request with one row, and return the response."""
     answer = httpx.post(f"{url}/predict", json={"features": row}, headers={"baggage": "modeltrace.pin=1"})
     answered: dict[str, Any] = answer.raise_for_status().json()
     return answered
@@ -29,7 +29,7 @@ def predict(url: str, row: dict[str, float]) -> dict[str, Any]:
 
 @pytest.fixture
 def start(bundle: Path) -> Iterator[Start]:
-    """Starts a service with an environment; the URL."""
+    """Return a function that starts a service with environment variables and returns its URL."""
     with ExitStack() as stack:
 
         def service(**env: str) -> str:
@@ -38,8 +38,8 @@ def start(bundle: Path) -> Iterator[Start]:
         yield service
 
 
-def test_all_signals_travel_over_grpc(start: Start, backend: Backend, rows: Rows) -> None:
-    """The other protocol, one setting away."""
+def test_all_signals_are_exported_over_grpc(start: Start, backend: Backend, rows: Rows) -> None:
+    """With OTEL_EXPORTER_OTLP_PROTOCOL=grpc, spans, log records and exemplars arrive."""
     url = start(**{**otlp_environment(backend.grpc_url), "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
 
     trace_id = predict(url, rows[0])["trace_id"]
@@ -49,8 +49,8 @@ def test_all_signals_travel_over_grpc(start: Start, backend: Backend, rows: Rows
     assert len(wait_for_records(backend, trace_id, "exemplars", 4)) >= 4
 
 
-def test_the_log_file_holds_what_went_out(start: Start, hub: HubProcess, rows: Rows, tmp_path: Path) -> None:
-    """The lines of MODELTRACE_LOG_FILE are the records that the hub got: same IDs, same attributes."""
+def test_the_log_file_has_the_exported_records(start: Start, hub: HubProcess, rows: Rows, tmp_path: Path) -> None:
+    """The lines of MODELTRACE_LOG_FILE have the IDs and attributes of the records that the hub receives."""
     file = tmp_path / "service.jsonl"
     url = start(**{**otlp_environment(hub.otlp_url), "MODELTRACE_LOG_FILE": str(file)})
 
@@ -71,7 +71,7 @@ def test_the_log_file_holds_what_went_out(start: Start, hub: HubProcess, rows: R
 
 @pytest.mark.extended
 def test_workers_share_a_log_file_and_rotate_it(start: Start, rows: Rows, tmp_path: Path) -> None:
-    """Two workers write to one file that rotates all the while: each prediction is in it, or a rotated one, once."""
+    """Two workers write to one file that is rotated many times: each prediction is in one of the files, once."""
     env = {"MODELTRACE_LOG_FILE": str(tmp_path / "service.jsonl"), "MODELTRACE_WORKERS": "2"}
     limits = {"MODELTRACE_LOG_FILE_MAX_BYTES": "60000", "MODELTRACE_LOG_FILE_BACKUP_COUNT": "50"}
     url = start(**env, **limits, OTEL_TRACES_EXPORTER="none", OTEL_LOGS_EXPORTER="none", OTEL_METRICS_EXPORTER="none")
@@ -87,8 +87,8 @@ def test_workers_share_a_log_file_and_rotate_it(start: Start, rows: Rows, tmp_pa
     assert len([*tmp_path.glob("service.jsonl*")]) > 3
 
 
-def test_an_unsampled_trace_is_complete_but_for_its_spans(start: Start, backend: Backend, rows: Rows) -> None:
-    """Its log records and audit record arrive, and no span does."""
+def test_an_unsampled_trace_has_log_records_but_no_spans(start: Start, backend: Backend, rows: Rows) -> None:
+    """Its prediction log record arrives, and none of its spans."""
     url = start(**{**otlp_environment(backend.otlp_url), "OTEL_TRACES_SAMPLER": "always_off"})
 
     trace_id = predict(url, rows[0])["trace_id"]
@@ -98,7 +98,7 @@ def test_an_unsampled_trace_is_complete_but_for_its_spans(start: Start, backend:
 
 
 def test_the_hub_says_that_a_trace_was_not_sampled(start: Start, hub: HubProcess, rows: Rows) -> None:
-    """Where spans are missing, the reason is told."""
+    """The response of the hub says why the trace has no spans."""
     url = start(**{**otlp_environment(hub.otlp_url), "OTEL_TRACES_SAMPLER": "always_off"})
 
     trace_id = predict(url, rows[0])["trace_id"]

@@ -1,1 +1,1 @@
-"""What the tests share: real processes and free ports."""
+"""Helpers of the tests: processes, free ports, backends, models, generated telemetry."""

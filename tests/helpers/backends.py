@@ -1,7 +1,7 @@
-"""The backends that the suite is put to, each answering the same questions in the same form: the hub's own.
+"""Query the backends of the contract suite. Every backend returns telemetry in the form of the hub's API.
 
-Jaeger keeps types; Prometheus adds unit and kind to a name; for log records see log_stores.py. What is undone here is
-only that: a value that did not arrive is not made up.
+Prometheus adds unit and type to the name of a metric, and Jaeger returns OTLP/JSON; both are converted here. For log
+records see log_stores.py. A value that is missing in a backend stays missing.
 """
 
 import time
@@ -22,7 +22,7 @@ LOOK_BACK = 3600
 
 
 class Backend(Protocol):
-    """Where telemetry ends up: how it is reached, and what can be asked of it."""
+    """A backend that receives OTLP, and the queries that the suite sends to it."""
 
     @property
     def otlp_url(self) -> str:
@@ -33,13 +33,13 @@ class Backend(Protocol):
         """The URL of OTLP over gRPC."""
 
     def trace(self, trace_id: str) -> dict[str, Any]:
-        """Everything kept under one trace ID: spans, logs, exemplars, predictions; empty while nothing arrived."""
+        """Return everything stored under a trace ID: spans, logs, exemplars, predictions. Each list may be empty."""
 
     def prediction_count(self, trace_id: str) -> int:
-        """How many audit records are kept under it."""
+        """Count the prediction log records of a trace."""
 
     def has_metric(self, metric: str) -> bool:
-        """Whether there are points of a metric, by its OpenTelemetry name."""
+        """Return whether there are points of a metric, by its OpenTelemetry name."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class RealStack:
     client: httpx.Client
 
     def trace(self, trace_id: str) -> dict[str, Any]:
-        """Everything kept under one trace ID, in the three stores."""
+        """Return everything stored under a trace ID in the three stores."""
         logs = self.logs(trace_id)
         return {
             "spans": self.spans(trace_id),
@@ -65,7 +65,7 @@ class RealStack:
         }
 
     def spans(self, trace_id: str) -> list[dict[str, Any]]:
-        """Jaeger's spans of a trace."""
+        """Return the spans of a trace in Jaeger."""
         answer = self.client.get(f"{self.jaeger}/api/v3/traces/{trace_id}")
         if answer.status_code == 404:
             return []
@@ -77,7 +77,7 @@ class RealStack:
                 "span_id": span["spanId"],
                 "parent_span_id": span.get("parentSpanId", ""),
                 "attributes": {a["key"]: _value(a["value"]) for a in span.get("attributes", [])},
-                "links": [{"trace_id": one["traceId"], "span_id": one["spanId"]} for one in span.get("links", [])],
+                "links": [{"trace_id": link["traceId"], "span_id": link["spanId"]} for link in span.get("links", [])],
             }
             for resource in resources
             for scope in resource["scopeSpans"]
@@ -85,17 +85,17 @@ class RealStack:
         ]
 
     def logs(self, trace_id: str) -> list[dict[str, Any]]:
-        """The log records of a trace."""
+        """Return the log records of a trace."""
         return self.log_store.records(trace_id)
 
     @property
     def loki(self) -> LokiLogs:
-        """Loki, for tests that are marked so."""
+        """Loki, for tests with the marker `loki`."""
         assert isinstance(self.log_store, LokiLogs)
         return self.log_store
 
     def exemplars(self, trace_id: str) -> list[dict[str, Any]]:
-        """Prometheus' exemplars of a trace."""
+        """Return the exemplars of a trace in Prometheus."""
         now = time.time()
         answer = self.client.get(
             f"{self.prometheus}/api/v1/query_exemplars",
@@ -113,29 +113,29 @@ class RealStack:
         ]
 
     def prediction_count(self, trace_id: str) -> int:
-        """How many audit records are kept under it."""
+        """Count the prediction log records of a trace."""
         return self.log_store.prediction_count(trace_id)
 
     def has_metric(self, metric: str) -> bool:
-        """Whether there are series of a metric."""
+        """Return whether there are series of a metric."""
         listed = self.client.get(f"{self.prometheus}/api/v1/label/__name__/values").raise_for_status().json()["data"]
         return any(name.startswith(metric.replace(".", "_")) for name in listed)
 
     def query(self, promql: str) -> list[dict[str, Any]]:
-        """An instant PromQL query."""
+        """Return the series of an instant PromQL query."""
         answer = self.client.get(f"{self.prometheus}/api/v1/query", params={"query": promql})
         series: list[dict[str, Any]] = answer.raise_for_status().json()["data"]["result"]
         return series
 
 
 def _value(value: Mapping[str, Any]) -> Any:
-    """A value of OTLP's JSON, where whole numbers are text."""
+    """Return the value of an `AnyValue` in OTLP/JSON, which writes integers as strings."""
     ((kind, inner),) = value.items()
     return int(inner) if kind == "intValue" else inner
 
 
 def _metric_name(prometheus: str) -> str:
-    """The OpenTelemetry name behind a name of Prometheus'."""
+    """Return the OpenTelemetry name of a metric in Prometheus."""
     known = (instruments.REQUEST_DURATION, instruments.INFERENCE_DURATION, instruments.PREDICTIONS)
     labels = (instruments.FEEDBACK_DELAY, instruments.FEEDBACK_ERROR, instruments.FEEDBACK_REJECTED)
     known = (*known, *labels, instruments.FEEDBACK)  # the longest first
@@ -160,10 +160,10 @@ def real_stack_of(stack: Stack, client: httpx.Client) -> RealStack:
 
 
 def wait_for_records(backend: Backend, trace_id: str, kind: str, number: int = 1) -> list[dict[str, Any]]:
-    """Wait until a backend has `number` records of one kind under a trace ID; all of them."""
+    """Wait until a backend has `number` records of a kind under a trace ID, and return all of them."""
 
     def enough() -> list[dict[str, Any]] | None:
-        found: list[dict[str, Any]] = backend.trace(trace_id)[kind]
-        return found if len(found) >= number else None
+        records: list[dict[str, Any]] = backend.trace(trace_id)[kind]
+        return records if len(records) >= number else None
 
     return wait_until(enough, description=f"{number} {kind} of trace {trace_id}")

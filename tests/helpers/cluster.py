@@ -1,4 +1,4 @@
-"""A Kubernetes API server with etcd, on loopback: objects are validated, admitted and stored; nothing runs them."""
+"""Run a Kubernetes API server with etcd on loopback. It validates, admits and stores objects, but runs no pods."""
 
 import json
 import os

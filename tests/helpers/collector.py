@@ -1,4 +1,4 @@
-"""Collectors for the tests: the real binary, on free ports, alone or one behind the other."""
+"""Run real OpenTelemetry Collectors on free ports, with or without a second one that stores what the first sends."""
 
 import json
 import os
@@ -19,22 +19,22 @@ from tests.helpers.stack import binary
 OTEL = Path(__file__).parents[2] / "otel"
 BASE = OTEL / "collector.yaml"
 SIGNALS = {"traces": "resourceSpans", "metrics": "resourceMetrics", "logs": "resourceLogs"}
-# Variables of the files below otel/: what the machine's own environment says must not decide a test.
-OWN = ("OTEL", "MODELTRACE_", "JAEGER_", "LOKI_", "PROMETHEUS_", "KAFKA_", "AWS_", "AZURE_")
+# Prefixes of the variables that the files below otel/ read. The developer's values must not affect a test.
+VARIABLE_PREFIXES = ("OTEL", "MODELTRACE_", "JAEGER_", "LOKI_", "PROMETHEUS_", "KAFKA_", "AWS_", "AZURE_")
 
 
 def command(configs: Sequence[Path], *before: str, options: Sequence[str] = ()) -> list[str]:
-    """How a Collector is called with these files merged."""
+    """Return the command line of a Collector with these files merged."""
     return [str(binary("otelcol", "otelcol")), *before, *(f"--config={path}" for path in configs), *options]
 
 
 def clean(environment: Mapping[str, str]) -> dict[str, str]:
-    """An environment that says of the Collector what the test says, and no more."""
-    return {k: v for k, v in os.environ.items() if not k.startswith(OWN)} | dict(environment)
+    """Return the environment of this process, with the variables of Collector configurations only from the test."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(VARIABLE_PREFIXES)} | dict(environment)
 
 
 def validate(*configs: Path, environment: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
-    """What the Collector says of these files, merged: `otelcol validate` builds every component and starts none."""
+    """Run `otelcol validate` on these files, merged: it builds every component and starts none."""
     return subprocess.run(
         command(configs, "validate"),
         env=clean(environment or {}),
@@ -47,7 +47,7 @@ def validate(*configs: Path, environment: Mapping[str, str] | None = None) -> "s
 
 @dataclass
 class Collector:
-    """A Collector and its addresses. Its data folder is the caller's, so it can be stopped and started again."""
+    """A Collector and its addresses. It can be stopped and started again with the same data folder and ports."""
 
     configs: Sequence[Path]
     data: Path
@@ -60,21 +60,21 @@ class Collector:
 
     @property
     def http(self) -> str:
-        """Where OTLP over HTTP goes."""
+        """The URL of OTLP over HTTP."""
         return f"http://127.0.0.1:{self.ports['HTTP']}"
 
     @property
     def grpc(self) -> str:
-        """Where OTLP over gRPC goes, as the Collector's own exporters write it."""
+        """The address of OTLP over gRPC, in the form that the Collector's exporters accept."""
         return f"127.0.0.1:{self.ports['GRPC']}"
 
     @property
     def log(self) -> str:
-        """What it has said so far."""
+        """Its output so far."""
         return self.process.log if self.process else ""
 
     def start(self) -> None:
-        """Start it, and return when it is healthy."""
+        """Start the Collector and wait until it is healthy."""
         self.data.mkdir(parents=True, exist_ok=True)
         output = self.data / "log"
         environment = {
@@ -89,17 +89,17 @@ class Collector:
         self.process = Process(popen, output)
         self.process.wait_for(f"http://127.0.0.1:{self.ports['HEALTH']}/")
 
-    def stop(self, **how: Any) -> None:
-        """Stop it, if it runs."""
+    def stop(self, **options: Any) -> None:
+        """Stop the Collector if it was started, with the options of `Process.stop`."""
         if self.process is not None:
-            self.process.stop(**how)
+            self.process.stop(**options)
 
     def metric(self, name: str, **labels: str) -> float:
-        """The sum of one of its own metrics over all series with these labels."""
+        """Return the sum of one of the Collector's own metrics over all series with these labels."""
         text = httpx.get(f"http://127.0.0.1:{self.ports['METRICS']}/metrics").raise_for_status().text
-        wanted = [f'{key}="{value}"' for key, value in labels.items()]
+        pairs = [f'{key}="{value}"' for key, value in labels.items()]
         series = re.findall(rf"^{name}(?:{{(.*)}})? (\S+)$", text, flags=re.MULTILINE)
-        return sum(float(value) for found, value in series if all(label in found for label in wanted))
+        return sum(float(value) for its_labels, value in series if all(pair in its_labels for pair in pairs))
 
 
 @contextmanager
@@ -115,14 +115,14 @@ def running_collector(*configs: Path, data: Path, **environment: str) -> Iterato
 
 @dataclass
 class Sink:
-    """A Collector that stands for every backend and keeps what it gets, word for word, in a file a signal."""
+    """A Collector in place of all backends. It writes what it receives unchanged into one file per signal."""
 
     collector: Collector
     folder: Path
 
     @property
     def backends(self) -> dict[str, str]:
-        """The variables that have another Collector send everything here."""
+        """The variables that make another Collector send all signals to this one."""
         return {
             "JAEGER_OTLP_ENDPOINT": self.collector.grpc,
             "PROMETHEUS_OTLP_ENDPOINT": self.collector.http,
@@ -130,23 +130,23 @@ class Sink:
         }
 
     def requests(self, signal: str) -> list[dict[str, Any]]:
-        """All requests of a signal so far, as OTLP's JSON."""
+        """Return all requests of a signal so far, as OTLP/JSON."""
         path = self.folder / f"{signal}.json"
         lines = path.read_text().splitlines() if path.exists() else []
         return [json.loads(line) for line in lines if line.endswith("}")]
 
     def text(self, signal: str) -> str:
-        """The same as text, to look for what must not be in it."""
+        """Return all requests of a signal as text, to search it for values that must not occur."""
         path = self.folder / f"{signal}.json"
         return path.read_text() if path.exists() else ""
 
     def items(self, signal: str) -> list[dict[str, Any]]:
-        """All spans, metrics or log records so far, each with its resource and its scope's name."""
+        """Return all spans, metrics or log records so far, each with its resource and the name of its scope."""
         return list(items_of(signal, self.requests(signal)))
 
 
 def items_of(signal: str, requests: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The spans, metrics or log records of requests in OTLP's JSON, each with its resource and its scope's name."""
+    """Yield the spans, metrics or log records of OTLP/JSON requests, with resource and name of the scope."""
     inner, leaf = {
         "traces": ("scopeSpans", "spans"),
         "metrics": ("scopeMetrics", "metrics"),
@@ -165,12 +165,12 @@ def items_of(signal: str, requests: Iterable[Mapping[str, Any]]) -> Iterator[dic
 
 
 def attributes(owner: Mapping[str, Any]) -> dict[str, Any]:
-    """The attributes of an item in OTLP's JSON, as plain values."""
+    """Return the attributes of an item in OTLP/JSON as Python values."""
     return {pair["key"]: plain(pair["value"]) for pair in owner.get("attributes", [])}
 
 
 def plain(value: Mapping[str, Any]) -> Any:
-    """A value of OTLP's JSON, where whole numbers are text."""
+    """Return the value of an `AnyValue` in OTLP/JSON, which writes integers as strings."""
     for kind, inner in value.items():
         match kind:
             case "kvlistValue":
@@ -186,7 +186,7 @@ def plain(value: Mapping[str, Any]) -> Any:
 
 @contextmanager
 def running_sink(folder: Path) -> Iterator[Sink]:
-    """Run a Collector that keeps what it gets."""
+    """Run a Collector that writes what it receives to files."""
     folder.mkdir(parents=True, exist_ok=True)
     signals = list(SIGNALS)
     config = {

@@ -13,7 +13,7 @@ ROWS: Final = 60
 
 
 class SumOfColumns(RegressorMixin, BaseEstimator):
-    """Adds a number for the value of each column; times count with their day, hour and second in their own zone."""
+    """A regressor that adds one number per column; a time adds its day, hour and second in its own time zone."""
 
     def fit(self, X: pd.DataFrame, y: Any = None) -> "SumOfColumns":  # noqa: N803, ARG002  scikit-learn's names
         """Store the names of the columns and the types of times."""

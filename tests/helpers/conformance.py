@@ -1,4 +1,4 @@
-"""What must be equal in the spans and metrics of the sidecar path and the SDK path."""
+"""Convert the spans and metrics of the sidecar path and the SDK path to a form in which they must be equal."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A Docker engine for the tests: the one that runs, or one of our own where the machine can start it."""
+"""Use the running Docker engine, or start one if there is none and the machine allows it."""
 
 import fcntl
 import json
@@ -20,7 +20,7 @@ from stack.cache import Cache
 from stack.components import GoProgram, read_components
 from stack.golang import find_go
 
-# Built where there is no compose plugin.
+# Built if the Docker client has no compose plugin.
 COMPOSE = GoProgram(
     title="Docker Compose",
     version="2.40.3",
@@ -32,68 +32,74 @@ START_TIMEOUT = 60.0
 
 
 class NoEngineError(Exception):
-    """There is no engine, and none can be started."""
+    """No engine is running, and none can be started."""
 
 
 def cache_folder() -> Path:
-    """Where what takes long to make is kept from run to run."""
+    """Return the folder of files that are reused in later runs: images, the engine's data, Docker Compose."""
     return platformdirs.user_cache_path("modeltrace") / "docker"
 
 
 @dataclass(frozen=True)
 class Engine:
-    """An engine, and how it is talked to. `environment` leads to it; `own` says that the tests started it."""
+    """A Docker engine.
+
+    Attributes:
+        compose_command: the command line of Docker Compose, without arguments.
+        environment: the variables with which the Docker client reaches the engine.
+        own: the tests have started the engine.
+    """
 
     compose_command: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     own: bool = False
 
     def docker(self, *arguments: str, stdin: Path | None = None) -> str:
-        """Run `docker …`; what it prints.
+        """Run `docker …` and return its output.
 
         Raises:
-            AssertionError: it failed.
+            AssertionError: the command failed.
         """
         return self.run(["docker", *arguments], stdin=stdin)
 
     def inspect(self, *names: str) -> list[dict[str, Any]]:
-        """What the engine knows of containers or images."""
-        found: list[dict[str, Any]] = json.loads(self.docker("inspect", *names))
-        return found
+        """Return the output of `docker inspect` for containers or images."""
+        described: list[dict[str, Any]] = json.loads(self.docker("inspect", *names))
+        return described
 
     def has(self, image: str) -> bool:
-        """Whether it holds an image."""
+        """Return whether the engine has an image."""
         return bool(self.docker("images", "--quiet", image).strip())
 
     def run(
         self, command: Sequence[str], *, stdin: Path | None = None, environment: Mapping[str, str] | None = None
     ) -> str:
-        """Run a program that talks to the engine; what it prints.
+        """Run a program that uses the engine and return its output.
 
         Raises:
-            AssertionError: it failed.
+            AssertionError: the program failed.
         """
-        with (stdin or Path(os.devnull)).open("rb") as given:
+        with (stdin or Path(os.devnull)).open("rb") as input_file:
             done = subprocess.run(
                 command,
-                stdin=given,
+                stdin=input_file,
                 capture_output=True,
                 env={**os.environ, **self.environment, **(environment or {})},
                 check=False,
             )
-        said = done.stdout.decode(errors="replace")
+        output = done.stdout.decode(errors="replace")
         assert done.returncode == 0, (
-            f"{' '.join(command)}\n{said[-4000:]}\n{done.stderr.decode(errors='replace')[-4000:]}"
+            f"{' '.join(command)}\n{output[-4000:]}\n{done.stderr.decode(errors='replace')[-4000:]}"
         )
-        return said
+        return output
 
 
 @contextmanager
 def running_engine() -> Iterator[Engine]:
-    """The engine that answers, else one started as root and stopped at the end.
+    """Yield the running engine. If there is none, start one as root and stop it at the end.
 
     Raises:
-        NoEngineError: neither can be had.
+        NoEngineError: no engine is running, and none can be started.
     """
     if shutil.which("docker") is None:
         raise NoEngineError("there is no docker on PATH")
@@ -111,9 +117,9 @@ def _own_engine() -> Iterator[dict[str, str]]:
     data = cache_folder() / "engine"
     data.mkdir(parents=True, exist_ok=True)
     with data.with_suffix(".lock").open("w") as lock, TemporaryDirectory(prefix="docker-") as folder:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two engines on one folder would ruin it
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two engines would damage a shared data folder
         running = data.with_suffix(".running")
-        if running.exists():  # that engine was killed, which can damage its build cache
+        if running.exists():  # the previous engine was killed, which can damage its build cache
             shutil.rmtree(data / "buildkit", ignore_errors=True)
         running.touch()
         environment = {"DOCKER_HOST": f"unix://{folder}/docker.sock"}
@@ -131,8 +137,8 @@ def _own_engine() -> Iterator[dict[str, str]]:
             deadline = time.monotonic() + START_TIMEOUT
             while not _answers(environment):
                 if engine.poll() is not None or time.monotonic() > deadline:
-                    said = log.read_text(errors="replace").strip().splitlines()[-3:]
-                    raise NoEngineError(f"dockerd does not start here: {' / '.join(said)[-600:]}")
+                    last_lines = log.read_text(errors="replace").strip().splitlines()[-3:]
+                    raise NoEngineError(f"dockerd does not start here: {' / '.join(last_lines)[-600:]}")
                 time.sleep(0.2)
             yield environment
         finally:
@@ -149,12 +155,12 @@ def _answers(environment: Mapping[str, str]) -> bool:
     done = subprocess.run(
         ["docker", "info"], capture_output=True, env={**os.environ, **environment}, check=False, timeout=60
     )
-    # The client prints its own component and ends with 0 where there is no engine, too.
+    # Without an engine the client prints only its own version and also ends with 0.
     return done.returncode == 0 and b"Server Version" in done.stdout
 
 
 def _compose_command() -> list[str]:
-    """`docker compose` where the plugin is installed, else the same program, built once."""
+    """Return `docker compose` if the plugin is installed, else the path of the same program, which is built once."""
     if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0:
         return ["docker", "compose"]
     cache = Cache(cache_folder())

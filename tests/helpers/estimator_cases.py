@@ -1,4 +1,4 @@
-"""The estimators of the table in docs/models.md: how each is fitted, and what of it can be served."""
+"""The estimators of the table in docs/models.md, and functions that fit them."""
 
 import inspect
 import warnings

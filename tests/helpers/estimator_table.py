@@ -35,7 +35,7 @@ HEADER: Final = "| estimator | answer | pack | single | batch | equal | ONNX | Â
 
 @dataclass(frozen=True)
 class TableRow:
-    """What of an estimator works: everything but the time is the same on every machine."""
+    """A row of the table: which functions of an estimator work, and the duration of a prediction on this machine."""
 
     name: str
     answer: str  # the members of the response

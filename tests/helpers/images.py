@@ -1,8 +1,8 @@
-"""Images under the official names for an engine that cannot get the official ones.
+"""Build images with the official names for an engine without access to a registry.
 
-The images of components contain the binaries that are built here; the Python base is made of Debian's packages. Layout,
-user and volumes are those of the official Dockerfiles. Where an official image has a shell, busybox replaces it; where
-it has none, there is none. docs/compose.md lists what this cannot prove.
+The images of components contain the binaries that are built here. The Python base image is made of Debian packages.
+Layout, user and volumes are those of the official Dockerfiles. If an official image has a shell, the built image has
+busybox instead. docs/compose.md lists what these images cannot prove.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ GROUPS = "root:x:0:\nnobody:x:65534:\n"
 
 @dataclass(frozen=True)
 class Official:
-    """What an official image of a component is like."""
+    """The layout of the official image of a component."""
 
     component: str
     files: dict[str, str]  # path in the image: binary of the component
@@ -46,19 +46,19 @@ class Official:
 
     @property
     def name(self) -> str:
-        """Its name, with the version."""
+        """The name of the image, with its version."""
         return read_components().components[self.component].image
 
     @property
     def changes(self) -> list[str]:
-        """Its configuration, as `docker import` takes it."""
+        """The configuration of the image, as arguments of `docker import`."""
         lines = [f'ENTRYPOINT ["{self.entrypoint}"]', f"USER {self.user}", f"LABEL {LABEL}={self.digest}"]
         lines += [f"VOLUME {volume}" for volume in self.volumes] + [f"ENV {line}" for line in self.environment]
         return [argument for line in lines for argument in ("--change", line)]
 
     @property
     def digest(self) -> str:
-        """Changes when anything in it does."""
+        """A hash of the content: it differs if any part of the image differs."""
         built = [
             f"{path}: {binary(self.component, name)} {binary(self.component, name).stat()}"
             for path, name in self.files.items()
@@ -75,7 +75,7 @@ OFFICIAL = (
         {"cmd/jaeger/jaeger-linux": "jaeger"},
         "/cmd/jaeger/jaeger-linux",
         "10001",
-        volumes=["/tmp"],  # noqa: S108  as the official image says
+        volumes=["/tmp"],  # noqa: S108  the volume of the official image
         environment=["JAEGER_LISTEN_HOST=0.0.0.0"],
     ),
     Official(
@@ -102,19 +102,20 @@ OFFICIAL = (
 
 
 def provide(engine: Engine) -> list[str]:
-    """Give the engine every image that it lacks, under the official name; those made here.
+    """Add the missing images of components to the engine under their official names; return the names of the built.
 
-    An engine that was there before may have a registry: it is asked first. Loki and Grafana are under the AGPL and
-    never fetched here: they are used where the engine has them already, and Loki where it is built.
+    An engine that the tests have not started may reach a registry, so it first tries to pull the official images. Loki
+    and Grafana have the AGPL license and are never pulled: the tests use them if the engine has them, and build the
+    image of Loki if its binary is in the cache.
     """
-    made_here = [official for official in OFFICIAL if official.component in components().components]
+    buildable = [official for official in OFFICIAL if official.component in components().components]
     if not engine.own:
         _pull(
             engine,
-            [official.name for official in made_here if official.component not in read_components().optional_names()],
+            [official.name for official in buildable if official.component not in read_components().optional_names()],
         )
     made = provide_base(engine)
-    for official in made_here:
+    for official in buildable:
         if _lacks(engine, official.name, official.digest):
             with TemporaryDirectory() as folder:
                 archive = Path(folder, "image.tar")
@@ -125,7 +126,7 @@ def provide(engine: Engine) -> list[str]:
 
 
 def provide_base(engine: Engine) -> list[str]:
-    """Give the engine the Python base if it lacks it; the images made here."""
+    """Add the Python base image to the engine if it is missing; return the names of the images that were built."""
     if not engine.own:
         _pull(engine, [BASE])
     if not _lacks(engine, BASE, BASE_DIGEST):
@@ -136,7 +137,7 @@ def provide_base(engine: Engine) -> list[str]:
 
 
 def index_secrets(folder: Path) -> dict[str, Path]:
-    """Write the files with which a build reaches the package index of this machine; their paths by secret."""
+    """Write the files with which a build reaches the package index of this machine; return the paths by secret."""
     options = [f"index-url = {os.environ['PIP_INDEX_URL']}"] if "PIP_INDEX_URL" in os.environ else []
     index = [f'[[index]]\nurl = "{os.environ["PIP_INDEX_URL"]}"\ndefault = true'] if options else []
     certificates = "cert = /etc/ssl/certs/ca-certificates.crt"
@@ -146,7 +147,7 @@ def index_secrets(folder: Path) -> dict[str, Path]:
 
 
 def _pull(engine: Engine, images: Sequence[str]) -> None:
-    """Get what is missing from its registry, up to the first that cannot be had."""
+    """Pull the missing images. Stop at the first that cannot be pulled."""
     for image in images:
         if not engine.has(image):
             try:
@@ -156,11 +157,11 @@ def _pull(engine: Engine, images: Sequence[str]) -> None:
 
 
 def _lacks(engine: Engine, image: str, digest: str) -> bool:
-    """Whether an image is missing, or is a stand-in made of something else. A real one is taken as it is."""
+    """Return whether an image is missing, or was built here from other content. Accept any official image."""
     if not engine.has(image):
         return True
-    found = (engine.inspect(image)[0]["Config"].get("Labels") or {}).get(LABEL)
-    return found is not None and found != digest
+    built_from = (engine.inspect(image)[0]["Config"].get("Labels") or {}).get(LABEL)
+    return built_from is not None and built_from != digest
 
 
 def _pack(official: Official, archive: Path) -> None:
@@ -191,7 +192,7 @@ def _of_root(info: tarfile.TarInfo) -> tarfile.TarInfo:
 
 
 def _busybox(folder: Path) -> Path:
-    """The static busybox of the base."""
+    """Extract the static busybox from the base image and return its path."""
     with tarfile.open(_base()) as tar:
         member = next(m for m in tar if m.name.removeprefix("./") in ("bin/busybox", "usr/bin/busybox"))
         source = tar.extractfile(member)
@@ -203,10 +204,10 @@ def _busybox(folder: Path) -> Path:
 
 
 def _base() -> Path:
-    """A small Debian with Python, as an archive; made once. It trusts what this machine trusts.
+    """Return the archive of a small Debian with Python and the CA certificates of this machine. It is built once.
 
     Raises:
-        NoEngineError: debootstrap is not there or not allowed to.
+        NoEngineError: debootstrap is missing, fails, or cannot run as root.
     """
     archive = cache_folder() / f"base-{BASE_DIGEST}.tar"
     if archive.exists():
@@ -226,10 +227,10 @@ def _base() -> Path:
             raise NoEngineError(f"debootstrap cannot make {BASE}: {done.stdout.strip()[-300:]}")
         (root / "usr/local/bin/python").symlink_to("/usr/bin/python3")
         shutil.copy(f"/{CERTIFICATES}", root / CERTIFICATES)
-        for litter in ("var/cache/apt/archives", "var/lib/apt/lists"):
-            shutil.rmtree(root / litter)
-        fresh = Path(folder, "base.tar")
-        with tarfile.open(fresh, "w") as tar:
+        for temporary in ("var/cache/apt/archives", "var/lib/apt/lists"):
+            shutil.rmtree(root / temporary)
+        complete = Path(folder, "base.tar")
+        with tarfile.open(complete, "w") as tar:
             tar.add(root, ".")
-        fresh.rename(archive)
+        complete.rename(archive)
     return archive

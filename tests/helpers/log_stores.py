@@ -1,7 +1,7 @@
-"""Where the real stack's log records are: in Loki, or in the Collector's file where there is no Loki.
+"""Query the log records of the real stack in Loki, or in the Collector's file if the stack has no Loki.
 
-Both give a record in the same form. Loki keeps text, dots become underscores and maps are flattened, which is undone
-here; the file has the records as OTLP has them.
+Both return records in the same form. Loki stores attributes as text, replaces dots by underscores and flattens maps;
+this conversion is inverted here. The file contains the records as OTLP/JSON.
 """
 
 import json
@@ -21,32 +21,32 @@ from tests.helpers.collector import items_of
 LOOK_BACK = 3600
 PAGE = 5000
 REQUEST = '{"resourceLogs"'
-# What Loki keeps beside the attributes of a record and of its resource.
+# Fields of a record in Loki that are not attributes of the record or its resource.
 FIELDS = ("scope_name", "trace_id", "span_id", "severity_text", "event_name")
 
 
 class LogStore(Protocol):
-    """What is asked of it, whichever it is."""
+    """The queries of a log store."""
 
     def records(self, trace_id: str) -> list[dict[str, Any]]:
-        """The records of a trace."""
+        """Return the records of a trace."""
 
     def prediction_count(self, trace_id: str) -> int:
-        """How many audit records are kept under a trace ID."""
+        """Count the prediction log records of a trace."""
 
-    def audited(self, service: str) -> Counter[str]:
-        """How often each prediction of a service has an audit record."""
+    def record_counts(self, service: str) -> Counter[str]:
+        """Count the prediction log records of a service by prediction ID."""
 
 
 @dataclass(frozen=True)
 class LokiLogs:
-    """Loki, over LogQL."""
+    """Loki, queried with LogQL."""
 
     url: str
     client: httpx.Client
 
     def records(self, trace_id: str) -> list[dict[str, Any]]:
-        """The records of a trace."""
+        """Return the records of a trace."""
         return [
             {
                 **{name: stream["stream"].get(name, "") for name in FIELDS},
@@ -58,29 +58,29 @@ class LokiLogs:
         ]
 
     def query(self, query: str) -> list[dict[str, Any]]:
-        """A LogQL query for records over the last hour, with up to 5,000 of them."""
+        """Return the streams of a LogQL query over the last hour, with up to 5,000 records."""
         now = time.time()
         return self._range(query, start=int(now - LOOK_BACK), end=int(now + 60))
 
     def prediction_count(self, trace_id: str) -> int:
-        """How many audit records are kept under a trace ID."""
+        """Count the prediction log records of a trace."""
         query = (
             f'sum(count_over_time({{service_name=~".+"}} | event_name="ml.prediction" | trace_id="{trace_id}" [1h]))'
         )
         answer = self.client.get(f"{self.url}/loki/api/v1/query", params={"query": query})
-        return sum(int(found["value"][1]) for found in answer.raise_for_status().json()["data"]["result"])
+        return sum(int(sample["value"][1]) for sample in answer.raise_for_status().json()["data"]["result"])
 
-    def audited(self, service: str) -> Counter[str]:
-        """How often each prediction of a service has an audit record, page by page."""
-        found: Counter[str] = Counter()
+    def record_counts(self, service: str) -> Counter[str]:
+        """Count the prediction log records of a service by prediction ID, page by page."""
+        counts: Counter[str] = Counter()
         query = f'{{service_name="{service}"}} | event_name="ml.prediction"'
         start = time.time_ns() - LOOK_BACK * 10**9
         while True:
             streams = self._range(query, start=start, end=time.time_ns(), direction="forward")
             page = sorted((int(at), s["stream"]["ml_prediction_id"]) for s in streams for at, _ in s["values"])
-            found.update(prediction for _, prediction in page)
+            counts.update(prediction for _, prediction in page)
             if len(page) < PAGE:
-                return found
+                return counts
             start = page[-1][0] + 1
 
     def _range(self, query: str, **params: str | int) -> list[dict[str, Any]]:
@@ -99,7 +99,7 @@ class FileLogs:
     fetch: Callable[[], object] = lambda: None
 
     def records(self, trace_id: str) -> list[dict[str, Any]]:
-        """The records of a trace."""
+        """Return the records of a trace."""
         return [
             {
                 "scope_name": record["scope"],
@@ -115,11 +115,11 @@ class FileLogs:
         ]
 
     def prediction_count(self, trace_id: str) -> int:
-        """How many audit records are kept under a trace ID."""
+        """Count the prediction log records of a trace."""
         return sum(record["event_name"] == names.EVENT_PREDICTION for record in self.records(trace_id))
 
-    def audited(self, service: str) -> Counter[str]:
-        """How often each prediction of a service has an audit record."""
+    def record_counts(self, service: str) -> Counter[str]:
+        """Count the prediction log records of a service by prediction ID."""
         return Counter(
             record["attributes"][names.ML_PREDICTION_ID]
             for record in self._matching(service)

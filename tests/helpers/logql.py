@@ -1,11 +1,12 @@
-"""Reads the part of LogQL that this project's queries use, and refuses everything else.
+"""Parse the part of LogQL that the queries of this project use. Any other query is an error.
 
     query   = stream { "|" filter }
     stream  = "{" matcher { "," matcher } "}"
     metric  = "sum" [ "by" "(" name { "," name } ")" ] "(" function "(" query "[" duration "]" ")" ")"
 
-It says which labels select streams and which fields are filtered or grouped by, so that a test can compare them with
-what Loki indexes and what the service sends. A query that it refuses is wrong, or needs a line here.
+The result contains the labels that select streams and the fields that records are filtered and grouped by. A test
+compares them with Loki's index labels and the attributes that the service sends. If a valid query is an error, extend
+this grammar.
 
 Reference: Grafana Loki documentation, "LogQL: Log query language", sections on log and metric queries.
 """
@@ -24,7 +25,7 @@ METRIC = re.compile(
 
 
 class LogqlError(ValueError):
-    """A query is not of the form above."""
+    """A query does not match the grammar above."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,10 @@ class Query:
 
 
 def parse(text: str) -> Query:
-    """Read a query.
+    """Parse a query.
 
     Raises:
-        LogqlError: it is not of the form above; the message quotes what is left.
+        LogqlError: the query does not match the grammar; the message quotes the rest that is not matched.
     """
     if metric := METRIC.fullmatch(text.strip()):
         inner = parse(metric["query"])
@@ -58,11 +59,11 @@ def parse(text: str) -> Query:
 
 
 def _several(pattern: re.Pattern[str], rest: str, *, separator: str) -> tuple[list[str], str]:
-    """What the first group finds again and again from the beginning, and what comes after."""
+    """Match a pattern repeatedly from the beginning. Return the first group of each match, and the rest."""
     names: list[str] = []
-    while found := pattern.match(rest):
-        names.append(found[1])
-        rest = rest[found.end() :]
+    while match := pattern.match(rest):
+        names.append(match[1])
+        rest = rest[match.end() :]
         if separator and not rest.startswith(separator):
             break
         rest = rest.removeprefix(separator) if separator else rest

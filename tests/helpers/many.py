@@ -1,4 +1,4 @@
-"""Programs of ./dev test --many on loopback: a Kafka broker, an OpenSearch node and an S3 server."""
+"""Run the programs of ./dev test --many on loopback: a Kafka broker, an OpenSearch node and an S3 server."""
 
 import shutil
 import socket
@@ -42,7 +42,7 @@ class Server:
         return f"http://{self.address}"
 
     def start(self) -> None:
-        """Start it, and return when it answers: on the path `ready`, or on its port if that is empty."""
+        """Start the program and wait until the path `ready` answers, or until its port is open if `ready` is empty."""
         output = self.folder / "log"
         with output.open("ab") as log:
             popen = subprocess.Popen(self.command, stdout=log, stderr=log, cwd=self.folder, env=self.environment)
@@ -62,7 +62,7 @@ class Server:
         wait_until(listens, seconds=START_SECONDS, description=f"port {self.port}")
 
     def stop(self) -> None:
-        """Stop it, if it runs."""
+        """Stop the program if it was started."""
         if self.process is not None:
             self.process.stop()
 

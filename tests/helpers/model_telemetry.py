@@ -173,9 +173,9 @@ class ModelService:
             "ml.model.hash": self.hash,
             "ml.prediction.inputs": recorded_inputs,
         }
-        audited = log_record(trace_id, root, f"predicted {label}", attributes=row)
-        audited.event_name = "ml.prediction"
-        self.sender.logs(audited)
+        record = log_record(trace_id, root, f"predicted {label}", attributes=row)
+        record.event_name = "ml.prediction"
+        self.sender.logs(record)
         for feature in self.features:
             name = feature.bin_of(inputs[feature.name])
             where = (*self.model, ("ml.feature.name", feature.name), ("ml.feature.bin", name))

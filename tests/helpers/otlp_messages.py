@@ -43,7 +43,7 @@ def span(**fields: object) -> Span:
 
 
 def trace_request(*spans: Span) -> ExportTraceServiceRequest:
-    """Return an export request with these spans, or with one."""
+    """Return an export request with these spans, or with a default span."""
     return ExportTraceServiceRequest(
         resource_spans=[ResourceSpans(resource=resource(), scope_spans=[ScopeSpans(spans=spans or [span()])])]
     )

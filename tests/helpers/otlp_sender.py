@@ -166,7 +166,7 @@ def log_record(
 def prediction_record(trace_id: bytes, around: Span, *, row: int, label: str) -> LogRecord:
     """Return the prediction log record of one row."""
     inputs = {"mean radius": 12.5 + row, "mean texture": 17.25, "worst area": 640.0}
-    audited = log_record(
+    record = log_record(
         trace_id,
         around,
         "predicted benign",
@@ -181,8 +181,8 @@ def prediction_record(trace_id: bytes, around: Span, *, row: int, label: str) ->
             "ml.model.hash": "ab" * 32,
         },
     )
-    audited.event_name = "ml.prediction"
-    return audited
+    record.event_name = "ml.prediction"
+    return record
 
 
 def duration_metric(trace_id: bytes, server: Span) -> Metric:

@@ -30,7 +30,7 @@ def wait_until(condition: Callable[[], T | None], *, seconds: float = 240.0, des
     """Call `condition` until its result is true, and return the result.
 
     Raises:
-        AssertionError: it was not true in time; the message contains the description.
+        AssertionError: the result was not true within `seconds`; the message contains the description.
     """
     deadline = time.monotonic() + seconds
     while True:

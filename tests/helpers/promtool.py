@@ -1,4 +1,4 @@
-"""Prometheus' own tool on the files of deploy/prometheus."""
+"""Run promtool, the command line tool of Prometheus, on the files of deploy/prometheus."""
 
 import subprocess
 from pathlib import Path
@@ -10,7 +10,7 @@ PROMETHEUS = ROOT / "deploy" / "prometheus"
 
 
 def promtool(*arguments: str) -> str:
-    """Run promtool in the root folder of the repository; its output."""
+    """Run promtool in the root folder of the repository and return its output."""
     done = subprocess.run(
         [str(binary("prometheus", "promtool")), *arguments], cwd=ROOT, capture_output=True, text=True, check=False
     )

@@ -1,4 +1,4 @@
-"""Programs that send with the OpenTelemetry SDKs of other languages: tests/senders, built once and cached."""
+"""Build and run the programs in tests/senders, which send telemetry with the OpenTelemetry SDKs of other languages."""
 
 import hashlib
 import json
@@ -28,9 +28,10 @@ RUN_SECONDS: Final = 120
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the sender of one language is built and run; all commands run in a copy of its sources.
+    """The commands that build and run the sender of a language, in a copy of its sources.
 
-    `download` needs the network: when it fails, the test is skipped. `build` does not: when it fails, the test does.
+    `download` needs the network; if it fails, the test is skipped. `build` needs no network; if it fails, the test
+    fails.
     """
 
     tools: tuple[str, ...]
@@ -63,21 +64,21 @@ RECIPES: Final = {
 
 @dataclass(frozen=True)
 class Sent:
-    """What one run of a sender has printed: what it has sent, and what its SDK complained of."""
+    """The output of a sender: the records that it has sent, and the warnings of its SDK."""
 
     records: tuple[Mapping[str, Any], ...]
     complaints: str
 
     def of_kind(self, kind: str) -> list[dict[str, Any]]:
-        """The fields of all records of a kind."""
+        """Return the fields of all records of a kind."""
         return [dict(record["fields"]) for record in self.records if record["kind"] == kind]
 
 
 def run_sender(language: str, options: Sequence[str], environment: Mapping[str, str]) -> Sent:
-    """Build a sender if it is not in the cache, and run it to its end.
+    """Build a sender if it is not in the cache, run it, and return its output.
 
     Raises:
-        AssertionError: it cannot be built, or ends with an error.
+        AssertionError: the build fails, or the program ends with an error.
         pytest.skip.Exception: a compiler is not on PATH, or libraries cannot be downloaded.
     """
     recipe = RECIPES[language]
@@ -99,13 +100,13 @@ def run_sender(language: str, options: Sequence[str], environment: Mapping[str, 
 
 
 def senders_cache() -> Path:
-    """Where senders, and what their builds download, are kept."""
+    """Return the folder of the senders and of the files that their builds download."""
     return platformdirs.user_cache_path("modeltrace") / "senders"
 
 
 @cache
 def _built(language: str) -> Path | str:
-    """The folder with the built sender; in words what is missing where it cannot be built."""
+    """Return the folder with the built sender, or a message that says what is missing to build it."""
     recipe, source = RECIPES[language], SOURCES / language
     if absent := [tool for tool in recipe.tools if shutil.which(tool) is None]:
         return f"{', '.join(absent)} on PATH, to build the sender in {language}"
@@ -133,7 +134,7 @@ def _built(language: str) -> Path | str:
 
 
 def _run(command: str, folder: Path, environment: Mapping[str, str]) -> str:
-    """Run a step of a build; what it has printed if it failed, else nothing."""
+    """Run a step of a build. Return its output if it failed, else an empty string."""
     try:
         run = subprocess.run(
             command.split(),
@@ -151,7 +152,7 @@ def _run(command: str, folder: Path, environment: Mapping[str, str]) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """Environment variables that keep downloads and intermediate results below the cache."""
+    """Return the environment variables that place downloads and intermediate results in the cache."""
     return {
         "CGO_ENABLED": "0",
         "GOCACHE": str(senders_cache() / "go" / "build"),
@@ -166,7 +167,7 @@ def _environment() -> dict[str, str]:
 
 
 def _digest(source: Path) -> str:
-    """A hash of all files of a sender."""
+    """Return a hash of all files of a sender."""
     digest = hashlib.sha256()
     for path in sorted(source.iterdir()):
         digest.update(f"{path.name}\n{path.stat().st_size}\n".encode() + path.read_bytes())

@@ -40,7 +40,7 @@ def has_ended(pid: int) -> bool:
 
 
 def kill_leftover(pid: int) -> None:
-    """Kill a process that a failed test has left behind."""
+    """Kill a process if a failed test has not stopped it."""
     with suppress(OSError):
         os.kill(pid, signal.SIGKILL)
 

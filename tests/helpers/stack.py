@@ -1,4 +1,4 @@
-"""A real stack for the tests: every component from its binary, on free ports, in a folder of its own."""
+"""Run a real stack for the tests: components as processes on free ports, with files in a temporary folder."""
 
 import os
 import signal
@@ -15,42 +15,42 @@ from stack.layout import Layout
 from stack.run import Stack
 from tests.helpers.processes import free_port
 
-# Merged last, it sends log records to LOKI_OTLP_ENDPOINT where the stack has no Loki.
+# If it is merged last, the Collector sends log records to LOKI_OTLP_ENDPOINT although the stack has no Loki.
 LOKI_ELSEWHERE = Path(__file__).with_name("loki-elsewhere.yaml")
 
 
 def binaries() -> Cache:
-    """Where the built components are."""
+    """Return the cache with the built components."""
     return Cache(platformdirs.user_cache_path("modeltrace") / "stack")
 
 
 def components() -> ComponentTable:
-    """The components that a stack has here: all but the optional ones that are not here."""
+    """Return the components of a stack on this machine: all except the optional ones that are not built."""
     return binaries().without_absent(read_components())
 
 
 def missing() -> list[str]:
-    """The components that are not built here, without the optional ones."""
+    """List the components that are required and not built on this machine."""
     return list(binaries().missing(components().components))
 
 
 def missing_many() -> list[str]:
-    """The programs of ./dev test --many that are not built here."""
+    """List the programs of ./dev test --many that are not built on this machine."""
     return list(binaries().missing(read_components().many))
 
 
 def has_loki() -> bool:
-    """Whether Loki is here, which is optional."""
+    """Return whether Loki, which is optional, is built on this machine."""
     return "loki" in components().components
 
 
 def binary(component: str, name: str) -> Path:
-    """One program of a component: ``binary("prometheus", "promtool")``."""
+    """Return the path of a program of a component, as in ``binary("prometheus", "promtool")``."""
     return binaries().program(component, read_components().components[component], name)
 
 
 def free_ports() -> Ports:
-    """A free port for every listener."""
+    """Return a free port for each listener of each component."""
     return Ports(
         {
             name: {port: free_port() for port in component.ports}
@@ -60,7 +60,7 @@ def free_ports() -> Ports:
 
 
 class StackUnderTest(Stack):
-    """A stack whose components fail on request; `up` starts them again."""
+    """A stack whose components a test can stop or kill; `up` starts them again."""
 
     def stop(self, name: str) -> None:
         """Stop a component."""
@@ -79,7 +79,7 @@ def running_stack(
 
     Args:
         collector_configs: merged with otel/collector.yaml.
-        environment: what every component's environment says besides.
+        environment: additional environment variables of every component.
     """
     with TemporaryDirectory(prefix="stack-") as folder:
         layout = Layout(components(), free_ports(), binaries(), Path(folder), collector_configs, environment)

@@ -1,4 +1,4 @@
-"""Strategies: JSON values, rows of `schemas.SCHEMA`, and request records with any value a client or model may give."""
+"""Strategies for JSON values, rows of `schemas.SCHEMA`, and request records with any value of a client or model."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -57,7 +57,7 @@ VALUES: st.SearchStrategy[Value] = (
 
 
 def ids(size: int) -> st.SearchStrategy[bytes]:
-    """Draw IDs of so many bytes, which are not all zero."""
+    """Draw IDs of `size` bytes, which are not all zero."""
     return st.binary(min_size=size, max_size=size).filter(any)
 
 
@@ -91,7 +91,7 @@ def models() -> st.SearchStrategy[ModelInfo]:
 
 
 def answered_rows(features: int, outputs: int) -> st.SearchStrategy[PredictedRow]:
-    """Draw answered rows of so many features and named outputs; half of them have floats only."""
+    """Draw answered rows with numbers of features and named outputs; half of the rows have floats only."""
     floats = st.tuples(*[FLOATS] * features)
     return st.builds(
         PredictedRow,

@@ -1,4 +1,4 @@
-"""A module proxy in a folder, so that builds are real and take a second."""
+"""Fixtures for builds: a Go module proxy in a folder with small modules, so that a real build takes a second."""
 
 import json
 import shutil
@@ -11,16 +11,16 @@ import pytest
 from stack.cache import Cache
 from stack.components import Component
 
-MakePart = Callable[..., Component]
+MakeComponent = Callable[..., Component]
 
 
 @pytest.fixture
 def go() -> Path:
-    """The Go on PATH."""
-    found = shutil.which("go")
-    if found is None:
+    """The path of the Go program on PATH."""
+    program = shutil.which("go")
+    if program is None:
         pytest.skip("no Go on PATH")
-    return Path(found)
+    return Path(program)
 
 
 @pytest.fixture
@@ -30,8 +30,8 @@ def cache(tmp_path: Path) -> Cache:
 
 
 @pytest.fixture
-def make_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakePart:
-    """Publishes a Go module of one program on a proxy that is a folder, and describes it as a component."""
+def make_component(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeComponent:
+    """Return a function that publishes a Go module with one program in the proxy and returns it as a component."""
     proxy = tmp_path / "proxy"
     monkeypatch.setenv("GOPROXY", proxy.as_uri())
     monkeypatch.setenv("GONOSUMDB", "*")

