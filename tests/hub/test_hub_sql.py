@@ -1,6 +1,7 @@
 """SQL queries of users: what they read, what they cannot do, their limits, formats and page."""
 
 import io
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -303,7 +304,13 @@ def test_a_link_of_another_site_does_not_run_a_query(hub: InProcessHub) -> None:
 
 
 def test_the_views_are_listed(hub: InProcessHub) -> None:
-    """The API and the page have the columns and their types."""
+    """The API and the page have the columns and their types, and docs/hub.md has the columns."""
     views = httpx.get(f"{hub.page_url}/api/sql/views").json()["views"]
     assert {"name": "duration_ms", "type": "DOUBLE"} in views["spans"]
     assert "duration_ms" in page(hub).text
+    text = (Path(__file__).parents[2] / "docs" / "hub.md").read_text()
+    section = text.partition("\n## SQL\n")[2].partition("\n## ")[0]
+    documented = re.findall(r"^\| `(\w+)` \|[^|]*\| (`.*`) \|$", section, re.MULTILINE)
+    assert {name: columns.strip("`").split("`, `") for name, columns in documented} == {
+        name: [column["name"] for column in columns] for name, columns in views.items()
+    }
