@@ -46,7 +46,7 @@ def main() -> None:
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
             _take_screenshot(browser, f"{hub}/t/{trace_id}", "trace")
             _wait_for(lambda: _is_evaluated(hub), seconds=180, description="metrics of the model")
-            _take_screenshot(browser, f"{hub}/models?window=15m", "models")
+            _take_screenshot(browser, f"{hub}/models?since=15m", "models")
             browser.close()
 
 

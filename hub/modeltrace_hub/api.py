@@ -20,6 +20,7 @@ from modeltrace_hub.errors import HubError
 from modeltrace_hub.hub_metrics.routes import hub_metrics_router
 from modeltrace_hub.mcp_server.endpoint import McpEndpoint
 from modeltrace_hub.queries.comparison import COMPARISON_PARAMETERS, parse_comparison
+from modeltrace_hub.queries.completions import CompletionRequest, Completions
 from modeltrace_hub.queries.explain import explain
 from modeltrace_hub.queries.filters import LogFilter, MetricFilter, TraceFilter, TraceLimits, describe_invalid_parameter
 from modeltrace_hub.queries.logs import count_logs, group_logs, list_logs
@@ -31,6 +32,7 @@ from modeltrace_hub.queries.stats import StatsSource, collect_stats
 from modeltrace_hub.queries.trace import explain_missing_trace, read_trace
 from modeltrace_hub.queries.trace_search import search_traces
 from modeltrace_hub.queries.windows import ModelFilter, PredictionFilter, Window
+from modeltrace_hub.query_limits import QueryLimits
 from modeltrace_hub.settings import HubSettings
 from modeltrace_hub.sql_query.routes import sql_router
 from modeltrace_hub.sql_query.runner import SqlRunner
@@ -53,10 +55,11 @@ TraceIdPath = Annotated[str, Path(pattern="^[0-9a-fA-F]{32}$", description="32 h
 def create_app(store: Store, writer: Writer, settings: HubSettings) -> FastAPI:
     """Return the application with the API and the pages."""
     queries = Queries(store)
+    limits = QueryLimits()
     stats = partial(collect_stats, store, writer, settings, queries)
     sql_runner = SqlRunner(store, timeout=settings.sql_timeout.total_seconds())
     renderer = Renderer(writer)
-    pages = Pages(renderer, queries, stats, writer.retention, settings)
+    pages = Pages(renderer, queries, limits, stats, writer.retention, settings)
     app = FastAPI(
         title="Modeltrace hub",
         docs_url=None,
@@ -66,14 +69,15 @@ def create_app(store: Store, writer: Writer, settings: HubSettings) -> FastAPI:
         servers=[{"url": ".."}],
         telemetry=NATIVE_TELEMETRY_OFF,
     )
-    _add_telemetry_routes(app, queries, stats, writer)
-    _add_log_routes(app, queries)
-    _add_model_routes(app, queries)
+    _add_telemetry_routes(app, queries, limits, stats, writer)
+    _add_log_routes(app, queries, limits)
+    _add_completion_route(app, Completions(queries))
+    _add_model_routes(app, queries, limits)
     app.include_router(sql_router(sql_runner))
     add_head_routes(app)
     app.include_router(add_head_routes(pages.router()))
-    app.include_router(add_head_routes(LogPages(renderer, queries).router()))
-    app.include_router(add_head_routes(ModelPages(renderer, queries).router()))
+    app.include_router(add_head_routes(LogPages(renderer, queries, limits).router()))
+    app.include_router(add_head_routes(ModelPages(renderer, queries, limits).router()))
     app.include_router(hub_metrics_router(store, writer))
     app.include_router(ArchiveRoutes(renderer, queries, writer, settings).router())
     app.include_router(SqlPages(renderer, sql_runner).router())
@@ -86,7 +90,9 @@ def create_app(store: Store, writer: Writer, settings: HubSettings) -> FastAPI:
     return app
 
 
-def _add_telemetry_routes(app: FastAPI, queries: Queries, stats: StatsSource, writer: Writer) -> None:
+def _add_telemetry_routes(
+    app: FastAPI, queries: Queries, limits: QueryLimits, stats: StatsSource, writer: Writer
+) -> None:
     """Add the API calls about traces, metrics and the hub. They run in worker threads: queries block."""
 
     @app.get("/healthz", response_class=Response)
@@ -95,6 +101,7 @@ def _add_telemetry_routes(app: FastAPI, queries: Queries, stats: StatsSource, wr
         return Response("ok", media_type="text/plain")
 
     @app.get("/api/traces", response_class=Response)
+    @limits.expensive_if_filtered
     def traces(filters: Annotated[TraceFilter, Query()]) -> Response:
         """Return traces, newest first. `next` is the `cursor` of the next page."""
         with queries.open_reader() as reader:
@@ -113,6 +120,7 @@ def _add_telemetry_routes(app: FastAPI, queries: Queries, stats: StatsSource, wr
         return json_response(content)
 
     @app.get("/api/explain", response_class=Response, openapi_extra={"parameters": COMPARISON_PARAMETERS})
+    @limits.expensive
     def explanation(request: Request) -> Response:
         """Return the properties that are over-represented in a selection of traces or predictions.
 
@@ -124,6 +132,7 @@ def _add_telemetry_routes(app: FastAPI, queries: Queries, stats: StatsSource, wr
             return json_response(explain(reader, options, comparison))
 
     @app.get("/api/metrics", response_class=Response)
+    @limits.expensive
     def metrics(filters: Annotated[MetricFilter, Query()]) -> Response:
         """Return all metrics; with `name`, the points of this metric, newest first."""
         with queries.open_reader() as reader:
@@ -132,15 +141,17 @@ def _add_telemetry_routes(app: FastAPI, queries: Queries, stats: StatsSource, wr
             return json_response({"name": filters.name, "points": encode_non_finite(list_points(reader, filters))})
 
     @app.get("/api/stats", response_class=Response)
+    @limits.expensive
     def statistics(request: Request) -> Response:
         """Return counts of received and stored telemetry, the storage, the endpoints and the services."""
         return json_response(stats(request.url.hostname))
 
 
-def _add_log_routes(app: FastAPI, queries: Queries) -> None:
+def _add_log_routes(app: FastAPI, queries: Queries, limits: QueryLimits) -> None:
     """Add the API calls about log records."""
 
     @app.get("/api/logs", response_class=Response)
+    @limits.expensive_if_filtered
     def logs(filters: Annotated[LogFilter, Query()]) -> Response:
         """Return log records, newest first. `next` is the `cursor` of the next page."""
         with queries.open_reader() as reader:
@@ -148,22 +159,34 @@ def _add_log_routes(app: FastAPI, queries: Queries) -> None:
         return json_response({"logs": rows, "next": cursor})
 
     @app.get("/api/logs/counts", response_class=Response)
+    @limits.expensive
     def log_counts(filters: Annotated[LogFilter, Query()]) -> Response:
         """Count log records by severity over time, and by severity, service, event and scope."""
         with queries.open_reader() as reader:
             return json_response({"counts": count_logs(reader, filters)})
 
     @app.get("/api/logs/groups", response_class=Response)
+    @limits.expensive
     def log_groups(filters: Annotated[LogFilter, Query()]) -> Response:
         """Return groups of similar records among the newest 20,000 matching ones, the largest group first."""
         with queries.open_reader() as reader:
             return json_response({"groups": group_logs(reader, filters)})
 
 
-def _add_model_routes(app: FastAPI, queries: Queries) -> None:
+def _add_completion_route(app: FastAPI, completions: Completions) -> None:
+    """Add the API call for the completion of a filter line."""
+
+    @app.get("/api/completions", response_class=Response)
+    def complete(request: Annotated[CompletionRequest, Query()]) -> Response:
+        """Return the names that the filter line of a list can have; with `name`, the most frequent values of it."""
+        return json_response(completions.complete(request))
+
+
+def _add_model_routes(app: FastAPI, queries: Queries, limits: QueryLimits) -> None:
     """Add the API calls about models and predictions."""
 
     @app.get("/api/models", response_class=Response)
+    @limits.expensive
     def models(filters: Annotated[ModelFilter, Query()]) -> Response:
         """Return the models with telemetry in a window, and their versions."""
         window = filters.current_window()
@@ -171,6 +194,7 @@ def _add_model_routes(app: FastAPI, queries: Queries) -> None:
             return json_response({"window": _window_json(window), "models": list_models(reader, window)})
 
     @app.get("/api/models/{name:path}", response_class=Response)
+    @limits.expensive
     def model(name: str, filters: Annotated[ModelFilter, Query()]) -> Response:
         """Return all metrics of a model in a window, by version."""
         window = filters.current_window()
@@ -181,6 +205,7 @@ def _add_model_routes(app: FastAPI, queries: Queries) -> None:
         return json_response({"window": _window_json(window), **matches[0]})
 
     @app.get("/api/predictions", response_class=Response)
+    @limits.expensive
     def predictions(filters: Annotated[PredictionFilter, Query()]) -> Response:
         """Return predictions, labels or schema violations, newest first, each with its trace ID."""
         with queries.open_reader() as reader:

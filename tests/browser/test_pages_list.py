@@ -57,23 +57,83 @@ def test_filters_are_in_the_address(page: Page, site: Site) -> None:
     fast, slow = site.sender.prediction(duration_ms=1.5), site.sender.prediction(duration_ms=700)
     page.goto("/traces")
 
-    page.get_by_label("Longer than").fill("500ms")
-    page.get_by_label("Attribute").fill("ml.prediction.label=benign")
+    line = "duration > 500ms ml.prediction.label = benign"
+    page.get_by_role("combobox", name="Filter").fill(line)
     page.get_by_role("button", name="Filter").click()
 
     expect(page.locator(f"a[href='./t/{slow}']").first).to_be_visible()
     expect(page.locator(f"a[href='./t/{fast}']")).to_have_count(0)
-    expect(page.get_by_label("Longer than")).to_have_value("500ms")
-    parameters = parse_qs(urlsplit(page.url).query)
-    assert (parameters["min_duration"], parameters["attr.ml.prediction.label"]) == (["500ms"], ["benign"])
+    expect(page.get_by_role("combobox", name="Filter")).to_have_value(line)
+    assert parse_qs(urlsplit(page.url).query) == {"filter": [line]}
+
+
+def test_the_filter_line_is_completed(page: Page, site: Site) -> None:
+    """Names, operators and values of the stored records are offered; arrow keys and Enter choose one."""
+    site.sender.prediction()
+    page.goto("/traces")
+    line = page.get_by_role("combobox", name="Filter")
+    options = page.get_by_role("option")
+
+    line.press_sequentially("servi")
+    expect(options.first).to_contain_text("service")
+    line.press("ArrowDown")
+    line.press("Enter")
+    expect(options).to_have_count(8)
+    expect(line).to_have_value("service ")
+    line.press_sequentially("= mod")
+    expect(options).to_have_text(["modeltrace"])
+    options.first.click()
+    expect(line).to_have_value("service = modeltrace ")
+    line.press("Escape")
+    expect(options).to_have_count(0)
+    line.press("Enter")
+
+    expect(page).to_have_url(re.compile(r"filter=service\+%3D\+modeltrace"))
+
+
+def test_a_page_can_be_paused(page: Page, site: Site) -> None:
+    """The key p stops the updates, and the button continues them. In the filter line, p is a letter."""
+    site.sender.prediction()
+    page.goto("/traces")
+    pause = page.get_by_role("button", name="Pause")
+    page.get_by_role("combobox", name="Filter").press("p")
+    expect(pause).to_have_attribute("aria-pressed", "false")
+    page.locator("h1").evaluate("() => document.activeElement.blur()")
+    page.keyboard.press("p")
+    expect(pause).to_have_attribute("aria-pressed", "true")
+
+    late = site.sender.prediction()
+    page.wait_for_timeout(1500)  # more than three updates
+    expect(page.locator(f"a[href='./t/{late}']")).to_have_count(0)
+    pause.click()
+
+    expect(page.locator(f"a[href='./t/{late}']").first).to_be_visible()
 
 
 def test_invalid_filter_is_explained(page: Page) -> None:
-    """The page names the field of an invalid filter, and still shows the list."""
-    page.goto("/traces?min_duration=fast")
+    """The page names the position of the error, and still shows the list."""
+    page.goto("/traces?filter=duration+%3E+fast")
 
-    expect(page.get_by_role("alert")).to_contain_text("Longer than")
+    expect(page.get_by_role("alert")).to_contain_text("Filter: character 12: duration 'fast': a duration is")
     expect(page.get_by_role("table")).to_be_visible()
+
+
+def test_the_time_range_stays_on_other_pages(page: Page, site: Site) -> None:
+    """A range that is chosen on one page applies to the next, and to the way back from a trace."""
+    trace_id = site.sender.prediction()
+    page.goto("/traces")
+    page.get_by_role("navigation", name="Time range").get_by_role("link", name="15 min").click()
+    page.locator(f"a[href^='./t/{trace_id}']").first.click()
+    page.get_by_role("link", name="Logs", exact=True).click()
+
+    expect(page).to_have_url(re.compile(r"/logs\?since=15m$"))
+    expect(page.get_by_role("navigation", name="Time range").locator("a[aria-current]")).to_have_text("15 min")
+    page.locator(".time-range summary").click()
+    page.get_by_label("From (UTC)").fill("2026-01-31T12:00:00")
+    page.get_by_label("To (UTC)").fill("2026-01-31T13:00:00")
+    page.get_by_role("button", name="Apply").click()
+    expect(page).to_have_url(re.compile(r"since=2026-01-31T12%3A00&until=2026-01-31T13%3A00"))
+    expect(page.get_by_text("No log record matches the filter in this time")).to_be_visible()
 
 
 def test_older_traces_are_linked(page: Page, site: Site) -> None:
@@ -105,7 +165,7 @@ def test_services_link_to_their_traces(page: Page, site: Site) -> None:
 
     page.get_by_role("table").get_by_role("link", name="modeltrace", exact=True).first.click()
 
-    assert parse_qs(urlsplit(page.url).query) == {"service": ["modeltrace"]}
+    assert parse_qs(urlsplit(page.url).query) == {"filter": ["service = modeltrace"]}
 
 
 def test_list_needs_no_script(browser: Browser, site: Site) -> None:
@@ -113,7 +173,7 @@ def test_list_needs_no_script(browser: Browser, site: Site) -> None:
     trace_id = site.sender.prediction()
     page = browser.new_page(base_url=site.url, java_script_enabled=False)
     page.goto("/traces")
-    page.get_by_label("Name").fill("predict")
+    page.get_by_role("combobox", name="Filter").fill("name ~ predict")
     page.get_by_role("button", name="Filter").click()
     page.locator(f"a[href='./t/{trace_id}']").first.click()
 

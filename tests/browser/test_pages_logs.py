@@ -55,7 +55,7 @@ def test_log_records_need_no_script(browser: Browser, site: Site) -> None:
     send(site, "order 18 shipped")
     page = browser.new_page(base_url=site.url, java_script_enabled=False)
     page.goto("/logs")
-    page.get_by_label("Text").fill("order")
+    page.get_by_role("combobox", name="Filter").fill("text ~ order")
     page.get_by_role("button", name="Filter").click()
     page.get_by_role("link", name="Groups").click()
     page.get_by_role("link", name="order <n> shipped").click()

@@ -44,7 +44,7 @@ def test_text_has_enough_contrast(browser: Browser, site: Site, failed: str, sch
     paths = [
         "/",
         "/traces",
-        "/traces?min_duration=x",
+        "/traces?filter=duration+%3E+x",
         "/logs",
         "/logs?view=groups",
         f"/t/{failed}",

@@ -142,9 +142,9 @@ def test_one_prediction_is_not_enough_data(page: Page) -> None:
 def test_the_window_is_chosen_in_the_address(page: Page) -> None:
     """A shorter window shows less traffic of the same model."""
     page.goto("/models?model=churn")
-    page.get_by_role("navigation", name="Window").get_by_role("link", name="15m").click()
+    page.get_by_role("navigation", name="Time range").get_by_role("link", name="15 min").click()
 
-    expect(page).to_have_url(re.compile("window=15m.*model=churn"))
+    expect(page).to_have_url(re.compile("since=15m.*model=churn"))
     expect(page.get_by_role("article", name="Version 1.0.0", exact=True)).to_contain_text("300 predictions")
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from html import unescape
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
@@ -51,7 +52,7 @@ def texts(pages: HubPages, **parameters: Any) -> list[str]:
 
 def shown(pages: HubPages, query: str = "") -> list[str]:
     """Return the texts of the list of the page."""
-    response = pages.client.get(f"/logs?{query}")
+    response = pages.client.get(f"/logs?{query}", follow_redirects=True)
     assert response.status_code == 200, response.text
     return [unescape(text) for text in re.findall(r'<span class="body">([^<]*)', response.text)]
 
@@ -185,29 +186,34 @@ def test_a_record_links_to_its_span_and_back(pages: HubPages) -> None:
     links = pages.links("/logs", pages.client.get("/logs").text)
 
     assert f"/t/{trace.hex()}?span={span_id.hex()}" in links
-    assert f"/logs?trace_id={trace.hex()}" in links
+    assert f"/logs?filter=trace_id+%3D+{trace.hex()}" in links
     back = pages.links(f"/t/{trace.hex()}", pages.client.get(f"/t/{trace.hex()}").text)
     assert {f"/logs?around={NOW}", f"/logs?trace_id={trace.hex()}"} <= set(back)
     assert all(pages.client.get(link).status_code in {200, 303} for link in back)
 
 
-def test_an_invalid_filter_is_named_by_its_label_and_ignored(pages: HubPages) -> None:
+def test_an_invalid_filter_is_explained_and_ignored(pages: HubPages) -> None:
     """The pages of log records and traces show the list without the invalid filter; the API answers 422."""
     add(pages, record("still listed"))
-    response = pages.client.get("/logs?severity=loud&q=listed")
+    response = pages.client.get("/logs", params={"filter": "text ~ x severity > loud"})
     assert response.status_code == 422
-    assert re.search(r'role="alert">Severity: a severity is one of TRACE, .*ignores this filter', response.text)
+    assert re.search(
+        r'role="alert">Filter: character 21: severity [^<]*loud[^<]*TRACE, .*ignores this filter', response.text
+    )
     assert "still listed" in response.text
-    assert "Longer than: a duration is" in pages.client.get("/traces?min_duration=fast").text
+    assert "From: a time is" in pages.client.get("/traces?since=yesterday").text
     assert pages.client.get("/api/logs?severity=loud").status_code == 422
     many = "&".join(f"attr.k{n}=v" for n in range(9))
-    assert "at most 8 attribute filters" in pages.client.get(f"/logs?{many}").text
+    assert "at most 8 attribute filters" in pages.client.get(f"/api/logs?{many}").text
 
 
-def test_an_attribute_field_becomes_a_filter(pages: HubPages) -> None:
-    """The form's field `attr` is in the address as a filter of the attribute."""
-    response = pages.client.get("/logs?attr=customer%3Dc1&severity=INFO", follow_redirects=False)
-    assert (response.status_code, response.headers["location"]) == (303, "logs?attr.customer=c1&severity=INFO")
+def test_earlier_parameters_become_the_filter_line(pages: HubPages) -> None:
+    """The page redirects parameters that are conditions to the filter line, with the other parameters unchanged."""
+    response = pages.client.get("/logs?attr=customer%3Dc1&severity=INFO&since=1h&attr.event=a+b&filter=a+exists")
+    assert response.status_code == 303
+    query = parse_qs(urlsplit(response.headers["location"]).query)
+    line = 'a exists customer = c1 severity >= INFO attr.event = "a b"'
+    assert query == {"since": ["1h"], "filter": [line]}
 
 
 def test_markup_in_a_record_is_escaped(pages: HubPages) -> None:

@@ -72,7 +72,7 @@ def test_answers_are_those_of_the_api_with_a_link(hub: InProcessHub) -> None:
     server = f"{hub.page_url}/mcp"
     traces = answer(server, "list_traces", error=True, since="1970-01-01T00:00:00Z")
     assert [trace["trace_id"] for trace in traces["traces"]] == [TRACE_ID]
-    assert TRACE_ID in httpx.get(traces["link"]).text
+    assert TRACE_ID in httpx.get(traces["link"], follow_redirects=True).text
     assert answer(server, "get_trace", trace_id=TRACE_ID)["link"] == f"{hub.page_url}/t/{TRACE_ID}"
     assert answer(server, "list_logs", severity="WARN")["logs"] == []
     assert answer(server, "list_metrics")["metrics"] == []

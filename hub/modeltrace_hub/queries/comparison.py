@@ -11,7 +11,8 @@ from typing import Any, Final, Literal, TypeVar
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
 
-from modeltrace_hub.queries.filters import ATTRIBUTE_PREFIX, Parameters, TraceFilter
+from modeltrace_hub.queries.filter_fields import ATTRIBUTE_PREFIX
+from modeltrace_hub.queries.filters import Parameters, TraceFilter
 from modeltrace_hub.queries.windows import PredictionFilter
 
 SELECT_PREFIX: Final = "select."

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from modeltrace_hub.queries.comparison import Comparison, SetFilter
-from modeltrace_hub.queries.conditions import Conditions, select_conditions
+from modeltrace_hub.queries.conditions import Conditions, sql_conditions
+from modeltrace_hub.queries.filter_fields import FieldSet, FilterField
 from modeltrace_hub.queries.filters import TraceFilter
+from modeltrace_hub.queries.list_fields import PREDICTION_FIELDS
 from modeltrace_hub.queries.model_schema import OUTPUT, read_schema
 from modeltrace_hub.queries.predictions import bin_condition
 from modeltrace_hub.queries.reader import Reader, json_pointer
@@ -17,31 +19,23 @@ from modeltrace_hub.sql_files import MAX_CLOCK_SKEW_NS
 
 _WITH_SPAN: Final = "trace_id IN (SELECT trace_id FROM spans WHERE received_ns >= $first_received_ns AND {conditions})"
 _OUTPUT: Final = "coalesce(attributes ->> '/ml.prediction.label', attributes ->> '/ml.prediction.value')"
-# The SQL condition of each filter of predictions. A parameter has the name of its filter.
-_PREDICTION_CONDITIONS: Final = {
-    "model": "attributes ->> '/ml.model.name' = $model",
-    "version": "attributes ->> '/ml.model.version' = $version",
-    "id": "attributes ->> '/ml.prediction.external_id' = $id",
-    "label": "attributes ->> '/ml.prediction.label' = $label",
-    "above": "TRY_CAST(attributes ->> '/ml.prediction.confidence' AS DOUBLE) > $above",
-    "below": "TRY_CAST(attributes ->> '/ml.prediction.confidence' AS DOUBLE) <= $below",
-    "true_label": "true_label = $true_label",
-    "since": "effective_ns > $since",
-    "until": "effective_ns <= $until",
-}
+# The fields of the compared predictions, which have their true label.
+_FIELDS: Final = FieldSet(
+    {**PREDICTION_FIELDS.fields, "true_label": FilterField("true label", "true_label")}, PREDICTION_FIELDS.prefixes
+)
 _OUTCOMES: Final = {
     "incorrect": f"true_label <> {_OUTPUT}",
     "correct": f"true_label = {_OUTPUT}",
     "labelled": "true_label IS NOT NULL",
 }
-# The attribute that a filter of predictions is about.
+# The attribute that a field is about.
 _ATTRIBUTES: Final = {
     "model": "ml.model.name",
     "version": "ml.model.version",
     "id": "ml.prediction.external_id",
     "label": "ml.prediction.label",
-    "above": "ml.prediction.confidence",
-    "below": "ml.prediction.confidence",
+    "output": "ml.prediction.label",
+    "confidence": "ml.prediction.confidence",
     "true_label": "ml.prediction.true_label",
 }
 
@@ -96,7 +90,7 @@ def _set_conditions(
     `model` and `version` are those of both sets. The bins of its training data are used if the filters name no model.
     """
     if isinstance(filters, TraceFilter):
-        conditions, values = trace_conditions(filters)
+        conditions, values = trace_conditions(reader, filters)
         of_span, span_values = span_conditions(reader, filters)
         if of_span:
             conditions.append(_WITH_SPAN.format(conditions=" AND ".join(of_span)))
@@ -110,13 +104,17 @@ def _set_conditions(
 def _prediction_conditions(
     reader: Reader, filters: PredictionFilter, model: str | None, version: str | None
 ) -> Conditions:
-    conditions, values = select_conditions(filters, _PREDICTION_CONDITIONS)
+    conditions, values = sql_conditions(reader, filters.bind(_FIELDS))
+    for name, condition in (
+        ("true_label", "true_label = $true_label"),
+        ("since", "effective_ns > $since"),
+        ("until", "effective_ns <= $until"),
+    ):
+        if (value := getattr(filters, name)) is not None:
+            conditions.append(condition)
+            values[name] = value
     if filters.outcome is not None:
         conditions.append(_OUTCOMES[filters.outcome])
-    if filters.tag is not None:
-        name, _, value = filters.tag.partition("=")
-        conditions.append("json_extract_string(attributes, $tag_pointer) = $tag_value")
-        values |= {"tag_pointer": json_pointer(f"ml.tag.{name}"), "tag_value": value}
     if filters.bin is not None:
         schema = read_schema(reader, model, version) if model else {}
         condition, bin_values = bin_condition(filters.bin, schema.get(filters.feature or OUTPUT))
@@ -128,18 +126,20 @@ def _prediction_conditions(
 
 def _defining_keys(filters: SetFilter) -> Iterator[tuple[str, str]]:
     """Yield kind and key of the properties that filters are about."""
-    if isinstance(filters, TraceFilter):
-        for key, _ in filters.attributes:
-            yield "attribute", key
-            yield "resource", key
-        if filters.service is not None:
+    for condition in filters.conditions:
+        if condition.nested is not None:
+            yield "feature", condition.nested
+        elif condition.field is None:
+            yield "attribute", condition.attribute
+            yield "resource", condition.attribute
+        elif condition.name == "service":
             yield "resource", "service.name"
+        elif condition.name in _ATTRIBUTES:
+            yield "attribute", _ATTRIBUTES[condition.name]
+    if isinstance(filters, TraceFilter):
         return
-    for name, key in _ATTRIBUTES.items():
-        if getattr(filters, name) is not None:
-            yield "attribute", key
-    if filters.tag is not None:
-        yield "attribute", f"ml.tag.{filters.tag.partition('=')[0]}"
+    if filters.true_label is not None:
+        yield "attribute", "ml.prediction.true_label"
     if filters.feature is not None:
         yield "feature", filters.feature
     elif filters.bin is not None:

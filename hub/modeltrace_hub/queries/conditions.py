@@ -1,57 +1,88 @@
-"""Convert filters to SQL conditions. They are fixed SQL texts; values are always bound as parameters."""
+"""Convert the conditions of filters to SQL. They are fixed SQL texts; values are always bound as parameters."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any, Final
 
 from modeltrace_hub.decode.values import dump_json
-from modeltrace_hub.queries.filters import Parameters, RecordFilter
+from modeltrace_hub.queries.filter_fields import NUMERIC_OPERATORS, BoundCondition
+from modeltrace_hub.queries.filter_line import EXISTS
 from modeltrace_hub.queries.reader import Reader, json_pointer
 
 Conditions = tuple[list[str], dict[str, Any]]
 
-_HAS_ATTRIBUTE: Final = "json_extract_string(attributes, $key_{n}) = $value_{n}"
-# Searching a text is much faster than parsing it, so only attributes that contain key and value are parsed.
-_OWN_ATTRIBUTE: Final = (
-    "(contains(attributes::VARCHAR, $key_text_{n}) AND contains(attributes::VARCHAR, $value_text_{n})"
-    f" AND {_HAS_ATTRIBUTE})"
-)
-# An attribute of a record precedes the attribute of its resource with the same key.
-_OWN_OR_RESOURCE_ATTRIBUTE: Final = (
-    "CASE WHEN contains(attributes::VARCHAR, $key_text_{n})"
-    f" THEN coalesce({_HAS_ATTRIBUTE}, list_contains($resources_{{n}}, resource_id))"
-    " ELSE list_contains($resources_{n}, resource_id) END"
-)
 _INTEGER: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
 
 
-def select_conditions(filters: Parameters, by_filter: Mapping[str, str]) -> Conditions:
-    """Return the SQL conditions of the filters that are set, and their parameters."""
-    values = {name: value for name in by_filter if (value := getattr(filters, name)) is not None}
-    return [by_filter[name] for name in values], values
+def sql_conditions(reader: Reader, conditions: Iterable[BoundCondition], prefix: str = "c") -> Conditions:
+    """Return the SQL conditions, and their parameters, whose names end with the prefix and a number.
 
-
-def record_conditions(reader: Reader, filters: RecordFilter, by_filter: Mapping[str, str]) -> Conditions:
-    """Return the conditions on single records, with those on attributes, and their parameters."""
-    conditions, values = select_conditions(filters, by_filter)
-    attributes, attribute_values = attribute_conditions(reader, filters)
-    return conditions + attributes, values | attribute_values
-
-
-def attribute_conditions(reader: Reader, filters: RecordFilter) -> Conditions:
-    """Return the conditions of the attribute filters, and their parameters."""
-    conditions: list[str] = []
+    An attribute of a record precedes the attribute of its resource with the same key. Searching a text is much faster
+    than parsing it, so only attributes that contain the key as text are parsed.
+    """
+    texts: list[str] = []
     values: dict[str, Any] = {}
-    for n, (key, value) in enumerate(filters.attributes):
-        pointer = json_pointer(key)
-        resources = [row["resource_id"] for row in reader.fetch_all("find_resources", key=pointer, value=value)]
-        values |= {f"key_{n}": pointer, f"value_{n}": value, f"key_text_{n}": dump_json(key)}
-        if resources:
-            values[f"resources_{n}"] = resources
+    for n, condition in ((f"{prefix}{number}", condition) for number, condition in enumerate(conditions)):
+        if condition.operator != EXISTS:
+            values[f"value_{n}"] = condition.value
+        if condition.field is not None:
+            text = _compare(condition.field.sql, condition.operator, n)
+            if condition.field.may_be_empty and condition.operator in {EXISTS, "!="}:
+                text = f"({text} AND {condition.field.sql} <> '')"
         else:
-            values[f"value_text_{n}"] = _stored_text(value)
-        conditions.append((_OWN_OR_RESOURCE_ATTRIBUTE if resources else _OWN_ATTRIBUTE).format(n=n))
-    return conditions, values
+            text, parameters = _compare_attribute(reader, condition, n)
+            values |= parameters
+        texts.append(condition.within.format(condition=text))
+    return texts, values
+
+
+def _compare(expression: str, operator: str, n: str) -> str:
+    """Return the comparison of an expression with the parameter `value_n`. NULL meets no condition."""
+    match operator:
+        case "exists":
+            return f"{expression} IS NOT NULL"
+        case "~":
+            return f"contains(lower({expression}), lower($value_{n}))"
+        case _:
+            return f"{expression} {operator} $value_{n}"
+
+
+def _compare_attribute(reader: Reader, condition: BoundCondition, n: str) -> tuple[str, dict[str, Any]]:
+    """Return the condition on an attribute of the record or its resource, and its parameters without the value."""
+    key, pointer = condition.attribute, json_pointer(condition.attribute)
+    if condition.nested is not None:
+        key, pointer = condition.nested, pointer + json_pointer(condition.nested)
+    values: dict[str, Any] = {f"key_{n}": pointer, f"key_text_{n}": dump_json(key)}
+    own = _compare_json("attributes", condition.operator, n)
+    has_key = f"contains(attributes::VARCHAR, $key_text_{n})"
+    if resources := _find_resources(reader, condition, pointer, n):
+        values[f"resources_{n}"] = resources
+        inherited = f"list_contains($resources_{n}, resource_id)"
+        is_own = f"{has_key} AND {_extract('attributes', n)} IS NOT NULL"
+        return f"CASE WHEN {is_own} THEN {own} ELSE {inherited} END", values
+    if condition.operator == "=" and (text := _stored_text(str(condition.value))):
+        values[f"value_text_{n}"] = text
+        has_key = f"{has_key} AND contains(attributes::VARCHAR, $value_text_{n})"
+    return f"({has_key} AND {own})", values
+
+
+def _find_resources(reader: Reader, condition: BoundCondition, pointer: str, n: str) -> list[str]:
+    """Return the IDs of the resources that meet a condition."""
+    values: dict[str, Any] = {f"key_{n}": pointer}
+    if condition.operator != EXISTS:
+        values[f"value_{n}"] = condition.value
+    text = _compare_json("resource_attributes", condition.operator, n)
+    return [row["resource_id"] for row in reader.fetch_all("find_resources", [text], **values)]
+
+
+def _compare_json(column: str, operator: str, n: str) -> str:
+    """Return the comparison of an attribute in a column. The operators of order compare it as a number."""
+    text = _extract(column, n)
+    return _compare(f"TRY_CAST({text} AS DOUBLE)" if operator in NUMERIC_OPERATORS else text, operator, n)
+
+
+def _extract(column: str, n: str) -> str:
+    return f"json_extract_string({column}, $key_{n})"
 
 
 def _stored_text(value: str) -> str:

@@ -1,41 +1,38 @@
 """Query parameters of the API and the pages, validated and bounded.
 
-Times are RFC 3339 (`2026-01-31T12:00:00Z`), unix seconds, or an age (`15m` is fifteen minutes ago). Durations have a
-unit (`300ms`). `attr.KEY=VALUE` filters by an attribute of the record or its resource and may be repeated. An empty
-parameter counts as absent, because HTML forms send empty fields.
+Times are RFC 3339 (`2026-01-31T12:00:00Z`; without a zone, UTC), unix seconds, or an age (`15m` is 15 minutes ago).
+Durations have a unit (`300ms`). `filter` is a filter line. `attr.KEY=VALUE` filters by an attribute of the record or of
+its resource and may be repeated. An empty parameter counts as absent, because HTML forms send empty fields.
 """
 
 import re
 import time
 from collections.abc import Mapping
-from datetime import datetime
-from typing import Annotated, Any, Final, Literal, Self
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from modeltrace_hub.durations import MAX_NS, parse_duration_ns
+from modeltrace_hub.queries.filter_fields import (
+    ATTRIBUTE_PREFIX,
+    SEVERITIES,
+    BoundCondition,
+    FieldSet,
+    bind_attribute,
+    bind_field,
+    bind_line,
+    parse_required_duration,
+    parse_severity,
+)
+from modeltrace_hub.queries.filter_line import MAX_LINE_LENGTH, FilterLineError
+from modeltrace_hub.queries.list_fields import LOG_FIELDS, METRIC_FIELDS, TRACE_FIELDS
 
 # Maximum of three parameters: the row of a request, the span offset of a trace, and the page number.
 MAX_ROW_INDEX: Final = 10**6
-ATTRIBUTE_PREFIX: Final = "attr."
 MAX_ATTRIBUTE_FILTERS: Final = 8
 
 _SECONDS: Final = re.compile(r"\d{1,10}(?:\.\d{1,9})?")
-
-# The smallest severity number of each name (OpenTelemetry's log data model).
-SEVERITIES: Final = {"TRACE": 1, "DEBUG": 5, "INFO": 9, "WARN": 13, "ERROR": 17, "FATAL": 21}
-
-
-def parse_required_duration(value: object) -> int:
-    """Return the nanoseconds of a duration such as `300ms`, `1.5s`, `2h`.
-
-    Raises:
-        ValueError: the value is not a duration.
-    """
-    ns = parse_duration_ns(str(value))
-    if ns is None:
-        raise ValueError("a duration is a number and a unit (ns us ms s m h d), such as 300ms or 1.5s")
-    return ns
 
 
 def parse_time_ns(value: object) -> int:
@@ -54,8 +51,10 @@ def parse_time_ns(value: object) -> int:
         timestamp = datetime.fromisoformat(text)
     except ValueError:
         timestamp = None
-    if timestamp is None or timestamp.tzinfo is None:
+    if timestamp is None:
         raise ValueError("a time is RFC 3339 such as 2026-01-31T12:00:00Z, unix seconds, or an age such as 15m")
+    if timestamp.tzinfo is None:
+        timestamp = timestamp.replace(tzinfo=UTC)
     return _check_time_range(int(timestamp.timestamp()) * 10**9 + timestamp.microsecond * 1000)
 
 
@@ -63,13 +62,6 @@ def _check_time_range(ns: int) -> int:
     if not 0 <= ns <= MAX_NS:
         raise ValueError("the time is out of range")
     return ns
-
-
-def _parse_severity(text: str) -> int:
-    number = SEVERITIES.get(text.strip().upper())
-    if number is None:
-        raise ValueError(f"a severity is one of {', '.join(SEVERITIES)}")
-    return number
 
 
 Time = Annotated[int | None, BeforeValidator(parse_time_ns)]
@@ -101,7 +93,47 @@ class TimeRangeFilter(Parameters):
         return {"since_ns": self.since or 0, "until_ns": MAX_NS if self.until is None else self.until}
 
 
-class RecordFilter(TimeRangeFilter):
+class LineFilter(TimeRangeFilter):
+    """Filter by time and by a filter line.
+
+    `parameter_conditions` has the field and operator of each parameter that is a condition on a field. A parameter
+    whose field the list does not have is ignored.
+    """
+
+    parameter_conditions: ClassVar[Mapping[str, tuple[str, str]]]
+
+    filter: Annotated[str | None, Field(max_length=MAX_LINE_LENGTH)] = Field(
+        None, description="A filter line, such as `service = shop http.route ~ predict error exists`."
+    )
+
+    @property
+    def field_set(self) -> FieldSet:
+        """The fields of the filter line."""
+        raise NotImplementedError
+
+    @model_validator(mode="after")
+    def _check_line(self) -> Self:
+        bind_line(self.filter or "", self.field_set)
+        return self
+
+    @property
+    def conditions(self) -> list[BoundCondition]:
+        """The conditions of the parameters and of the filter line."""
+        return self.bind(self.field_set)
+
+    def bind(self, field_set: FieldSet) -> list[BoundCondition]:
+        """Return the conditions of the parameters and of the filter line on some fields."""
+        return [
+            *(
+                bind_field(field_set, field, operator, value)
+                for name, (field, operator) in self.parameter_conditions.items()
+                if (value := getattr(self, name)) is not None and field in field_set.fields
+            ),
+            *bind_line(self.filter or "", field_set),
+        ]
+
+
+class RecordFilter(LineFilter):
     """The filters that traces, logs and metric points share."""
 
     model_config = ConfigDict(extra="allow")
@@ -126,12 +158,28 @@ class RecordFilter(TimeRangeFilter):
             for value in ([values] if isinstance(values, str) else values)
         ]
 
+    def bind(self, field_set: FieldSet) -> list[BoundCondition]:
+        """Return the conditions of the parameters, of the filter line and of the attribute filters."""
+        return [
+            *super().bind(field_set),
+            *(bind_attribute(field_set, f"{ATTRIBUTE_PREFIX}{key}", "=", value) for key, value in self.attributes),
+        ]
+
 
 class TraceFilter(RecordFilter):
     """Filter traces.
 
-    One span must match `service`, `name`, the attributes and `error=true`. Other filters apply to the whole trace.
+    One span must match `service`, `name`, `kind`, the attributes and `error=true`. Other filters apply to the whole
+    trace.
     """
+
+    parameter_conditions: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "service": ("service", "="),
+        "name": ("name", "~"),
+        "min_duration": ("duration", ">="),
+        "max_duration": ("duration", "<="),
+        "error": ("error", "="),
+    }
 
     limit: int = Field(100, ge=1, le=1000, description="The maximum number of traces.")
     name: LimitedText = Field(None, description="Part of a span's name; case is ignored.")
@@ -143,6 +191,11 @@ class TraceFilter(RecordFilter):
     )
 
     @property
+    def field_set(self) -> FieldSet:
+        """The fields of the filter line."""
+        return TRACE_FIELDS
+
+    @property
     def cursor_position(self) -> tuple[int, str]:
         """Start time and ID of the last trace of the previous page; without a cursor, a time after all traces."""
         start, _, trace_id = (self.cursor or f"{MAX_NS}-").partition("-")
@@ -152,10 +205,21 @@ class TraceFilter(RecordFilter):
 class LogFilter(RecordFilter):
     """Filter log records."""
 
+    parameter_conditions: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "service": ("service", "="),
+        "trace_id": ("trace_id", "="),
+        "span_id": ("span_id", "="),
+        "severity": ("severity", ">="),
+        "severity_number": ("severity_number", "="),
+        "event": ("event", "="),
+        "scope": ("scope", "="),
+        "q": ("text", "~"),
+    }
+
     limit: int = Field(100, ge=1, le=1000, description="The maximum number of records.")
     trace_id: TraceId | None = Field(None, description="Written in this trace.")
     span_id: Annotated[str | None, Field(pattern="^[0-9a-f]{16}$")] = Field(None, description="Written in this span.")
-    severity: Annotated[int | None, BeforeValidator(_parse_severity)] = Field(
+    severity: Annotated[int | None, BeforeValidator(parse_severity)] = Field(
         None, description="This severity or a higher one.", json_schema_extra={"enum": [*SEVERITIES]}
     )
     severity_number: int | None = Field(
@@ -175,6 +239,11 @@ class LogFilter(RecordFilter):
     )
 
     @property
+    def field_set(self) -> FieldSet:
+        """The fields of the filter line."""
+        return LOG_FIELDS
+
+    @property
     def cursor_position(self) -> tuple[int, int, int]:
         """Time and arrival of the last record of the previous page, and how many records with both it has shown."""
         time_ns, received_ns, count = map(int, (self.cursor or f"{MAX_NS}-{MAX_NS}-0").split("-"))
@@ -184,8 +253,15 @@ class LogFilter(RecordFilter):
 class MetricFilter(RecordFilter):
     """Filter the points of a metric. Without a name, the API lists the metrics."""
 
+    parameter_conditions: ClassVar[Mapping[str, tuple[str, str]]] = {"service": ("service", "="), "name": ("name", "=")}
+
     limit: int = Field(1000, ge=1, le=10_000, description="The maximum number of points, the newest first.")
     name: LimitedText = Field(None, description="The metric.")
+
+    @property
+    def field_set(self) -> FieldSet:
+        """The fields of the filter line."""
+        return METRIC_FIELDS
 
 
 class TraceLimits(Parameters):
@@ -203,6 +279,9 @@ class TracePageView(Parameters):
     row: int = Field(0, ge=0, le=MAX_ROW_INDEX)
     version: LimitedText = None
     page: int = Field(0, ge=0, le=MAX_ROW_INDEX)
+    # The time range of the list that led here; the links of the navigation carry it.
+    since: LimitedText = None
+    until: LimitedText = None
 
 
 def describe_invalid_parameter(error: Mapping[str, Any]) -> tuple[str, str]:
@@ -216,4 +295,6 @@ def describe_invalid_parameter(error: Mapping[str, Any]) -> tuple[str, str]:
     if error["type"] == "extra_forbidden":
         message = "there is no such parameter"
     parameter = location[-1][:80] if location else ""
+    if isinstance(error.get("ctx", {}).get("error"), FilterLineError):
+        parameter = "filter"
     return parameter, f"{parameter}: {message}" if parameter else message

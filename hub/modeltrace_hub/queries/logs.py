@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from modeltrace_hub.durations import MAX_NS
-from modeltrace_hub.queries.conditions import record_conditions
-from modeltrace_hub.queries.filters import SEVERITIES, LogFilter
+from modeltrace_hub.queries.conditions import sql_conditions
+from modeltrace_hub.queries.filter_fields import SEVERITIES
+from modeltrace_hub.queries.filters import LogFilter
 from modeltrace_hub.queries.reader import Reader, Record
 from modeltrace_hub.queries.search_windows import WINDOW_AGES_NS, collect_newest
 from modeltrace_hub.queries.trace import locate_trace
@@ -22,17 +23,7 @@ RECORDS_AROUND: Final = 50
 NO_SEVERITY: Final = "none"
 SEVERITY_NAMES: Final = (NO_SEVERITY, *SEVERITIES)
 
-_CONDITIONS: Final = {
-    "service": "service_name = $service",
-    "trace_id": "trace_id = $trace_id",
-    "span_id": "span_id = $span_id",
-    "severity": "severity_number >= $severity",
-    "severity_number": "severity_number = $severity_number",
-    "event": "event_name = $event",
-    "scope": "scope_id IN (SELECT scope_id FROM scopes WHERE scope_name = $scope)",
-    "q": "contains(lower(body), lower($q))",
-}
-_IN_TRACE: Final = "received_ns BETWEEN $first_received_ns AND $last_received_ns"
+_IN_TRACE: Final = "trace_id = $trace_id AND received_ns BETWEEN $first_received_ns AND $last_received_ns"
 _NOT_NEWER_THAN_CURSOR: Final = "(effective_ns < $cursor_ns OR received_ns <= $cursor_received_ns)"
 
 
@@ -116,10 +107,13 @@ def group_logs(reader: Reader, filters: LogFilter) -> list[Record]:
 
 
 def _log_conditions(reader: Reader, filters: LogFilter) -> tuple[list[str], dict[str, Any]]:
-    conditions, values = record_conditions(reader, filters, _CONDITIONS)
-    if filters.trace_id is not None:
+    conditions, values = sql_conditions(reader, filters.conditions)
+    trace_ids = [
+        item.value for item in filters.conditions if item.field and item.name == "trace_id" and item.operator == "="
+    ]
+    if trace_ids:
         conditions.append(_IN_TRACE)
-        values |= locate_trace(reader, filters.trace_id)
+        values |= locate_trace(reader, str(trace_ids[0]))
     if filters.pattern is not None:
         conditions.append(f"{load_fragment('log_pattern')} = $pattern")
         values["pattern"] = filters.pattern

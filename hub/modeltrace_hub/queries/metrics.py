@@ -2,13 +2,11 @@
 
 from typing import Final
 
-from modeltrace_hub.queries.conditions import record_conditions
+from modeltrace_hub.queries.conditions import sql_conditions
 from modeltrace_hub.queries.filters import MetricFilter
 from modeltrace_hub.queries.reader import Reader, Record
 
 MAX_METRICS: Final = 2000
-
-_CONDITIONS: Final = {"service": "service_name = $service", "name": "name = $name"}
 
 
 def list_metrics(reader: Reader) -> list[Record]:
@@ -18,5 +16,5 @@ def list_metrics(reader: Reader) -> list[Record]:
 
 def list_points(reader: Reader, filters: MetricFilter) -> list[Record]:
     """Return the points of the metric `filters.name`, newest first."""
-    conditions, values = record_conditions(reader, filters, _CONDITIONS)
+    conditions, values = sql_conditions(reader, filters.conditions)
     return reader.fetch_all("list_metric_points", conditions, **values, **filters.time_range, limit=filters.limit)

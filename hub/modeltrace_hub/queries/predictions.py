@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import orjson
 
-from modeltrace_hub.queries.conditions import select_conditions
+from modeltrace_hub.queries.conditions import sql_conditions
 from modeltrace_hub.queries.model_schema import BUCKET, MISSING, OTHER, OUTPUT, UNCHANGED, Feature, read_schema
 from modeltrace_hub.queries.reader import Reader, Record, json_pointer
 from modeltrace_hub.queries.search_windows import collect_newest
@@ -14,36 +14,6 @@ from modeltrace_hub.queries.windows import LOOKBACK_NS, PredictionFilter
 _QUERIES: Final = {"predictions": "list_predictions", "labels": "list_labels", "violations": "list_violations"}
 _EVENTS: Final = {"predictions": "ml.prediction", "labels": "ml.feedback", "violations": "ml.data.violation"}
 _TRUE_LABEL: Final = "coalesce(attributes ->> '/ml.feedback.label', attributes ->> '/ml.feedback.value')"
-
-_PREDICTION_ID: Final = "attributes ->> '/ml.prediction.id'"
-_TAG_CONDITION: Final = "json_extract_string(attributes, $tag_pointer) = $tag_value"
-# A label refers to its prediction by the prediction ID. Only the prediction log record has external ID and tags.
-_PREDICTION_IDS: Final = f"SELECT {_PREDICTION_ID} FROM logs WHERE event_name = 'ml.prediction'"  # noqa: S608  fixed texts
-_IDS_OF_EXTERNAL_ID: Final = f"{_PREDICTION_IDS} AND attributes ->> '/ml.prediction.external_id' = $id"
-_IDS_OF_TAG: Final = f"{_PREDICTION_IDS} AND {_TAG_CONDITION}"
-
-# The SQL condition of each filter. A parameter has the name of its filter.
-_COMMON_CONDITIONS: Final = {
-    "model": "attributes ->> '/ml.model.name' = $model",
-    "version": "attributes ->> '/ml.model.version' = $version",
-}
-_CONDITIONS: Final = {
-    "predictions": {
-        "id": "attributes ->> '/ml.prediction.external_id' = $id",
-        "label": "attributes ->> '/ml.prediction.label' = $label",
-        "above": "TRY_CAST(attributes ->> '/ml.prediction.confidence' AS DOUBLE) > $above",
-        "below": "TRY_CAST(attributes ->> '/ml.prediction.confidence' AS DOUBLE) <= $below",
-    },
-    "labels": {
-        "id": f"{_PREDICTION_ID} IN ({_IDS_OF_EXTERNAL_ID})",
-        "label": "attributes ->> '/ml.prediction.label' = $label",
-        "true_label": f"{_TRUE_LABEL} = $true_label",
-    },
-    "violations": {
-        "violation": "$violation IN ('any', attributes ->> '/ml.data.violation.reason')",
-        "feature": "attributes ->> '/ml.feature.name' = $feature",
-    },
-}
 
 
 def read_predictions(reader: Reader, filters: PredictionFilter) -> Record:
@@ -86,7 +56,7 @@ def read_predictions(reader: Reader, filters: PredictionFilter) -> Record:
 
 def _find_newest(reader: Reader, filters: PredictionFilter, feature: Feature | None) -> list[Record]:
     """Return the newest matching items: up to `filters.limit`, and one more if there are more."""
-    conditions, values = _build_conditions(filters, feature)
+    conditions, values = _build_conditions(reader, filters, feature)
     time_range = filters.time_range
     newest = reader.fetch_one("get_newest_event_time", **time_range, event=_EVENTS[filters.kind])["time_ns"]
     if newest is None:
@@ -103,16 +73,23 @@ def _find_newest(reader: Reader, filters: PredictionFilter, feature: Feature | N
     return collect_newest(fetch, newest, time_range["since_ns"], filters.limit + 1)
 
 
-def _build_conditions(filters: PredictionFilter, feature: Feature | None) -> tuple[list[str], dict[str, Any]]:
+def _build_conditions(
+    reader: Reader, filters: PredictionFilter, feature: Feature | None
+) -> tuple[list[str], dict[str, Any]]:
     """Return the SQL conditions of the filters and their parameters."""
-    conditions, values = select_conditions(filters, _COMMON_CONDITIONS | _CONDITIONS[filters.kind])
+    conditions, values = sql_conditions(reader, filters.conditions)
+    if filters.kind == "labels" and filters.true_label is not None:
+        conditions.append(f"{_TRUE_LABEL} = $true_label")
+        values["true_label"] = filters.true_label
+    if filters.kind == "violations":
+        conditions.append("$violation IN ('any', attributes ->> '/ml.data.violation.reason')")
+        values["violation"] = filters.violation
+        if filters.feature is not None:
+            conditions.append("attributes ->> '/ml.feature.name' = $feature")
+            values["feature"] = filters.feature
     if filters.kind == "labels" and filters.outcome in {"incorrect", "correct"}:
         conditions.append(f"({_TRUE_LABEL} = attributes ->> '/ml.prediction.label') = $correct")
         values["correct"] = filters.outcome == "correct"
-    if filters.tag is not None and filters.kind != "violations":
-        name, _, value = filters.tag.partition("=")
-        conditions.append(_TAG_CONDITION if filters.kind == "predictions" else f"{_PREDICTION_ID} IN ({_IDS_OF_TAG})")
-        values |= {"tag_pointer": json_pointer(f"ml.tag.{name}"), "tag_value": value}
     if filters.kind == "predictions" and filters.bin is not None:
         condition, bin_values = bin_condition(filters.bin, feature)
         conditions.append(condition)

@@ -20,7 +20,7 @@ _MATCHING_SPANS: Final = (
 
 def search_traces(reader: Reader, filters: TraceFilter) -> tuple[list[Record], str | None]:
     """Return matching traces, newest first, and the cursor of the next page; None if there is no next page."""
-    conditions, values = trace_conditions(filters)
+    conditions, values = trace_conditions(reader, filters)
     before_ns, before_id = filters.cursor_position
     position = {"before_ns": before_ns, "before_id": before_id}
     span_filters = span_conditions(reader, filters)

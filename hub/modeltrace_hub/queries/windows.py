@@ -1,20 +1,22 @@
 """Query parameters of the pages and API calls about models: a sliding window, and filters for predictions."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
-from modeltrace_hub.queries.filters import LimitedText, Parameters, Time, TimeRangeFilter, parse_required_duration
+from modeltrace_hub.durations import parse_duration_ns
+from modeltrace_hub.queries.filter_fields import BoundCondition, FieldSet, bind_attribute, parse_required_duration
+from modeltrace_hub.queries.filters import LimitedText, LineFilter, Parameters, Time, parse_time_ns
+from modeltrace_hub.queries.list_fields import LABEL_FIELDS, PREDICTION_FIELDS, VIOLATION_FIELDS
 
 MINUTE_NS: Final = 60 * 10**9
 DAY_NS: Final = 24 * 60 * MINUTE_NS
 MIN_WINDOW_NS: Final = MINUTE_NS
 MAX_WINDOW_NS: Final = 31 * DAY_NS
 
-# The windows that the pages offer, as the URL writes them.
-WINDOW_CHOICES: Final = ("15m", "1h", "6h", "24h", "7d")
 DEFAULT_WINDOW: Final = "1h"
 
 TAG_PATTERN: Final = "^[a-z][a-z0-9_]*=.+$"
@@ -68,18 +70,58 @@ def _parse_length(value: object) -> int:
 WindowLength = Annotated[int, BeforeValidator(_parse_length)]
 
 
-class ModelFilter(Parameters):
-    """Select the window of the model metrics."""
+def window_between(since_ns: int, until_ns: int, now_ns: int) -> Window:
+    """Return the window from one time to another, extended to whole minutes.
 
+    Raises:
+        ValueError: the window is empty or too long.
+    """
+    since, until = since_ns // MINUTE_NS * MINUTE_NS, -(-until_ns // MINUTE_NS) * MINUTE_NS
+    if since >= until:
+        raise ValueError("since must be before until")
+    if until - since > MAX_WINDOW_NS:
+        raise ValueError("a window is from 1m to 31d long")
+    step = next((length for length in _STEP_LENGTHS_NS if length * MAX_STEPS >= until - since), DAY_NS)
+    return Window(since, until, step, now_ns)
+
+
+def _check_time(value: object) -> str:
+    parse_time_ns(value)
+    return str(value)
+
+
+TimeText = Annotated[str | None, BeforeValidator(_check_time), Field(max_length=80)]
+
+
+class ModelFilter(Parameters):
+    """Select the window of the model metrics: an age up to now, or from one time to another."""
+
+    since: TimeText = Field(None, description="Start of the window; an age such as 15m moves with the clock.")
+    until: TimeText = Field(None, description="End of the window.")
     window: WindowLength = Field(
         parse_required_duration(DEFAULT_WINDOW),
-        description="Length of the window up to now, 1m to 31d.",
+        description="Without `since` and `until`, the length of the window up to now, 1m to 31d.",
         json_schema_extra={"type": "string"},
     )
 
+    @model_validator(mode="after")
+    def _check_window(self) -> Self:
+        self.current_window()
+        return self
+
     def current_window(self) -> Window:
-        """Return the window that ends now."""
-        return window_ending_at(self.window, time.time_ns())
+        """Return the window of the parameters at the time of the call.
+
+        Raises:
+            ValueError: the window is empty, too short or too long.
+        """
+        now_ns = time.time_ns()
+        age_ns = None if self.since is None else parse_duration_ns(self.since)
+        if self.until is None and (self.since is None or age_ns is not None):
+            return window_ending_at(self.window if age_ns is None else _parse_length(self.since), now_ns)
+        until_ns = now_ns if self.until is None else parse_time_ns(self.until)
+        since_ns = until_ns - self.window if self.since is None else parse_time_ns(self.since)
+        return window_between(since_ns, until_ns, now_ns)
 
 
 class ModelPageView(ModelFilter):
@@ -89,8 +131,17 @@ class ModelPageView(ModelFilter):
     all: bool = False
 
 
-class PredictionFilter(TimeRangeFilter):
+class PredictionFilter(LineFilter):
     """Filter predictions, labels or schema violations."""
+
+    parameter_conditions: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "model": ("model", "="),
+        "version": ("version", "="),
+        "id": ("id", "="),
+        "label": ("label", "="),
+        "above": ("confidence", ">"),
+        "below": ("confidence", "<="),
+    }
 
     model: LimitedText = Field(None, description="`ml.model.name`.")
     version: LimitedText = Field(None, description="`ml.model.version`.")
@@ -121,3 +172,16 @@ class PredictionFilter(TimeRangeFilter):
         if self.violation is not None:
             return "violations"
         return "labels" if self.true_label is not None or self.outcome is not None else "predictions"
+
+    @property
+    def field_set(self) -> FieldSet:
+        """The fields of the filter line."""
+        return {"violations": VIOLATION_FIELDS, "labels": LABEL_FIELDS, "predictions": PREDICTION_FIELDS}[self.kind]
+
+    def bind(self, field_set: FieldSet) -> list[BoundCondition]:
+        """Return the conditions of the parameters, of the filter line and of the tag."""
+        tags = [] if self.tag is None or self.kind == "violations" else [self.tag.partition("=")]
+        return [
+            *super().bind(field_set),
+            *(bind_attribute(field_set, f"tag.{name}", "=", value) for name, _, value in tags),
+        ]

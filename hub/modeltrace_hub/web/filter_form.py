@@ -1,58 +1,82 @@
 """Read the filters of a list from the address, as the form of its page sends them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
 
 from pydantic import ValidationError
 
-from modeltrace_hub.queries.filters import ATTRIBUTE_PREFIX, RecordFilter, describe_invalid_parameter
+from modeltrace_hub.queries.filter_fields import ATTRIBUTE_PREFIX, FieldSet
+from modeltrace_hub.queries.filter_line import format_condition
+from modeltrace_hub.queries.filters import LineFilter, describe_invalid_parameter
+from modeltrace_hub.queries.filters import Parameters as QueryParameters
 
 Parameters = list[tuple[str, str]]
-Filter = TypeVar("Filter", bound=RecordFilter)
+Filter = TypeVar("Filter", bound=QueryParameters)
 
 # The labels of the form fields, by parameter.
-LABELS: Final = {
-    "service": "Service",
-    "name": "Name",
-    "since": "Since",
-    "until": "Until",
-    "min_duration": "Longer than",
-    "max_duration": "Shorter than",
-    "error": "Errors",
-    "severity": "Severity",
-    "severity_number": "Severity number",
-    "event": "Event",
-    "scope": "Logger",
-    "q": "Text",
-    "trace_id": "Trace ID",
-    "span_id": "Span ID",
-    "limit": "Number of items",
-    "cursor": "Page",
-}
+LABELS: Final = {"filter": "Filter", "since": "From", "until": "To", "limit": "Number of items", "cursor": "Page"}
 
 
 def parse_filters(type_: type[Filter], parameters: Parameters) -> tuple[Filter, str | None]:
     """Return the valid filters, and the text for the reader about the invalid ones; None if there are none.
 
-    Invalid filters are left out, so that the page still shows a list.
+    Invalid parameters are left out, so that the page still shows a list.
     """
-    grouped = _group_parameters(parameters)
-    try:
-        return type_.model_validate(grouped), None
-    except ValidationError as error:
-        problems = [describe_invalid_parameter(item) for item in error.errors()]
-    for parameter, _ in problems:
-        grouped.pop(parameter, None)
-    texts = "; ".join(
-        f"{LABELS.get(name, name)}: {text.removeprefix(f'{name}: ')}" if name else text for name, text in problems
-    )
-    try:
-        filters = type_.model_validate(grouped)
-    except ValidationError:
-        # The attribute filters are invalid together, for example because there are too many of them.
-        filters = type_.model_validate({name: value for name, value in grouped.items() if name in type_.model_fields})
-    return filters, f"{texts}. The list ignores this filter."
+    values: dict[str, Any] = dict(parameters)
+    problems: list[str] = []
+    while True:
+        try:
+            filters = type_.model_validate(values)
+            break
+        except ValidationError as error:
+            invalid = [describe_invalid_parameter(item) for item in error.errors()]
+        for name, text in invalid:
+            problems.append(f"{LABELS.get(name, name)}: {text.removeprefix(f'{name}: ')}" if name else text)
+            values.pop(name, None)
+        if not any(name for name, _ in invalid):  # the parameters are invalid together
+            known = {name: value for name, value in values.items() if name in type_.model_fields}
+            values = known if known != values else {}
+    return filters, f"{'; '.join(problems)}. The list ignores this filter." if problems else None
+
+
+def move_to_line(
+    type_: type[LineFilter], fields: FieldSet, parameters: Parameters, excluded: Collection[str] = ()
+) -> Parameters | None:
+    """Return the parameters with those that are conditions moved to the filter line; None if there are none.
+
+    Args:
+        type_: the filters of the list.
+        fields: the fields of its filter line.
+        parameters: the parameters of the page.
+        excluded: parameters that stay.
+    """
+    line: list[str] = []
+    others: Parameters = []
+    for name, value in parameters:
+        field, operator = type_.parameter_conditions.get(name, ("", "="))
+        if name == "attr" and "=" in value:
+            key, _, text = value.partition("=")
+            line.append(format_condition(attribute_name(fields, key.strip()), "=", text.strip()))
+        elif name.startswith(ATTRIBUTE_PREFIX) and name != ATTRIBUTE_PREFIX:
+            line.append(format_condition(attribute_name(fields, name.removeprefix(ATTRIBUTE_PREFIX)), "=", value))
+        elif name == "tag" and "tag." in fields.prefixes and "=" in value:
+            tag, _, text = value.partition("=")
+            line.append(format_condition(f"tag.{tag}", "=", text))
+        elif field in fields.fields and name not in excluded:
+            line.append(format_condition(field, operator, value))
+        else:
+            others.append((name, value))
+    if not line:
+        return None
+    existing = [value for name, value in others if name == "filter"]
+    return [*(pair for pair in others if pair[0] != "filter"), ("filter", " ".join([*existing, *line]))]
+
+
+def attribute_name(fields: FieldSet, key: str) -> str:
+    """Return the name of an attribute in a filter line: its key, with a prefix if the key is the name of a field."""
+    is_field = key in fields.fields or any(key.startswith(start) for start in (*fields.prefixes, ATTRIBUTE_PREFIX))
+    return f"{ATTRIBUTE_PREFIX}{key}" if is_field else key
 
 
 def query_without(parameters: Parameters) -> Callable[..., str]:
@@ -65,21 +89,16 @@ def query_without(parameters: Parameters) -> Callable[..., str]:
     return query
 
 
-def expand_attribute_field(parameters: Parameters) -> Parameters:
-    """Replace the form field `attr` with the value `KEY=VALUE` by the parameter `attr.KEY`."""
-    pairs = []
-    for name, value in parameters:
-        key, equals, attribute_value = value.partition("=")
-        if name != "attr":
-            pairs.append((name, value))
-        elif equals:
-            pairs.append((f"{ATTRIBUTE_PREFIX}{key.strip()}", attribute_value.strip()))
-    return pairs
+def query_with_condition(parameters: Parameters) -> Callable[..., str]:
+    """Return a function that returns the query with conditions added to the filter line, and with more pairs.
 
+    The conditions are pairs of a field or attribute and its value.
+    """
+    query = query_without(parameters)
+    line = dict(parameters).get("filter", "")
 
-def _group_parameters(parameters: Parameters) -> dict[str, Any]:
-    """Return parameters by name, and attribute filters, which may be repeated, as lists."""
-    grouped: dict[str, Any] = dict(parameters)
-    for attribute in [name for name in grouped if name.startswith(ATTRIBUTE_PREFIX)]:
-        grouped[attribute] = [value for name, value in parameters if name == attribute]
-    return grouped
+    def extend(*conditions: tuple[str, str], **changes: object) -> str:
+        texts = [format_condition(name, "=", str(value)) for name, value in conditions]
+        return query(filter=" ".join([*([line] if line else []), *texts]) or None, **changes)
+
+    return extend

@@ -2,17 +2,27 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from modeltrace_hub.queries.filters import ATTRIBUTE_PREFIX, SEVERITIES, LogFilter
+from modeltrace_hub.queries.filter_fields import SEVERITIES
+from modeltrace_hub.queries.filters import LogFilter
+from modeltrace_hub.queries.list_fields import LOG_FIELDS
 from modeltrace_hub.queries.logs import NO_SEVERITY, LogCounts, count_logs, group_logs, list_logs
 from modeltrace_hub.queries.reader import Queries, Record
+from modeltrace_hub.query_limits import QueryLimits
 from modeltrace_hub.web import format as fmt
-from modeltrace_hub.web.filter_form import expand_attribute_field, parse_filters, query_without
+from modeltrace_hub.web.filter_form import (
+    attribute_name,
+    move_to_line,
+    parse_filters,
+    query_with_condition,
+    query_without,
+)
 from modeltrace_hub.web.rendering import Renderer
 
 CHART_HEIGHT: Final = 44.0
@@ -41,20 +51,21 @@ class Bar:
 class LogPages:
     """The route of the page `/logs`."""
 
-    def __init__(self, renderer: Renderer, queries: Queries) -> None:
+    def __init__(self, renderer: Renderer, queries: Queries, limits: QueryLimits) -> None:
         self._renderer = renderer
         self._queries = queries
+        self._limits = limits
 
     def router(self) -> APIRouter:
         """Return the route. It runs in worker threads, because queries block."""
         router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-        router.add_api_route("/logs", self._logs)
+        router.add_api_route("/logs", self._limits.expensive(self._logs))
         return router
 
     def _logs(self, request: Request) -> Response:
         parameters = [(key, value) for key, value in request.query_params.multi_items() if value]
-        if "attr" in request.query_params:
-            return RedirectResponse(f"logs?{urlencode(expand_attribute_field(parameters))}", status_code=303)
+        if (moved := move_to_line(LogFilter, LOG_FIELDS, parameters)) is not None:
+            return RedirectResponse(f"logs?{urlencode(moved)}", status_code=303)
         etag = self._renderer.etag()
         if request.headers.get("if-none-match") == etag:
             return Response(status_code=304)
@@ -64,7 +75,6 @@ class LogPages:
             counts = count_logs(reader, filters)
             groups = group_logs(reader, filters) if view == "groups" else []
             logs, cursor = ([], None) if view == "groups" else list_logs(reader, filters)
-            services = reader.list_service_names()
         lasting = [pair for pair in parameters if pair[0] not in {"cursor", "around"}]
         return self._renderer.render(
             request,
@@ -74,19 +84,21 @@ class LogPages:
             etag,
             filters=filters,
             parameters=dict(parameters),
-            attributes=[(f"{ATTRIBUTE_PREFIX}{key}", key, value) for key, value in filters.attributes],
+            field_set=LOG_FIELDS,
+            attribute_name=partial(attribute_name, LOG_FIELDS),
             query=query_without(lasting),
+            query_with=query_with_condition(lasting),
             problem=problem,
             view=view,
             counts=counts,
             bars=draw_counts(counts) if counts else [],
             facets=_facets(counts, filters) if counts else {},
-            groups=groups,
+            groups=[{**group, "conditions": _group_conditions(group)} for group in groups],
             logs=_with_keys(logs),
             cursor=cursor,
-            services=services,
-            severities=[*SEVERITIES],
-            hues=fmt.assign_hues([*services, *(log["service_name"] for log in logs)]),
+            hues=fmt.assign_hues(
+                [*(counts.facets["service"] if counts else ()), *(log["service_name"] for log in logs)]
+            ),
         )
 
 
@@ -130,11 +142,18 @@ def _seconds(ns: int) -> str:
 
 def _facets(counts: LogCounts, filters: LogFilter) -> dict[str, list[tuple[str, int]]]:
     """Return the most frequent values of each property that the filters do not fix, if there are several."""
+    fixed = {condition.name for condition in filters.conditions if condition.operator == "="}
     return {
         name: list(values.items())[:MAX_FACET_VALUES]
         for name, values in counts.facets.items()
-        if getattr(filters, name) is None and len(values) > 1
+        if name not in fixed and len(values) > 1
     }
+
+
+def _group_conditions(group: Record) -> list[tuple[str, str]]:
+    """Return the fields that the records of a group share, with their values."""
+    conditions = [("service", group["service_name"]), ("event", group["event_name"])]
+    return [pair for pair in conditions if pair[1]] + [("severity_number", str(group["severity_number"]))]
 
 
 def _with_keys(logs: list[Record]) -> list[Record]:

@@ -4,17 +4,20 @@ from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from modeltrace_hub.queries.filters import MAX_ROW_INDEX
 from modeltrace_hub.queries.model_schema import OUTPUT, read_schema
 from modeltrace_hub.queries.models import read_models
 from modeltrace_hub.queries.predictions import read_predictions
 from modeltrace_hub.queries.reader import Queries, Reader, Record
-from modeltrace_hub.queries.windows import DEFAULT_WINDOW, WINDOW_CHOICES, ModelPageView, PredictionFilter, Window
+from modeltrace_hub.queries.windows import DEFAULT_WINDOW, ModelPageView, PredictionFilter, Window
+from modeltrace_hub.query_limits import QueryLimits
 from modeltrace_hub.web import format as fmt
+from modeltrace_hub.web.filter_form import move_to_line, parse_filters
 from modeltrace_hub.web.model_charts import Link, bin_label, draw_bins, draw_confidence, draw_traffic
 from modeltrace_hub.web.rendering import Renderer
+from modeltrace_hub.web.time_range import PARAMETERS
 
 # Unless all features are requested, the page shows the drifting features, and fills up with others to this number.
 MAX_FEATURES: Final = 12
@@ -25,15 +28,16 @@ MAX_VERSIONS: Final = 4
 class ModelPages:
     """The routes of the pages about models."""
 
-    def __init__(self, renderer: Renderer, queries: Queries) -> None:
+    def __init__(self, renderer: Renderer, queries: Queries, limits: QueryLimits) -> None:
         self._renderer = renderer
         self._queries = queries
+        self._limits = limits
 
     def router(self) -> APIRouter:
         """Return the routes. They run in worker threads, because queries block."""
         router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-        router.add_api_route("/models", self._models)
-        router.add_api_route("/predictions", self._predictions)
+        router.add_api_route("/models", self._limits.expensive(self._models))
+        router.add_api_route("/predictions", self._limits.expensive(self._predictions))
         return router
 
     def _models(self, request: Request, view: Annotated[ModelPageView, Query()]) -> Response:
@@ -51,13 +55,19 @@ class ModelPages:
             etag,
             view=view,
             window=window,
-            window_choice=request.query_params.get("window") or DEFAULT_WINDOW,
-            window_choices=WINDOW_CHOICES,
+            default_window=DEFAULT_WINDOW,
+            kept={name: value for name, value in request.query_params.items() if name in {"model", "all"} and value},
             models=models,
         )
 
-    def _predictions(self, request: Request, filters: Annotated[PredictionFilter, Query()]) -> Response:
-        parameters = {key: value for key, value in request.query_params.items() if value}
+    def _predictions(self, request: Request) -> Response:
+        pairs = [(key, value) for key, value in request.query_params.multi_items() if value]
+        filters, problem = parse_filters(PredictionFilter, pairs)
+        # Model and version stay parameters: they select the training data with which the page compares values.
+        moved = move_to_line(PredictionFilter, filters.field_set, pairs, excluded=("model", "version"))
+        if moved is not None:
+            return RedirectResponse(f"predictions?{urlencode(moved)}", status_code=303)
+        parameters = dict(pairs)
         with self._queries.open_reader() as reader:
             result = read_predictions(reader, filters)
             schema = read_schema(reader, filters.model, filters.version) if filters.model and filters.bin else {}
@@ -66,8 +76,12 @@ class ModelPages:
             request,
             "predictions.html",
             "/models",
+            422 if problem else 200,
             filters=filters,
+            field_set=filters.field_set,
+            problem=problem,
             parameters=parameters,
+            kept=tuple(name for name in parameters if name not in {"filter", *PARAMETERS}),
             query_without=lambda *keys: urlencode({key: value for key, value in parameters.items() if key not in keys}),
             bin_label=bin_label(filters.bin, feature) if filters.bin else None,
             max_row=MAX_ROW_INDEX,

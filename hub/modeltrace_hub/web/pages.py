@@ -5,6 +5,7 @@ rendered in one place only, the server.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Final
 from urllib.parse import quote, urlencode
 
@@ -12,19 +13,23 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from modeltrace_hub.queries.filters import ATTRIBUTE_PREFIX, TraceFilter, TracePageView
+from modeltrace_hub.queries.filter_fields import FieldSet
+from modeltrace_hub.queries.filters import TraceFilter, TracePageView
+from modeltrace_hub.queries.list_fields import TRACE_FIELDS
 from modeltrace_hub.queries.models import list_model_traffic
-from modeltrace_hub.queries.reader import Queries
+from modeltrace_hub.queries.reader import Queries, Record
 from modeltrace_hub.queries.stats import StatsSource
 from modeltrace_hub.queries.trace import explain_missing_trace
 from modeltrace_hub.queries.trace_search import search_traces
 from modeltrace_hub.queries.windows import DEFAULT_WINDOW, ModelFilter
+from modeltrace_hub.query_limits import QueryLimits
 from modeltrace_hub.retention import Retention
 from modeltrace_hub.settings import HubSettings
 from modeltrace_hub.web import format as fmt
 from modeltrace_hub.web.external_links import build_links
-from modeltrace_hub.web.filter_form import expand_attribute_field, parse_filters, query_without
+from modeltrace_hub.web.filter_form import move_to_line, parse_filters, query_without
 from modeltrace_hub.web.rendering import Renderer
+from modeltrace_hub.web.time_range import describe_window, read_time_range
 from modeltrace_hub.web.trace_page import trace_page_context
 
 LATEST_TRACES: Final = 8
@@ -42,12 +47,14 @@ class Pages:
         self,
         renderer: Renderer,
         queries: Queries,
+        limits: QueryLimits,
         stats: StatsSource,
         retention: Retention,
         settings: HubSettings,
     ) -> None:
         self._renderer = renderer
         self._queries = queries
+        self._limits = limits
         self._stats = stats
         self._retention = retention
         self._settings = settings
@@ -55,15 +62,17 @@ class Pages:
     def router(self) -> APIRouter:
         """Return the routes. They run in worker threads, because queries block."""
         router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-        router.add_api_route("/", self._overview)
-        router.add_api_route("/traces", self._traces)
+        router.add_api_route("/", self._limits.expensive(self._overview))
+        router.add_api_route("/traces", self._limits.expensive_if_filtered(self._traces))
         router.add_api_route("/t", self._go_to_trace)
         router.add_api_route("/t/{trace_id}", self._trace)
         return router
 
     def _overview(self, request: Request) -> Response:
         snapshot = self._stats(request.url.hostname)
-        window = ModelFilter().current_window()
+        time_range = read_time_range(request.query_params)
+        view, _ = parse_filters(ModelFilter, [pair for pair in time_range.pairs if pair[1]])
+        window = view.current_window()
         with self._queries.open_reader() as reader:
             models = list_model_traffic(reader, window)
             latest, _ = search_traces(reader, TraceFilter(limit=LATEST_TRACES))
@@ -77,22 +86,21 @@ class Pages:
             snapshot=snapshot,
             models=models,
             window=window,
-            window_choice=DEFAULT_WINDOW,
+            window_choice=describe_window(time_range, DEFAULT_WINDOW),
             latest=latest,
             hues=fmt.assign_hues(services),
         )
 
     def _traces(self, request: Request) -> Response:
         parameters = [(key, value) for key, value in request.query_params.multi_items() if value]
-        if "attr" in request.query_params:
-            return RedirectResponse(f"traces?{urlencode(expand_attribute_field(parameters))}", status_code=303)
+        if (moved := move_to_line(TraceFilter, TRACE_FIELDS, parameters)) is not None:
+            return RedirectResponse(f"traces?{urlencode(moved)}", status_code=303)
         etag = self._renderer.etag()
         if request.headers.get("if-none-match") == etag:
             return Response(status_code=304)
         filters, problem = parse_filters(TraceFilter, parameters)
         with self._queries.open_reader() as reader:
             traces, cursor = search_traces(reader, filters)
-            services = reader.list_service_names()
         without_cursor = [pair for pair in parameters if pair[0] != "cursor"]
         return self._renderer.render(
             request,
@@ -100,13 +108,12 @@ class Pages:
             "/traces",
             422 if problem else 200,
             etag,
-            attributes=[(f"{ATTRIBUTE_PREFIX}{key}", key, value) for key, value in filters.attributes],
+            field_set=_shown_fields(traces),
             parameters=dict(parameters),
             query_without=query_without(without_cursor),
             problem=problem,
             traces=traces,
             next_query=cursor and urlencode([*without_cursor, ("cursor", cursor)]),
-            services=services,
             hues=fmt.assign_hues(name for trace in traces for name in trace["services"]),
         )
 
@@ -147,6 +154,14 @@ class Pages:
             external_links=build_links(self._settings, trace_id, context["start_ns"], end_ns, service),
             **context,
         )
+
+
+def _shown_fields(traces: Sequence[Record]) -> FieldSet:
+    """Return the fields that the help of the filter line lists: those of predictions only if there are predictions."""
+    if any(trace["output"] is not None for trace in traces):
+        return TRACE_FIELDS
+    fields = {name: field for name, field in TRACE_FIELDS.fields.items() if name not in {"output", "confidence"}}
+    return FieldSet(fields, TRACE_FIELDS.prefixes)
 
 
 class SecurityHeaders:

@@ -11,8 +11,10 @@ from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import BaseModel
 
+from modeltrace_hub.queries.filter_line import format_condition
 from modeltrace_hub.web import format as fmt
 from modeltrace_hub.web import histogram_chart
+from modeltrace_hub.web.time_range import CHOICES, read_time_range
 from modeltrace_hub.writer import Writer
 
 # The entries of the navigation.
@@ -52,6 +54,8 @@ class Renderer:
             current_page=current_page,
             navigation=NAVIGATION,
             now_ns=time.time_ns(),
+            time_range=read_time_range(request.query_params),
+            range_choices=CHOICES,
             **context,
         )
         headers = {"Cache-Control": "no-cache"} | ({"ETag": etag} if etag else {})
@@ -81,7 +85,7 @@ def _create_environment() -> Environment:
         finalize=_none_to_dash,
     )
     environment.filters |= dict(getmembers(fmt, isfunction))
-    environment.filters |= {"query_with": _query_with, "without": _without}
+    environment.filters |= {"query_with": _query_with, "without": _without, "condition": _condition}
     environment.globals["draw_histogram"] = histogram_chart.draw_histogram
     return environment
 
@@ -94,6 +98,11 @@ def _none_to_dash(value: Any) -> Any:  # noqa: ANN401  any value of a template
 def _query_with(view: BaseModel, **changes: object) -> str:
     """Return the query string of the page with some parameters changed."""
     return urlencode(view.model_copy(update=changes).model_dump(exclude_defaults=True))
+
+
+def _condition(value: str, field: str) -> str:
+    """Return the text of the condition that a field has a value, for a filter line."""
+    return format_condition(field, "=", value)
 
 
 def _without(items: dict[str, Any], *keys: str) -> dict[str, Any]:

@@ -1,15 +1,20 @@
 // Update a page: request it again and change what differs. While the reader hovers over a list, has scrolled down or
-// uses a control in it, new rows wait behind a button, so that the list does not move.
+// uses a control in it, new rows wait behind a button, so that the list does not move. The key p and the button Pause stop
+// the updates until they are used again.
 import { morph } from "./morph.js";
 import { updateTimes } from "./time.js";
 
 const MAX_INTERVAL_MS = 5000;
 
-export function live(main, connectionLost) {
+export function live(main, connectionLost, pauseButton) {
   let etag = null;
   let failures = 0;
   let pendingPage = null;
   let controller = null;
+
+  const isPaused = () => pauseButton.getAttribute("aria-pressed") === "true";
+
+  const togglePause = () => pauseButton.setAttribute("aria-pressed", String(!isPaused()));
 
   const isInUse = () => {
     const rows = main.querySelector("[data-rows]");
@@ -43,7 +48,7 @@ export function live(main, connectionLost) {
     return [...page.querySelectorAll("[data-rows] > *")].filter((row) => !known.has(row.dataset.key)).length;
   };
 
-  async function refresh() {
+  async function refresh(addressChanged = false) {
     controller = new AbortController();
     const address = location.href;
     const response = await fetch(address, {
@@ -55,7 +60,8 @@ export function live(main, connectionLost) {
     if (response.status === 304) return;
     if ("waitForTrace" in main.dataset && response.ok) return location.reload();
     const page = new DOMParser().parseFromString(await response.text(), "text/html");
-    if (address !== location.href || !page.querySelector("main")) return;
+    // The reader may have paused, or another script may have changed the address, while the page was loading.
+    if (address !== location.href || !page.querySelector("main") || (isPaused() && !addressChanged)) return;
     etag = response.headers.get("ETag");
     const count = countNewRows(page);
     if (count && isInUse()) {
@@ -71,7 +77,8 @@ export function live(main, connectionLost) {
       // A slow hub is polled less often.
       const delay = interval ? Math.min(interval * 2 ** failures + elapsed, MAX_INTERVAL_MS) : 1000;
       await new Promise((resolve) => setTimeout(resolve, delay));
-      if (!interval || document.hidden) continue;
+      pauseButton.hidden = !interval;
+      if (!interval || document.hidden || isPaused()) continue;
       const started = performance.now();
       try {
         await refresh();
@@ -89,11 +96,17 @@ export function live(main, connectionLost) {
     controller?.abort();
     etag = null;
     try {
-      await refresh();
+      await refresh(true);
     } catch (error) {
       if (error.name !== "AbortError") location.reload();
     }
   });
 
+  pauseButton.hidden = !Number(main.dataset.live);
+  pauseButton.addEventListener("click", togglePause);
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "p" || event.ctrlKey || event.metaKey || event.altKey || pauseButton.hidden) return;
+    if (!event.target.closest("input, select, textarea")) togglePause();
+  });
   poll();
 }

@@ -6,4 +6,4 @@ import { startClock } from "./time.js";
 document.documentElement.classList.remove("no-js");
 copyOnClick(document.querySelector("#toast"));
 startClock();
-live(document.querySelector("main"), document.querySelector("#connection-lost"));
+live(document.querySelector("main"), document.querySelector("#connection-lost"), document.querySelector("#pause"));

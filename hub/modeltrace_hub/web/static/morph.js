@@ -2,7 +2,7 @@
 // scroll position stay. Children are identified by data-key or id, others by their position.
 
 // Attributes that the page itself controls.
-const LOCAL_ATTRIBUTES = new Set(["open", "hidden", "aria-expanded", "data-local"]);
+const LOCAL_ATTRIBUTES = new Set(["open", "hidden", "aria-expanded", "aria-activedescendant", "data-local"]);
 
 const keyOf = (node) => node.nodeType === Node.ELEMENT_NODE ? node.dataset.key || node.id || null : null;
 

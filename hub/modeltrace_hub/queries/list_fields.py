@@ -1,0 +1,129 @@
+"""The fields of each list: traces, log records, predictions, labels, violations and metric points."""
+
+from typing import Final
+
+from modeltrace_hub.queries.filter_fields import (
+    CONDITION,
+    FLAG_OPERATORS,
+    ORDER_OPERATORS,
+    AttributePrefix,
+    FieldSet,
+    FilterField,
+    parse_flag,
+    parse_number,
+    parse_required_duration,
+    parse_severity,
+)
+
+_SERVICE: Final = FilterField("`service.name` of the resource", "service_name", may_be_empty=True)
+
+TRACE_FIELDS: Final = FieldSet(
+    {
+        "service": _SERVICE,
+        "name": FilterField("name of a span", "name"),
+        "kind": FilterField("SERVER, CLIENT, INTERNAL, PRODUCER or CONSUMER", "kind", str.upper),
+        "duration": FilterField(
+            "from the first start to the last end of the trace, such as 300ms",
+            "duration_ns",
+            parse_required_duration,
+            ORDER_OPERATORS,
+            of_trace=True,
+        ),
+        "error": FilterField("a span with an error", "(error_count > 0)", parse_flag, FLAG_OPERATORS, of_trace=True),
+        "status": FilterField(
+            "HTTP status of the root span", "status_code", parse_number, ORDER_OPERATORS, of_trace=True
+        ),
+        "spans": FilterField("number of spans", "span_count", parse_number, ORDER_OPERATORS, of_trace=True),
+        "output": FilterField("predicted label or value", "output", of_trace=True),
+        "confidence": FilterField("of the prediction", "confidence", parse_number, ORDER_OPERATORS, of_trace=True),
+    },
+    {},
+)
+
+LOG_FIELDS: Final = FieldSet(
+    {
+        "service": _SERVICE,
+        "severity": FilterField(
+            "TRACE, DEBUG, INFO, WARN, ERROR or FATAL",
+            "CASE WHEN severity_number > 0 THEN (severity_number + 3) // 4 END",
+            parse_severity,
+            ORDER_OPERATORS,
+        ),
+        "severity_number": FilterField("1 to 24", "severity_number", parse_number, ORDER_OPERATORS),
+        "text": FilterField("the body", "body"),
+        "event": FilterField("event name", "event_name", may_be_empty=True),
+        "scope": FilterField(
+            "name of the logger",
+            "scope_name",
+            may_be_empty=True,
+            within=f"scope_id IN (SELECT scope_id FROM scopes WHERE {CONDITION})",  # noqa: S608  fixed texts
+        ),
+        "trace_id": FilterField("32 hex digits", "trace_id", str.lower),
+        "span_id": FilterField("16 hex digits", "span_id", str.lower),
+    },
+    {},
+)
+
+METRIC_FIELDS: Final = FieldSet(
+    {
+        "service": _SERVICE,
+        "name": FilterField("name of the metric", "name"),
+    },
+    {},
+)
+
+_MODEL: Final = FilterField("name of the model", "attributes ->> '/ml.model.name'")
+_VERSION: Final = FilterField("version of the model", "attributes ->> '/ml.model.version'")
+_LABEL: Final = FilterField("predicted label", "attributes ->> '/ml.prediction.label'")
+_PREDICTION_ID: Final = "attributes ->> '/ml.prediction.id'"
+# A label refers to its prediction by the prediction ID. Only the prediction log record has external ID, tags, inputs.
+_OF_PREDICTION: Final = (
+    f"{_PREDICTION_ID} IN (SELECT {_PREDICTION_ID} FROM logs WHERE event_name = 'ml.prediction' AND {CONDITION})"  # noqa: S608  fixed texts
+)
+
+
+def _prediction_fields(within: str) -> FieldSet:
+    """Return the fields that the prediction log record has. `within` contains the conditions that only it can meet."""
+    return FieldSet(
+        {
+            "service": _SERVICE,
+            "model": _MODEL,
+            "version": _VERSION,
+            "label": _LABEL,
+            "id": FilterField("external ID", "attributes ->> '/ml.prediction.external_id'", within=within),
+            "confidence": FilterField(
+                "probability of the predicted label",
+                "TRY_CAST(attributes ->> '/ml.prediction.confidence' AS DOUBLE)",
+                parse_number,
+                ORDER_OPERATORS,
+                within=within,
+            ),
+        },
+        {
+            "input.": AttributePrefix("value of a feature", "ml.prediction.inputs", nested=True, within=within),
+            "tag.": AttributePrefix("tag of the request", "ml.tag.", within=within),
+        },
+    )
+
+
+PREDICTION_FIELDS: Final = _prediction_fields(CONDITION)
+_OF_LABEL: Final = _prediction_fields(_OF_PREDICTION)
+LABEL_FIELDS: Final = FieldSet(
+    {
+        **_OF_LABEL.fields,
+        "true_label": FilterField(
+            "true label", "coalesce(attributes ->> '/ml.feedback.label', attributes ->> '/ml.feedback.value')"
+        ),
+    },
+    _OF_LABEL.prefixes,
+)
+VIOLATION_FIELDS: Final = FieldSet(
+    {
+        "service": _SERVICE,
+        "model": _MODEL,
+        "version": _VERSION,
+        "feature": FilterField("name of the feature", "attributes ->> '/ml.feature.name'"),
+        "reason": FilterField("reason of the violation", "attributes ->> '/ml.data.violation.reason'"),
+    },
+    {},
+)
