@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, str] = {
     "errors.",
     "evidence": "List the traces behind the drift of a feature: those with values that are more frequent than in "
     "training.",
+    "drift": "Compare the stored predictions with reference rows by all features together (multivariate drift).",
     "explain": "Show by how much each feature of a stored prediction changes the output (Shapley values).",
     "replay": "Repeat stored predictions with a model, and show the differences.",
 }

@@ -1,0 +1,101 @@
+"""`modeltrace drift`."""
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from modeltrace.bundles.manifest import read_manifest
+from modeltrace.cli.bundle_option import resolve_bundle
+from modeltrace.cli.options import IncludeSynthetic, analysed_bundle_option, time_option
+from modeltrace.cli.store import open_configured_store
+from modeltrace.errors import SettingsError
+from modeltrace.inference.schema import Feature
+from modeltrace.monitoring.domain_classifier import ALPHA, DomainResult, compare_samples
+from modeltrace.settings import read_settings
+from modeltrace.store.selection import Selection
+from modeltrace.terminal import SafeConsole, echo
+from modeltrace.traffic.rows import load_held_out_samples, load_samples
+
+# Nanoseconds.
+DAY = 86_400 * 10**9
+# The newest stored predictions, of which a sample is compared.
+MAX_STORED_ROWS = 50_000
+MAX_FEATURES_SHOWN = 10
+
+
+def drift(
+    since: Annotated[int | None, time_option(help="Predictions from this time on.", show_default="1d")] = None,
+    until: Annotated[int | None, time_option(help="Predictions before this time.")] = None,
+    bundle: Annotated[str | None, analysed_bundle_option(help="The bundle of the model.")] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The rows to compare with: .csv, .parquet or .jsonl.",
+            show_default="the held-out rows of the bundle",
+        ),
+    ] = None,
+    include_synthetic: IncludeSynthetic = False,  # noqa: FBT002  a flag
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,  # noqa: FBT002  a flag
+) -> None:
+    """Compare the stored predictions with reference rows by all features together (multivariate drift).
+
+    A classifier tries to distinguish them. It sees what the drift of single features does not show, such as a change of
+    their correlation. Single features are monitored all the time, see `modeltrace evidence`.
+
+    Example: modeltrace drift --since 7d --reference training.parquet
+    """
+    start = since if since is not None else time.time_ns() - DAY
+    with open_configured_store() as store:
+        path = resolve_bundle(read_settings(bundle=bundle), store)
+        manifest = read_manifest(path).manifest
+        if reference is None and manifest.traffic is None:
+            raise SettingsError(f"{path} has no held-out rows: name a file with --reference, such as the training data")
+        samples = (
+            load_held_out_samples(path, manifest.features)
+            if reference is None
+            else load_samples(reference, manifest.features)
+        )
+        selection = Selection(start, until, None, manifest.name, manifest.version, include_synthetic=include_synthetic)
+        inputs: list[Any] = store.latest_inputs(selection, MAX_STORED_ROWS)
+    result = compare_samples(
+        manifest.features,
+        [_values(sample.row, manifest.features) for sample in samples],
+        [_values(row, manifest.features) for row in inputs],
+    )
+    if as_json:
+        model = {"name": manifest.name, "version": manifest.version}
+        echo(json.dumps({"model": model, **asdict(result)}, indent=2, ensure_ascii=False))
+    else:
+        _print(f"{manifest.name} {manifest.version}", result)
+
+
+def _values(row: Any, features: tuple[Feature, ...]) -> list[Any]:  # noqa: ANN401  of JSON
+    """Return the values in the order of the features. A number that was sent as another type counts as missing."""
+    return [_value(row.get(feature.name), feature) for feature in features]
+
+
+def _value(value: Any, feature: Feature) -> Any:  # noqa: ANN401  of JSON
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return None if feature.type in ("number", "integer") and not is_number else value
+
+
+def _print(model: str, result: DomainResult) -> None:
+    console = SafeConsole(soft_wrap=True)
+    state = "drift" if result.drift else "no drift"
+    console.print(
+        f"{model} · {state} · ROC AUC {result.auc:.3f}, {1 - ALPHA:.0%} interval {result.low:.3f} to {result.high:.3f}",
+        style="bold",
+    )
+    console.print(f"{result.rows:,} predictions compared with {result.reference_rows:,} reference rows")
+    if result.excluded:
+        console.print(f"Not compared: {', '.join(result.excluded)} (private, or times)")
+    table = Table("feature", "change of the AUC if shuffled", box=None)
+    for entry in result.features[:MAX_FEATURES_SHOWN]:
+        table.add_row(entry.feature, f"{-entry.importance:+.3f}")
+    console.print(table)
