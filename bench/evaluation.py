@@ -33,7 +33,7 @@ CLASSES: Final = ("benign", "malignant")
 INPUTS: Final = json.dumps({f"feature_{number}": 12.345678 for number in range(30)}, separators=(",", ":"))
 ROWS_PER_INSERT: Final = 20_480
 MILLISECOND: Final = 10**6
-# Seconds that the observed thread sleeps before it asks for the interpreter again.
+# Seconds that the observed thread sleeps before it needs the interpreter again.
 TICK_INTERVAL: Final = 0.001
 
 

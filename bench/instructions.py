@@ -99,10 +99,10 @@ def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--update", action="store_true", help="record the counts in bench/instructions.json")
     arguments = parser.parse_args()
-    tell = Console(stderr=True, soft_wrap=True)
+    console = Console(stderr=True, soft_wrap=True)
     try:
         here, libraries = current_platform(valgrind_version()), installed_libraries()
-        counted = count_all(tell)
+        counted = count_all(console)
     except ValgrindError as error:
         sys.exit(f"bench instructions: {error}")
     entries = read_entries()
@@ -110,9 +110,9 @@ def main() -> None:
     print_as(result, print_result, as_json=arguments.json)
     if arguments.update:
         write_entries(replace_entry(entries, Entry(here, libraries, counted)))
-        tell.print(f"recorded for {here}")
+        console.print(f"recorded for {here}")
     elif result["committed"] is None:
-        tell.print(no_baseline_message(here, libraries))
+        console.print(no_baseline_message(here, libraries))
     elif result["differences"]:
         sys.exit("\n".join(result["differences"]))
 

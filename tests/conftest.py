@@ -38,7 +38,7 @@ settings.register_profile("fuzz", settings.get_profile("ci"), derandomize=False,
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Which tests run beyond those that run always."""
+    """Add the options that enable further tests."""
     parser.addoption(
         "--all", action="store_true", help="also the extended tests: more faults, PostgreSQL, builds from source"
     )
@@ -62,7 +62,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason=reason))
         if config.getoption("--stack") and item.get_closest_marker("loki") and not has_loki():
             item.add_marker(pytest.mark.skip(reason=NO_LOKI))
-    # The files with the longest tests first: if they came last, one worker could be left alone with much to do.
+    # The files with the longest tests run first, so that no worker process gets a long file when the others are done.
     files = {name: {item.path for item in items if item.get_closest_marker(name)} for name in ("stack", "slow")}
     items.sort(key=lambda item: [item.path not in files[name] for name in ("stack", "slow")])
 
@@ -81,7 +81,7 @@ def worker_group(item: pytest.Item) -> str | None:
 
 
 def parameters(item: pytest.Item) -> list[object]:
-    """The values of a test's parameters."""
+    """Return the values of the parameters of a test."""
     return list(item.callspec.params.values()) if hasattr(item, "callspec") else []
 
 
@@ -110,7 +110,7 @@ def umask() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _shared_tls_contexts() -> Iterator[None]:
-    """Clients share TLS contexts. Each `httpx.Client` reads all certificates of the system, which takes 20 ms."""
+    """Share TLS contexts between clients: each `httpx.Client` reads all CA certificates, which takes 20 ms."""
     contexts: dict[object, ssl.SSLContext] = {}
 
     def create(*arguments: Any, **options: Any) -> ssl.SSLContext:
@@ -127,7 +127,7 @@ def _shared_tls_contexts() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """A PostgreSQL of the run's own."""
+    """A PostgreSQL cluster for the whole run."""
     with ExitStack() as stack:
         try:
             cluster = stack.enter_context(running_postgres())
@@ -138,9 +138,9 @@ def postgres() -> Iterator[Postgres]:
 
 @pytest.fixture(scope="session")
 def real_stack() -> Iterator[RealStack]:
-    """The real stack on free ports, one for all tests that neither change its configuration nor stop a part of it.
+    """The real stack on free ports, shared by all tests that neither change its configuration nor stop a component.
 
-    Tests tell their telemetry from that of others by service name and trace ID.
+    Service names and trace IDs distinguish the telemetry of the tests.
     """
     with running_stack() as stack, httpx.Client(timeout=30) as client:
         yield real_stack_of(stack, client)
@@ -148,7 +148,7 @@ def real_stack() -> Iterator[RealStack]:
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.extended)])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where a store may be that is not there yet, in each database in turn."""
+    """The URL of a prediction store that does not exist yet, in SQLite and in PostgreSQL."""
     if request.param == "sqlite":
         return str(tmp_path / "store" / "predictions.db")
     cluster: Postgres = request.getfixturevalue("postgres")
@@ -157,7 +157,7 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the skip reasons: the most frequent ones on a line each, the rest as one number."""
+    """Print the most frequent skip reasons, one per line, and the number of all other skipped tests."""
     reasons = Counter(skip_reason(report) for report in terminalreporter.stats.get("skipped", []))
     shown = reasons.most_common(NOT_RUN_LINES if len(reasons) <= NOT_RUN_LINES else NOT_RUN_LINES - 1)
     for reason, number in shown:
@@ -167,15 +167,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Sort the paths; check once that everything is built; discard what a worker process writes to stderr at its exit.
+    """Sort the paths, check once that all programs are built, and discard the stderr of worker processes at their exit.
 
     pytest 9.1 does not find the fixtures of a folder's conftest.py ("fixture not found") if a file of the parent folder
-    stands between two files of the folder.
+    is between two files of the folder in the list of paths.
 
-    DuckDB's binding reports objects that are alive at the interpreter's exit as leaks.
+    DuckDB's binding reports objects that exist at the exit of the interpreter as leaks.
 
     Raises:
-        pytest.UsageError: the run asks for programs that are not built.
+        pytest.UsageError: an option needs programs that are not built.
     """
     config.args.sort()
     if hasattr(config, "workerinput"):
@@ -190,6 +190,6 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def skip_reason(report: pytest.TestReport) -> str:
-    """Why a test was skipped, in the words of its marker or of `pytest.skip`."""
+    """Return the reason of a skipped test, from its marker or from `pytest.skip`."""
     assert isinstance(report.longrepr, tuple)
     return str(report.longrepr[2]).removeprefix("Skipped: ")

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def imports(folder: str) -> Iterator[tuple[Path, str]]:
-    """Every module that the files below a folder import, by absolute name."""
+    """Yield each file below a folder with each module that it imports by absolute name."""
     for path in sorted((ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
@@ -21,7 +21,7 @@ def imports(folder: str) -> Iterator[tuple[Path, str]]:
 
 
 def within(module: str, packages: tuple[str, ...]) -> bool:
-    """Whether a module is one of some packages or in it."""
+    """Return whether a module is one of the packages or in one of them."""
     return any(module == package or module.startswith(package + ".") for package in packages)
 
 
@@ -124,7 +124,7 @@ def test_modules_are_short() -> None:
 
 @pytest.mark.slow
 def test_mlflow_has_a_process_of_its_own() -> None:
-    """Nothing that the service imports imports it, but for a pyfunc, which is loaded only for a bundle of one."""
+    """Only two modules import MLflow, and no other module of the service imports these two."""
     users = {str(path) for path, module in imports("service") if within(module, ("mlflow",))}
 
     assert users == {f"service/modeltrace/bundles/{name}.py" for name in ("registry/mlflow_process", "pyfunc_model")}
@@ -133,7 +133,7 @@ def test_mlflow_has_a_process_of_its_own() -> None:
 
 
 def test_skops_is_imported_in_one_place() -> None:
-    """Whoever imports it first decides whether all of scikit-learn is imported with it."""
+    """The first import of skops determines whether it imports all of scikit-learn."""
     users = {str(path) for path, module in imports("service") if within(module, ("skops",))}
 
     assert users == {"service/modeltrace/bundles/skops_io.py"}
@@ -147,25 +147,25 @@ def test_providers_are_built_in_one_place() -> None:
 
 
 def test_helpers_of_tests_are_in_one_package() -> None:
-    """Of the modules below `tests`, only those of `tests/helpers` are imported by others."""
-    elsewhere = [
+    """Tests import no modules of `tests` except those of `tests/helpers`."""
+    outside = [
         str(path.relative_to(ROOT))
         for path in sorted((ROOT / "tests").rglob("*.py"))
         if path.parent != ROOT / "tests" / "helpers"
         if not path.name.startswith("test_") and path.name not in ("conftest.py", "fuzz.py")
     ]
-    borrowed = [
+    imported = [
         (str(path), module)
         for path, module in imports("tests")
         if within(module, ("tests", "conftest")) and not within(module, ("tests.helpers",))
     ]
 
-    assert elsewhere == []
-    assert borrowed == []
+    assert outside == []
+    assert imported == []
 
 
 def test_only_the_command_line_reads_arguments() -> None:
-    """`sys.argv` appears nowhere else, but in programs that run by themselves, in an environment of a library's own."""
+    """Only entry points read `sys.argv`, and the report programs, which run in the environment of another library."""
     readers = [
         str(path.relative_to(ROOT))
         for folder in ("service", "hub")

@@ -1,4 +1,4 @@
-"""What the documentation says is what the code does."""
+"""The documentation agrees with the code: settings, telemetry names, routes, ports, commands, options and links."""
 
 import json
 import re
@@ -35,13 +35,13 @@ TELEMETRY_NAMES = {v for k, v in vars(names).items() if k.isupper() and isinstan
 
 
 def variable(model: type[BaseSettings], name: str, field: FieldInfo) -> str:
-    """The environment variable of a setting."""
+    """Return the environment variable of a setting."""
     return str(field.validation_alias or f"{model.model_config['env_prefix']}{name}".upper())
 
 
 def default(value: Any) -> str:
-    """A default as the page shows it."""
-    if value is None or value == () or value is PydanticUndefined:  # made at start: the description says what
+    """Return a default value as docs/settings.md shows it."""
+    if value is None or value == () or value is PydanticUndefined:  # computed at startup, see the description
         return "unset"
     if isinstance(value, bool):
         return str(value).lower()
@@ -49,7 +49,7 @@ def default(value: Any) -> str:
 
 
 def rows(model: type[BaseSettings]) -> list[str]:
-    """The table rows that docs/settings.md must hold for a settings class."""
+    """Return the table rows that docs/settings.md must contain for a settings class."""
     return [
         f"| `{variable(model, name, field)}` | {default(field.get_default())} | {field.description} |"
         for name, field in model.model_fields.items()
@@ -59,7 +59,7 @@ def rows(model: type[BaseSettings]) -> list[str]:
 
 @pytest.mark.parametrize("row", [*rows(Settings), *rows(HubSettings)])
 def test_every_setting_is_documented(row: str) -> None:
-    """docs/settings.md has a row with name, default and meaning as the code has them."""
+    """docs/settings.md has a row with the name, default and description in the code."""
     assert row in (DOCS / "settings.md").read_text().splitlines()
 
 
@@ -84,7 +84,7 @@ def test_no_ml_name_is_documented_that_does_not_exist() -> None:
 
 
 def hub_paths(*, api: bool) -> set[str]:
-    """The paths that the hub serves, without static files and what only redirects."""
+    """Return the paths that the hub serves, without static files and redirects."""
     settings = HubSettings(memory=True)
     store = Store(None)
     app = create_app(store, Writer(store, Retention(store, max_age=settings.max_age, max_size=1)), settings)
@@ -101,29 +101,29 @@ def test_every_call_of_the_hub_is_documented() -> None:
 
 
 def test_every_page_of_the_hub_is_documented() -> None:
-    """docs/hub.md has a row for each page; `/t` only leads to one."""
+    """docs/hub.md has a row for each page. `/t` is not a page, but redirects to one."""
     text = (DOCS / "hub.md").read_text()
 
     assert [path for path in hub_paths(api=False) - {"/t"} if f"| `{path}` |" not in text] == []
 
 
 def test_every_port_of_the_stack_is_documented() -> None:
-    """docs/stack.md has a row for each part with every port that it listens on."""
+    """docs/stack.md has a row for each component with all of its ports."""
     rows = [line for line in (DOCS / "stack.md").read_text().splitlines() if line.startswith("| ")]
-    for part in read_components().components.values():
-        row = next(line for line in rows if line.startswith(f"| {part.title.removeprefix('OpenTelemetry ')} |"))
-        assert set(map(str, part.ports.values())) <= set(re.findall(r"\d+", row))
+    for component in read_components().components.values():
+        row = next(line for line in rows if line.startswith(f"| {component.title.removeprefix('OpenTelemetry ')} |"))
+        assert set(map(str, component.ports.values())) <= set(re.findall(r"\d+", row))
 
 
 def test_every_command_of_the_stack_is_documented() -> None:
-    """docs/stack.md names each."""
+    """docs/stack.md names each command of `./dev stack`."""
     text = (DOCS / "stack.md").read_text()
 
     assert [c for c in app.registered_commands if f"./dev stack {c.callback.__name__} " not in text] == []  # type: ignore[union-attr]  # each has one
 
 
 def test_the_verified_sdks_are_those_of_the_senders() -> None:
-    """docs/hub.md names the versions that tests/senders send with."""
+    """docs/hub.md names the versions of the SDKs in tests/senders."""
     senders = ROOT / "tests" / "senders"
     node = json.loads((senders / "node" / "package.json").read_text())["dependencies"]
     expected = {
@@ -131,12 +131,12 @@ def test_the_verified_sdks_are_those_of_the_senders() -> None:
         "Java": re.findall(r"<opentelemetry.version>(.+?)<", (senders / "java" / "pom.xml").read_text()),
         "Node.js": [node["@opentelemetry/sdk-node"]],
     }
-    found = re.findall(r"^\| (Go|Java|Node\.js)\b[^|]*\| (\S+) \|", (DOCS / "hub.md").read_text(), re.MULTILINE)
+    documented = re.findall(r"^\| (Go|Java|Node\.js)\b[^|]*\| (\S+) \|", (DOCS / "hub.md").read_text(), re.MULTILINE)
 
-    assert {name: [version] for name, version in found} == expected
+    assert {name: [version] for name, version in documented} == expected
 
 
-# What may define a name: everything but pages and tests.
+# Files that may define a name: all except pages and tests.
 CODE = [
     path
     for folder in ("service", "hub", "modeltrace_http", "stack", "deploy", "otel", "bench")
@@ -147,12 +147,12 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md")), *sorted((ROOT 
 
 
 def page_id(page: Path) -> str:
-    """The name of a page in test IDs."""
+    """Return the name of a page in test IDs."""
     return page.relative_to(ROOT).as_posix()
 
 
 def tables(text: str) -> Iterator[list[str]]:
-    """The rows of each Markdown table, without its head."""
+    """Yield the rows of each Markdown table, without its header."""
     for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         yield block.splitlines()[2:]
 
@@ -166,7 +166,7 @@ def test_no_name_has_two_rows_in_a_table(page: Path) -> None:
 
 
 def slug(heading: str) -> str:
-    """The anchor of a heading, as Git hosting services derive it."""
+    """Return the anchor of a heading, as Git hosting services derive it."""
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
 
 
@@ -183,7 +183,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=page_id)
 def test_names_in_pages_exist(page: Path) -> None:
-    """Settings, our telemetry names, paths of the repository and modules that a page names are in the code."""
+    """Settings, telemetry names, modules and paths of the repository that a page names exist."""
     text = page.read_text()
     settings = {variable(model, n, f) for model in (Settings, HubSettings) for n, f in model.model_fields.items()}
     code = "".join(path.read_text() for path in CODE)
@@ -203,7 +203,7 @@ def test_names_in_pages_exist(page: Path) -> None:
 
 
 def options(command: Any) -> Iterator[str]:
-    """The options of a command and of all commands below it."""
+    """Yield the options of a command and of its subcommands."""
     for parameter in command.params:
         yield from (*parameter.opts, *parameter.secondary_opts)
     for name, inner in getattr(command, "commands", {}).items():
@@ -213,7 +213,7 @@ def options(command: Any) -> Iterator[str]:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=page_id)
 def test_options_in_pages_exist(page: Path) -> None:
-    """Each option in a shell line of `modeltrace`, and each code span that is an option, is one of a command."""
+    """Each option in a shell line of `modeltrace` is an option of a command."""
     known = {option for typed in (modeltrace, modeltrace_hub, app) for option in options(get_command(typed))}
     text = page.read_text().replace("\\\n", " ")
     lines = re.findall(

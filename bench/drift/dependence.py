@@ -36,10 +36,10 @@ def draw_rows(rng: np.random.Generator, n: int, correlation: float) -> pd.DataFr
     numbers, _ = lfilter([1.0], [1.0, -correlation], noise, axis=0, zi=correlation * rng.normal(size=(1, COLUMNS)))
     columns: dict[str, NDArray[Any]] = {f"number_{index}": numbers[:, index] for index in range(COLUMNS)}
     for index in range(COLUMNS):
-        # A value is kept with the probability `correlation`.
+        # A value is repeated with the probability `correlation`.
         drawn = rng.choice(CATEGORIES, p=SHARES, size=n)
-        kept = rng.random(n) < correlation
-        columns[f"text_{index}"] = drawn[np.maximum.accumulate(np.where(kept, 0, np.arange(n)))]
+        repeats = rng.random(n) < correlation
+        columns[f"text_{index}"] = drawn[np.maximum.accumulate(np.where(repeats, 0, np.arange(n)))]
     return pd.DataFrame(columns)
 
 

@@ -60,7 +60,7 @@ def _detect(
     }
 
 
-def _first(shares: dict[int, float], wanted: float) -> int | None:
-    """Return the smallest size from which on every share is at least `wanted`."""
+def _first(shares: dict[int, float], minimum: float) -> int | None:
+    """Return the smallest size from which on every share is at least `minimum`."""
     sizes: Sequence[int] = sorted(shares)
-    return next((size for size in sizes if all(shares[other] >= wanted for other in sizes if other >= size)), None)
+    return next((size for size in sizes if all(shares[other] >= minimum for other in sizes if other >= size)), None)

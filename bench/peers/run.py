@@ -41,7 +41,7 @@ def check_prediction(server: Server, port: int, model: Example) -> None:
     """Wait for the first answer, which must be the prediction of the model.
 
     Raises:
-        RuntimeError: there was no answer within the timeout, or a wrong one.
+        RuntimeError: there was no answer within the timeout, or the answer was wrong.
     """
     deadline = time.monotonic() + READY_TIMEOUT
     while True:

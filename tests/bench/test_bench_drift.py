@@ -107,9 +107,9 @@ def test_the_check_of_many_windows_agrees_with_the_check_of_one() -> None:
         for statistic, states in monitor.check_series(index, windows):
             for minute in np.flatnonzero(states).tolist():
                 drifting[minute].add((name, statistic))
-    for minute, found in drifting.items():
+    for minute, drifted in drifting.items():
         results = monitor.check(monitor.count(binned, drawn[minutes == minute]))
-        assert found == {(name, result.statistic) for name, result in results if result.state == "drift"}
+        assert drifted == {(name, result.statistic) for name, result in results if result.state == "drift"}
     assert not drifting[0]
     assert drifting[1]
 

@@ -71,7 +71,7 @@ def test_a_higher_count_is_an_error_with_instructions() -> None:
 
 
 def test_a_lower_count_is_an_error() -> None:
-    """Otherwise a later increase of the same size would not be detected."""
+    """A lower count is an error, because a later increase of the same size would not be detected otherwise."""
     (message,) = find_differences({**COMMITTED, "sidecar": 480_000}, COMMITTED)
 
     assert "sidecar: 480,000 instructions per prediction, 4.0% fewer" in message

@@ -10,7 +10,7 @@ from tests.helpers.sites import Site, running_site
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
-# The sandbox needs rights that root in a container has not; the rest keeps it from calling anyone.
+# The sandbox needs rights that root in a container does not have; the other options disable network requests.
 ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -63,7 +63,7 @@ def page(browser: Browser, site: Site) -> Iterator[Page]:
     complaints: list[str] = []
 
     def note(message: ConsoleMessage) -> None:
-        # The browser notes every answer that is no success; tests look at what the page makes of it.
+        # The browser logs every response with an error status; tests check what the page shows instead.
         if message.type in {"error", "warning"} and "responded with a status of 4" not in message.text:
             complaints.append(message.text)
 

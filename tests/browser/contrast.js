@@ -1,16 +1,16 @@
-// Texts whose colour is too near to what is behind them: contrast under 4.5 (WCAG 2.2, level AA).
+// Returns the texts whose contrast with their background is below 4.5 (WCAG 2.2, level AA).
 () => {
   const parts = (colour) => colour.match(/[\d.]+/g).map(Number);
   const linear = (value) => (value / 255 <= 0.04045 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4);
   const luminance = ([red, green, blue]) => 0.2126 * linear(red) + 0.7152 * linear(green) + 0.0722 * linear(blue);
-  const behind = (element) => {
+  const backgroundOf = (element) => {
     for (let at = element; at; at = at.parentElement) {
       const colour = parts(getComputedStyle(at).backgroundColor);
       if (colour.length === 3) return colour;
     }
     return [255, 255, 255];
   };
-  const found = [];
+  const failures = [];
   const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (texts.nextNode()) {
     const element = texts.currentNode.parentElement;
@@ -18,8 +18,8 @@
     if (!text || !element.checkVisibility({ opacityProperty: true })) continue;
     const style = getComputedStyle(element);
     const colour = parts(element instanceof SVGElement ? style.fill : style.color);
-    const [light, dark] = [luminance(colour), luminance(behind(element))].sort((one, other) => other - one);
-    if ((light + 0.05) / (dark + 0.05) < 4.5) found.push(text);
+    const [light, dark] = [luminance(colour), luminance(backgroundOf(element))].sort((a, b) => b - a);
+    if ((light + 0.05) / (dark + 0.05) < 4.5) failures.push(text);
   }
-  return found;
+  return failures;
 }

@@ -27,10 +27,10 @@ def test_the_page_shows_the_report_without_a_network(browser: Browser, report: P
     """The compared data is at the top, followed by both parts with their charts; feature names are escaped."""
     context = browser.new_context(offline=True)
     page: Page = context.new_page()
-    asked: list[str] = []
-    complaints: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
+    requested: list[str] = []
+    errors: list[str] = []
+    page.on("request", lambda request: requested.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(report.as_uri())
     page.get_by_text("Predictions against true labels").wait_for(timeout=30_000)
     page.get_by_text("Drift is detected for").wait_for(timeout=30_000)
@@ -38,6 +38,6 @@ def test_the_page_shows_the_report_without_a_network(browser: Browser, report: P
 
     assert page.title() == "people 1.0.0, 2.0.0"
     assert "held-out rows of people 1.0.0" in page.locator("header").inner_text()
-    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
-    assert complaints == []
+    assert [url for url in requested if not url.startswith(("file:", "data:", "blob:"))] == []
+    assert errors == []
     context.close()

@@ -105,7 +105,7 @@ def test_a_shutdown_does_not_wait_for_a_reader_of_stdout(
         (tmp_path / "log").touch()
         process.wait_for(f"http://127.0.0.1:{port}/readyz")
         with LoadClients(f"http://127.0.0.1:{port}", rows) as load:
-            load.wait_for_answers(400)  # 400 kB of lines; a pipe takes 64
+            load.wait_for_answers(400)  # 400 kB of lines; a pipe buffers 64 kB
         (sidecar,) = sidecars(process)
         process.stop(signal.SIGTERM)
         wait_until(lambda: has_ended(sidecar), description="the sidecar to end")

@@ -40,7 +40,7 @@ class Watched:
         """Return the URL of a component."""
         return f"http://{self.stack.layout.address(component, port)}"
 
-    def ask(self, path: str, **params: str) -> Any:
+    def query(self, path: str, **params: str) -> Any:
         """Query Prometheus."""
         url = f"{self.url('prometheus', 'http')}/api/v1/{path}"
         return httpx.get(url, params=params, timeout=30).raise_for_status().json()["data"]
@@ -180,8 +180,8 @@ def test_the_first_record_that_loki_rejects_causes_an_alert(watched: Watched) ->
 
 def test_rules_use_metrics_that_exist(watched: Watched, bundle: Path, credit_risk: str) -> None:
     """Each metric of a rule is recorded by another rule or emitted by a component, and no rule fails."""
-    rules = [rule for group in watched.ask("rules")["groups"] for rule in group["rules"]]
-    named = {name for rule in rules for name in names(watched.ask("parse_query", query=rule["query"]))}
+    rules = [rule for group in watched.query("rules")["groups"] for rule in group["rules"]]
+    named = {name for rule in rules for name in names(watched.query("parse_query", query=rule["query"]))}
     recorded = {rule["name"] for rule in rules if rule["type"] == "recording"}
     sent = named - recorded | {"receiver:otelcol_refused:increase10m"}
 
@@ -190,7 +190,7 @@ def test_rules_use_metrics_that_exist(watched: Watched, bundle: Path, credit_ris
     httpx.post(f"{credit_risk}/feedback", json={}, timeout=30)
 
     def missing() -> set[str]:
-        return sent - set(watched.ask("label/__name__/values"))
+        return sent - set(watched.query("label/__name__/values"))
 
     labelled = ["--bundle", str(bundle), "--feedback", "1", "--feedback-delay", "1s"]
     with running(["modeltrace", "traffic", credit_risk, "--unmarked", *labelled]):
@@ -206,7 +206,7 @@ def test_only_services_have_metrics_of_served_requests(watched: Watched, credit_
     query = "count by (job) (last_over_time(http_server_request_duration_seconds_count[1h]))"
 
     def jobs() -> set[str]:
-        return {series["metric"]["job"] for series in watched.ask("query", query=query)["result"]}
+        return {series["metric"]["job"] for series in watched.query("query", query=query)["result"]}
 
     with running(["modeltrace", "traffic", credit_risk, "--unmarked"]):
         wait_until(lambda: "shop/credit-risk" in jobs(), description="the service's metrics")

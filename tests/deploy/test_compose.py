@@ -140,11 +140,11 @@ def test_variables_are_those_that_the_configuration_reads(name: str, folder: str
     """Each variable of a component is read by its configuration, and each one without a default is set."""
     files = [path for pattern in ("*.yaml", "*.yml") for path in (ROOT / folder).rglob(pattern)]
     read = set(re.findall(r"(?<!\$)\$\{(?:env:)?([A-Z_]+)", "".join(path.read_text() for path in files)))
-    given = {v for v in SERVICES[name]["environment"] if v != "GOMEMLIMIT" and not v.startswith("GF_")}
+    variables = {v for v in SERVICES[name]["environment"] if v != "GOMEMLIMIT" and not v.startswith("GF_")}
 
-    assert given <= read
+    assert variables <= read
     if name == "grafana":
-        assert given == read
+        assert variables == read
 
 
 def test_every_component_is_scraped_at_its_port() -> None:

@@ -120,15 +120,15 @@ def engine() -> Iterator[Engine]:
     """Prepare an engine with all images except the AGPL ones. Remove what the tests create in a shared engine."""
     try:
         with running_engine() as engine:
-            made = provide(engine)
+            built = provide(engine)
             try:
                 yield engine
             finally:
                 if engine.own:
                     engine.docker("image", "prune", "--force")
                     engine.docker("builder", "prune", "--force", "--keep-storage", "4GB")
-                elif made:
-                    engine.docker("rmi", "--force", *made)
+                elif built:
+                    engine.docker("rmi", "--force", *built)
     except NoEngineError as error:
         pytest.skip(f"docker compose: {error}")
 

@@ -318,8 +318,8 @@ def test_a_span_leads_to_metrics(stores: Stores) -> None:
     for query in settings["queries"]:
         variables = {"__tags": f"{{{tags}}}", "__span.name": span["operationName"]}
         expression = query["query"].replace("{$$__tags}", "$__tags").replace("$$", "$")
-        ask = partial(stores.promql, fill(expression, variables))
-        wait_until(ask, seconds=DATA_TIMEOUT, description=query["name"])
+        has_data = partial(stores.promql, fill(expression, variables))
+        wait_until(has_data, seconds=DATA_TIMEOUT, description=query["name"])
 
 
 def test_every_metric_exists(stores: Stores) -> None:

@@ -125,11 +125,11 @@ def test_recorded_values_equal_the_definitions(tmp_path: Path) -> None:
             limits = {key: pytest.approx(result.threshold, rel=TOLERANCE) for key, result in definitions.items()}
             states = {key: DRIFT_STATES[result.state] for key, result in definitions.items()}
             # Prometheus evaluates one rule after the other, so a point may arrive between two of them.
-            for what, limit in (("threshold", limits), ("state", states)):
+            for series, limit in (("threshold", limits), ("state", states)):
                 wait_until(
-                    lambda what=what, limit=limit: recorded(address, f"{name}:{what}") == limit,  # type: ignore[misc]
+                    lambda series=series, limit=limit: recorded(address, f"{name}:{series}") == limit,  # type: ignore[misc]
                     seconds=180,
-                    description=f"the {what} of {ROWS} rows in Prometheus",
+                    description=f"the {series} of {ROWS} rows in Prometheus",
                 )
     assert definitions["worst_texture", "psi"].state == definitions["mean_radius", "missing"].state == "drift"
     assert definitions["mean_area", "psi"].state == "ok"

@@ -148,12 +148,12 @@ def test_records_equal_those_over_otlp(both: BothWays) -> None:
 
 def test_the_prediction_log_record_keeps_its_map_and_its_event_name(both: BothWays) -> None:
     """Features arrive as a map with their values."""
-    audits = [r.fields for r in both.file if r.fields.get("eventName") == "ml.prediction"]
+    records = [r.fields for r in both.file if r.fields.get("eventName") == "ml.prediction"]
 
-    assert len(audits) == 5
-    inputs = [a["ml.prediction.inputs"] for a in audits]
+    assert len(records) == 5
+    inputs = [a["ml.prediction.inputs"] for a in records]
     assert {(of["a"], of["b"]) for of in inputs} >= {(50.5, LOW_CONFIDENCE / 7), (99, 99 / 7)}
-    assert {a["scope"] for a in audits} == {"modeltrace.prediction"}
+    assert {a["scope"] for a in records} == {"modeltrace.prediction"}
 
 
 def test_an_exception_is_parsed_into_attributes(both: BothWays) -> None:

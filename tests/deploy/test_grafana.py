@@ -90,8 +90,8 @@ def test_panels_do_not_overlap_and_fill_each_row(name: str) -> None:
 
     assert len({panel["id"] for panel in panels}) == len(panels)
     assert not any(first & second for first, second in combinations(cells, 2))
-    taken = set().union(*cells)
-    assert taken == {(x, y) for x in range(24) for y in range(max(y for _, y in taken) + 1)}
+    covered = set().union(*cells)
+    assert covered == {(x, y) for x in range(24) for y in range(max(y for _, y in covered) + 1)}
 
 
 @pytest.mark.parametrize("panel", PANELS)
@@ -171,13 +171,13 @@ def test_data_sources_link_to_each_other() -> None:
 
 
 @pytest.mark.parametrize(
-    ("label", "taken"), [("trace_id", True), ("parent_trace_id", False), ("trace_id_of_feedback", False)]
+    ("label", "matches"), [("trace_id", True), ("parent_trace_id", False), ("trace_id_of_feedback", False)]
 )
-def test_the_derived_field_matches_only_the_trace_id(label: str, *, taken: bool) -> None:
+def test_the_derived_field_matches_only_the_trace_id(label: str, *, matches: bool) -> None:
     """Grafana searches the expression anywhere in the name of a label."""
     (field,) = sources()["loki"]["jsonData"]["derivedFields"]
 
-    assert bool(re.search(interpolated(field["matcherRegex"], {}), label)) is taken
+    assert bool(re.search(interpolated(field["matcherRegex"], {}), label)) is matches
 
 
 def interpolated(text: str, environment: dict[str, str]) -> str:

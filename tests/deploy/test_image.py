@@ -29,12 +29,12 @@ def engine() -> Iterator[Engine]:
     """Return an engine that has the base image."""
     try:
         with running_engine() as engine:
-            made = provide_base(engine)
+            built = provide_base(engine)
             yield engine
             if engine.own:
                 engine.docker("image", "prune", "--force")
-            elif made:
-                engine.docker("rmi", "--force", *made)
+            elif built:
+                engine.docker("rmi", "--force", *built)
     except NoEngineError as error:
         pytest.skip(f"docker build: {error}")
 

@@ -31,10 +31,10 @@ data.frame.to_csv("iris.csv", index=False)
 
 def uv() -> str:
     """Return the path of uv."""
-    found = shutil.which("uv") or str(ROOT / ".tools/uv/bin/uv")
-    if not Path(found).exists():
+    program = shutil.which("uv") or str(ROOT / ".tools/uv/bin/uv")
+    if not Path(program).exists():
         pytest.skip("uv is not installed: ./dev gets it")
-    return found
+    return program
 
 
 @pytest.fixture(scope="module", params=["lowest-direct", "highest"])

@@ -42,13 +42,13 @@ ALPHA = 1e-6
 class Sampled:
     """A stack with sampling, and the trace IDs of the requests sent through it, by kind."""
 
-    ask: RealStack
+    backend: RealStack
     metrics: str
     sent: dict[str, list[str]]
 
-    def kept(self, kind: str) -> list[str]:
+    def stored(self, kind: str) -> list[str]:
         """Return the trace IDs of a kind that Jaeger has."""
-        return [trace_id for trace_id in self.sent[kind] if self.ask.spans(trace_id)]
+        return [trace_id for trace_id in self.sent[kind] if self.backend.spans(trace_id)]
 
     def decided(self, sampled: str) -> int:
         """Return the number of kept or dropped traces in the metrics of the Collector."""
@@ -71,13 +71,13 @@ def sampled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sampled]:
     environment = {"OTELCOL_SAMPLING_WAIT": f"{WAIT}s", "OTELCOL_SAMPLING_PERCENTAGE": str(PERCENTAGE)}
     with ExitStack() as stack:
         real = stack.enter_context(running_stack(collector_configs=[SAMPLING], environment=environment))
-        ask = real_stack_of(real, stack.enter_context(httpx.Client(timeout=30)))
+        backend = real_stack_of(real, stack.enter_context(httpx.Client(timeout=30)))
         bundle, needs = pack_toy(tmp_path_factory.mktemp("toy"))
-        sent = send(stack.enter_context(running_service(bundle, ask.otlp_url, **needs)).url)
+        sent = send(stack.enter_context(running_service(bundle, backend.otlp_url, **needs)).url)
         metrics = f"http://{real.layout.address('otelcol', 'metrics')}/metrics"
         number = sum(len(ids) for ids in sent.values())
         wait_until(lambda: _decided(metrics, "true") + _decided(metrics, "false") >= number, description="decisions")
-        yield Sampled(ask, metrics, sent)
+        yield Sampled(backend, metrics, sent)
 
 
 def send(url: str) -> dict[str, list[str]]:
@@ -109,34 +109,34 @@ def send(url: str) -> dict[str, list[str]]:
 @pytest.mark.parametrize("kind", ["unsure", "slow", "broken", "refused", "partly refused", "partly unsure", "pinned"])
 def test_important_traces_are_kept(sampled: Sampled, kind: str) -> None:
     """All failed, rejected, slow, low-confidence and pinned requests are in Jaeger, and batches with such a row."""
-    wait_until(lambda: sampled.kept(kind) == sampled.sent[kind], description=f"all {kind} traces")
+    wait_until(lambda: sampled.stored(kind) == sampled.sent[kind], description=f"all {kind} traces")
 
 
 def test_a_kept_trace_is_complete(sampled: Sampled) -> None:
     """It has all four spans of a prediction."""
     for trace_id in sampled.sent["unsure"]:
-        wait_until(lambda trace_id=trace_id: len(sampled.ask.spans(trace_id)) == 4, description="four spans")  # type: ignore[misc]
+        wait_until(lambda trace_id=trace_id: len(sampled.backend.spans(trace_id)) == 4, description="four spans")  # type: ignore[misc]
 
 
 def test_a_share_of_the_other_traces_is_kept(sampled: Sampled) -> None:
     """The share equals the configured percentage, within statistical limits."""
     wait_until(
-        lambda: sampled.kept("unsure") == sampled.sent["unsure"], description="the traces decided at the same time"
+        lambda: sampled.stored("unsure") == sampled.sent["unsure"], description="the traces decided at the same time"
     )
     lowest, highest = binom.interval(1 - ALPHA, ORDINARY, PERCENTAGE / 100)
 
-    kept_count = len(sampled.kept("ordinary"))
+    stored_count = len(sampled.stored("ordinary"))
 
-    print(f"{kept_count} of {ORDINARY} kept at {PERCENTAGE} %")  # noqa: T201
-    assert lowest <= kept_count <= highest
+    print(f"{stored_count} of {ORDINARY} kept at {PERCENTAGE} %")  # noqa: T201
+    assert lowest <= stored_count <= highest
 
 
 def test_sampled_and_dropped_traces_are_counted(sampled: Sampled) -> None:
     """The metrics of the Collector count kept and dropped traces."""
-    kept_count = sum(len(sampled.kept(kind)) for kind in sampled.sent)
+    stored_count = sum(len(sampled.stored(kind)) for kind in sampled.sent)
     number = sum(len(ids) for ids in sampled.sent.values())
 
-    assert (sampled.decided("true"), sampled.decided("false")) == (kept_count, number - kept_count)
+    assert (sampled.decided("true"), sampled.decided("false")) == (stored_count, number - stored_count)
 
 
 def test_span_metrics_count_every_request(sampled: Sampled) -> None:
@@ -145,7 +145,7 @@ def test_span_metrics_count_every_request(sampled: Sampled) -> None:
     query = "sum(traces_span_metrics_calls_total{span_name='POST /predict'})"
 
     def counted() -> float:
-        return sum(float(series["value"][1]) for series in sampled.ask.query(query))
+        return sum(float(series["value"][1]) for series in sampled.backend.query(query))
 
     wait_until(lambda: counted() >= number, description=f"{number} calls")
     assert counted() == number
@@ -157,16 +157,16 @@ def test_all_prediction_log_records_are_stored(sampled: Sampled) -> None:
     for trace_id, number in [(trace_id, number) for kind, number in records.items() for trace_id in sampled.sent[kind]]:
         expected = (trace_id, number)
         wait_until(
-            lambda expected=expected: sampled.ask.prediction_count(expected[0]) == expected[1],
+            lambda expected=expected: sampled.backend.prediction_count(expected[0]) == expected[1],
             description="its records",
         )  # type: ignore[misc]
 
 
 def test_span_metrics_have_no_exemplars(sampled: Sampled) -> None:
-    """They would be chosen before the sampling decision, and most would have no trace."""
+    """Exemplars would be chosen before the sampling decision, and most would have no trace."""
     now = time.time()
-    answer = sampled.ask.client.get(
-        f"{sampled.ask.prometheus}/api/v1/query_exemplars",
+    answer = sampled.backend.client.get(
+        f"{sampled.backend.prometheus}/api/v1/query_exemplars",
         params={"query": '{__name__=~"traces_span_metrics_.+"}', "start": now - 3600, "end": now + 60},
     )
 
@@ -176,10 +176,10 @@ def test_span_metrics_have_no_exemplars(sampled: Sampled) -> None:
 def test_exemplars_of_failed_requests_lead_to_their_trace(sampled: Sampled) -> None:
     """The service prefers failed requests as exemplars, and their traces are kept."""
     failed = {*sampled.sent["broken"], *sampled.sent["refused"]}
-    named = {trace_id for trace_id in failed if sampled.ask.exemplars(trace_id)}
+    named = {trace_id for trace_id in failed if sampled.backend.exemplars(trace_id)}
 
     assert named
-    assert named <= {trace_id for trace_id in named if sampled.ask.spans(trace_id)}
+    assert named <= {trace_id for trace_id in named if sampled.backend.spans(trace_id)}
 
 
 def emit(otlp: str, trace_id: str, attributes: dict[str, Any]) -> None:

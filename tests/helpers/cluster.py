@@ -42,8 +42,8 @@ class Cluster:
         """Return an object."""
         done = self.kubectl("get", kind, name, f"--namespace={namespace}", "--output=json")
         assert done.returncode == 0, done.stderr
-        found: dict[str, Any] = json.loads(done.stdout)
-        return found
+        manifest: dict[str, Any] = json.loads(done.stdout)
+        return manifest
 
     def can(self, account: str, verb: str, resource: str, *options: str) -> bool:
         """Return whether a service account, ``NAMESPACE:NAME``, may do something."""

@@ -102,6 +102,6 @@ def comparable_spans_of_both(spans: list[Any]) -> list[dict[str, dict[str, Any]]
     server = next(span for span in spans if span.name.startswith("POST"))
     assert shadow.parent_span_id == server.span_id
     below = [span for span in spans if shadow.span_id in (span.span_id, span.parent_span_id)]
-    theirs = comparable_spans(below)
-    del theirs["shadow"]["parent"]  # its name is among the names of the other spans
-    return [comparable_spans([span for span in spans if span not in below]), theirs]
+    of_shadow = comparable_spans(below)
+    del of_shadow["shadow"]["parent"]  # its name is among the names of the other spans
+    return [comparable_spans([span for span in spans if span not in below]), of_shadow]

@@ -94,9 +94,11 @@ BINARY = ("FixedThresholdClassifier", "TunedThresholdClassifierCV")
 
 def _build(name: str, cls: type, kind: str) -> Any:
     inner = LinearRegression() if kind == "regressor" else LogisticRegression()
-    given = {"estimator": inner, "estimators": [("one", inner), ("two", inner)]}
+    available = {"estimator": inner, "estimators": [("one", inner), ("two", inner)]}
     parameters = inspect.signature(cls).parameters.values()
-    required = {p.name: given[p.name] for p in parameters if p.default is inspect.Parameter.empty and p.name in given}
+    required = {
+        p.name: available[p.name] for p in parameters if p.default is inspect.Parameter.empty and p.name in available
+    }
     seed = {"random_state": 0} if "random_state" in inspect.signature(cls).parameters else {}
     return cls(**{**required, **seed, **ARGUMENTS.get(name, {}), **_MORE_ARGUMENTS.get(name, {})})
 
@@ -170,8 +172,8 @@ def _transformers() -> Iterator[EstimatorCase]:
         make_pipeline(TfidfVectorizer(), TruncatedSVD(4, random_state=0)), TEXTS), quick=True)  # fmt: skip
     for name, cls in all_estimators(type_filter="transformer"):
         estimator = None if name in _OMITTED else _build(name, cls, "transformer")
-        kept = estimator is not None and not is_classifier(estimator) and not is_regressor(estimator)
-        if kept and not hasattr(cls, "predict") and hasattr(cls, "transform"):
+        accepted = estimator is not None and not is_classifier(estimator) and not is_regressor(estimator)
+        if accepted and not hasattr(cls, "predict") and hasattr(cls, "transform"):
             target = (SIZES if name.startswith("PLS") else KINDS) if _needs_target(name) else None
             training = TABLE.where(TABLE.min() < TABLE) if name == "MissingIndicator" else TABLE
             yield case(name, fit=partial(_fit_built, partial(_build, name, cls, "transformer"), training, target),

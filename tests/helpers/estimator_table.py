@@ -133,8 +133,8 @@ def _agree(answers: Iterable[dict[str, Any]], expected: Iterable[Any]) -> bool:
 
 
 def _same(answer: dict[str, Any], own: Any) -> bool:
-    given = [*answer["outputs"].values()] if isinstance(own, list) else [answer.get("label", answer.get("value"))]
-    pairs = zip(given, own if isinstance(own, list) else [own], strict=True)
+    answered = [*answer["outputs"].values()] if isinstance(own, list) else [answer.get("label", answer.get("value"))]
+    pairs = zip(answered, own if isinstance(own, list) else [own], strict=True)
     return all(
         bool(np.isclose(value, other, rtol=1e-9, atol=1e-9)) if isinstance(other, float) else value == other
         for value, other in pairs

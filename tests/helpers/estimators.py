@@ -113,9 +113,11 @@ def fit_estimator(name: str, cls: type, kind: str) -> Fitted:
 
 def _required(cls: type, kind: str) -> dict[str, Any]:
     inner = LinearRegression() if kind == "regressor" else LogisticRegression()
-    given = {"estimator": inner, "estimators": [("one", inner), ("two", inner)]}
+    available = {"estimator": inner, "estimators": [("one", inner), ("two", inner)]}
     parameters = inspect.signature(cls).parameters.values()
-    return {p.name: given[p.name] for p in parameters if p.default is inspect.Parameter.empty and p.name in given}
+    return {
+        p.name: available[p.name] for p in parameters if p.default is inspect.Parameter.empty and p.name in available
+    }
 
 
 def fit(estimator: Any, target: Any, data: Any = X) -> Fitted:

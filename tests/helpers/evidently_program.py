@@ -28,9 +28,9 @@ MEANS = {"accuracy": Accuracy, "precision": Precision, "recall": Recall, "f1": F
 
 def drift(method: str, reference: list, window: list, kind: str) -> float:
     column = ColumnType(kind)
-    one, other = pd.Series(reference), pd.Series(window)
-    test = get_stattest(one, other, column, method)
-    return float(test(one, other, column, test.default_threshold).drift_score)
+    expected, actual = pd.Series(reference), pd.Series(window)
+    test = get_stattest(expected, actual, column, method)
+    return float(test(expected, actual, column, test.default_threshold).drift_score)
 
 
 def many(questions: list) -> list:

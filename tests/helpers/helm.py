@@ -103,8 +103,8 @@ def render(*values: Path, options: tuple[str, ...] = ()) -> list[Manifest]:
 
 def find(manifests: list[Manifest], kind: str, name: str = "") -> Manifest:
     """Return the object of a kind, and of a name if there are several."""
-    (found,) = [m for m in manifests if m["kind"] == kind and name in ("", m["metadata"]["name"])]
-    return found
+    (manifest,) = [m for m in manifests if m["kind"] == kind and name in ("", m["metadata"]["name"])]
+    return manifest
 
 
 def pods(manifests: list[Manifest]) -> dict[str, Manifest]:

@@ -50,22 +50,22 @@ class HubPages:
     def paths(self, *, trace_ids: Sequence[str], models: Sequence[str]) -> list[str]:
         """Return the paths of all GET routes, one per trace or model where the path has such a parameter."""
         values = {"trace_id": trace_ids, "name": models}
-        found = []
+        concrete = []
         for route in iter_route_contexts(self.app.routes):
             path = getattr(route, "path", "")
             if "GET" not in (getattr(route, "methods", None) or ()):
                 continue
             parameter = re.search(r"\{(\w+)(?::\w+)?\}", path)
             if parameter is None:
-                found.append(path)
+                concrete.append(path)
             else:
-                found += [path.replace(parameter[0], value) for value in values[parameter[1]]]
-        return found
+                concrete += [path.replace(parameter[0], value) for value in values[parameter[1]]]
+        return concrete
 
     def links(self, path: str, html: str) -> list[str]:
         """Return the paths, with their queries, that a page links to."""
-        found = (re.findall(r'(?:href|src|action)="([^"]*)"', html)) if html.startswith("<!doctype html>") else []
-        targets = (urldefrag(urljoin(BASE + path, unescape(link))).url for link in found)
+        links = (re.findall(r'(?:href|src|action)="([^"]*)"', html)) if html.startswith("<!doctype html>") else []
+        targets = (urldefrag(urljoin(BASE + path, unescape(link))).url for link in links)
         return [link.removeprefix(BASE) for link in dict.fromkeys(targets) if urlsplit(link).netloc == BASE[7:]]
 
 

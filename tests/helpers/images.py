@@ -114,15 +114,15 @@ def provide(engine: Engine) -> list[str]:
             engine,
             [official.name for official in buildable if official.component not in read_components().optional_names()],
         )
-    made = provide_base(engine)
+    built = provide_base(engine)
     for official in buildable:
         if _lacks(engine, official.name, official.digest):
             with TemporaryDirectory() as folder:
                 archive = Path(folder, "image.tar")
                 _pack(official, archive)
                 engine.docker("import", *official.changes, "-", official.name, stdin=archive)
-            made.append(official.name)
-    return made
+            built.append(official.name)
+    return built
 
 
 def provide_base(engine: Engine) -> list[str]:

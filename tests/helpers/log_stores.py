@@ -127,11 +127,11 @@ class FileLogs:
         )
 
     def _matching(self, text: str) -> Iterator[dict[str, Any]]:
-        """The records of the lines in which a text stands."""
+        """Yield the records of the lines that contain a text."""
         self.fetch()
         files = sorted(self.path.parent.glob(f"{self.path.stem}*{self.path.suffix}"))
         lines = [line for file in files for line in file.read_text(errors="replace").split("\n")[:-1] if text in line]
-        # A killed Collector may leave part of a line before the next.
+        # A killed Collector may leave an incomplete line, to which the next line is appended.
         return items_of("logs", (json.loads(line[line.rfind(REQUEST) :]) for line in lines))
 
 
@@ -143,14 +143,14 @@ def log_store_of(stack: Stack, client: httpx.Client) -> LogStore:
 
 
 def attributes_of(stored: Mapping[str, str]) -> dict[str, Any]:
-    """Labels and structured metadata under the names that the service gave, numbers as numbers."""
+    """Return the labels and structured metadata of Loki with the names and number types of OTLP attributes."""
     inputs = names.ML_PREDICTION_INPUTS
     prefix = f"{inputs.replace('.', '_')}_"
     dotted = {v.replace(".", "_"): v for v in vars(names).values() if isinstance(v, str)}
-    found: dict[str, Any] = {dotted.get(k, k): _number(v) for k, v in stored.items() if not k.startswith(prefix)}
+    attributes: dict[str, Any] = {dotted.get(k, k): _number(v) for k, v in stored.items() if not k.startswith(prefix)}
     if flattened := {k.removeprefix(prefix): _number(v) for k, v in stored.items() if k.startswith(prefix)}:
-        found[inputs] = flattened
-    return found
+        attributes[inputs] = flattened
+    return attributes
 
 
 def _number(text: str) -> float | str:

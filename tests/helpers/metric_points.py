@@ -35,8 +35,8 @@ def store_metrics(store: Store, instance: str, *metrics: Metric) -> None:
     rows = decode(request, UNTIL).tables["metric_points"]
     with store.write() as connection:
         if rows:
-            places = ", ".join("?" * len(rows[0]))
-            connection.executemany(f"INSERT INTO metric_points VALUES ({places})", rows)  # noqa: S608  question marks
+            placeholders = ", ".join("?" * len(rows[0]))
+            connection.executemany(f"INSERT INTO metric_points VALUES ({placeholders})", rows)  # noqa: S608  question marks
 
 
 def gauge(name: str, unit: str, values: Iterable[tuple[Attributes, float]], time_ns: int) -> Metric:

@@ -35,6 +35,6 @@ for package in (modeltrace, modeltrace_hub):
                 raise RuntimeError(f"{module.name} cannot be preloaded") from error  # an ImportError would be ignored
 atexit.register(silence_stderr_at_exit)
 
-# Forks share the memory of these objects until it is written to. Without the freeze, each collection would write to it.
+# Forks share the memory of these objects until it is modified. Without the freeze, each garbage collection modifies it.
 gc.collect()
 gc.freeze()

@@ -132,7 +132,7 @@ def store_answers(
         if truth is not None:
             pairs = [(row, label) for row, label in zip(predicted, truth, strict=True) if label is not None]
             opened.add_labels(
-                [StoredLabel(one.prediction_id, label, one.time + SECOND, one.time) for one, label in pairs]
+                [StoredLabel(row.prediction_id, label, row.time + SECOND, row.time) for row, label in pairs]
             )
 
 

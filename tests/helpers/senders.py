@@ -21,7 +21,7 @@ from stack.golang import find_go
 from tests.helpers.stack import binaries
 
 SOURCES: Final = Path(__file__).parent.parent / "senders"
-# On a machine without a cache and with other work to do, the slowest step takes a few minutes.
+# On a busy machine without a cache, the slowest step takes a few minutes.
 STEP_SECONDS: Final = 900
 RUN_SECONDS: Final = 120
 

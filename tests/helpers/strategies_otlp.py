@@ -30,7 +30,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 
 MAX_NS = 2**63 - 1
 
-# As JSON, these words stand for doubles and bytes: a string or a key that is one of them has no inverse.
+# In JSON these words represent doubles and bytes, so a string or key with such a value is not decoded to itself.
 _TAKEN = {"NaN", "Infinity", "-Infinity", "bytes"}
 
 _text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12).filter(lambda text: text not in _TAKEN)

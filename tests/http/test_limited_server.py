@@ -182,7 +182,7 @@ def test_invalid_and_long_heads_are_rejected(server: RunningServer, sent: bytes,
 
 @pytest.mark.parametrize("endless", [b"0\r\n" + b"t" * 50_000, b"1;" + b"e" * 50_000], ids=["trailers", "extensions"])
 def test_trailers_and_chunk_extensions_are_limited(server: RunningServer, endless: bytes) -> None:
-    """They have the limit of heads."""
+    """Trailers and chunk extensions have the same limit as heads."""
     with server.connect() as connection:
         connection.sendall(head(b"Transfer-Encoding: chunked") + b"2\r\nok\r\n")
         for start in range(0, len(endless), 2000):
@@ -273,7 +273,7 @@ def test_a_client_that_does_not_read_is_disconnected() -> None:
 
 
 def test_connections_above_the_limit_wait() -> None:
-    """They are accepted and answered when others close."""
+    """Further connections are accepted and answered when others close."""
     with running_server(changed_limits(max_connections=3)) as server:
         idle = [server.connect() for _ in range(3)]
         wait_until(lambda: len(server.server.server_state.connections) == 3, description="three connections")

@@ -155,7 +155,7 @@ def test_client_certificates(tmp_path: Path, files: TlsFiles) -> None:
 
 
 def test_the_key_may_be_in_the_file_of_the_certificate(files: TlsFiles) -> None:
-    """As some tools write it."""
+    """A file with certificate and key, as some tools write it, is accepted."""
     assert files.key is not None
     with files.certificate.open("a") as file:
         file.write(files.key.read_text())

@@ -266,7 +266,7 @@ def test_evaluations_of_two_models_of_one_version_are_not_mixed(hub: InProcessHu
 
 
 def test_without_a_known_hash_one_model_is_evaluated(hub: InProcessHub) -> None:
-    """It is the one with the most predictions, and all metrics are of this model."""
+    """The model with the most predictions is evaluated, and all metrics are of this model."""
     sender = service(hub, "nameless")
     sender.predict(1)
     now = time.time_ns()
@@ -413,12 +413,12 @@ def test_an_external_id_finds_its_predictions_and_labels(hub: InProcessHub) -> N
     assert "External ID</th>" not in page
     assert 'href="predictions?id=order%2F17"' in httpx.get(f"{hub.page_url}/t/{trace}").text.replace("../", "")
     assert [
-        found["trace_id"] for found in get(hub, "traces", **{"attr.ml.prediction.external_id": "order/17"})["traces"]
+        trace["trace_id"] for trace in get(hub, "traces", **{"attr.ml.prediction.external_id": "order/17"})["traces"]
     ] == [trace]
 
 
 def test_a_tag_filters_predictions_and_labels(hub: InProcessHub) -> None:
-    """By its exact value; the page shows the filter."""
+    """Predictions and labels are filtered by the exact value of a tag, and the page shows the filter."""
     sender = service(hub, "tagged")
     sender.predict(3, recorded=3)
     (trace,) = sender.predict(1, recorded=1, ml__tag__country="D=E")

@@ -417,8 +417,8 @@ def test_a_span_inherits_attributes_from_its_parent(start_hub: StartHub) -> None
     assert (result["name"], result["bucket"]) == ("ml.inference.duration", 1)
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_a_label_metric_matches_by_exemplar_only(start_hub: StartHub, *, told: bool) -> None:
+@pytest.mark.parametrize("with_exemplar", [True, False])
+def test_a_label_metric_matches_by_exemplar_only(start_hub: StartHub, *, with_exemplar: bool) -> None:
     """The delay metric has the attributes of every prediction of the version, but measures one of them."""
     request = request_span(attributes=[attribute("ml.model.version", "1")])
     exemplar = Exemplar(time_unix_nano=NOW, as_double=3.0, trace_id=request.trace_id, span_id=request.span_id)
@@ -430,7 +430,7 @@ def test_a_label_metric_matches_by_exemplar_only(start_hub: StartHub, *, told: b
         sum=3.0,
         bucket_counts=[1, 0],
         explicit_bounds=[10.0],
-        exemplars=[exemplar] if told else [],
+        exemplars=[exemplar] if with_exemplar else [],
     )
     metric = Metric(
         name="ml.feedback.delay",
@@ -443,7 +443,7 @@ def test_a_label_metric_matches_by_exemplar_only(start_hub: StartHub, *, told: b
 
         result = get(hub, request.trace_id)["metrics"]
 
-    assert [item["name"] for item in result] == (["ml.feedback.delay"] if told else [])
+    assert [item["name"] for item in result] == (["ml.feedback.delay"] if with_exemplar else [])
 
 
 @pytest.mark.parametrize("circle", [True, False])

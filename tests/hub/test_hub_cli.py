@@ -105,4 +105,4 @@ def test_opentelemetry_variables_are_ignored(used_port: int) -> None:
     environ = {**os.environ, "OTEL_PROPAGATORS": "b3"}
     ended = subprocess.run(process, env=environ, capture_output=True, text=True, check=False)
 
-    assert ended.stderr.startswith(f"hub: Cannot listen on 127.0.0.1 port {used_port}")  # it came as far as that
+    assert ended.stderr.startswith(f"hub: Cannot listen on 127.0.0.1 port {used_port}")  # the start got this far

@@ -174,7 +174,7 @@ def test_a_database_file_is_not_changed(tmp_path: Path) -> None:
 
 
 def test_the_key_comes_from_a_file_or_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without it, the error names both."""
+    """Without a key, the error names the option and the variable."""
     file = tmp_path / "key"
     file.write_text(f"{KEY}\n")
     with in_process_hub(key=KEY) as hub:
@@ -190,5 +190,5 @@ def test_the_key_comes_from_a_file_or_the_environment(tmp_path: Path, monkeypatc
 
 
 def test_options_of_the_hub_before_a_command_are_rejected() -> None:
-    """They would have no effect."""
+    """An option of the hub would have no effect on a command, so it is an error."""
     assert "--port is an option of the hub" in str(run("--port", "1", "traces").exception)

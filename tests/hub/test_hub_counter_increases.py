@@ -94,7 +94,7 @@ def fill(store: Store, several: Sequence[Run], *, times: int = 1) -> None:
     with store.write() as connection:
         connection.execute("DELETE FROM metric_points")
     for number, run in enumerate(several):
-        # A process of its own each: a start says so with another instance, as ours do.
+        # Each run is a process with its own instance ID, like the processes of the service.
         instance = f"{run.instance}-{number}"
         store_metrics(
             store, instance, gauge("ml.feature.reference", "1", [((("ml.model.name", "m"),), 1.0)], run.start)

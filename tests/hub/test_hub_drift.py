@@ -37,7 +37,7 @@ def store() -> Iterator[Store]:
 
 
 def counter(name: str, values: Mapping[Attributes, float]) -> Metric:
-    """Totals of a process that started with the window."""
+    """Return the totals of a process that started at the beginning of the window."""
     points = [
         NumberDataPoint(
             start_time_unix_nano=SINCE,
@@ -201,5 +201,5 @@ def test_low_confidence_is_equal(
 
 
 def test_minimum_rows_are_equal() -> None:
-    """The hub and the service want the same number of predictions before they say anything."""
+    """The hub and the service require the same number of predictions for a result."""
     assert (MIN_ROWS, MIN_TRAINING_ROWS) == (drift.MIN_ROWS, drift.MIN_TRAINING_ROWS)

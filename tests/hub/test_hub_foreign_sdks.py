@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.extended, pytest.mark.slow]
 
 SENDER_PROPERTY = "-Dio.opentelemetry.sdk.common.export.HttpSenderProvider=io.opentelemetry.exporter.sender"
 OKHTTP = (f"{SENDER_PROPERTY}.okhttp.internal.OkHttpHttpSenderProvider", "Sender")
-# The first request of each connection of this one has the header "Upgrade: h2c".
+# This HTTP client sends the header "Upgrade: h2c" with the first request of each connection.
 JDK = (f"{SENDER_PROPERTY}.jdk.internal.JdkHttpSenderProvider", "Sender")
 
 
@@ -158,8 +158,8 @@ def test_every_exemplar_is_stored_as_it_was_sent(delivery: Delivery) -> None:
     sent = sorted(delivery.sent.of_kind("exemplar"), key=measured)
 
     assert [measured(exemplar) for exemplar in stored] == [measured(exemplar) for exemplar in sent]
-    for one, other in zip(sent, stored, strict=True):
-        assert list(differences(one, other)) == []
+    for sent_exemplar, stored_exemplar in zip(sent, stored, strict=True):
+        assert list(differences(sent_exemplar, stored_exemplar)) == []
 
 
 def test_the_pages_show_the_telemetry(delivery: Delivery) -> None:
@@ -215,8 +215,8 @@ def differences(sent: Mapping[str, Any], stored: Mapping[str, Any], where: str =
     """Return the fields that are stored differently. The types of attributes and bodies must be equal, too."""
     for name, value in sent.items():
         if name in {"events", "links"}:
-            for index, (one, other) in enumerate(zip(value, stored[name], strict=True)):
-                yield from differences(one, other, f"{where}{name}[{index}].")
+            for index, (sent_item, stored_item) in enumerate(zip(value, stored[name], strict=True)):
+                yield from differences(sent_item, stored_item, f"{where}{name}[{index}].")
             continue
         expected = float(value) if name in DOUBLES and isinstance(value, int) else value
         if exact(expected) != exact(stored[name]):

@@ -1,4 +1,4 @@
-"""Hostile bytes on the gRPC port: every call ends, success means stored, and the next sender is served."""
+"""Hostile bytes on the gRPC port: every call ends, a call that succeeds is stored, and other senders are served."""
 
 import socket
 import struct
@@ -24,7 +24,7 @@ signals = st.sampled_from(SIGNALS)
 
 @st.composite
 def damaged_requests(draw: st.DrawFn, signal: Signal) -> bytes:
-    """A valid request with some bytes replaced, cut or repeated; or any bytes."""
+    """Draw a valid request with some bytes replaced, removed or repeated, or any bytes."""
     body = bytearray(REQUESTS[signal.name]().SerializeToString())
     for position, value in draw(st.lists(st.tuples(st.integers(0, len(body) - 1), st.integers(0, 255)), max_size=4)):
         body[position] = value
@@ -34,7 +34,7 @@ def damaged_requests(draw: st.DrawFn, signal: Signal) -> bytes:
 
 @pytest.fixture(scope="module")
 def channel(hub: InProcessHub) -> Iterator[grpc.Channel]:
-    """A channel to the module's hub."""
+    """Yield a channel to the hub of the module."""
     with grpc.insecure_channel(hub.grpc_target) as channel:
         yield channel
 
@@ -44,7 +44,7 @@ def channel(hub: InProcessHub) -> Iterator[grpc.Channel]:
 def test_success_means_that_every_record_is_stored_or_counted_as_rejected(
     hub: InProcessHub, channel: grpc.Channel, data: st.DataObject, signal: Signal, compression: grpc.Compression
 ) -> None:
-    """What is received is stored or rejected when the answer is OK; any other answer is a permanent refusal."""
+    """If the status is OK, all received records are stored or rejected; any other status is a permanent error."""
     body = data.draw(damaged_requests(signal))
     before = hub.writer.stats.snapshot()[signal.name]
     try:
@@ -62,17 +62,17 @@ def test_success_means_that_every_record_is_stored_or_counted_as_rejected(
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    """An HTTP/2 frame."""
+    """Encode an HTTP/2 frame."""
     return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
 
 
 def literal(name: str, value: str) -> bytes:
-    """A header in HPACK: a literal without indexing and without Huffman coding (RFC 7541, section 6.2.2)."""
+    """Encode a header in HPACK, as a literal without indexing and Huffman coding (RFC 7541, section 6.2.2)."""
     return b"\x00" + b"".join(bytes([len(text)]) + text.encode() for text in (name, value))
 
 
 def call(signal: Signal, encoding: str) -> bytes:
-    """The head of a call."""
+    """Encode the HEADERS frame of a call."""
     headers = {
         ":method": "POST",
         ":scheme": "http",
@@ -86,7 +86,7 @@ def call(signal: Signal, encoding: str) -> bytes:
 
 
 def ends(connection: socket.socket) -> bool:
-    """Whether stream 1, or the connection, ends before the socket's time-out."""
+    """Return whether stream 1 or the connection ends before the timeout of the socket."""
     received = b""
     while True:
         while len(received) >= 9 and len(received) >= 9 + (size := int.from_bytes(received[:3])):
@@ -105,8 +105,8 @@ def ends(connection: socket.socket) -> bool:
         received += chunk
 
 
-def is_served(hub: InProcessHub) -> None:
-    """Check that another sender is answered, and its span stored."""
+def assert_is_served(hub: InProcessHub) -> None:
+    """Check that a call of another sender succeeds and its span is stored."""
     stored = hub.writer.stats.snapshot()["traces"].stored
     with grpc.insecure_channel(hub.grpc_target) as channel:
         channel.unary_unary(f"/{TRACES.grpc_service}/Export")(trace_request(span()).SerializeToString(), timeout=60)
@@ -125,10 +125,10 @@ def is_served(hub: InProcessHub) -> None:
     declared=st.integers(0, 2**32 - 1) | st.integers(0, 64),
     body=st.binary(max_size=64),
 )
-def test_a_message_that_is_not_what_its_prefix_says_harms_no_other_sender(
+def test_a_message_with_a_wrong_prefix_affects_no_other_sender(
     hub: InProcessHub, signal: Signal, encoding: str, compressed: int, declared: int, body: bytes
 ) -> None:
-    """Whatever compression and length the five bytes before a message name: gRPC ends the call with its connection."""
+    """For any compression flag and length before a message, the call or its connection ends."""
     message = struct.pack(">BI", compressed, declared) + body
     host, port = hub.grpc_target.rsplit(":", 1)
     with socket.create_connection((host, int(port)), timeout=60) as connection:
@@ -136,13 +136,13 @@ def test_a_message_that_is_not_what_its_prefix_says_harms_no_other_sender(
         connection.sendall(frame(DATA, END_STREAM, 1, message))
         connection.shutdown(socket.SHUT_WR)
         assert ends(connection)
-    is_served(hub)
+    assert_is_served(hub)
 
 
 @pytest.mark.slow
 @given(content=st.binary(max_size=200), preface=st.booleans())
-def test_bytes_that_are_no_http_2_end_their_connection_alone(hub: InProcessHub, content: bytes, preface: bool) -> None:
-    """They are dropped with their connection; other senders are served."""
+def test_bytes_that_are_not_http_2_end_only_their_connection(hub: InProcessHub, content: bytes, preface: bool) -> None:
+    """The connection is closed, and other senders are served."""
     host, port = hub.grpc_target.rsplit(":", 1)
     with socket.create_connection((host, int(port)), timeout=60) as connection:
         connection.sendall((PREFACE if preface else b"") + content)
@@ -153,4 +153,4 @@ def test_bytes_that_are_no_http_2_end_their_connection_alone(hub: InProcessHub, 
                     break
             except ConnectionResetError:
                 break
-    is_served(hub)
+    assert_is_served(hub)

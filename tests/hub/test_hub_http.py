@@ -200,7 +200,7 @@ def test_an_unknown_content_type_is_415(hub: InProcessHub) -> None:
     response = hub.client.post("/v1/traces", content=b"x", headers={"Content-Type": "text/plain"})
     assert response.status_code == 415
     assert "application/x-protobuf" in response.json()["message"]
-    assert "accept-encoding" not in response.headers  # which would say that the coding was at fault
+    assert "accept-encoding" not in response.headers  # this header would mean that the coding is not supported
 
 
 def test_an_unknown_content_encoding_is_415(hub: InProcessHub) -> None:
@@ -305,11 +305,11 @@ def test_received_bytes_are_bounded(start_hub: StartHub) -> None:
 
         def refused() -> bool:
             nonlocal first
-            if select.select([first], [], [], 0)[0]:  # it was refused itself, because of the request below
+            if select.select([first], [], [], 0)[0]:  # it was refused because of the request below
                 first = send_part()
             return _post(hub, b"\xff" * 3000).status_code == 503
 
-        wait_until(refused, description="the room to be taken")
+        wait_until(refused, description="the limit to be reached")
         first.sendall(b"\xff")
         assert first.recv(100).startswith(b"HTTP/1.1 400 ")
 

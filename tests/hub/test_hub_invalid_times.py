@@ -99,10 +99,10 @@ def test_a_span_from_the_future_is_listed_by_arrival(pages: HubPages) -> None:
 def test_records_from_the_future_are_listed_by_arrival(pages: HubPages) -> None:
     """The newest record is the last that arrived, whatever the times of earlier ones are."""
     for second, body in enumerate(("ahead", "now")):
-        told = AHEAD if body == "ahead" else NOW + S
-        point = NumberDataPoint(time_unix_nano=told, as_int=second)
+        time_ns = AHEAD if body == "ahead" else NOW + S
+        point = NumberDataPoint(time_unix_nano=time_ns, as_int=second)
         pages.add(
-            log_request(LogRecord(time_unix_nano=told, body=AnyValue(string_value=body))),
+            log_request(LogRecord(time_unix_nano=time_ns, body=AnyValue(string_value=body))),
             metric_request(Metric(name="g", gauge=Gauge(data_points=[point]))),
             received_ns=NOW + second * S,
         )

@@ -1,4 +1,4 @@
-"""An invalid value affects only itself or its record: the rest of the request is stored, and the sender is told."""
+"""An invalid value affects only itself or its record: the rest is stored, and the response reports the error."""
 
 import json
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ MARK = b"SPOILT~~"
 
 _quiet = settings(deadline=None, suppress_health_check=list(HealthCheck))
 _requests = st.one_of(trace_requests, log_requests, metric_requests)
-# Wrong in most places.
+# Wrong in most positions.
 _values = st.sampled_from(
     ["zz", "\ud83d", "", "1_0", -1, 2**64, 1.5, 1e300, True, [], [1], [None], [{"values": 3}], {}, {"values": [3]}]
 )
@@ -68,18 +68,18 @@ def _rows(batch: Batch) -> list[str]:
 
 
 def _is_right_for_some(value: object) -> bool:
-    """Whether a value is valid for a message, or a list of messages, without records."""
+    """Return whether a value is valid for a message, or a list of messages, without records."""
     return isinstance(value, dict) or (isinstance(value, list) and all(isinstance(item, dict) for item in value))
 
 
-def _places(document: object, shape: MessageShape) -> list[tuple[Path, int | None]]:
+def _positions(document: object, shape: MessageShape) -> list[tuple[Path, int | None]]:
     """Yield every position in a request, with the number of the record around it; None outside records."""
-    places: list[tuple[Path, int | None]] = []
+    positions: list[tuple[Path, int | None]] = []
     records = count()
 
     def walk(node: object, shape: MessageShape | None, path: Path, record: int | None) -> None:
         if path:
-            places.append((path, record))
+            positions.append((path, record))
         if isinstance(node, dict):
             for key, value in node.items():
                 field = shape.fields_by_name.get(key) if shape else None
@@ -90,7 +90,7 @@ def _places(document: object, shape: MessageShape) -> list[tuple[Path, int | Non
                 walk(item, shape, (*path, index), next(records) if starts else record)
 
     walk(document, shape, (), None)
-    return places
+    return positions
 
 
 def _texts(message: Message) -> Iterator[tuple[Message, str]]:
@@ -112,9 +112,9 @@ def test_an_invalid_json_value_affects_no_other_record(request: Message, value: 
     """Whatever replaces one value of a request, all other records are stored unchanged."""
     signal = _signal(request)
     document = to_otlp_json(request)
-    places = _places(document, signal.shape)
-    assume(places)
-    path, record = data.draw(st.sampled_from(places))
+    positions = _positions(document, signal.shape)
+    assume(positions)
+    path, record = data.draw(st.sampled_from(positions))
     before = _rows(_read_json(signal, document))
     parent: Any = document
     for step in path[:-1]:
@@ -179,7 +179,7 @@ _LEFT_OUT = "values are omitted: wrong type, out of range, or nested too deeply"
 
 
 @pytest.mark.parametrize(
-    ("spoilt", "rejected", "message"),
+    ("invalid_fields", "rejected", "message"),
     [
         ({"traceId": "550e8400-e29b-41d4-a716-446655440000"}, 1, "1 rejected: trace_id is not 16 bytes"),
         ({"spanId": "undefined"}, 1, "1 rejected: span_id is not 8 bytes"),
@@ -207,9 +207,9 @@ _LEFT_OUT = "values are omitted: wrong type, out of range, or nested too deeply"
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_the_message_names_the_invalid_field(spoilt: dict[str, object], rejected: int, message: str) -> None:
+def test_the_message_names_the_invalid_field(invalid_fields: dict[str, object], rejected: int, message: str) -> None:
     """Of two spans one is valid and stored, and the message names the field of the other."""
-    spans = [_span(name="good"), _span(**spoilt)]
+    spans = [_span(name="good"), _span(**invalid_fields)]
     batch = _read_json(TRACES, {"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]})
 
     assert (batch.accepted, batch.problems.rejected.total()) == (2 - rejected, rejected)

@@ -25,7 +25,7 @@ from tests.helpers.in_process_hubs import InProcessHub, in_process_hub
 from tests.helpers.otlp_messages import attribute, log_request, metric_request, span, trace_request
 
 MIB = 2**20
-# The two fields without which a span is rejected before anything else in it is read.
+# The two required fields of a span. Without them it is rejected before its other fields are read.
 IDS = b"\x0a\x10" + bytes(range(16)) + b"\x12\x08" + bytes(range(8))
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
 
@@ -157,38 +157,38 @@ def test_an_ordinary_large_request_is_stored(hub: InProcessHub) -> None:
 @pytest.mark.parametrize("signal", SIGNALS, ids=lambda signal: signal.name)
 def test_a_large_request_does_not_delay_small_ones(writer: Writer, signal: Signal) -> None:
     """Small requests are answered while a large one is decoded."""
-    intake = Ingester(writer, max_request_bytes=16 * MIB, max_in_flight_bytes=64 * MIB)
+    ingester = Ingester(writer, max_request_bytes=16 * MIB, max_in_flight_bytes=64 * MIB)
     released = threading.Event()
-    intake._large_decoder.submit(released.wait, 60)
+    ingester._large_decoder.submit(released.wait, 60)
     request = {"traces": trace_request, "metrics": metric_request, "logs": log_request}[signal.name]()
 
     async def send() -> object:
-        with intake.track_request(signal) as reservation:
-            return await intake.ingest(signal, request.SerializeToString(), "protobuf", "identity", reservation)
+        with ingester.track_request(signal) as reservation:
+            return await ingester.ingest(signal, request.SerializeToString(), "protobuf", "identity", reservation)
 
     try:
         assert asyncio.run(send()) == signal.response_type()
         assert not released.is_set()
     finally:
         released.set()
-        intake.close()
+        ingester.close()
 
 
 def test_decompressed_bytes_are_reserved(writer: Writer) -> None:
     """A compressed request reserves its decompressed size and releases it afterwards."""
-    intake = Ingester(writer, max_request_bytes=MIB, max_in_flight_bytes=MIB)
+    ingester = Ingester(writer, max_request_bytes=MIB, max_in_flight_bytes=MIB)
     packed = gzip.compress(log_request(LogRecord(body=AnyValue(string_value="x" * 10_000))).SerializeToString())
 
     async def send() -> object:
-        with intake.track_request(LOGS) as reservation:
-            return await intake.ingest(LOGS, packed, "protobuf", "gzip", reservation)
+        with ingester.track_request(LOGS) as reservation:
+            return await ingester.ingest(LOGS, packed, "protobuf", "gzip", reservation)
 
-    with intake.track_request(LOGS) as other:
+    with ingester.track_request(LOGS) as other:
         other.add(MIB - 5000)
         with pytest.raises(BusyError):
             asyncio.run(send())
     assert asyncio.run(send()) == LOGS.response_type()
-    intake.close()
+    ingester.close()
 
 
 def test_a_commit_is_bounded_by_bytes(writer: Writer) -> None:

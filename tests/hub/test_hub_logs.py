@@ -57,7 +57,7 @@ def shown(pages: HubPages, query: str = "") -> list[str]:
     return [unescape(text) for text in re.findall(r'<span class="body">([^<]*)', response.text)]
 
 
-def test_the_empty_page_says_so(pages: HubPages) -> None:
+def test_the_empty_page_explains_itself(pages: HubPages) -> None:
     """Without log records, the page says how to send telemetry, and the API returns no counts."""
     assert "No log records have arrived yet" in pages.client.get("/logs").text
     assert pages.client.get("/api/logs/counts").json() == {"counts": None}

@@ -89,7 +89,7 @@ def test_large_answers_are_cut(hub: InProcessHub) -> None:
 
 
 def test_bounds_hold_for_any_answer() -> None:
-    """Also if an object has too many keys; a small answer is unchanged."""
+    """An answer with too many keys or items is truncated; a small answer is unchanged."""
     assert bound_answer({"a": [1]}, None) == {"a": [1]}
     assert bound_answer({"a": [1]}, "http://hub/") == {"link": "http://hub/", "a": [1]}
     huge = bound_answer({f"key {number}": number for number in range(50_000)}, None)
@@ -108,7 +108,7 @@ def test_errors_are_results(hub: InProcessHub) -> None:
 
 
 def test_key_and_origin_are_checked(hub: InProcessHub) -> None:
-    """As for all paths: pages of other sites, and requests without the key, are rejected."""
+    """Requests of pages of other sites, and requests without the key, are rejected, as for all paths."""
     message = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
     headers = {"Accept": "application/json, text/event-stream"}
     foreign = httpx.post(f"{hub.page_url}/mcp", json=message, headers={**headers, "Origin": "https://evil.example"})

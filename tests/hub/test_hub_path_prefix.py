@@ -44,11 +44,11 @@ def pages() -> Iterator[tuple[HubPages, list[str]]]:
         yield pages, trace_ids(requests)
 
 
-@pytest.mark.parametrize("how", ["stripped", "mounted"])
-def test_every_link_stays_below_the_path(pages: tuple[HubPages, list[str]], how: str) -> None:
-    """Pages, files and API calls are linked below any path without a setting, from every page and from an error."""
+@pytest.mark.parametrize("proxy", ["stripped", "mounted"])
+def test_every_link_stays_below_the_path(pages: tuple[HubPages, list[str]], proxy: str) -> None:
+    """All links of pages and of an error page stay below the path of the proxy, without a setting."""
     hub, ids = pages
-    app = StrippingProxy(hub.app) if how == "stripped" else Starlette(routes=[Mount(PREFIX, hub.app)])
+    app = StrippingProxy(hub.app) if proxy == "stripped" else Starlette(routes=[Mount(PREFIX, hub.app)])
     client = TestClient(app, base_url=BASE, follow_redirects=False)
     waiting = [f"{PREFIX}/", f"{PREFIX}/t/{ids[0]}", f"{PREFIX}/models?model={MODEL}"]
     outside, kinds = [], set()
@@ -56,7 +56,7 @@ def test_every_link_stays_below_the_path(pages: tuple[HubPages, list[str]], how:
     while waiting:
         path = waiting.pop()
         kind = path.partition("?")[0]
-        # One page of a kind is enough: its queries do not change where its links lead.
+        # Of each path one page is enough: its query does not change the targets of its links.
         if path in seen or (kind in kinds and "?" in path):
             continue
         seen.add(path)

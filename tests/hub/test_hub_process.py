@@ -159,14 +159,14 @@ def test_a_full_disk_is_survived(tmp_path: Path) -> None:
             return status
 
         assert send("first") == 200
-        # No file of the process may grow over 200 kB: what a full disk looks like from inside.
+        # Files of the process are limited to 200 kB, which has the same effect as a full disk.
         resource.prlimit(hub.process.popen.pid, resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
         names = iter(range(1000))
         wait_until(lambda: send(f"full-{next(names)}") == 503, description="a write that fails")
         assert httpx.get(f"{hub.page_url}/healthz").status_code == 200
         assert send("still full") == 503
         resource.prlimit(hub.process.popen.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        assert send("room again") == 200
+        assert send("space again") == 200
         assert hub.process.stop() == 0
     assert _names(tmp_path) == sorted(acknowledged)
 

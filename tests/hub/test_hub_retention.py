@@ -18,7 +18,7 @@ HOUR_NS = 3600 * 10**9
 
 
 @pytest.fixture(params=["file", "memory"])
-def kept_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """Yield a store in memory or in a file."""
     store = Store(tmp_path / FILE_NAME if request.param == "file" else None)
     yield store
@@ -57,31 +57,31 @@ class Clock:
         return self.seconds
 
 
-def test_rows_over_the_age_limit_are_deleted(kept_store: Store) -> None:
+def test_rows_over_the_age_limit_are_deleted(any_store: Store) -> None:
     """Rows of all signals that arrived before the limit are deleted, and others stay."""
     now = time.time_ns()
-    _fill(kept_store, now - 25 * HOUR_NS)
-    _fill(kept_store, now - 23 * HOUR_NS)
-    _fill(kept_store, now)
-    assert _retention(kept_store).enforce(now) == 2
-    assert _times(kept_store, "spans") == [now - 23 * HOUR_NS, now]
-    assert _times(kept_store, "logs") == [now - 23 * HOUR_NS, now]
+    _fill(any_store, now - 25 * HOUR_NS)
+    _fill(any_store, now - 23 * HOUR_NS)
+    _fill(any_store, now)
+    assert _retention(any_store).enforce(now) == 2
+    assert _times(any_store, "spans") == [now - 23 * HOUR_NS, now]
+    assert _times(any_store, "logs") == [now - 23 * HOUR_NS, now]
 
 
-def test_within_the_limits_nothing_is_deleted(kept_store: Store) -> None:
+def test_within_the_limits_nothing_is_deleted(any_store: Store) -> None:
     """A store that is neither too old nor too large keeps all its rows."""
     now = time.time_ns()
-    _fill(kept_store, now)
-    assert _retention(kept_store).enforce(now) == 0
-    assert _times(kept_store) == [now]
+    _fill(any_store, now)
+    assert _retention(any_store).enforce(now) == 0
+    assert _times(any_store) == [now]
 
 
-def test_age_counts_from_arrival(kept_store: Store) -> None:
+def test_age_counts_from_arrival(any_store: Store) -> None:
     """A span with a start in 1970 stays as long as one of today."""
     now = time.time_ns()
-    _fill(kept_store, now)
-    _retention(kept_store).enforce(now)
-    with kept_store.read() as cursor:
+    _fill(any_store, now)
+    _retention(any_store).enforce(now)
+    with any_store.read() as cursor:
         assert cursor.execute("SELECT start_ns FROM spans").fetchall() == [(1000,)]
 
 
@@ -106,7 +106,7 @@ def test_rows_after_a_clock_change_delete_a_share(store: Store, caplog: pytest.L
     _fill(store, ahead)
     clock = Clock()
     retention = _retention(store, clock=clock)
-    # The rows of one moment go together.
+    # Rows with the same time of arrival are deleted together.
     assert retention.enforce(ahead) in {100, 110}
     assert retention.enforce(ahead) == 0
     while len(_times(store)) > 1:
@@ -143,21 +143,21 @@ def test_a_short_limit_applies_to_new_rows(store: Store, caplog: pytest.LogCaptu
     assert caplog.records == []
 
 
-def test_over_the_size_limit_the_oldest_are_deleted(kept_store: Store) -> None:
+def test_over_the_size_limit_the_oldest_are_deleted(any_store: Store) -> None:
     """The size falls below the limit, and the remaining rows are the newest without gaps."""
     start = time.time_ns()
     for step in range(20):
-        _fill(kept_store, start + step, spans=200, size=1000)
-    kept_store.checkpoint()
-    full = kept_store.size().live
+        _fill(any_store, start + step, spans=200, size=1000)
+    any_store.checkpoint()
+    full = any_store.size().live
     limit = full // 2
-    deleted = _retention(kept_store, max_size=limit).enforce(start + 100)
+    deleted = _retention(any_store, max_size=limit).enforce(start + 100)
     assert deleted > 0
-    assert kept_store.size().live <= limit
-    times = sorted(set(_times(kept_store)))
+    assert any_store.size().live <= limit
+    times = sorted(set(_times(any_store)))
     assert times
     assert times == list(range(times[0], start + 20))
-    assert set(_times(kept_store, "logs")) == set(times)
+    assert set(_times(any_store, "logs")) == set(times)
 
 
 @pytest.mark.slow
@@ -177,12 +177,12 @@ def test_freed_space_is_used_again(tmp_path: Path) -> None:
     store.close()
 
 
-def test_deletions_are_counted(kept_store: Store) -> None:
+def test_deletions_are_counted(any_store: Store) -> None:
     """The state has the number of deleted rows by table, and the time before which rows are deleted."""
     now = time.time_ns()
-    _fill(kept_store, now - 25 * HOUR_NS, spans=3)
-    _fill(kept_store, now, spans=50)
-    retention = _retention(kept_store)
+    _fill(any_store, now - 25 * HOUR_NS, spans=3)
+    _fill(any_store, now, spans=50)
+    retention = _retention(any_store)
     assert retention.state.deleted_before_ns is None
     retention.enforce(now)
     assert retention.state.deleted_rows == {"spans": 3, "logs": 1}

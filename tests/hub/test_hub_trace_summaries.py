@@ -177,8 +177,8 @@ def pages() -> Any:
 )
 def test_an_attribute_of_any_type_is_found_by_its_text(pages: HubPages, value: str, names: list[str]) -> None:
     """The text that is searched before the attributes are parsed excludes no match, and nested keys are none."""
-    found = pages.client.get("/api/traces", params={"attr.key": value}).json()["traces"]
-    assert [trace["name"] for trace in found] == names
+    traces = pages.client.get("/api/traces", params={"attr.key": value}).json()["traces"]
+    assert [trace["name"] for trace in traces] == names
 
 
 def test_an_error_belongs_to_the_filtered_service(store: Store) -> None:

@@ -166,7 +166,7 @@ def test_the_service_is_probed_and_stopped_in_time() -> None:
 
 @pytest.mark.parametrize(("name", "kind"), [("replicas", "HorizontalPodAutoscaler"), ("keda", "ScaledObject")])
 def test_an_autoscaled_deployment_has_no_replicas(name: str, kind: str) -> None:
-    """Otherwise each upgrade would reset the number of pods. A budget limits evictions."""
+    """A number of replicas would be restored by each upgrade, so there is none. A budget limits evictions."""
     manifests = render(EXAMPLE[name])
     deployment, scaler = find(manifests, "Deployment"), find(manifests, kind)
 

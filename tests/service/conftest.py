@@ -31,7 +31,7 @@ from tests.helpers.services import ID_KEY
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of the developer's own settings reaches a test."""
+    """Remove the developer's settings from the environment of each test."""
     for name in [name for name in os.environ if name.startswith(("OTEL_", "MODELTRACE_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
@@ -57,18 +57,18 @@ def rows(example: Path) -> list[dict[str, float]]:
 
 @pytest.fixture
 def settings() -> Settings:
-    """The defaults, with a key of the tests' own, and without a store unless a test names one."""
+    """The default settings, with a fixed signing key and without a prediction store."""
     return read_settings(id_key=ID_KEY, store="none")
 
 
 @pytest.fixture
 def record(settings: Settings) -> Iterator[Callable[..., SdkService]]:
-    """Starts the service around a model; stops all of them at the end."""
-    root, audit = logging.getLogger(), logging.getLogger(PREDICTION_LOGGER)
-    handlers, audit_handlers, level = root.handlers[:], audit.handlers[:], root.level
+    """Return a function that starts the service with a model; all services are stopped after the test."""
+    root, predictions = logging.getLogger(), logging.getLogger(PREDICTION_LOGGER)
+    handlers, prediction_handlers, level = root.handlers[:], predictions.handlers[:], root.level
     clients: list[TestClient] = []
 
-    def start(model: Model, beside: Model | None = None, **changes: Any) -> SdkService:
+    def start(model: Model, challenger_model: Model | None = None, **changes: Any) -> SdkService:
         span_exporter, log_exporter, reader = (
             InMemorySpanExporter(),
             InMemoryLogRecordExporter(),
@@ -85,7 +85,7 @@ def record(settings: Settings) -> Iterator[Callable[..., SdkService]]:
             settings.model_copy(update=changes),
             model,
             Telemetry(tracers, meters, loggers, loggers, enabled=True),
-            challenger=beside,
+            challenger=challenger_model,
         )
         client = TestClient(app, raise_server_exceptions=False)
         client.__enter__()
@@ -96,7 +96,7 @@ def record(settings: Settings) -> Iterator[Callable[..., SdkService]]:
     for client in clients:
         client.__exit__(None, None, None)
     root.handlers[:] = handlers
-    audit.handlers[:] = audit_handlers
+    predictions.handlers[:] = prediction_handlers
     root.setLevel(level)
 
 

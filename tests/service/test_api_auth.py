@@ -94,7 +94,7 @@ def test_allowed_hosts(client: CreateClient) -> None:
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
 def test_probes_are_public(client: CreateClient, path: str) -> None:
-    """They are allowed with any address and without a key."""
+    """Probes are answered with any Host header and without a key."""
     assert client(api_key=KEY).get(path, headers={"Host": "10.1.2.3:8000"}).status_code == 200
 
 
@@ -165,7 +165,7 @@ def test_a_file_without_a_key(tmp_path: Path, content: bytes | None, settings: d
 
 @pytest.mark.parametrize("host", [OUTSIDE, "::", "192.0.2.1", "service.example"])
 def test_other_than_loopback_addresses_need_a_key(host: str) -> None:
-    """Unless `insecure` is set. The startup log says who can call the service."""
+    """Without a key, only `insecure` allows such an address, and the startup log says who can call the service."""
     with pytest.raises(SettingsError, match="MODELTRACE_API_KEY"):
         check_exposure(read_settings(host=host))
 
@@ -278,7 +278,7 @@ def test_allowed_hosts_are_names_and_addresses() -> None:
 
 @pytest.mark.parametrize("networks", ["10.0.0.1/8", "10.0.0.0/33", "10.0.0.0/8,x/y"])
 def test_an_invalid_proxy_network_is_rejected(networks: str) -> None:
-    """It would match no proxy. The message names the setting."""
+    """Such a network would match no proxy, so it is an error. The message names the setting."""
     with pytest.raises(
         SettingsError, match=r"MODELTRACE_TRUSTED_PROXIES: must be addresses, networks such as 10.0.0.0/8"
     ):

@@ -81,7 +81,7 @@ def test_other_codings_are_415(service: RecordsService, coding: str) -> None:
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "zstd"])
 def test_an_invalid_compressed_body_is_400(service: RecordsService, coding: str) -> None:
-    """Also an incomplete or empty body, or one with other data after its end."""
+    """An incomplete body, an empty body and a body with other data after its end are rejected, too."""
     packed = COMPRESSORS[coding](b'{"features": {}}')
     for body in (b'{"features": {}}', packed[:-3], packed + b"more", b""):
         response = _post(service, body, coding)
@@ -163,7 +163,7 @@ def test_any_bytes_are_decompressed_or_rejected(body: bytes, coding: str) -> Non
 
 @given(body=st.binary(max_size=2000), coding=st.sampled_from(["gzip", "deflate", "zstd"]), members=st.integers(1, 3))
 def test_compression_round_trip(body: bytes, coding: str, members: int) -> None:
-    """With one or several members."""
+    """A body that is compressed in one or several members is decompressed to the same bytes."""
     assert decompress(COMPRESSORS[coding](body) * members, coding, 10_000) == body * members
 
 

@@ -71,7 +71,7 @@ def test_pages_can_read_errors(client: CreateClient) -> None:
     "origin", [OTHER, f"{ORIGIN}.evil.example", f"{ORIGIN}:8443", "http://app.example.com", "null"]
 )
 def test_other_origins_are_forbidden(client: CreateClient, origin: str) -> None:
-    """As without the setting; the browser gets no CORS header."""
+    """Other origins get 403 and no CORS header, as without the setting."""
     service = client()
     preflight = service.options("/predict", headers={"Origin": origin, **PREFLIGHT})
     answer = service.post("/predict", json={}, headers={"Origin": origin})

@@ -147,7 +147,7 @@ def test_a_key_can_be_used_for_its_scopes_only(client: TestClient, key: str) -> 
 
 
 def test_probes_need_no_key(client: TestClient) -> None:
-    """They have no scope."""
+    """Probes have no scope."""
     assert client.get("/readyz").status_code == client.get("/v2/health/ready").status_code == 200
 
 
@@ -158,8 +158,8 @@ def test_a_changed_file_is_read_again(keys: Path, caplog: pytest.LogCaptureFixtu
 
     def find(key: str) -> str | None:
         source._next_check = 0.0  # as after a second
-        found = source.find(key.encode())
-        return None if found is None else found.name
+        entry = source.find(key.encode())
+        return None if entry is None else entry.name
 
     assert (find(SHOP), find("a new key of a client")) == ("web-shop", None)
     write(keys, "client-2 a-new-key-of-a-client\n")
@@ -189,7 +189,7 @@ def test_the_file_is_checked_once_a_second(keys: Path, monkeypatch: pytest.Monke
 
 
 def test_a_file_of_keys_allows_other_addresses(keys: Path) -> None:
-    """As the key of the settings does."""
+    """A service with a file of keys may listen on all addresses, like a service with the key of the settings."""
     check_exposure(read_settings(host="192.0.2.1", api_keys_file=keys))
 
 
@@ -205,7 +205,7 @@ def test_commands_send_a_key_with_all_scopes(keys: Path) -> None:
 
 @contextmanager
 def guarded(service: RecordsService | SdkService, keys: Path) -> Iterator[TestClient]:
-    """A client with the keys of a file."""
+    """Return a client of a service with the keys of a file."""
     app = wrap_with_auth(service.client.app, read_settings(api_keys_file=keys, api_key="the key of the settings"))
     yield TestClient(app, base_url="http://localhost:8000")
 
@@ -240,7 +240,7 @@ def test_both_paths_record_the_name_of_the_key(
 
 
 def test_the_prediction_store_has_the_names(model: Model, rows: Rows, keys: Path, tmp_path: Path) -> None:
-    """Of the client that requested the prediction, and of the one that sent the label."""
+    """A row has the names of the keys with which the prediction was requested and the label was sent."""
     store_path = str(tmp_path / "predictions.db")
     with records_service(model, store=store_path) as service, guarded(service, keys) as client:
         answer = client.post("/predict", json={"features": rows[0]}, headers=bearer(SHOP)).json()

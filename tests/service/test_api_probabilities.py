@@ -45,7 +45,7 @@ def iris(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
 def test_probabilities_equal_predict_proba(
     record: Record, iris: tuple[Any, Path], engine: Any, *, batching: bool
 ) -> None:
-    """By class name; exactly those of the estimator, and up to rounding those of ONNX Runtime."""
+    """The response has them by class name: exactly for scikit-learn, and up to rounding for ONNX Runtime."""
     estimator, bundle = iris
     service, rows = record(load_bundle(bundle, engine=engine), batching=batching), iris_rows()
     expected = [
@@ -149,7 +149,7 @@ def serve(record: Record, model: Model, estimator: Any) -> SdkService:
 
 
 def test_a_classifier_without_predict_proba_has_null(record: Record, iris: tuple[Any, Path]) -> None:
-    """As `confidence`."""
+    """`probabilities` is null, like `confidence`."""
     service = serve(record, load_bundle(iris[1]), fit(RidgeClassifier(), LABELS)[0])
 
     body = service.client.post("/predict", params=ASK, json={"features": iris_rows()[0]}).json()

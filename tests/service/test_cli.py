@@ -36,7 +36,7 @@ HEAVY = {
 
 
 def function_of(group: str, command: str) -> Callable[..., None]:
-    """The function of a command; `group` is empty, or the command itself, at the top level."""
+    """Return the function of a command. At the top level, `group` is empty or the command itself."""
     function: Callable[..., None] = resolve_name(f"modeltrace.cli.{group or command}:{command}")
     return function
 

@@ -139,7 +139,7 @@ def test_output_of_the_model_is_named_prediction(case: Case) -> None:
 
 
 def test_outputs_of_a_bundle_without_held_out_rows_do_not_drift(case: Case) -> None:
-    """As in bundles of earlier versions. The text says what to do; features are compared."""
+    """The text says what to do, and features are compared. Bundles of earlier versions have no held-out rows."""
     manifest = json.loads((case.bundle / "model.json").read_text())
     del manifest["held_out"]
     (case.bundle / "model.json").write_text(json.dumps(manifest))
@@ -198,8 +198,8 @@ def test_default_bundle_is_that_of_the_newest_prediction(case: Case, tmp_path: P
     assert "--bundle" in str(not_found.exception)
     copy = example_folder(tmp_path / "data" / "modeltrace")
     shutil.copytree(case.bundle, copy)
-    found = CliRunner().invoke(app, call, env=env)
-    assert json.loads(found.output) == case.json("age")
+    result = CliRunner().invoke(app, call, env=env)
+    assert json.loads(result.output) == case.json("age")
 
 
 def test_rows_of_a_batch(case: Case) -> None:

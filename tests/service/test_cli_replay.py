@@ -26,13 +26,13 @@ pytestmark = pytest.mark.slow
 
 @dataclass(frozen=True)
 class Recorded:
-    """Predictions of a service with the lower one of two versions, and their store."""
+    """Responses of a service with the lower of two versions, to a row, a batch and a row, and their store."""
 
     store: str
     models: Path
-    one: dict[str, Any]
+    first: dict[str, Any]
     batch: dict[str, Any]
-    other: dict[str, Any]
+    second: dict[str, Any]
 
     def environment(self) -> dict[str, str]:
         """Return the settings of replay, independent of the user's data folder."""
@@ -68,16 +68,16 @@ def recorded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     with running(["modeltrace", "serve", "--port", str(port)], env=env) as process:
         url = f"http://127.0.0.1:{port}"
         process.wait_for(f"{url}/readyz")
-        one, other = (httpx.post(f"{url}/predict", json={"features": row}).json() for row in iris_rows(2))
+        first, second = (httpx.post(f"{url}/predict", json={"features": row}).json() for row in iris_rows(2))
         batch = httpx.post(f"{url}/predict/batch", json={"rows": iris_rows(30)}).json()
         with open_store(store, create=False) as opened:
             wait_until(lambda: opened.counts().predictions == 32, description="the rows")
-    return Recorded(store, folder / "models", one, batch, other)
+    return Recorded(store, folder / "models", first, batch, second)
 
 
 def test_replayed_predictions_are_equal(recorded: Recorded) -> None:
     """A row and a batch are replayed by trace ID or prediction ID, with the version that made them."""
-    for identifier in (recorded.one["trace_id"], recorded.one["trace_id"].upper(), recorded.one["prediction_id"]):
+    for identifier in (recorded.first["trace_id"], recorded.first["trace_id"].upper(), recorded.first["prediction_id"]):
         result = recorded.replay(identifier)
         assert result.exit_code == 0
         assert "1 prediction of iris 1.0.0" in result.output
@@ -117,15 +117,15 @@ def test_predictions_of_another_version_differ(recorded: Recorded) -> None:
 def test_model_that_is_not_found_is_an_error(recorded: Recorded) -> None:
     """The message names the searched folders; without folders, the option."""
     with pytest.raises(ReplayError, match=r"1 of iris 1\.0\.0: no bundle whose model has the SHA-256 .* in .*two"):
-        recorded.replay(recorded.one["trace_id"], bundles=str(recorded.models / "two"))
+        recorded.replay(recorded.first["trace_id"], bundles=str(recorded.models / "two"))
     result = recorded.replay(
-        recorded.one["trace_id"], "--bundle", str(recorded.models / "one"), bundles=str(recorded.models / "two")
+        recorded.first["trace_id"], "--bundle", str(recorded.models / "one"), bundles=str(recorded.models / "two")
     )
     assert result.exit_code == 0
     with pytest.raises(SettingsError, match="--bundle"):
-        recorded.replay(recorded.one["trace_id"], bundles="")
+        recorded.replay(recorded.first["trace_id"], bundles="")
     with pytest.raises(ReplayError, match=r"no bundle of iris 7 in"):
-        recorded.replay(recorded.one["trace_id"], "--against", "7")
+        recorded.replay(recorded.first["trace_id"], "--against", "7")
 
 
 def test_unknown_identifier_is_an_error(recorded: Recorded) -> None:
@@ -141,8 +141,8 @@ def test_model_that_was_packed_again_is_another_model(recorded: Recorded, tmp_pa
     pack_iris(copy / "one", "1.0.0", strength=0.5, force=True)
 
     with pytest.raises(ReplayError, match="SHA-256"):
-        recorded.replay(recorded.one["trace_id"], bundles=str(copy))
-    result = recorded.replay(recorded.one["trace_id"], "--against", str(copy / "one"), bundles=str(copy))
+        recorded.replay(recorded.first["trace_id"], bundles=str(copy))
+    result = recorded.replay(recorded.first["trace_id"], "--against", str(copy / "one"), bundles=str(copy))
     assert result.exit_code == EXIT_CODE_DIFFERENT
     assert "the bundle of the recorded model was not found" in result.output
     assert "privacy rules may have changed the inputs" in result.output
@@ -150,16 +150,16 @@ def test_model_that_was_packed_again_is_another_model(recorded: Recorded, tmp_pa
 
 def test_erased_inputs_cannot_be_replayed(recorded: Recorded) -> None:
     """The message names the reason."""
-    erased = CliRunner().invoke(app, ["audit", "erase", recorded.other["prediction_id"]], env=recorded.environment())
+    erased = CliRunner().invoke(app, ["audit", "erase", recorded.second["prediction_id"]], env=recorded.environment())
     assert erased.exit_code == 0
 
     with pytest.raises(ReplayError, match=r"1 of iris 1\.0\.0 cannot be replayed: its inputs were erased"):
-        recorded.replay(recorded.other["trace_id"])
+        recorded.replay(recorded.second["trace_id"])
 
 
 def test_exit_codes(recorded: Recorded) -> None:
     """A real process exits with 2 if predictions differ, and with 1 and one line on stderr after an error."""
-    replay = ["modeltrace", "replay", recorded.one["trace_id"]]
+    replay = ["modeltrace", "replay", recorded.first["trace_id"]]
 
     differs = run([*replay, "--against", "2.0.0", "--bundle", str(recorded.models)], env=recorded.environment())
     assert (differs.returncode, differs.stderr) == (2, "")

@@ -46,7 +46,7 @@ def store_with(url: str, *requests: tuple[str, str | None], model: ModelInfo = M
 
 
 def test_the_response_returns_the_id(service: SdkService, rows: Rows) -> None:
-    """That of the request for one row; in a batch, those of the rows that have one, rejected rows included."""
+    """A response has the ID of its request; in a batch, the ID of each row that has one, rejected rows included."""
     assert predict(service, rows[0], id="order-17")["id"] == "order-17"
     assert "id" not in predict(service, rows[0])
     assert "id" not in predict(service, rows[0], id=None)
@@ -111,7 +111,7 @@ def test_span_and_log_record_have_the_id(record: Record, model: Model, rows: Row
 
 
 def test_no_metric_has_the_id(record: Record, model: Model, rows: Rows) -> None:
-    """IDs are unbounded."""
+    """No metric attribute contains an ID, because the number of IDs is unbounded."""
     service = record(model)
     predict(service, rows[0], id="order-17")
 

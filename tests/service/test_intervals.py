@@ -160,8 +160,8 @@ def test_responses_have_the_interval_on_request(record: Record, linear: Path, en
     batch = client.post("/predict/batch", params=ASK, json={"rows": [*rows, {}]}).json()["predictions"]
     v1 = client.post("/v1/models/price:predict", params=ASK, json={"instances": rows}).json()["intervals"]
     inputs = [{"name": name, "datatype": "FP64", "shape": [3], "data": [row[name] for row in rows]} for name in "ab"]
-    asked = {"inputs": inputs, "outputs": [{"name": "interval"}]}
-    (v2,) = client.post("/v2/models/price/infer", json=asked).json()["outputs"]
+    body = {"inputs": inputs, "outputs": [{"name": "interval"}]}
+    (v2,) = client.post("/v2/models/price/infer", json=body).json()["outputs"]
     all_outputs = client.post("/v2/models/price/infer", params=ASK, json={"inputs": inputs}).json()["outputs"]
 
     assert single == [pytest.approx(pair) for pair in expected]
@@ -240,7 +240,7 @@ def test_an_interval_that_another_engine_cannot_compute_is_400(record: Record, t
 
 
 def test_a_file_of_a_classifier_is_scored_without_intervals(model: Model, tmp_path: Path) -> None:
-    """`modeltrace score --interval` says so before it reads a row."""
+    """`modeltrace score --interval` raises the error before it reads a row."""
     (tmp_path / "rows.csv").write_text(",".join(model.schema.names) + "\n")
     config = ScoreConfig(file=tmp_path / "rows.csv", out=tmp_path / "out.csv", interval=True)
     with pytest.raises(ModeltraceError, match=r"--interval: .* has no prediction intervals"):
@@ -316,7 +316,7 @@ def test_files_of_quantile_models_are_packed(
 
 
 def test_bounds_of_quantile_models_always_enclose_the_value() -> None:
-    """Also if the models of the quantiles cross each other."""
+    """The lower bound is at most the value and the upper bound at least, even if the models of the quantiles cross."""
     rule = IntervalRule(level=0.9, method="quantile_models", correction=-2.0, rows=100)
 
     assert rule.apply(5.0, 4.0, 6.0) == (5.0, 5.0)

@@ -1,4 +1,4 @@
-"""The table of docs/models.md says what `pack`, the service and the estimator do."""
+"""The table of docs/models.md agrees with what `pack` and the service do with each estimator."""
 
 from pathlib import Path
 
@@ -17,13 +17,13 @@ LINES = documented_lines()
     [pytest.param(name, marks=() if case.quick else pytest.mark.extended) for name, case in CASES.items()],
 )
 @pytest.mark.slow
-def test_a_line_is_what_is_measured(name: str, tmp_path: Path) -> None:
-    """Everything but the time: the answer, its equality with the estimator's predictions, and ONNX."""
+def test_a_line_equals_a_new_measurement(name: str, tmp_path: Path) -> None:
+    """All cells except the time equal a new measurement: the outputs, their equality with the estimator, and ONNX."""
     line = measure(CASES[name], tmp_path).without_time()
 
     assert LINES[name].rsplit("|", 2)[0] == line
 
 
 def test_the_table_has_a_line_for_each_estimator() -> None:
-    """The page is not edited by hand, in the order of the cases."""
+    """The lines are in the order of the cases, as the generator writes them."""
     assert list(LINES) == list(CASES)

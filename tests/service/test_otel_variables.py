@@ -182,7 +182,7 @@ def test_an_empty_value_counts_as_unset(name: str, empty: str) -> None:
     assert environ == {}
 
 
-def test_the_sdk_sees_what_was_read() -> None:
+def test_the_sdk_reads_the_validated_values() -> None:
     """Values are normalized, ignored ones are removed, and other variables stay."""
     environ = {
         "OTEL_TRACES_EXPORTER": " OTLP ",
@@ -246,23 +246,23 @@ GRPC = {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
 @pytest.mark.parametrize("target", ["collector:4317", "unix:///run/otlp", "dns:///collector:4317"])
 def test_a_grpc_target_needs_a_decision_on_tls(target: str) -> None:
     """Targets of gRPC are valid if a variable decides on TLS."""
-    given = {**GRPC, "OTEL_EXPORTER_OTLP_ENDPOINT": target}
+    environment = {**GRPC, "OTEL_EXPORTER_OTLP_ENDPOINT": target}
 
     with pytest.raises(SettingsError, match="or set OTEL_EXPORTER_OTLP_INSECURE"):
-        read_variables(given)
-    assert read_variables({**given, "OTEL_EXPORTER_OTLP_INSECURE": "true"}).values == {
-        **given,
+        read_variables(environment)
+    assert read_variables({**environment, "OTEL_EXPORTER_OTLP_INSECURE": "true"}).values == {
+        **environment,
         "OTEL_EXPORTER_OTLP_INSECURE": "true",
     }
 
 
 def test_a_user_name_in_the_url_is_valid_for_http_only() -> None:
     """HTTP sends it as a header, gRPC cannot."""
-    given = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://user:password@collector:4318"}
+    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://user:password@collector:4318"}
 
-    assert read_variables(given).values == given
+    assert read_variables(environment).values == environment
     with pytest.raises(SettingsError, match="OTEL_EXPORTER_OTLP_HEADERS"):
-        read_variables({**given, **GRPC})
+        read_variables({**environment, **GRPC})
 
 
 @pytest.mark.parametrize(

@@ -80,14 +80,14 @@ def test_both_paths_record_the_same(record: Callable[..., SdkService], private: 
     assert counted == comparable_metrics([m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics])
     encoded = LogEncoder(Origin(b"", "modeltrace")).predictions(ours.queue.requests)
     sent = [
-        json_of(next(one.value for one in log.attributes if one.key == "ml.prediction.inputs"))
-        for one, _ in encoded
-        for resource in ExportLogsServiceRequest.FromString(one).resource_logs
+        json_of(next(item.value for item in log.attributes if item.key == "ml.prediction.inputs"))
+        for body, _ in encoded
+        for resource in ExportLogsServiceRequest.FromString(body).resource_logs
         for scope in resource.scope_logs
         for log in scope.log_records
     ]
-    audits = [dict(log.log_record.attributes or {}) for log in service.logs("modeltrace.prediction")]
-    assert sent == [dict(one["ml.prediction.inputs"]) for one in audits]  # type: ignore[call-overload]  # a mapping
+    exported = [dict(log.log_record.attributes or {}) for log in service.logs("modeltrace.prediction")]
+    assert sent == [dict(attributes["ml.prediction.inputs"]) for attributes in exported]  # type: ignore[call-overload]  # a mapping
     assert all(inputs.keys() == {"age", "income", "city"} for inputs in sent)
     assert "geheim" not in recorded_text(service)
     assert "8675309" not in recorded_text(service)

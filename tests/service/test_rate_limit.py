@@ -54,7 +54,7 @@ def test_a_burst_then_the_rate(clock: Clock) -> None:
 
 
 def test_retry_after_is_when_the_next_request_is_accepted(clock: Clock) -> None:
-    """In whole seconds, rounded up."""
+    """The header has whole seconds, rounded up."""
     limiter = RateLimiter(rate=0.1, burst=1)
     assert limiter.acquire(b"a") == 0
     clock.now += 2.5
@@ -169,7 +169,7 @@ def test_a_protocol_has_its_own_form(client: Callable[..., TestClient]) -> None:
 
 
 def test_each_key_has_its_limit(client: Callable[..., TestClient], tmp_path: Path) -> None:
-    """Whatever its address. Requests with a wrong key count for the address."""
+    """A key has one limit for all addresses. Requests with a wrong key count for the address."""
     keys = tmp_path / "api.keys"
     keys.write_text(f"first {FIRST}\nsecond {SECOND}\n")
     keys.chmod(0o600)
@@ -205,7 +205,7 @@ def test_addresses(app: Any, clock: Clock) -> None:
 
 
 def test_settings() -> None:
-    """The burst is by default what the rate allows in a second, and at least one request."""
+    """By default, the burst is the number of requests that the rate allows in a second, and at least 1."""
     assert build_rate_limit(read_settings(), None, lambda: None) is None
     for rate, burst in ((0.5, 1), (20.0, 20)):
         limit = build_rate_limit(read_settings(rate_limit=rate), None, lambda: None)

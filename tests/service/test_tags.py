@@ -116,7 +116,7 @@ def test_rows_of_a_batch_have_their_own_tags(
     assert not any(spans)
 
 
-def test_a_service_without_tags_says_so(service: SdkService, rows: Rows) -> None:
+def test_tags_are_an_error_if_the_service_declares_none(service: SdkService, rows: Rows) -> None:
     """The message names the setting."""
     response = service.client.post("/predict", json={"features": rows[0], "tags": {"country": "DE"}})
 
@@ -138,7 +138,7 @@ def test_invalid_names_end_the_start(names: str, monkeypatch: pytest.MonkeyPatch
 
 
 def test_names_are_declared_by_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A list, separated by commas."""
+    """The setting is a list of names, separated by commas."""
     monkeypatch.setenv("MODELTRACE_TAGS", "country, channel_2")
 
     assert read_settings().tags == ("country", "channel_2")
@@ -248,7 +248,7 @@ def run(*arguments: str) -> str:
 
 
 def test_the_store_selects_by_tag(tagged: str) -> None:
-    """By exact value; an empty value selects predictions without the tag; several tags must all match."""
+    """Tags are compared exactly and must all match; an empty value selects predictions without the tag."""
     with open_store(tagged) as store:
 
         def ids(*tags: tuple[str, str]) -> set[str]:

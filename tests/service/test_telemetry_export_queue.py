@@ -196,7 +196,7 @@ def test_log_lines_and_telemetry_are_sent_again_separately(
 
 
 def test_a_sidecar_that_has_ended_is_replaced_at_once(sidecars: FakeSidecars) -> None:
-    """No record need be sent for that. A late event of a sidecar that was replaced before has no effect."""
+    """This needs no new record. A late event of a sidecar that was replaced before has no effect."""
     queue = ExportQueue(sidecars.start)
     wait_until(lambda: sidecars.started, description="the first sidecar")
     sidecars.started[0].on_event(SidecarEvent(GONE))
@@ -283,21 +283,21 @@ def test_a_sidecar_that_does_not_read_costs_no_more_memory_than_the_limits(sidec
 def test_a_request_that_cannot_be_exported_does_not_affect_others(
     sidecars: FakeSidecars, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The others of its chunk arrive. The request is counted as dropped, and logged."""
+    """The other requests of its chunk arrive. The invalid request is counted as dropped, and logged."""
     queue = ExportQueue(sidecars.start)
-    good, bad, also = trace("good"), trace("bad"), trace("also good")
-    monkeypatch.setattr(bad, "http", None)
-    for request in (good, bad, also):
+    first, invalid, last = trace("first"), trace("invalid"), trace("last")
+    monkeypatch.setattr(invalid, "http", None)
+    for request in (first, invalid, last):
         queue.enqueue(request)
 
     assert queue.close(soon())
-    assert sidecars.started[0].rows == ["good", "also good"]
+    assert sidecars.started[0].rows == ["first", "last"]
     assert (queue.dropped_requests, queue.dropped_rows) == (1, 1)
     assert "could not be exported" in caplog.text
 
 
 def test_labels_are_sent_and_counted(sidecars: FakeSidecars) -> None:
-    """Labels are sent in order, beside requests, each once, and the metrics of labels count each once."""
+    """Labels are sent once each, in order, between requests, and the metrics of labels count each once."""
     counted: list[FeedbackRecord] = []
     queue = ExportQueue(sidecars.start, (), (counted.extend,))
     for number in range(50):

@@ -148,9 +148,9 @@ def repeated(metrics: FeatureMetrics) -> int:
 def differences(metrics: FeatureMetrics) -> dict[str, float]:
     """Return the differences between consecutive requests by feature, of the predictions, and the number of pairs."""
     by_name = {metric.name: metric.data.data_points for metric in metrics.collect()}
-    found = {p.attributes["ml.feature.name"]: p.value for p in by_name["ml.feature.successive_difference"]}  # type: ignore[index, union-attr]
+    differences = {p.attributes["ml.feature.name"]: p.value for p in by_name["ml.feature.successive_difference"]}  # type: ignore[index, union-attr]
     (prediction,), (pairs,) = by_name["ml.prediction.successive_difference"], by_name["ml.predictions.pairs"]
-    return {**found, "prediction": prediction.value, "pairs": pairs.value}  # type: ignore[dict-item, union-attr]
+    return {**differences, "prediction": prediction.value, "pairs": pairs.value}  # type: ignore[dict-item, union-attr]
 
 
 @pytest.mark.parametrize("delta", [False, True])

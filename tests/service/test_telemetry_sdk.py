@@ -25,7 +25,7 @@ def test_a_setting_selects_the_sdk() -> None:
 
 @pytest.mark.parametrize("name", SDK_ONLY_VARIABLES)
 def test_variables_that_only_the_sdk_implements_select_it(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """So each variable of OpenTelemetry has its effect."""
+    """With such a variable the SDK is used, so that each variable of OpenTelemetry has its effect."""
     monkeypatch.setenv(name, "1")
 
     assert requires_sdk(read_settings()) == name
@@ -33,7 +33,7 @@ def test_variables_that_only_the_sdk_implements_select_it(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("signal", ["TRACES", "METRICS", "LOGS"])
 def test_console_exporters_select_the_sdk(monkeypatch: pytest.MonkeyPatch, signal: str) -> None:
-    """They print objects of the SDK."""
+    """Console exporters print objects of the SDK, so they need the SDK path."""
     monkeypatch.setenv(f"OTEL_{signal}_EXPORTER", "console")
 
     assert requires_sdk(read_settings()) is not None

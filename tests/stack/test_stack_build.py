@@ -103,7 +103,7 @@ def test_a_program_is_built_in_a_module_that_requires_it(
 
     assert subprocess.check_output([built / "hello"], stderr=subprocess.STDOUT, text=True) == "7"
     assert cache.folder("hello", program) != built
-    assert (wrapper / "go.sum").read_text() == ""  # the folder of the sources stays as it was
+    assert (wrapper / "go.sum").read_text() == ""  # the folder of the sources is not changed
 
 
 @pytest.mark.extended

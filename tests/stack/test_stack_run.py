@@ -93,7 +93,9 @@ def test_a_failed_up_leaves_the_other_components_running(stack: StackUnderTest) 
 
     assert {component.name for component in stack.statuses() if not component.healthy} == {"jaeger"}
     config.write_text(text)
-    wait_until(lambda: stack.status("jaeger").state in ("FATAL", "RUNNING"), description="the supervisor to be done")
+    wait_until(
+        lambda: stack.status("jaeger").state in ("FATAL", "RUNNING"), description="the end of the supervisor's attempts"
+    )
     stack.up()
 
 

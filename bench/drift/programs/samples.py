@@ -26,7 +26,7 @@ def run(find_alarms):
             size = int(path.stem.removeprefix("windows-"))
             rows = pd.read_parquet(path)
             windows = [rows.iloc[start : start + size].reset_index(drop=True) for start in range(0, len(rows), size)]
-            for found in find_alarms(columns, training, windows):
-                for name, raised in found.items():
+            for alarms_of_window in find_alarms(columns, training, windows):
+                for name, raised in alarms_of_window.items():
                     alarms.setdefault(size, {}).setdefault(name, []).append(bool(raised))
     print(json.dumps(alarms), file=out)

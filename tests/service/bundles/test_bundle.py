@@ -47,9 +47,9 @@ def bundle(packed: Path, tmp_path: Path) -> Path:
 def edit(bundle: Path) -> Edit:
     """Return a function that changes the bundle's model.json."""
 
-    def change(how: Callable[[dict[str, Any]], None]) -> Path:
+    def change(edit_manifest: Callable[[dict[str, Any]], None]) -> Path:
         manifest = json.loads((bundle / "model.json").read_text())
-        how(manifest)
+        edit_manifest(manifest)
         (bundle / "model.json").write_text(json.dumps(manifest))
         return bundle
 

@@ -140,7 +140,7 @@ def test_a_file_of_another_size_is_not_read(bundle: Path) -> None:
     manifest, _ = read_manifest(bundle)
     for file in ("model.skops", "traffic.parquet"):
         with (bundle / file).open("ab") as grown:
-            grown.truncate(2**40)  # a hole: nobody could read that
+            grown.truncate(2**40)  # a sparse file, too large to be read
 
     with pytest.raises(BundleIntegrityError, match=r"model\.skops is not the file .* altered"):
         load_bundle(bundle)

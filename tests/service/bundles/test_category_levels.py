@@ -154,11 +154,11 @@ def test_a_level_has_one_name_everywhere(kind: str) -> None:
     schema = Schema(features=(feature,))
     bins = FeatureBins(schema)
     rows = [(level,) for level in levels]
-    places = bins.digitize(rows, bins.numeric_values(rows))[:, 0]
+    bin_numbers = bins.digitize(rows, bins.numeric_values(rows))[:, 0]
     bucket = feature.model_copy(update={"privacy": "bucket"})
     redacted = [Redactor(Schema(features=(bucket,)), b"key").redact_inputs(row)[0] for row in rows]
 
-    assert [bins.bin_names[index][1] for index in places] == redacted
+    assert [bins.bin_names[index][1] for index in bin_numbers] == redacted
     assert set(redacted) <= set(feature.reference.shares) - {"missing", "other"}
     drawn = [sample.row["c"] for sample in islice(sample_reference(schema.features, make_rng(0)), 50)]
     assert {(type(value), value) for value in drawn} == {(type(level), level) for level in levels}
@@ -179,11 +179,11 @@ def test_openapi_names_the_type_of_the_levels(kind: str, json_type: str) -> None
 
 def _find(tree: Any, name: str) -> list[Any]:
     if isinstance(tree, list):
-        return [found for part in tree for found in _find(part, name)]
+        return [schema for part in tree for schema in _find(part, name)]
     if not isinstance(tree, dict):
         return []
     own = [tree["properties"][name]] if name in tree.get("properties", {}) else []
-    return own + [found for key, part in tree.items() if key != "example" for found in _find(part, name)]
+    return own + [schema for key, part in tree.items() if key != "example" for schema in _find(part, name)]
 
 
 @pytest.mark.parametrize("kind", LEVELS)

@@ -187,7 +187,7 @@ def test_code_runs_only_if_it_is_trusted(source: Path, tmp_path: Path, artifact_
 
 
 def test_trusted_code_does_not_allow_pickles(source: Path, tmp_path: Path) -> None:
-    """Both have to be trusted."""
+    """A pickle with code of the bundle needs both permissions."""
     bundle = pack_model(fit(), tmp_path / "bundle", code=[source])
 
     with pytest.raises(UntrustedModelError, match="--trust-pickle"):
@@ -195,7 +195,7 @@ def test_trusted_code_does_not_allow_pickles(source: Path, tmp_path: Path) -> No
 
 
 def test_altered_code_is_not_loaded(source: Path, tmp_path: Path) -> None:
-    """Neither code with another hash, nor other code that model.json describes."""
+    """Neither code with another hash nor other code that model.json describes is loaded."""
     estimator = fit()
     first = pack_model(estimator, tmp_path / "first", code=[source])
     write(source, {"own_helper.py": "def offset():\n    return 0.25\n"})
@@ -216,7 +216,7 @@ def test_altered_code_is_not_loaded(source: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
 def test_a_damaged_archive_is_an_error(method: int) -> None:
-    """Also if model.json has the hash of the damaged archive."""
+    """A damaged archive is an error even if model.json has its hash."""
     sink = io.BytesIO()
     with zipfile.ZipFile(sink, "w", method) as archive:
         archive.writestr("own.py", b"x = 1\n" * 1000)
@@ -264,7 +264,7 @@ def outside_link(folder: Path) -> None:
         (lambda folder: [path.unlink() for path in folder.rglob("*.py")], "contains no Python module"),
     ],
 )
-def test_what_cannot_be_packed_is_named(source: Path, tmp_path: Path, change: Any, message: str) -> None:
+def test_files_that_cannot_be_packed_are_errors(source: Path, tmp_path: Path, change: Any, message: str) -> None:
     """The message names the file and says what to do, and no bundle is written."""
     estimator = fit()
     change(source)
@@ -275,7 +275,7 @@ def test_what_cannot_be_packed_is_named(source: Path, tmp_path: Path, change: An
 
 
 def test_two_modules_of_one_name_are_refused(source: Path, tmp_path: Path) -> None:
-    """Neither of two folders silently wins."""
+    """If two folders have a module of the same name, neither is silently preferred."""
     other = write(tmp_path / "other", {"own_helper.py": ""})
 
     with pytest.raises(PackError, match="already packed as own_helper"):

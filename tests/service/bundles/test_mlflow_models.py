@@ -176,7 +176,7 @@ def test_a_signature_that_cannot_be_a_schema_is_refused(
 
 
 def test_a_folder_without_a_model_is_refused(saved: Path, tmp_path: Path) -> None:
-    """So are an MLmodel that is damaged, and one of another flavor."""
+    """A damaged file MLmodel and a model of another flavor are refused, too."""
     folder = saved / "damaged"
     folder.mkdir()
     for content, message in (
@@ -194,7 +194,7 @@ def test_a_folder_without_a_model_is_refused(saved: Path, tmp_path: Path) -> Non
 
 
 def test_data_without_a_column_of_the_signature_is_refused(saved: Path, tmp_path: Path) -> None:
-    """So is data that the model fails on; both messages are of one line."""
+    """Data on which the model fails is refused, too; both messages have one line."""
     with pytest.raises(PackError, match="no column income, which the signature of the model has"):
         pack_folder(saved, "price", tmp_path / "out", "iris.csv", None)
     ROWS.assign(calls="many").to_csv(saved / "texts.csv", index=False)
@@ -203,7 +203,7 @@ def test_data_without_a_column_of_the_signature_is_refused(saved: Path, tmp_path
 
 
 def test_a_pyfunc_is_not_loaded_without_trust(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor without MLflow."""
+    """Without trust, or without MLflow, the pyfunc is not loaded."""
     with pytest.raises(UntrustedModelError, match="is a pyfunc of MLflow, which can run any code"):
         mlflow_folder.read_pyfunc(saved / "churn", trust_pickle=False)
     monkeypatch.setattr(mlflow_folder, "find_spec", lambda _: None)

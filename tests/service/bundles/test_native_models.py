@@ -69,8 +69,8 @@ def assert_equal(outputs: list[ModelOutput], expected: list[ModelOutput]) -> Non
     """Compare labels, confidences and values."""
     assert [output.label for output in outputs] == [output.label for output in expected]
     for field in ("confidence", "value"):
-        actual, wanted = ([getattr(output, field) for output in side] for side in (outputs, expected))
-        np.testing.assert_allclose(np.array(actual, dtype=float), np.array(wanted, dtype=float), rtol=1e-6)
+        actual, expected_values = ([getattr(output, field) for output in side] for side in (outputs, expected))
+        np.testing.assert_allclose(np.array(actual, dtype=float), np.array(expected_values, dtype=float), rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["XGBClassifier", "Pipeline, LGBMClassifier", "CatBoostClassifier, texts"])
@@ -375,7 +375,7 @@ def test_a_forged_tree_of_lightgbm_is_refused(field: str, value: str, fitted: Fi
         load_artifact(forged(proxy), "skops", source="forged")
 
 
-def test_mlflow_is_not_told_to_load_a_proxy(fitted: Fit, tmp_path: Path) -> None:
+def test_a_proxy_has_no_mlflow_flavor(fitted: Fit, tmp_path: Path) -> None:
     """MLflow could not predict with it, so a registered bundle of such a model has no flavor of MLflow."""
     estimator, data, labels = fitted("XGBRegressor")
     bundle = pack(estimator, data, labels, name="m", out=tmp_path / "m", cross_validation_seconds=0)

@@ -115,7 +115,7 @@ def test_a_tuned_threshold_is_packed_as_a_fixed_one(method: str, tmp_path: Path)
 
 
 def test_an_unfitted_tuned_threshold_is_refused(tmp_path: Path) -> None:
-    """It has no threshold yet."""
+    """An estimator that is not fitted has no threshold."""
     with pytest.raises(PackError, match="TunedThresholdClassifierCV is not fitted"):
         pack(TunedThresholdClassifierCV(LogisticRegression()), iris_frame(), name="x", out=tmp_path / "x")
 
@@ -268,7 +268,7 @@ def test_a_user_defined_estimator_decides_itself(tmp_path: Path) -> None:
 def unpackable(case: str) -> tuple[Any, pd.DataFrame, pd.Series | None]:
     """Return estimators and data that cannot be packed."""
     good, data = fit(LogisticRegression(), LABELS)[0], iris_frame()
-    made: dict[str, Callable[[], tuple[Any, pd.DataFrame, pd.Series | None]]] = {
+    cases: dict[str, Callable[[], tuple[Any, pd.DataFrame, pd.Series | None]]] = {
         "not fitted": lambda: (LogisticRegression(), data, None),
         "no estimator": lambda: ("a string", data, None),
         "only its own rows": lambda: (DBSCAN().fit(X), data, None),
@@ -290,7 +290,7 @@ def unpackable(case: str) -> tuple[Any, pd.DataFrame, pd.Series | None]:
         "mixed categories": lambda: (good, data.assign(petal_width=pd.Categorical([1, "a"] * (len(data) // 2))), None),
         "texts": lambda: (good, data.assign(petal_width="wide"), None),
     }
-    return made[case]()
+    return cases[case]()
 
 
 @pytest.mark.parametrize(

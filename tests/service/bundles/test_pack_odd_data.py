@@ -212,7 +212,7 @@ class WithoutWidth(ClassifierMixin, BaseEstimator):
 
 
 def test_a_model_that_does_not_know_its_width_is_packed(tmp_path: Path) -> None:
-    """0 is not a number of columns; its feature names tell its columns and their order."""
+    """0 is not a number of columns; the columns and their order follow from the feature names."""
     data = pd.DataFrame({"a": np.zeros(ROWS), "b": np.ones(ROWS)})
     estimator = WithoutWidth().fit(data, LABELS)
 
@@ -267,12 +267,12 @@ def files(folder: Path, data: pd.DataFrame, estimator: Any) -> dict[str, Any]:
 
 
 def test_dates_in_a_file_become_categories_only_with_a_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A model that accepts them as text is packed with a note; another one is refused with the remedy."""
+    """A model that accepts dates as text is packed with a note; another model is refused with the remedy."""
     days = [f"2024-{1 + row % 12:02d}-{1 + row % 28:02d}" for row in range(ROWS)]
     data = pd.DataFrame({"when": days, "z": np.arange(ROWS) * 1.0, "t": LABELS})
-    taken = DummyClassifier().fit(np.zeros((ROWS, 2)), LABELS)
+    accepted = DummyClassifier().fit(np.zeros((ROWS, 2)), LABELS)
 
-    pack_files(**files(tmp_path / "taken", data, taken))
+    pack_files(**files(tmp_path / "accepted", data, accepted))
     assert "Note: column when contains dates as text" in capsys.readouterr().out
 
     refused = LogisticRegression().fit(data[["z"]].assign(when=1.0)[["when", "z"]], LABELS)
@@ -360,7 +360,7 @@ def test_a_bundle_of_other_libraries_is_refused(recorded: dict[str, str], used: 
 
 
 def test_another_minor_version_of_numpy_is_accepted() -> None:
-    """So is any version of a library that the model does not contain."""
+    """Any version of a library that the model does not contain is accepted, too."""
     major = version("numpy").split(".")[0]
     recorded = {"scikit-learn": version("scikit-learn"), "numpy": f"{major}.999.0", "pandas": "0.1", "skl2onnx": "0.1"}
 

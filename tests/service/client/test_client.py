@@ -35,7 +35,7 @@ PREDICTED = {
     "trace_id": "t",
 }
 Respond = Callable[[httpx.Request], httpx.Response]
-# Runs a call of either client: the same tests hold for both.
+# A function that calls a method of `Client` or `AsyncClient`; all tests run for both.
 Call = Callable[..., Any]
 
 

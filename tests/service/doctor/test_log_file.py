@@ -149,24 +149,24 @@ def client_of_loki(status: int) -> httpx.AsyncClient:
 
 
 @pytest.mark.parametrize(
-    ("status", "given", "used"),
+    ("status", "configured", "used"),
     [(0, {}, True), (200, {}, False), (0, {"loki": "http://loki"}, False), (200, {"log_file": Path("named")}, False)],
     ids=["no Loki", "Loki", "another Loki was named", "another file was named"],
 )
 def test_default_file_is_used_if_no_loki_answers(
-    file: Path, monkeypatch: pytest.MonkeyPatch, status: int, given: dict[str, Any], *, used: bool
+    file: Path, monkeypatch: pytest.MonkeyPatch, status: int, configured: dict[str, Any], *, used: bool
 ) -> None:
     """The default file is used only if neither Loki's address nor a file is given."""
     monkeypatch.setattr(stack, "default_log_file", lambda: file)
 
     async def find() -> StackAddresses:
         async with client_of_loki(status) as client:
-            return await find_log_store(client, StackAddresses(**given))
+            return await find_log_store(client, StackAddresses(**configured))
 
     addresses = asyncio.run(find())
 
     assert (addresses.log_file == file) is used
-    assert used or addresses == StackAddresses(**given)
+    assert used or addresses == StackAddresses(**configured)
 
 
 def test_queue_of_the_file_exporter_is_not_queried(file: Path) -> None:

@@ -73,7 +73,7 @@ def test_states_of_an_absolute_error(error: float, labels: int, rows: int, expec
 
 
 def test_standard_errors_equal_those_of_scipy() -> None:
-    """They are those of two means."""
+    """They are the standard errors of two means and of their difference."""
     rng = np.random.default_rng(0)
     now, held_out = rng.exponential(2, 300), rng.exponential(2, 900)
     baseline = Baseline(900, float(held_out.mean()), float(held_out.std()))

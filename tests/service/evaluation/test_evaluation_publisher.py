@@ -128,12 +128,12 @@ def test_one_replica_publishes_and_the_other_takes_over(store_url: str, replicas
     assert second.points() == {}
 
     first.publisher.stop()
-    wait_until(second.publishes, description="metrics of the other one")
+    wait_until(second.publishes, description="metrics of the other replica")
     assert metric_points(second) == before
 
 
 def test_a_model_that_is_served_later_is_published_too(store_url: str) -> None:
-    """It has its own name and classes; metrics of the earlier model continue, because labels may still arrive."""
+    """A later model has its own name and classes; metrics of the earlier model continue, as labels may still arrive."""
     store_predictions(store_url, [("a", "a", 0.9)])
     store_predictions(store_url, [("c", "c", 0.9)], name="another")
     replica = Replica(store_url)
@@ -141,7 +141,7 @@ def test_a_model_that_is_served_later_is_published_too(store_url: str) -> None:
     assert ("evaluation.f1", "1", "c") not in replica.points()
 
     replica.models = {**replica.models, "another": ("c",)}
-    wait_until(lambda: ("evaluation.f1", "1", "c") in replica.points(), description="those of the other one")
+    wait_until(lambda: ("evaluation.f1", "1", "c") in replica.points(), description="metrics of the other model")
     assert ("evaluation.f1", "1", "a") in replica.points()
     replica.publisher.stop()
 
@@ -300,7 +300,7 @@ def test_a_second_service_takes_over_from_a_killed_one(
         assert accuracy(second) is None
         urls[first].popen.kill()
 
-        wait_until(lambda: accuracy(second) == 0.75, description="accuracy of the other one")
+        wait_until(lambda: accuracy(second) == 0.75, description="accuracy from the other service")
         urls[second].stop()
 
 

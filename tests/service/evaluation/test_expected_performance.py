@@ -31,7 +31,7 @@ NANNYML = json.loads(Path(__file__).with_name("nannyml_cbpe.json").read_text())
 
 @pytest.mark.parametrize("calibrated", [True, False])
 def test_estimates_equal_nannyml(*, calibrated: bool) -> None:
-    """Its estimates for the same calibration. It rounds the sums of which it computes ROC AUC to five digits."""
+    """NannyML has the same estimates for the same calibration. It rounds the sums for ROC AUC to five digits."""
     scores = np.array(NANNYML["later"]["scores"])
     groups = ScoreGroups.build(scores, np.array(NANNYML["later"]["predicted"]) == 1)
     probabilities = groups.scores

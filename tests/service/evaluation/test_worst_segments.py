@@ -97,7 +97,7 @@ def masks(table: pd.DataFrame) -> dict[tuple[str, str | None], "pd.Series[bool]"
 
 @pytest.mark.parametrize("regressor", [False, True])
 def test_figures_equal_scipy(store_url: str, *, regressor: bool) -> None:
-    """Error, interval, p-value and rest of each segment, and the prediction with the largest error."""
+    """Errors, interval, p-value and worst prediction of each segment equal those of scipy and pandas."""
     table = random_table(1500, regressor=regressor)
     store_table(store_url, table, regressor=regressor)
     difference = (table["predicted"] - table["true"]).astype(float)

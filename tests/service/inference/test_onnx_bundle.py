@@ -257,7 +257,7 @@ def test_an_unknown_text_is_treated_alike_or_rejected(strict: bool, tmp_path: Pa
 
 
 def test_an_unknown_text_fails_in_both_engines(tmp_path: Path) -> None:
-    """Where scikit-learn raises, ONNX Runtime raises, too."""
+    """If scikit-learn raises an exception, ONNX Runtime raises an exception, too."""
     estimator, data = by_city(OneHotEncoder())
     model = load_bundle(pack(estimator, data, name="m", out=tmp_path / "m", onnx=True), engine="onnx")
 

@@ -236,7 +236,7 @@ def test_an_integer_input_is_rejected() -> None:
     ],
 )
 def test_a_tie_goes_to_the_first_class(probabilities: list[float], expected: ModelOutput) -> None:
-    """As in scikit-learn; a difference by rounding is still a tie."""
+    """A tie is decided as in scikit-learn; a difference by rounding is still a tie."""
     predict = session_predict_fn(session(tensor("y")), "classifier", ("a", "b"), schema())
 
     assert predict(np.array([probabilities])) == [expected]

@@ -218,7 +218,7 @@ def raised(error: Exception, cause: BaseException | None = None) -> Exception:
 
 
 def test_a_redacted_exception_keeps_its_type_name_and_stack() -> None:
-    """So does its cause; neither keeps its message."""
+    """The exception and its cause keep type name and stack, but not their messages."""
     try:
         OneHotEncoder().fit([["a"]]).transform([["geheim"]])
     except ValueError as error:

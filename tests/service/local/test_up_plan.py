@@ -162,16 +162,16 @@ def test_service_name_in_resource_attributes_is_kept(config: UpConfig, otel: Ote
 )
 def test_port_in_use_is_an_error(config: UpConfig, field: str, option: str) -> None:
     """The message names the port and the option that changes it."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
         with pytest.raises(UpError, match=rf"port {port} .* {option}$"):
             check_ports_free(replace(config, **{field: port}))
 
 
 def test_ports_of_the_hub_are_not_checked_without_a_hub(config: UpConfig) -> None:
     """If no hub is started, its ports may be in use."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        check_ports_free(replace(config, hub_port=taken.getsockname()[1], external_telemetry="sent elsewhere"))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        check_ports_free(replace(config, hub_port=listener.getsockname()[1], external_telemetry="sent elsewhere"))
 
 
 @pytest.mark.parametrize(

@@ -49,14 +49,14 @@ def test_categories_that_stay_are_worth_fewer_rows(stay: float) -> None:
     drawn = rng.choice(["a", "b", "c"], p=[0.6, 0.3, 0.1], size=ROWS).tolist()
     feature = describe_column(pd.Series(drawn[:TRAINING_ROWS], name="x"))
     values = drawn[:1]
-    for new, keep in zip(drawn[1:], rng.random(ROWS), strict=False):
-        values.append(values[-1] if keep < stay else new)
+    for new, number in zip(drawn[1:], rng.random(ROWS), strict=False):
+        values.append(values[-1] if number < stay else new)
 
     assert _share(feature, [*values]) == pytest.approx((1 - stay) / (1 + stay), rel=0.1)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(200, 2000))
-def test_the_correlation_of_independent_rows_is_rarely_taken_for_dependence(seed: int, n: int) -> None:
+def test_independent_rows_are_rarely_reported_as_dependent(seed: int, n: int) -> None:
     """Fixed examples: each is below three standard errors, or slightly above."""
     values = np.random.default_rng(seed).normal(size=n).tolist()
     assert _share(_number(), values) > (1 - 4.5 / n**0.5) / (1 + 4.5 / n**0.5)

@@ -91,7 +91,7 @@ def test_a_value_has_an_absolute_error(model: Model) -> None:
 
 
 def test_predictions_of_other_models_are_unknown(model: Model) -> None:
-    """These are a value for a classifier, a class for a regressor, an unknown class, and an ID of another key."""
+    """IDs with a value for a classifier, a class for a regressor, an unknown class or another key are rejected."""
     labels = (
         {"prediction_id": prediction_id, "label": "a"} for prediction_id in (signed(0.5), signed("c", model.version))
     )
@@ -120,7 +120,7 @@ def test_a_label_of_another_version_is_accepted(model: Model) -> None:
 
 
 def test_missing_and_additional_keys_are_malformed(model: Model) -> None:
-    """So is an ID that is not a text."""
+    """An item with a missing or additional key, or with an ID that is not a text, is malformed."""
     valid = {"prediction_id": signed("a"), "label": "a"}
     parser(model, ("a", "b")).parse(valid)
     for invalid in (

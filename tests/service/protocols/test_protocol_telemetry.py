@@ -153,14 +153,14 @@ def test_single_rows_share_model_calls(model: Model, rows: Rows) -> None:
 @pytest.mark.parametrize("number", [1, 3])
 @pytest.mark.parametrize("batching", [False, True])
 def test_probabilities_of_all_classes(model: Model, rows: Rows, number: int, batching: bool) -> None:
-    """They are those of `/predict/batch`: as an output of V2, or with the query parameter in each protocol."""
+    """Probabilities equal those of `/predict/batch`, as an output of V2 and by the query parameter of each protocol."""
     query = "?probabilities=true"
     with records_service(model, batching=batching) as service:
         post = service.client.post
         predictions = post(f"/predict/batch{query}", json={"rows": rows[:number]}).json()["predictions"]
         expected = [prediction["probabilities"] for prediction in predictions]
         values = [value for row in expected for value in row.values()]
-        wanted = post(**infer(rows[:number], outputs=[{"name": "probabilities"}])).json()
+        by_output = post(**infer(rows[:number], outputs=[{"name": "probabilities"}])).json()
         by_query = post(**infer(rows[:number], f"{INFER}{query}")).json()
         for form in (invocations, csv, predict):
             request = form(rows[:number])
@@ -170,8 +170,8 @@ def test_probabilities_of_all_classes(model: Model, rows: Rows, number: int, bat
         described = service.client.get(f"/v2/models/{MODEL}").json()["outputs"]
 
     output = {"name": "probabilities", "datatype": "FP64", "shape": [number, 2], "data": values}
-    assert wanted["outputs"] == [output]
-    assert [one["name"] for one in by_query["outputs"]] == ["label", "confidence", "prediction_id", "probabilities"]
+    assert by_output["outputs"] == [output]
+    assert [item["name"] for item in by_query["outputs"]] == ["label", "confidence", "prediction_id", "probabilities"]
     assert by_query["outputs"][-1] == output
     assert described[-1] == {"name": "probabilities", "datatype": "FP64", "shape": [-1, 2]}
 
@@ -315,7 +315,7 @@ def test_every_call_is_documented(service: SdkService) -> None:
 
 
 def test_probes_leave_no_spans(service: SdkService) -> None:
-    """They are polled, as `/healthz` is."""
+    """Probes are polled frequently, so they are not traced, like `/healthz`."""
     for path in ("/v2/health/live", "/v2/health/ready", "/ping", "/health"):
         assert service.client.get(path).status_code == 200
     assert service.spans() == {}

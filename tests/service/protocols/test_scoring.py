@@ -165,7 +165,7 @@ def test_a_wrong_type_in_csv_is_a_violation(service: RecordsService) -> None:
         "age: expected a number, got a string; vip: expected true or false, got a string; "
         "x: the model has no such feature (GET /model lists them)"
     )
-    violations = {(one.feature, one.reason) for one in service.queue.requests[-1].violations}
+    violations = {(violation.feature, violation.reason) for violation in service.queue.requests[-1].violations}
     assert violations == {("age", "type"), ("vip", "type"), ("", "unknown")}
 
 

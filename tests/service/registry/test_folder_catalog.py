@@ -191,10 +191,10 @@ def test_an_empty_and_a_missing_folder_are_errors(tmp_path: Path, reports: Repor
 
 def test_a_bundle_is_found_by_the_hash_of_its_model(models: Path, reports: ReportingCatalog) -> None:
     """All versions of all sources are searched; if there is none, the message lists the sources."""
-    wanted = load_bundle(models / "bundle-0")
+    requested = load_bundle(models / "bundle-0")
     sources = [str(models.parent / "nowhere"), str(models / "bundle-1"), f"{models}@1.10.0"]
 
-    assert reports.catalog.find_by_hash(wanted.hash, sources).path == models / "bundle-0"
+    assert reports.catalog.find_by_hash(requested.hash, sources).path == models / "bundle-0"
     assert reports.catalog.find_version("iris", "2.0.0rc1", sources).path == models / "bundle-2"
     with pytest.raises(BundleNotFoundError, match=f"SHA-256 {'0' * 64} in .*nowhere.*bundle-1.*models@"):
         reports.catalog.find_by_hash("0" * 64, sources)

@@ -77,7 +77,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     folder = tmp_path_factory.mktemp("mlflow")
     bundles = {v: pack_iris(folder / v, v, strength=n + 1) for n, v in enumerate(["1.0.0", "1.1.0", "2.0.0"])}
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)  # MLflow keeps files below the folder it is in
+        patch.chdir(folder)  # MLflow stores files in its working folder
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         with Catalog(pytest.fail, folder / "cache") as catalog:
             yield Registry(folder, catalog, catalog._mlflow, bundles)
@@ -246,7 +246,7 @@ def test_a_process_that_has_died_is_replaced(registry: Registry) -> None:
 
 
 def test_an_unreachable_registry_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It comes soon, with the address but without the password."""
+    """The error is raised within seconds, and names the address without the password."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:geheim@127.0.0.1:{free_port()}")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with Catalog(pytest.fail, tmp_path) as catalog:

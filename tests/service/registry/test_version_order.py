@@ -45,6 +45,6 @@ def test_every_set_of_versions_has_one_order(versions: list[str]) -> None:
 
 
 @given(TEXT, TEXT)
-def test_only_identical_versions_are_equal(one: str, other: str) -> None:
+def test_only_identical_versions_are_equal(first: str, second: str) -> None:
     """`1.0` and `1.0.0` are equal in PEP 440, but have an order here."""
-    assert (sort_key(one) == sort_key(other)) == (one == other)
+    assert (sort_key(first) == sort_key(second)) == (first == second)

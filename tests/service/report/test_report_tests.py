@@ -84,16 +84,16 @@ def test_whylogs_profiles_can_be_read_and_merged(two: ReportCase, tmp_path: Path
     out = tmp_path / "new" / "profiles"
     two.run("whylogs", str(out))
     _, window = inputs(two)
-    said = json.loads((out / "summary.json").read_text())["profiles"]["window"]
+    profiles = json.loads((out / "summary.json").read_text())["profiles"]["window"]
 
     assert sorted(path.name for path in out.iterdir()) == ["reference.bin", "summary.json", "window.bin"]
     for name in FEATURE_NAMES:
-        assert said[name]["n"] == 429
-        assert said[name]["missing"] == window[name].isna().sum()
+        assert profiles[name]["n"] == 429
+        assert profiles[name]["missing"] == window[name].isna().sum()
     numbers = pd.to_numeric(window[FEATURE_NAMES[0]])
     for figure, value in (("mean", numbers.mean()), ("deviation", numbers.std()), ("max", numbers.max())):
-        assert said[FEATURE_NAMES[0]][figure] == pytest.approx(value)
-    assert said[FEATURE_NAMES[1]]["distinct"] == pytest.approx(window[FEATURE_NAMES[1]].nunique(), rel=0.01)
+        assert profiles[FEATURE_NAMES[0]][figure] == pytest.approx(value)
+    assert profiles[FEATURE_NAMES[1]]["distinct"] == pytest.approx(window[FEATURE_NAMES[1]].nunique(), rel=0.01)
 
     python = ensure_venv(WHYLOGS, lambda _: None)
     done = subprocess.run([str(python), "-I", "-c", PROGRAM, str(out)], capture_output=True, text=True, check=False)

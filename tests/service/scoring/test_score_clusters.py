@@ -47,9 +47,9 @@ def test_code_of_the_page(library: str, python: Path, mixed: MixedModel, tmp_pat
     if library == "Spark" and shutil.which("java") is None:
         pytest.skip("Spark needs Java")
     page = (ROOT / "docs" / "scoring.md").read_text()
-    found = re.search(rf"[Ww]ith {library}\b[^\n]*:\n\n```python\n(.*?)```", page, re.DOTALL)
-    assert found
-    code = found[1]
+    match = re.search(rf"[Ww]ith {library}\b[^\n]*:\n\n```python\n(.*?)```", page, re.DOTALL)
+    assert match
+    code = match[1]
     for name, path in {"/models/churn": mixed.bundle, "customers": tmp_path / "in", "scores": tmp_path / "out"}.items():
         assert f'"{name}"' in code
         code = code.replace(f'"{name}"', f'"{path}"')

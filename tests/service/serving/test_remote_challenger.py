@@ -188,10 +188,10 @@ def test_services_that_share_a_store_write_one_row(store_url: str, first: str) -
         for stored in (shadow, own) if first == "service" else (own, shadow):
             store.add_predictions(stored)
         store.add_predictions(RowBuilder("3").build(AnsweredRequest([answered_row("remote")], shadow_of=("other",))))
-        found = store.find("remote")
+        row = store.find("remote")
 
-    assert found is not None
-    assert (found.shadow_of, found.code_version) == ("p", "2" if first == "service" else "1")
+    assert row is not None
+    assert (row.shadow_of, row.code_version) == ("p", "2" if first == "service" else "1")
 
 
 def test_a_trailing_slash_of_the_address_is_ignored(remote: str) -> None:

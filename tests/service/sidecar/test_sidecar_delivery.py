@@ -276,7 +276,7 @@ def test_a_slow_endpoint_loses_nothing(
     for request in REQUESTS[1:5]:
         delivery.enqueue(request, 1)
     gate.set()
-    wait_until(lambda: log.settled(5), description="all of it to arrive")
+    wait_until(lambda: log.settled(5), description="all items to arrive")
 
     assert endpoint.accepted == REQUESTS[:5]
     assert (log.items("spooled"), log.items("lost")) == (4, 0)
@@ -318,13 +318,13 @@ def test_an_endpoint_that_restarts_gets_everything_oldest_first(
     for request in REQUESTS[:20]:
         delivery.enqueue(request, 1)
     if disk:
-        wait_until(lambda: (queued(delivery)[0], delivery.spooled_items) == (0, 20), description="all of it on disk")
+        wait_until(lambda: (queued(delivery)[0], delivery.spooled_items) == (0, 20), description="all items on disk")
     else:
         wait_until(lambda: log.items("failed"), description="the first failure")
     with (otlp_grpc if protocol == "grpc" else otlp_http)(port) as endpoint:
         for request in REQUESTS[20:]:
             delivery.enqueue(request, 1)
-        wait_until(lambda: log.settled(50), description="all of it to arrive")
+        wait_until(lambda: log.settled(50), description="all items to arrive")
 
     assert endpoint.accepted == REQUESTS
     assert log.items("lost") == 0
@@ -370,7 +370,7 @@ def test_requests_during_a_backoff_go_to_disk_at_once(factory: DeliveryFactory) 
     delivery = factory.delivery(f"http://127.0.0.1:{free_port()}", factory.spool(), backoff=LONG_BACKOFF)
     for number, request in enumerate(REQUESTS[:5]):
         delivery.enqueue(request, 1)
-        wait_until(lambda put=number + 1: delivery.spooled_items == put, description="it to be on disk")  # type: ignore[misc]
+        wait_until(lambda put=number + 1: delivery.spooled_items == put, description="the request to be on disk")  # type: ignore[misc]
 
     assert queued(delivery)[0] == 0
 
@@ -381,11 +381,11 @@ def test_requests_stay_in_memory_when_the_disk_is_full(
     """Requests that do not fit on disk wait in memory and arrive in order after those on disk."""
 
     class FullSpool(Spool):
-        room = 3
+        free_requests = 3
 
         def put(self, signal: Signal, request: bytes, items: int, *, durable: bool = True) -> bool:
-            self.room -= 1
-            return self.room >= 0 and super().put(signal, request, items, durable=durable)
+            self.free_requests -= 1
+            return self.free_requests >= 0 and super().put(signal, request, items, durable=durable)
 
     endpoint.respond = lambda _: Response(503)
     delivery = factory.delivery(endpoint.url, FullSpool(factory.folder, UNLIMITED))
@@ -393,7 +393,7 @@ def test_requests_stay_in_memory_when_the_disk_is_full(
         delivery.enqueue(request, 1)
     wait_until(lambda: (delivery.spooled_items, queued(delivery)[0]) == (3, 7), description="the disk to be full")
     endpoint.respond = lambda _: Response()
-    wait_until(lambda: log.settled(10), description="all of it to arrive")
+    wait_until(lambda: log.settled(10), description="all items to arrive")
 
     assert endpoint.accepted == REQUESTS[:10]
     assert log.items("lost") == 0
@@ -405,7 +405,7 @@ def test_a_full_spool_loses_the_oldest(factory: DeliveryFactory, log: EventLog, 
     delivery = factory.delivery(endpoint.url, factory.spool(limit=100), backoff=LONG_BACKOFF)
     for request in REQUESTS:
         delivery.enqueue(request, 2)
-    wait_until(lambda: log.items("spooled") == 100, description="all of it to have been on disk")
+    wait_until(lambda: log.items("spooled") == 100, description="all items to have been on disk")
     endpoint.respond = lambda _: Response()
     delivery.close(in_ten_seconds())
 
@@ -443,7 +443,7 @@ def test_every_item_is_delivered_or_lost_and_none_twice(
         for number, (_, _, items) in enumerate(outcomes):
             delivery.enqueue(b"%03d" % number, items)
         total = sum(items for _, _, items in outcomes)
-        wait_until(lambda: log.settled(total), description="everything to be settled")
+        wait_until(lambda: log.settled(total), description="all items to be delivered or lost")
 
     assert endpoint.accepted == sorted(set(endpoint.accepted))
     assert log.items("exported") == sum(outcomes[int(body)][2] for body in endpoint.accepted)
@@ -461,7 +461,7 @@ def test_a_shutdown_delivers_queued_requests(factory: DeliveryFactory, log: Even
     delivery = factory.delivery(endpoint.url, factory.spool(), backoff=LONG_BACKOFF)
     for request in REQUESTS:
         delivery.enqueue(request, 1)
-    wait_until(lambda: delivery.spooled_items == 50, description="all of it on disk")
+    wait_until(lambda: delivery.spooled_items == 50, description="all items on disk")
     endpoint.respond = lambda _: Response()
     delivery.close(in_ten_seconds())
 
@@ -506,7 +506,7 @@ def test_a_response_after_the_shutdown_is_ignored(
     """A request that the shutdown has spooled is not counted a second time."""
     delivery = factory.delivery(endpoint.url, factory.spool())
     delivery.enqueue(b"late", 1)
-    wait_until(lambda: endpoint.requests, description="it to be in flight")
+    wait_until(lambda: endpoint.requests, description="the request to be in flight")
     delivery.close(time.monotonic() + 1)
     before = list(log.events)
     gate.set()
@@ -594,7 +594,7 @@ def test_the_next_process_delivers_what_a_killed_one_spooled(
             assert line, "it ended early"
         process.send_signal(signal.SIGKILL)
     delivery = factory.delivery(endpoint.url, factory.spool())
-    wait_until(lambda: log.settled(50), description="all of it to arrive")
+    wait_until(lambda: log.settled(50), description="all items to arrive")
 
     assert endpoint.accepted == REQUESTS
     assert (log.items("unspooled"), log.items("lost"), delivery.spooled_items) == (50, 0, 0)
@@ -629,7 +629,7 @@ def test_a_failure_is_logged_once_with_address_reason_and_remedy(
     delivery = factory.delivery(endpoint.url)
     delivery.enqueue(b"rejected", 1)
     delivery.enqueue(b"delivered", 1)
-    wait_until(lambda: len(endpoint.requests) == len(replies), description="all of it to be sent")
+    wait_until(lambda: len(endpoint.requests) == len(replies), description="all requests to be sent")
     delivery.close(time.monotonic() + 10)
 
     to = f"OTLP logs cannot be delivered to {endpoint.url}/v1/logs"

@@ -25,7 +25,7 @@ from modeltrace.telemetry.records.sidecar_codec import RecordChunk, encode
 from tests.helpers.factories import request_record
 
 CONFIG = SidecarConfig({}, 0.1, 1.0, "", 0, "INFO", "", 0, 0)
-LINES = MAX_QUEUED_CHUNKS + 2000  # a pipe takes about 800 of these lines
+LINES = MAX_QUEUED_CHUNKS + 2000  # a pipe buffers about 800 of these lines
 LINE = b"x" * 79 + b"\n"
 
 

@@ -376,5 +376,5 @@ def test_spans_are_split_into_requests_within_the_limit() -> None:
         assert len(scope.spans) == number
         spans.extend(scope.spans)
     ((body, _),) = SpanEncoder(origin).encode([request] * 100)
-    whole = ExportTraceServiceRequest.FromString(body)
-    assert spans == list(whole.resource_spans[0].scope_spans[0].spans)
+    single_request = ExportTraceServiceRequest.FromString(body)
+    assert spans == list(single_request.resource_spans[0].scope_spans[0].spans)

@@ -398,7 +398,7 @@ def test_a_full_disk_rejects_requests_and_loses_none(tmp_path: Path) -> None:
         assert stored == [0, 1, 2, 3]
         assert not list((tmp_path / "disk").rglob("*.part"))
         assert [request[0] for request, _ in drain(spool, "logs")] == stored
-        assert spool.put("logs", b"room again" * 1000, 1)
+        assert spool.put("logs", b"space again" * 1000, 1)
         spool.close()
 
 

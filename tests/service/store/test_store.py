@@ -147,12 +147,12 @@ def test_two_writers_share_a_store(store_url: str) -> None:
     """Two connections write some identical rows: each row is stored once."""
     writers = [stored_rows(400, f"writer{number}-") + stored_rows(200, "shared-") for number in range(2)]
 
-    def write(mine: list[Row]) -> None:
+    def write(rows: list[Row]) -> None:
         with open_store(store_url) as store:
-            for start in range(0, len(mine), 20):
-                store.add_predictions(mine[start : start + 20])
+            for start in range(0, len(rows), 20):
+                store.add_predictions(rows[start : start + 20])
 
-    threads = [threading.Thread(target=write, args=(mine,)) for mine in writers]
+    threads = [threading.Thread(target=write, args=(rows,)) for rows in writers]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -161,7 +161,7 @@ def test_two_writers_share_a_store(store_url: str) -> None:
     with open_store(store_url) as store:
         stored = [row.prediction_id for row in read_all(store)]
     assert len(stored) == 1000
-    assert set(stored) == {row.prediction_id for mine in writers for row in mine}
+    assert set(stored) == {row.prediction_id for rows in writers for row in rows}
 
 
 def test_many_processes_may_create_the_same_store(store_url: str) -> None:
@@ -226,12 +226,12 @@ def test_each_label_is_new_for_one_sender(store_url: str) -> None:
     items = [StoredLabel(f"p{number}", "benign", 1, 1) for number in range(3000)]
     outcomes: list[list[str]] = []
 
-    def send(mine: list[StoredLabel]) -> None:
+    def send(labels: list[StoredLabel]) -> None:
         with open_store(store_url) as store:
-            outcomes.append(list(store.add_labels(mine)))
+            outcomes.append(list(store.add_labels(labels)))
 
     open_store(store_url).close()
-    threads = [threading.Thread(target=send, args=(mine,)) for mine in (items, items[::-1])]
+    threads = [threading.Thread(target=send, args=(labels,)) for labels in (items, items[::-1])]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -108,7 +108,7 @@ def test_rows_are_retried_until_the_store_is_available(caplog: pytest.LogCapture
     recording.writer.enqueue([answered_request("c")])
     assert recording.outcomes == []
     store.unavailable = False
-    wait_until(lambda: recording.total() == {("stored", ""): 3}, description="all of it")
+    wait_until(lambda: recording.total() == {("stored", ""): 3}, description="all rows")
     recording.stop()
 
     assert [prediction_id for transaction in store.transactions for prediction_id in transaction] == ["a", "b", "c"]

@@ -67,7 +67,7 @@ def test_plain_lines_are_not_wrapped(capsys: pytest.CaptureFixture[str], monkeyp
 
 def test_live_line_stays_at_the_end(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A terminal shows the final counts after the run."""
-    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes stdout for a terminal
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then treats stdout as a terminal
     monkeypatch.setenv("COLUMNS", "200")
     with open_display(json=False, interval=None) as display:
         display.update(snapshot(sent=1))
