@@ -37,6 +37,7 @@ from modeltrace_hub.settings import HubSettings
 from modeltrace_hub.sql_query.routes import sql_router
 from modeltrace_hub.sql_query.runner import SqlRunner
 from modeltrace_hub.store import Store
+from modeltrace_hub.web.health_pages import HealthPages
 from modeltrace_hub.web.log_pages import LogPages
 from modeltrace_hub.web.model_pages import ModelPages
 from modeltrace_hub.web.pages import Pages, SecurityHeaders
@@ -79,6 +80,7 @@ def create_app(store: Store, writer: Writer, settings: HubSettings) -> FastAPI:
     app.include_router(add_head_routes(LogPages(renderer, queries, limits).router()))
     app.include_router(add_head_routes(ModelPages(renderer, queries, limits).router()))
     app.include_router(hub_metrics_router(store, writer))
+    app.include_router(HealthPages(renderer, queries, writer).router())
     app.include_router(ArchiveRoutes(renderer, queries, writer, settings).router())
     app.include_router(SqlPages(renderer, sql_runner).router())
     app.mount("/static", StaticFiles(packages=[("modeltrace_hub", "web/static")]))

@@ -56,6 +56,7 @@ class CheckResult:
     advice: list[str]
     links: list[Link]
     unresolved_exemplars: UnresolvedExemplars | None
+    health: list[str]
 
 
 def doctor(
@@ -138,7 +139,9 @@ async def _run_check(
         if missing := partly_missing_signals(items):
             advice += await backend.explain_missing(missing)
         links = await backend.links(prediction.trace_id)
-        return CheckResult(prediction, items, advice, links, await backend.unresolved_exemplars())
+        exemplars = await backend.unresolved_exemplars()
+        health = await backend.health_findings(prediction.trace_id)
+        return CheckResult(prediction, items, advice, links, exemplars, health)
 
 
 def _check_delivery() -> list[str]:
@@ -176,6 +179,8 @@ def _print_result(result: CheckResult) -> None:
         console.print(line, soft_wrap=True)
     if result.unresolved_exemplars and result.unresolved_exemplars.traces_checked:
         console.print(_exemplar_line(result.unresolved_exemplars), soft_wrap=True)
+    for finding in result.health:
+        console.print(f"telemetry health: {finding}", soft_wrap=True)
     problems = SafeConsole(stderr=True)
     for advice in result.advice:
         problems.print(f"- {advice}", soft_wrap=True)
@@ -211,4 +216,5 @@ def _to_json(result: CheckResult) -> dict[str, object]:
         "link": result.links[0].url,
         "links": [asdict(link) for link in result.links],
         "exemplars": asdict(result.unresolved_exemplars) if result.unresolved_exemplars else None,
+        "health": result.health,
     }

@@ -61,3 +61,6 @@ class Backend(Protocol):
 
     async def unresolved_exemplars(self) -> UnresolvedExemplars | None:
         """Count the latest exemplars whose trace does not exist; `None` if the backend does not support this."""
+
+    async def health_findings(self, trace_id: str) -> list[str]:
+        """Return known faults of the recent telemetry of the services of a trace, each with its solution."""

@@ -48,6 +48,15 @@ class HubBackend:
         """Return `None`: the hub's pages show for each exemplar whether its trace exists."""
         return None
 
+    async def health_findings(self, trace_id: str) -> list[str]:
+        """Return the findings of the hub's page `/health` about the services of a trace; an older hub has none."""
+        services = {span["service_name"] for span in (await self._trace(trace_id)).get("spans", [])}
+        response = await self._get("/api/health", HTTPStatus.NOT_FOUND)
+        if response.status_code == HTTPStatus.NOT_FOUND:
+            return []
+        findings = [finding for finding in response.json()["findings"] if finding["service"] in services]
+        return [f"{finding['service']}: {finding['text']} {finding['advice']}" for finding in findings]
+
     async def _trace(self, trace_id: str) -> dict[str, Any]:
         response = await self._get(f"/api/traces/{trace_id}", HTTPStatus.NOT_FOUND)
         if response.status_code == HTTPStatus.NOT_FOUND:

@@ -124,6 +124,10 @@ class StackBackend:
             lines.append("Prometheus stores no exemplars: start it with --enable-feature=exemplar-storage")
         return lines
 
+    async def health_findings(self, trace_id: str) -> list[str]:  # noqa: ARG002  the hub uses it
+        """Return an empty list: the alerts of the stack report faults of telemetry."""
+        return []
+
     async def unresolved_exemplars(self) -> UnresolvedExemplars | None:
         """Look up the traces of the latest exemplars. Sampling in the Collector drops traces but not exemplars."""
         before = time.time() - SETTLE_SECONDS
