@@ -23,6 +23,11 @@ from modeltrace_hub.writer import Writer, append_batches
 from tests.helpers.decoding import decode
 
 BASE = "http://127.0.0.1"
+REQUIRED_QUERIES = {
+    "/api/archive": "?since=1h",
+    "/api/completions": "?list=traces",
+    "/api/sql": "?q=SELECT+count(*)+FROM+spans",
+}
 
 
 @dataclass
@@ -48,7 +53,10 @@ class HubPages:
                 connection.execute(f"DELETE FROM {table}")  # noqa: S608  fixed names
 
     def paths(self, *, trace_ids: Sequence[str], models: Sequence[str]) -> list[str]:
-        """Return the paths of all GET routes, one per trace or model where the path has such a parameter."""
+        """Return the paths of all GET routes, one per trace or model where the path has such a parameter.
+
+        Routes that require a query parameter have one.
+        """
         values = {"trace_id": trace_ids, "name": models}
         concrete = []
         for route in iter_route_contexts(self.app.routes):
@@ -57,7 +65,7 @@ class HubPages:
                 continue
             parameter = re.search(r"\{(\w+)(?::\w+)?\}", path)
             if parameter is None:
-                concrete.append(path)
+                concrete.append(path + REQUIRED_QUERIES.get(path, ""))
             else:
                 concrete += [path.replace(parameter[0], value) for value in values[parameter[1]]]
         return concrete

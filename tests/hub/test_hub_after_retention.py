@@ -25,11 +25,12 @@ def statuses(pages: HubPages, ids: list[str]) -> dict[str, int]:
         if path not in result:
             response = pages.client.get(path)
             result[path] = response.status_code
-            # Links of these pages add filters to their own address, so following them would not end.
+            # Links of these pages add filters to their own address, so following them would not end. Of the time
+            # ranges, one is followed.
             waiting += [
                 link
                 for link in pages.links(path, response.text)
-                if not re.search(r"predictions|span=|logs=|/logs\?", link)
+                if not re.search(r"predictions|span=|logs=|/logs\?|/sql\?|since=(?!1h)", link)
             ]
     return result
 
