@@ -86,14 +86,14 @@ def _wrong_arrivals(reader: Reader, values: Record) -> Iterator[Record]:
                 f"{duration(row['ahead_ns'])}."
             )
             advice = "Set the clock of the sender (NTP)."
-            yield _finding("clock_ahead", row, row["ahead_count"], text, advice, row["ahead_trace_ids"])
+            yield _finding("clock_ahead", row, row["ahead_count"], text, advice, row["ahead_trace_ids"] or [])
         if row["late_count"]:
             text = (
                 f"{plural(row['late_count'], 'record')} arrived more than {duration(MIN_LATE_NS)} after their time, "
                 f"the latest after {duration(row['late_ns'])}."
             )
             advice = "The sender retries or queues, its clock is wrong, or a file of recorded telemetry was opened."
-            yield _finding("late", row, row["late_count"], text, advice, row["late_trace_ids"])
+            yield _finding("late", row, row["late_count"], text, advice, row["late_trace_ids"] or [])
 
 
 def _unnamed_services(reader: Reader, values: Record) -> Iterator[Record]:
@@ -169,5 +169,5 @@ def _finding(
         "count": count,
         "text": text.replace("\u202f", " "),
         "advice": advice,
-        "trace_ids": [trace_id for trace_id in dict.fromkeys(examples or ()) if trace_id is not None],
+        "trace_ids": [trace_id for trace_id in dict.fromkeys(examples) if trace_id is not None],
     }
