@@ -5,7 +5,7 @@ independent of trace sampling.
 """
 
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -25,6 +25,7 @@ from modeltrace.monitoring.drift_check import (
     window_independent_share,
 )
 from modeltrace.monitoring.gauges import OUTPUTS, MonitoredModel, critical_values
+from modeltrace.monitoring.segment_bins import segment_bins
 from modeltrace.store.rows import StoredPrediction
 from modeltrace.telemetry.metrics.successive_differences import half_squared_difference
 from modeltrace.telemetry.records.model_info import ModelInfo
@@ -110,7 +111,8 @@ def drill_down(
             raise DrilldownError(
                 f"the bundle of {info.name} {info.version} has no reference of the model's outputs; pack it again"
             )
-        counter = _BinCounter(model, model.output_reference, max_traces, model_hashes)
+        bounds = describe_numeric_bins(model.output_reference.edges or ())
+        counter = _BinCounter(model, model.output_reference, bounds, max_traces, model_hashes)
         return _drill_down_outputs(model, info, predictions, counter)
     features = {candidate.name: candidate for candidate in model.features}
     if feature not in features:
@@ -120,7 +122,8 @@ def drill_down(
             f"{feature} is `{rule}` in the schema of {info.name} {info.version}: the prediction store does "
             "not have its original values, so the predictions of a bin are not known"
         )
-    counter = _BinCounter(model, features[feature].reference, max_traces, model_hashes)
+    bins = segment_bins([features[feature]]).get(feature)
+    counter = _BinCounter(model, features[feature].reference, bins.names if bins else [], max_traces, model_hashes)
     return _drill_down_feature(model, features[feature], predictions, counter)
 
 
@@ -180,9 +183,15 @@ class _BinCounter:
     """Counts predictions by bin, keeps the newest of each bin, counts distinct rows, and compares requests."""
 
     def __init__(
-        self, model: MonitoredModel, reference: Reference, max_traces: int, model_hashes: Collection[str]
+        self,
+        model: MonitoredModel,
+        reference: Reference,
+        bounds: Sequence[str],
+        max_traces: int,
+        model_hashes: Collection[str],
     ) -> None:
         self.reference = reference
+        self._bounds = bounds
         self._scores = bin_scores(reference)
         # The redacted values of `bucket` and `drop` features can be equal in different rows.
         self._can_compare_rows = all(str(feature.privacy) in ("plain", "hash") for feature in model.features)
@@ -246,8 +255,7 @@ class _BinCounter:
     def _bins(self) -> list[Bin]:
         reference = self.reference
         n, rows = max(sum(self._counts.values()), 1), reference.n
-        described = enumerate(describe_numeric_bins(reference.edges)) if reference.edges else ()
-        bounds = {numeric_bin_name(index): bounds for index, bounds in described}
+        bounds = {} if reference.edges is None else {numeric_bin_name(i): text for i, text in enumerate(self._bounds)}
         bins = []
         for name, share in reference.shares.items():
             count = self._counts.get(name, 0)
