@@ -129,7 +129,7 @@ def evaluate(
         selection = selection._replace(tags=tuple(tags or ()))
         _check_modes({"--by and --over": by or over, "--worst": worst, "--expected": expected, "--fairness": fairness})
         if _check_fairness(fairness, positive, reference_group):
-            _print_fairness(selection, fairness or "", positive or "", reference_group, as_json=as_json)
+            _print_fairness(selection, bundle, fairness or "", positive or "", reference_group, as_json=as_json)
             return
         if worst is not None or pairs:
             _print_worst(selection, bundle, worst, pairs=pairs, as_json=as_json)
@@ -192,10 +192,18 @@ def _print_json(results: Iterable[object]) -> None:
 
 
 def _print_fairness(
-    selection: Selection, attribute: str, positive: str, reference_group: str | None, *, as_json: bool
+    selection: Selection,
+    bundle: str | None,
+    attribute: str,
+    positive: str,
+    reference_group: str | None,
+    *,
+    as_json: bool,
 ) -> None:
     with open_configured_store() as store:
-        results = evaluate_fairness(store, selection, attribute, positive, reference_group)
+        manifest = find_manifest(store, bundle)
+        bins = segment_bins(manifest.features) if manifest else {}
+        results = evaluate_fairness(store, selection, attribute, positive, reference_group, bins)
     if as_json:
         _print_json(map(asdict, results))
         return

@@ -6,12 +6,14 @@ Names, formulas and conventions are those of fairlearn.metrics (`demographic_par
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from modeltrace.evaluation.group_queries import group_counts
 from modeltrace.evaluation.groups import GroupError, find_groups
+from modeltrace.evaluation.numeric_bins import NumericBins
 from modeltrace.store.rows import from_json, label_key
 from modeltrace.store.selection import Selection
 from modeltrace.store.store import Store
@@ -63,7 +65,12 @@ class _Counts:
 
 
 def evaluate_fairness(
-    store: Store, selection: Selection, attribute: str, positive_label: str, reference_group: str | None = None
+    store: Store,
+    selection: Selection,
+    attribute: str,
+    positive_label: str,
+    reference_group: str | None = None,
+    bins: Mapping[str, NumericBins] = MappingProxyType({}),
 ) -> list[FairnessMetrics]:
     """Return the fairness metrics of each classifier in a selection, sorted by name, version and hash.
 
@@ -73,12 +80,13 @@ def evaluate_fairness(
         attribute: the tag whose values are the groups, or the feature if no selected prediction has such a tag.
         positive_label: the favourable label as text.
         reference_group: the group that others are compared with; `None` for the one with the most predictions.
+        bins: the bins of numeric features, which are their groups.
 
     Raises:
         GroupError: there are no groups or too many, or the label or the reference group does not exist.
         StoreError: the store cannot be read.
     """
-    rows = _read_counts(store, selection, attribute)
+    rows = _read_counts(store, selection, attribute, bins)
     results = []
     for name, version, model_hash in sorted({(row[0], row[1], row[2]) for row in rows}):
         of_model = [row[3:] for row in rows if tuple(row[:3]) == (name, version, model_hash)]
@@ -93,9 +101,11 @@ def evaluate_fairness(
     return results
 
 
-def _read_counts(store: Store, selection: Selection, attribute: str) -> list[Sequence[Any]]:
+def _read_counts(
+    store: Store, selection: Selection, attribute: str, bins: Mapping[str, NumericBins]
+) -> list[Sequence[Any]]:
     """Return the rows of `group_counts` with groups as text."""
-    groups = find_groups(store, selection, attribute)
+    groups = find_groups(store, selection, attribute, bins)
     if groups is None:
         raise GroupError(f"no selected prediction has a tag or a recorded feature {attribute}")
     rows = store.fetch_all(group_counts(selection, groups.column))

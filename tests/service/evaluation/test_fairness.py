@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from modeltrace.cli.main import app
 from modeltrace.evaluation.fairness import FairnessMetrics, evaluate_fairness
 from modeltrace.evaluation.groups import MAX_GROUPS, GroupError
+from modeltrace.evaluation.numeric_bins import NumericBins
 from modeltrace.store.rows import Row, StoredLabel, to_json
 from modeltrace.store.selection import Selection
 from modeltrace.store.store import open_store
@@ -74,6 +75,26 @@ def test_metrics_equal_fairlearn(store_url: str, attribute: str, seed: int, *, t
         assert (group.selection_rate, group.false_positive_rate, group.true_positive_rate, group.disparate_impact) == (
             pytest.approx((rate, negative_false, negative_true, rate / reference), rel=1e-9)
         )
+
+
+def test_groups_of_a_numeric_feature_are_bins(store_url: str) -> None:
+    """The rates of each bin equal those of fairlearn."""
+    rng = np.random.default_rng(7)
+    ages = rng.uniform(18, 80, 300)
+    true, predicted = rng.integers(0, 2, 300), rng.integers(0, 2, 300)
+    store_groups(store_url, ages.tolist(), predicted.tolist(), true.tolist(), tag=False)
+
+    with open_store(store_url) as store:
+        bins = {"a name, ü": NumericBins((30.0, 60.0))}
+        (result,) = evaluate_fairness(store, Selection(), "a name, ü", "1", bins=bins)
+
+    names = np.array(["up to 30", "over 30 to 60", "over 60"])[np.searchsorted([30, 60], ages, side="left")]
+    assert {group.group: group.selection_rate for group in result.groups} == {
+        name: pytest.approx(predicted[names == name].mean(), rel=1e-9) for name in np.unique(names)
+    }
+    for name in NAMES:
+        expected = getattr(fairlearn, name)(true, predicted, sensitive_features=names)
+        assert getattr(result, name) == pytest.approx(expected, rel=1e-9), name
 
 
 def test_selection_rates_need_no_labels(store_url: str) -> None:
