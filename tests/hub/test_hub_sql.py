@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import httpx
 import psutil
 import pyarrow.parquet as pq
@@ -18,8 +19,9 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from modeltrace_hub.errors import InvalidQueryError, QueryTimeoutError
+from modeltrace_hub.sql_query.analysis import find_equalities
 from modeltrace_hub.sql_query.runner import Cancellation, SqlRunner
-from modeltrace_hub.store import Store
+from modeltrace_hub.store import MAX_READERS, Store
 from modeltrace_hub.web.sql_pages import EXAMPLES
 from tests.helpers.in_process_hubs import InProcessHub, in_process_hub
 from tests.helpers.otlp_messages import attribute, log_request, span, trace_request
@@ -232,8 +234,49 @@ def test_large_inputs_are_rejected(store: Store, monkeypatch: pytest.MonkeyPatch
         connection.execute("INSERT INTO resources VALUES ('r', '{}', 0, '[]', '')")
         connection.execute("INSERT INTO scopes VALUES ('s', '', '', '{}', 0, '')")
 
-    with pytest.raises(InvalidQueryError, match="Select fewer columns"):
-        SqlRunner(store).run("SELECT body FROM logs")
+    runner = SqlRunner(store, timeout=120)
+
+    for _ in range(MAX_READERS + 1):
+        with pytest.raises(InvalidQueryError, match="Select fewer columns"):
+            runner.run("SELECT body FROM logs")
+
+    monkeypatch.undo()
+    for _ in range(MAX_READERS + 1):  # every cursor can be used again
+        assert runner.run("SELECT body FROM logs").table.num_rows == 1
+
+
+@pytest.mark.parametrize(
+    ("sql", "equal"),
+    [
+        (
+            "SELECT * FROM spans WHERE trace_id = 'x' AND (Name = 'y' AND duration_ms > 3)",
+            {"trace_id": "x", "name": "y"},
+        ),
+        ("SELECT s.name FROM spans s WHERE s.trace_id = 'x'", {"trace_id": "x"}),
+        ("SELECT * FROM (SELECT * FROM spans WHERE name = 'y') t", {"name": "y"}),
+        ("SELECT * FROM spans WHERE trace_id = 'x' OR name = 'y'", {}),
+        ("SELECT * FROM spans WHERE NOT trace_id = 'x'", {}),
+        ("SELECT * FROM spans WHERE duration_ms = '3'", {}),
+        ("SELECT * FROM spans s(trace_id) WHERE trace_id = 'x'", None),
+        ("SELECT * FROM spans TABLESAMPLE 10% WHERE trace_id = 'x'", None),
+        ("SELECT * FROM spans WHERE trace_id = 'x' UNION ALL SELECT * FROM spans", None),
+        ("SELECT count(*), (SELECT count(*) FROM spans) FROM spans WHERE trace_id = 'x'", None),
+        ("SELECT * FROM spans a JOIN logs b USING (trace_id) WHERE a.trace_id = 'x'", None),
+    ],
+)
+def test_equalities_reduce_the_rows(sql: str, equal: dict[str, str] | None) -> None:
+    """Only conditions that all rows of a view must meet."""
+    views = {"spans": {"trace_id": "VARCHAR", "name": "VARCHAR", "duration_ms": "DOUBLE"}}
+    with duckdb.connect() as connection:
+        assert find_equalities(connection, sql, views).get("spans") == equal
+
+
+def test_equalities_do_not_change_results(hub: InProcessHub) -> None:
+    """With one, with several, and with none that matches."""
+    assert rows(hub, "SELECT count(*) FROM spans WHERE name = 'step 1'") == [[1]]
+    assert rows(hub, f"SELECT count(*) FROM spans WHERE name = 'step 1' AND trace_id = '{TRACE_ID}'") == [[1]]  # noqa: S608  fixed
+    assert rows(hub, "SELECT count(*) FROM spans WHERE name = 'it''s'") == [[0]]
+    assert rows(hub, "SELECT count(*) FILTER (name = 'step 1') FROM spans WHERE service = 'svc'") == [[1]]
 
 
 def test_results_are_cut(hub: InProcessHub) -> None:

@@ -1,5 +1,6 @@
 """Find which views and columns a query reads, with the parser of DuckDB."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -37,6 +38,51 @@ def find_columns(
         for view, columns in views.items()
         if view in tables
     }
+
+
+def find_equalities(
+    connection: duckdb.DuckDBPyConnection, sql: str, views: Mapping[str, Mapping[str, str]]
+) -> dict[str, dict[str, str]]:
+    """Return texts that columns must be equal to, by view and column: rows with other values cannot affect the result.
+
+    These are conditions `column = 'text'` of a WHERE clause that all rows of a view must meet: the view is the only
+    table of a SELECT, and it occurs only once in the query.
+
+    Args:
+        connection: any connection; nothing is executed but the parser.
+        sql: the text of the query.
+        views: the DuckDB types of the columns of each view.
+
+    Raises:
+        InvalidQueryError: the text is not one SELECT statement.
+    """
+    nodes = [*_walk(_parse(connection, sql))]
+    occurrences = Counter(str(node["table_name"]).lower() for node in nodes if node.get("type") == "BASE_TABLE")
+    found: dict[str, dict[str, str]] = {}
+    for node in nodes:
+        table = node.get("from_table") or {}
+        view = str(table.get("table_name", "")).lower()
+        if node.get("type") != "SELECT_NODE" or view not in views or occurrences[view] != 1:
+            continue
+        if table.get("sample") is None and not table.get("column_name_alias"):
+            found[view] = {
+                name: text for name, text in _equalities(node["where_clause"]) if views[view].get(name) == "VARCHAR"
+            }
+    return found
+
+
+def _equalities(condition: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+    """Yield column and text of the equalities that a condition implies."""
+    match condition:
+        case {"type": "CONJUNCTION_AND", "children": list(children)}:
+            for child in children:
+                yield from _equalities(child)
+        case {
+            "type": "COMPARE_EQUAL",
+            "left": {"type": "COLUMN_REF", "column_names": [*_, str(name)]},
+            "right": {"type": "VALUE_CONSTANT", "literal": {"kind": "STRING", "text": str(text)}},
+        }:
+            yield name.lower(), text
 
 
 def _parse(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:  # noqa: ANN401  a tree of JSON

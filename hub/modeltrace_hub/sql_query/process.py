@@ -39,7 +39,7 @@ def _run(request: dict[str, Any], source: BinaryIO, target: BinaryIO) -> None:
     import pyarrow as pa  # noqa: PLC0415  see above
 
     from modeltrace_hub.errors import InvalidQueryError  # noqa: PLC0415  see above
-    from modeltrace_hub.sql_query.analysis import find_columns  # noqa: PLC0415  see above
+    from modeltrace_hub.sql_query.analysis import find_columns, find_equalities  # noqa: PLC0415  see above
 
     connection = duckdb.connect(
         ":memory:",
@@ -54,7 +54,8 @@ def _run(request: dict[str, Any], source: BinaryIO, target: BinaryIO) -> None:
     )
     try:
         columns = find_columns(connection, request["sql"], request["views"])
-        _write_line(target, {"columns": columns})
+        equal = find_equalities(connection, request["sql"], request["views"])
+        _write_line(target, {"columns": columns, "equal": equal})
         for view in columns:
             with pa.ipc.open_stream(source) as stream:
                 connection.register(view, stream.read_all())

@@ -5,8 +5,8 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import IO, Any, Final
@@ -159,7 +159,7 @@ class SqlRunner:
         assert target is not None  # noqa: S101  pipes
         request = {
             "sql": sql,
-            "views": {view: [column.name for column in columns] for view, columns in self.views.items()},
+            "views": {view: {column.name: column.type for column in columns} for view, columns in self.views.items()},
             "max_rows": max_rows,
             "max_bytes": MAX_RESULT_BYTES,
             "memory_bytes": MEMORY_BYTES,
@@ -169,7 +169,7 @@ class SqlRunner:
         try:
             target.write(orjson.dumps(request) + b"\n")
             target.flush()
-            needed: dict[str, list[str]] = _read_line(source)["columns"]
+            needed = _read_line(source)
             self._send_rows(target, needed, since_ns, until_ns)
             result = _read_line(source)
             with pa.ipc.open_stream(source) as stream:
@@ -186,23 +186,37 @@ class SqlRunner:
         columns = [Column(name, type_) for name, type_ in zip(table.column_names, result["types"], strict=True)]
         return QueryResult(columns, table, result["truncated"])
 
-    def _send_rows(self, target: IO[bytes], needed: Mapping[str, Sequence[str]], since_ns: int, until_ns: int) -> None:
+    def _send_rows(self, target: IO[bytes], needed: Mapping[str, Any], since_ns: int, until_ns: int) -> None:
+        """Send the rows of all views that the query reads.
+
+        Args:
+            target: the standard input of the process.
+            needed: by view, the `columns`, and in `equal` the texts that columns must be equal to.
+            since_ns: the earliest time.
+            until_ns: the latest time.
+
+        Raises:
+            InvalidQueryError: the rows are too large.
+        """
         import pyarrow as pa  # noqa: PLC0415  only needed for a query
 
         size = 0
         with self._store.read(self.timeout) as cursor:
-            for view, columns in needed.items():
+            for view, columns in needed["columns"].items():
+                equal = {name: text for name, text in needed["equal"].get(view, {}).items() if name in columns}
+                conditions = "".join(f' AND "{name}" = ?' for name in equal)
                 names = ", ".join(f'"{name}"' for name in columns)
-                sql = f"SELECT {names} FROM ({self._views[view]}) WHERE time_ns BETWEEN ? AND ?"  # noqa: S608  names of a view
-                reader = cursor.sql(sql, params=[since_ns, until_ns]).to_arrow_reader(_ROWS_PER_BATCH)
-                with pa.ipc.new_stream(target, reader.schema) as stream:
+                sql = f"SELECT {names} FROM ({self._views[view]}) WHERE time_ns BETWEEN ? AND ?{conditions}"  # noqa: S608  names of a view
+                rows = cursor.sql(sql, params=[since_ns, until_ns, *equal.values()])
+                # An open reader would keep the cursor in its transaction after an error.
+                with (
+                    closing(rows.to_arrow_reader(_ROWS_PER_BATCH)) as reader,
+                    pa.ipc.new_stream(target, reader.schema) as stream,
+                ):
                     for batch in reader:
                         size += batch.nbytes
                         if size > MAX_INPUT_BYTES:
-                            raise InvalidQueryError(
-                                f"The query reads more than {MAX_INPUT_BYTES // 2**20} MiB. Select fewer columns "
-                                "(attributes, events and resource are large), or a shorter time range (since, until)."
-                            )
+                            raise _too_much_input()
                         stream.write_batch(batch)
                 target.flush()
 
@@ -220,6 +234,13 @@ class SqlRunner:
             logger.error("The process of a SQL query failed: %s", trace)
             return HubError("The process of the query failed. The log of the hub has the details.")
         return _too_much_memory()
+
+
+def _too_much_input() -> InvalidQueryError:
+    return InvalidQueryError(
+        f"The query reads more than {MAX_INPUT_BYTES // 2**20} MiB. Select fewer columns (attributes, events and "
+        "resource are large), a shorter time range (since, until), or rows with column = 'text'."
+    )
 
 
 def _too_much_memory() -> InvalidQueryError:
