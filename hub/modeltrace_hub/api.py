@@ -37,6 +37,8 @@ from modeltrace_hub.settings import HubSettings
 from modeltrace_hub.sql_query.routes import sql_router
 from modeltrace_hub.sql_query.runner import SqlRunner
 from modeltrace_hub.store import Store
+from modeltrace_hub.trace_routes import trace_router
+from modeltrace_hub.web.compare_page import ComparePage
 from modeltrace_hub.web.health_pages import HealthPages
 from modeltrace_hub.web.log_pages import LogPages
 from modeltrace_hub.web.model_pages import ModelPages
@@ -75,8 +77,10 @@ def create_app(store: Store, writer: Writer, settings: HubSettings) -> FastAPI:
     _add_completion_route(app, Completions(queries))
     _add_model_routes(app, queries, limits)
     app.include_router(sql_router(sql_runner))
+    app.include_router(trace_router(queries))
     add_head_routes(app)
     app.include_router(add_head_routes(pages.router()))
+    app.include_router(add_head_routes(ComparePage(renderer, queries).router()))
     app.include_router(add_head_routes(LogPages(renderer, queries, limits).router()))
     app.include_router(add_head_routes(ModelPages(renderer, queries, limits).router()))
     app.include_router(hub_metrics_router(store, writer))

@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -268,20 +268,6 @@ class TraceLimits(Parameters):
     """Limit the size of one trace in the API."""
 
     limit: int = Field(1000, ge=1, le=20_000, description="The maximum number of each: spans, logs, predictions, …")
-
-
-class TracePageView(Parameters):
-    """The state of a trace page: the selected span, log filter, prediction and page."""
-
-    span: Annotated[str | None, Field(pattern="^[0-9a-f]{16}$")] = None
-    logs: Literal["all", "span"] = "all"
-    offset: int = Field(0, ge=0, le=MAX_ROW_INDEX)
-    row: int = Field(0, ge=0, le=MAX_ROW_INDEX)
-    version: LimitedText = None
-    page: int = Field(0, ge=0, le=MAX_ROW_INDEX)
-    # The time range of the list that led here; the links of the navigation carry it.
-    since: LimitedText = None
-    until: LimitedText = None
 
 
 def describe_invalid_parameter(error: Mapping[str, Any]) -> tuple[str, str]:

@@ -34,7 +34,7 @@ def read_trace(reader: Reader, retention: RetentionState, trace_id: str, limit: 
         "spans": spans,
         "logs": logs,
         "exemplars": exemplars,
-        "predictions": reader.fetch_all("list_trace_predictions", **trace, limit=limit, offset=0),
+        "predictions": reader.fetch_all("list_trace_predictions", **trace, sort="row", limit=limit, offset=0),
         "metrics": metrics,
         "empty_reasons": empty_reasons(reader, retention, counts, spans, logs, metrics),
     }

@@ -14,12 +14,13 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modeltrace_hub.queries.filter_fields import FieldSet
-from modeltrace_hub.queries.filters import TraceFilter, TracePageView
+from modeltrace_hub.queries.filters import TraceFilter
 from modeltrace_hub.queries.list_fields import TRACE_FIELDS
 from modeltrace_hub.queries.models import list_model_traffic
 from modeltrace_hub.queries.reader import Queries, Record
 from modeltrace_hub.queries.stats import StatsSource
 from modeltrace_hub.queries.trace import explain_missing_trace
+from modeltrace_hub.queries.trace_filters import TracePageView
 from modeltrace_hub.queries.trace_search import search_traces
 from modeltrace_hub.queries.windows import DEFAULT_WINDOW, ModelFilter
 from modeltrace_hub.query_limits import QueryLimits
@@ -30,7 +31,7 @@ from modeltrace_hub.web.external_links import build_links
 from modeltrace_hub.web.filter_form import move_to_line, parse_filters, query_without
 from modeltrace_hub.web.rendering import Renderer
 from modeltrace_hub.web.time_range import describe_window, read_time_range
-from modeltrace_hub.web.trace_page import trace_page_context
+from modeltrace_hub.web.trace_page import span_context, trace_page_context
 
 LATEST_TRACES: Final = 8
 
@@ -132,6 +133,14 @@ class Pages:
         etag = self._renderer.etag()
         if request.headers.get("if-none-match") == etag:
             return Response(status_code=304)
+        if view.part == "span":
+            with self._queries.open_reader() as reader:
+                details = span_context(reader, trace_id, view)
+            hues = fmt.assign_hues(details["services"])
+            page_view = view.model_copy(update={"part": "page"})
+            return self._renderer.render(
+                request, "_span.html", "/traces", 200, etag, trace_id=trace_id, view=page_view, hues=hues, **details
+            )
         with self._queries.open_reader() as reader:
             context = trace_page_context(reader, self._retention.state, trace_id, view)
             if context is None:

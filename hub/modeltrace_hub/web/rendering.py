@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from functools import partial
 from inspect import getmembers, isfunction
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -12,8 +13,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import BaseModel
 
 from modeltrace_hub.queries.filter_line import format_condition
+from modeltrace_hub.queries.list_fields import TRACE_FIELDS
 from modeltrace_hub.web import format as fmt
 from modeltrace_hub.web import histogram_chart
+from modeltrace_hub.web.filter_form import attribute_name
 from modeltrace_hub.web.time_range import CHOICES, read_time_range
 from modeltrace_hub.writer import Writer
 
@@ -86,6 +89,7 @@ def _create_environment() -> Environment:
     )
     environment.filters |= dict(getmembers(fmt, isfunction))
     environment.filters |= {"query_with": _query_with, "without": _without, "condition": _condition}
+    environment.globals["trace_attribute"] = partial(attribute_name, TRACE_FIELDS)
     environment.globals["draw_histogram"] = histogram_chart.draw_histogram
     return environment
 
@@ -100,9 +104,9 @@ def _query_with(view: BaseModel, **changes: object) -> str:
     return urlencode(view.model_copy(update=changes).model_dump(exclude_defaults=True))
 
 
-def _condition(value: str, field: str) -> str:
-    """Return the text of the condition that a field has a value, for a filter line."""
-    return format_condition(field, "=", value)
+def _condition(value: str, field: str, operator: str = "=") -> str:
+    """Return the text of a condition for a filter line."""
+    return format_condition(field, operator, value)
 
 
 def _without(items: dict[str, Any], *keys: str) -> dict[str, Any]:

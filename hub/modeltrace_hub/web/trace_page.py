@@ -1,30 +1,33 @@
 """Collect the content of the page of one trace. Long lists are cut; the API returns all items."""
 
 import time
-from collections import defaultdict
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from typing import Any, Final
 
 from modeltrace_hub.queries import trace_metrics
-from modeltrace_hub.queries.filters import TracePageView
 from modeltrace_hub.queries.model_schema import read_schema
 from modeltrace_hub.queries.reader import Reader, Record
+from modeltrace_hub.queries.span_search import search_spans
 from modeltrace_hub.queries.trace import empty_reasons, locate_trace
+from modeltrace_hub.queries.trace_filters import TracePageView
 from modeltrace_hub.queries.values import int_attribute
 from modeltrace_hub.retention import RetentionState
 from modeltrace_hub.web.inputs import Input, describe_inputs
 from modeltrace_hub.web.metric_points import group_by_metric
 from modeltrace_hub.web.prediction import Prediction, read_prediction
-from modeltrace_hub.web.waterfall import WaterfallRow, build_waterfall
+from modeltrace_hub.web.span_details import find_linking_spans, span_details
+from modeltrace_hub.web.waterfall import MAX_LOGS, WaterfallRow, read_waterfall
 
 SPANS_PER_PAGE: Final = 500
-MAX_SPANS: Final = 20_000
-MAX_SPANS_PER_ID: Final = 20
-MAX_LOGS: Final = 500
+# The page of a larger trace updates itself less often.
+MANY_SPANS: Final = 2000
 # If a trace has more predictions, the list of log records omits the prediction log records.
 MAX_PREDICTIONS_IN_LOGS: Final = 20
 PREDICTIONS_PER_PAGE: Final = 50
 MAX_EXEMPLARS: Final = 1000
 MAX_LABELS: Final = 500
+MAX_SERVICES: Final = 200
 
 # If the newest record is younger than this, the trace may still grow, so its page updates itself.
 RECENT_NS: Final = 180 * 10**9
@@ -38,58 +41,48 @@ def trace_page_context(
     counts = reader.fetch_one("count_trace_records", **trace)
     if not any(counts.values()):
         return None
-    outline = reader.fetch_all("list_waterfall_spans", **trace, limit=MAX_SPANS)
     spans = reader.fetch_all("list_trace_spans", **trace, limit=trace_metrics.MAX_SPANS)
-    with_predictions = counts["prediction_count"] <= MAX_PREDICTIONS_IN_LOGS
-
-    def read_logs(span_id: str | None) -> list[Record]:
-        return reader.fetch_all(
-            "list_trace_logs",
-            **trace,
-            span_id=span_id,
-            with_predictions=with_predictions,
-            limit=MAX_LOGS,
-        )
-
-    logs = read_logs(None)
-    log_times = defaultdict(list)
-    for log in logs:
-        log_times[log["span_id"]].append(log["time_ns"])
-    waterfall = build_waterfall(outline, log_times)
-    selected = view.span or _default_span(waterfall.rows)
+    with_predictions = lists_predictions(counts)
+    waterfall, logs = read_waterfall(reader, trace, with_predictions=with_predictions)
+    rows = waterfall.rows
+    matches = set(search_spans(reader, trace, view.q))
+    matching = [index for index, row in enumerate(rows) if row.span["span_id"] in matches]
+    failed = [index for index, row in enumerate(rows) if row.failed]
+    selected = view.span or (rows[matching[0]].span["span_id"] if matching else _default_span(rows))
+    position = next((index for index, row in enumerate(rows) if row.span["span_id"] == selected), 0)
+    page = position // SPANS_PER_PAGE if view.page is None else view.page
     span_logs = [log for log in logs if log["span_id"] == selected]
     if view.logs == "span" and len(logs) == MAX_LOGS:
-        span_logs = read_logs(selected)
+        span_logs = reader.fetch_all(
+            "list_trace_logs", **trace, span_id=selected, with_predictions=with_predictions, limit=MAX_LOGS
+        )
     exemplars = reader.fetch_all("list_trace_exemplars", trace_id=trace_id, limit=MAX_EXEMPLARS)
     metrics = trace_metrics.find_contributions(reader, trace, spans, exemplars)
-    records = reader.fetch_all("list_trace_predictions", **trace, limit=PREDICTIONS_PER_PAGE, offset=view.offset)
-    predictions = [read_prediction(record) for record in records]
-    selected_prediction = next((item for item in predictions if _is_selected(item, view)), None)
-    selected_prediction = selected_prediction or next(iter(predictions), None)
     labels = reader.fetch_all("list_trace_labels", trace_id=trace_id, limit=MAX_LABELS)
     newest = max([span["received_ns"] for span in spans] + [log["received_ns"] for log in logs], default=0)
-    first = view.page * SPANS_PER_PAGE
     server = next((span for span in spans if span["kind"] == "SERVER"), None)
-    selected_spans = reader.fetch_all("get_span", **trace, span_id=selected, limit=MAX_SPANS_PER_ID) if selected else []
+    linking = [] if not rows else find_linking_spans(reader, trace)
     return {
         "counts": counts,
         "waterfall": waterfall,
-        "rows": waterfall.rows[first : first + SPANS_PER_PAGE],
-        "first_row": first,
-        "root_span": waterfall.rows[0].span if waterfall.rows else None,
+        "rows": rows[page * SPANS_PER_PAGE : (page + 1) * SPANS_PER_PAGE],
+        "page": page,
+        "first_row": page * SPANS_PER_PAGE,
+        "root_span": rows[0].span if rows else None,
         "http_status": int_attribute(server["attributes"], "http.response.status_code") if server else None,
-        "services": sorted({span["service_name"] for span in outline} | {log["service_name"] for log in logs}),
-        "errors": sum(span["status_code"] == "ERROR" for span in outline),
+        "services": list_services(reader, trace),
+        "errors": len(failed),
+        "error_steps": find_neighbours(rows, failed, position),
+        "matches": matches,
+        "match_steps": find_neighbours(rows, matching, position),
         "start_ns": waterfall.start_ns or (logs[0]["time_ns"] if logs else 0),
         "selected": selected,
-        "selected_spans": selected_spans,
+        "linking_traces": linking,
+        **span_details(reader, trace, selected),
         "logs": span_logs if view.logs == "span" else logs,
         "total_logs_shown": len(logs),
         "with_predictions": with_predictions,
-        "predictions": predictions,
-        "selected_prediction": selected_prediction,
-        "has_versions": len({prediction.version for prediction in predictions}) > 1,
-        "inputs": _inputs(reader, selected_prediction) if selected_prediction else [],
+        **_prediction_context(reader, trace, view),
         "labels": {label["prediction_id"]: label for label in reversed(labels) if label["trace_id"] == trace_id},
         "sent_labels": [label for label in labels if label["feedback_trace_id"] == trace_id],
         "predictions_per_page": PREDICTIONS_PER_PAGE,
@@ -97,8 +90,69 @@ def trace_page_context(
         "metrics": group_by_metric(metrics),
         "empty_reasons": empty_reasons(reader, retention, counts, spans, logs, metrics),
         "expects_prediction": any(_has_prediction(span) for span in spans),
-        "is_recent": time.time_ns() - newest < RECENT_NS,
+        "live_interval_ms": _live_interval(newest, len(rows)),
     }
+
+
+def span_context(reader: Reader, trace_id: str, view: TracePageView) -> dict[str, Any]:
+    """Return the variables of the template `_span.html`, the part of the page about the selected span."""
+    trace = locate_trace(reader, trace_id)
+    return {
+        "selected": view.span,
+        "services": list_services(reader, trace),
+        **span_details(reader, trace, view.span),
+    }
+
+
+def list_services(reader: Reader, trace: Record) -> list[str]:
+    """Return the names of the services of a trace."""
+    return [row["service_name"] for row in reader.fetch_all("list_trace_services", **trace, limit=MAX_SERVICES)]
+
+
+def lists_predictions(counts: Record) -> bool:
+    """Whether the list of log records of a trace includes the prediction log records."""
+    return bool(counts["prediction_count"] <= MAX_PREDICTIONS_IN_LOGS)
+
+
+def find_neighbours(rows: Sequence[WaterfallRow], indexes: Sequence[int], position: int) -> dict[str, Any]:
+    """Return the IDs of the spans before and after a row, among some spans. After the last one comes the first.
+
+    Args:
+        rows: all rows of the waterfall.
+        indexes: the rows to step through, in ascending order.
+        position: the row to start from.
+    """
+    if not indexes:
+        return {"count": 0, "number": None, "previous": None, "next": None}
+    before, after = bisect_left(indexes, position), bisect_right(indexes, position)
+    return {
+        "count": len(indexes),
+        "number": after if after > before else None,
+        "previous": rows[indexes[before - 1]].span["span_id"],
+        "next": rows[indexes[after % len(indexes)]].span["span_id"],
+    }
+
+
+def _prediction_context(reader: Reader, trace: Record, view: TracePageView) -> dict[str, Any]:
+    """Return the variables of the section about predictions."""
+    records = reader.fetch_all(
+        "list_trace_predictions", **trace, sort=view.sort, limit=PREDICTIONS_PER_PAGE, offset=view.offset
+    )
+    predictions = [read_prediction(record) for record in records]
+    selected = next((item for item in predictions if _is_selected(item, view)), next(iter(predictions), None))
+    return {
+        "predictions": predictions,
+        "selected_prediction": selected,
+        "has_versions": len({prediction.version for prediction in predictions}) > 1,
+        "inputs": _inputs(reader, selected) if selected else [],
+    }
+
+
+def _live_interval(newest_ns: int, row_count: int) -> int | None:
+    """Return the interval in milliseconds in which the page updates itself; None if the trace no longer grows."""
+    if time.time_ns() - newest_ns >= RECENT_NS:
+        return None
+    return 1000 if row_count <= MANY_SPANS else 5000
 
 
 def _has_prediction(span: Record) -> bool:

@@ -3,30 +3,52 @@
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
-from modeltrace_hub.queries.reader import Record
+from modeltrace_hub.queries.reader import Reader, Record
+from modeltrace_hub.queries.span_times import critical_path, self_times
+from modeltrace_hub.queries.span_tree import build_tree
 from modeltrace_hub.sql_files import MAX_CLOCK_SKEW_NS
 
+MAX_SPANS: Final = 100_000
+MAX_LOGS: Final = 500
 MAX_TICKS: Final = 5
 MINUTE_NS: Final = 60 * 10**9
 MAX_LOG_MARKS: Final = 20
+MAX_LOG_TEXT: Final = 120
+
+
+@dataclass(frozen=True, slots=True)
+class LogMark:
+    """A log record on the row of its span."""
+
+    left: float  # in percent of the axis
+    severity_number: int
+    text: str
+    time_ns: int
 
 
 @dataclass(frozen=True, slots=True)
 class WaterfallRow:
-    """One span."""
+    """One span. Positions and lengths are in percent of the axis."""
 
     span: Record
     depth: int  # number of its ancestors
-    left: float  # start of the bar, in percent of the axis
-    width: float  # length of the bar, in percent of the axis
+    left: float  # start of the bar
+    width: float  # length of the bar
     children: int  # number of its direct children
     parent_missing: bool  # whether its parent is not stored, for example because the caller sends to another backend
     enters_service: bool  # whether its parent belongs to another service, or is not stored
     duplicate_index: int  # number of earlier spans with the same ID
-    log_marks: list[float] = field(default_factory=list)  # positions of its log records, in percent of the axis
+    log_marks: Sequence[LogMark]
+    self_ns: int | None  # the time in which none of its children ran
+    critical: Sequence[tuple[float, float]]  # position and length of its parts on the critical path
+
+    @property
+    def failed(self) -> bool:
+        """Whether the span has the status ERROR."""
+        return bool(self.span["status_code"] == "ERROR")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +76,28 @@ def _round_step(min_ns: float) -> int:
     return unit * next(factor * power for factor in (1, 2, 5, 10) if factor * power * unit >= min_ns)
 
 
-def build_waterfall(spans: Sequence[Record], log_times: Mapping[str, Sequence[int]]) -> Waterfall:
+def read_waterfall(reader: Reader, trace: Record, *, with_predictions: bool) -> tuple[Waterfall, list[Record]]:
+    """Return the waterfall of a trace, and its first log records.
+
+    Args:
+        reader: runs the queries.
+        trace: the result of `locate_trace`.
+        with_predictions: whether the log records include the prediction log records.
+    """
+    spans = reader.fetch_all("list_waterfall_spans", **trace, limit=MAX_SPANS)
+    logs = reader.fetch_all("list_trace_logs", **trace, span_id=None, with_predictions=with_predictions, limit=MAX_LOGS)
+    by_span: dict[str, list[Record]] = defaultdict(list)
+    for log in logs:
+        by_span[log["span_id"]].append(log)
+    return build_waterfall(spans, by_span), logs
+
+
+def build_waterfall(spans: Sequence[Record], logs: Mapping[str, Sequence[Record]]) -> Waterfall:
     """Arrange spans.
 
     Args:
         spans: the spans, ordered by start.
-        log_times: times of log records, by span ID.
+        logs: log records by span ID.
     """
     if not spans:
         return Waterfall([], 0, 0)
@@ -74,49 +112,34 @@ def build_waterfall(spans: Sequence[Record], log_times: Mapping[str, Sequence[in
     def percent(ns: int) -> float:
         return round(min(max(100.0 * (ns - start) / length, 0.0), 100.0), 3)
 
-    by_id: dict[str | None, list[Record]] = defaultdict(list)
-    for span in spans:
-        by_id[span["span_id"]].append(span)
-    parents = {id(span): _find_parent(span, by_id.get(span["parent_span_id"], ())) for span in spans}
-    children: dict[int | None, list[Record]] = defaultdict(list)
-    for span in spans:
-        parent = parents[id(span)]
-        children[None if parent is None else id(parent)].append(span)
+    tree = build_tree(spans)
+    own_times, path = self_times(tree), critical_path(tree)
     rows: list[WaterfallRow] = []
-    visited: set[int] = set()
     same_id: dict[str, int] = defaultdict(int)
-    # No root has spans of a parent cycle as descendants. Add these spans after all others.
-    for root in (*children[None], *spans):
-        stack = [(root, 0)]
-        while stack:
-            span, depth = stack.pop()
-            if id(span) in visited:
-                continue
-            visited.add(id(span))
-            below = children.get(id(span), [])
-            parent = parents[id(span)]
-            left = percent(span["start_ns"])
-            rows.append(
-                WaterfallRow(
-                    span,
-                    depth,
-                    left,
-                    round(percent(span["end_ns"]) - left, 3) if span["duration_ns"] is not None else 0.0,
-                    len(below),
-                    parent_missing=span["parent_span_id"] is not None and span["parent_span_id"] not in by_id,
-                    enters_service=parent is None or span["service_name"] != parent["service_name"],
-                    duplicate_index=same_id[span["span_id"]],
-                    log_marks=sorted({percent(ns) for ns in log_times.get(span["span_id"], ())})[:MAX_LOG_MARKS],
-                )
+    for index, (span, parent) in enumerate(zip(tree.spans, tree.parents, strict=True)):
+        left = percent(span["start_ns"])
+        rows.append(
+            WaterfallRow(
+                span,
+                tree.depths[index],
+                left,
+                round(percent(span["end_ns"]) - left, 3) if span["duration_ns"] is not None else 0.0,
+                len(tree.children[index]),
+                parent_missing=tree.parent_missing[index],
+                enters_service=parent is None or span["service_name"] != tree.spans[parent]["service_name"],
+                duplicate_index=same_id[span["span_id"]],
+                log_marks=[
+                    _mark(log, percent(log["time_ns"])) for log in logs.get(span["span_id"], ())[:MAX_LOG_MARKS]
+                ],
+                self_ns=own_times[index],
+                critical=[(percent(since), round(percent(until) - percent(since), 3)) for since, until in path[index]],
             )
-            same_id[span["span_id"]] += 1
-            stack += [(child, depth + 1) for child in reversed(below)]
+        )
+        same_id[span["span_id"]] += 1
     duration = max(span["end_ns"] for span in timed) - min(span["start_ns"] for span in timed) if timed else None
     return Waterfall(rows, start, end - start, duration)
 
 
-def _find_parent(span: Record, candidates: Sequence[Record]) -> Record | None:
-    """Return the parent of a span. If several spans have its ID, prefer one of the same service."""
-    others = [candidate for candidate in candidates if candidate is not span]
-    same_service = (candidate for candidate in others if candidate["service_name"] == span["service_name"])
-    return next(same_service, others[0] if others else None)
+def _mark(log: Record, left: float) -> LogMark:
+    text = f"{log['severity_text']} {log['body'] or log['event_name']}".strip()
+    return LogMark(left, log["severity_number"], text[:MAX_LOG_TEXT], log["time_ns"])

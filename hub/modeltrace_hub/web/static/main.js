@@ -3,7 +3,6 @@ import { copyOnClick } from "./copy.js";
 import { live } from "./live.js";
 import { startClock } from "./time.js";
 
-document.documentElement.classList.remove("no-js");
 copyOnClick(document.querySelector("#toast"));
 startClock();
 live(document.querySelector("main"), document.querySelector("#connection-lost"), document.querySelector("#pause"));

@@ -1,6 +1,7 @@
-// Apply the colours that the reader has chosen. This script runs before the page is drawn, so that the colours do not
-// change while it loads. The button #theme switches them.
+// Apply the colours that the reader has chosen, and show what needs scripts. This script runs before the page is drawn,
+// so that nothing changes or moves while it loads. The button #theme switches the colours.
 (() => {
+  document.documentElement.classList.remove("no-js");
   const read = () => { try { return localStorage.getItem("theme"); } catch { return null; } };
   const apply = (theme) => {
     if (theme) document.documentElement.dataset.theme = theme;
