@@ -50,6 +50,10 @@ def test_text_has_enough_contrast(browser: Browser, site: Site, failed: str, sch
         f"/t/{failed}",
         f"/t/{site.sender.prediction()}",
         "/t/" + "7" * 32,
+        "/sql?q=SELECT+name,+duration_ms,+trace_id+FROM+spans",
+        "/sql?q=SELECT+start_ns+FROM+nothing",
+        "/health",
+        "/open",
     ]
     page = browser.new_page(base_url=site.url, color_scheme=scheme)
     faint = {}

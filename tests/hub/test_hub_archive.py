@@ -408,7 +408,11 @@ def test_a_command_is_recorded(tmp_path: Path) -> None:
     )
     output = tmp_path / "run.zip"
     arguments = ["--output", str(output), "--", sys.executable, "-c", PROGRAM, body.decode()]
-    environ = {"OTEL_SERVICE_NAME": "job", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:9"}
+    environ = {
+        "MODELTRACE_HUB_KEY": "a-key-of-twenty-characters",
+        "OTEL_SERVICE_NAME": "job",
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:9",
+    }
 
     ended = run(["modeltrace_hub", "record", *arguments], env=environ)
 

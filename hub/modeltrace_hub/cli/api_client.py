@@ -1,6 +1,7 @@
 """Call the JSON API: that of a running hub, or one in this process over a database file."""
 
 import asyncio
+import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -68,7 +69,9 @@ class Source:
             url = httpx.URL()
         if url.scheme not in {"http", "https"} or not url.host:
             raise SettingsError(f"{self.url!r} is not the address of a hub: write http://HOST:PORT (--url).")
-        return httpx.Client(headers=headers, timeout=TIMEOUT_SECONDS, trust_env=False)
+        # Certificates are checked as all programs with OpenSSL do: SSL_CERT_FILE names those of a private authority.
+        verify = ssl.create_default_context() if url.scheme == "https" else True
+        return httpx.Client(headers=headers, timeout=TIMEOUT_SECONDS, trust_env=False, verify=verify)
 
 
 class HubApi:

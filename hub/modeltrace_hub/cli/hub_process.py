@@ -166,12 +166,13 @@ def _command_environment(environ: Mapping[str, str], settings: HubSettings) -> d
 
 
 def _own_settings(port: int | None) -> HubSettings:
-    """Return the settings of a hub in memory on loopback, without a key, on free ports."""
+    """Return the settings of a hub in memory on loopback, without a key and TLS, on free ports."""
     with socket.socket() as first, socket.socket() as second, socket.socket() as third:
         ports = []
         for listener in (first, second, third):
             listener.bind(("127.0.0.1", 0))
             ports.append(listener.getsockname()[1])
-    return read_settings(
+    settings = read_settings(
         memory=True, host="127.0.0.1", port=port or ports[0], http_port=ports[1], grpc_port=ports[2]
-    ).model_copy(update={"key": None})
+    )
+    return settings.model_copy(update=dict.fromkeys(("key", "tls_certificate", "tls_key", "tls_client_ca")))
