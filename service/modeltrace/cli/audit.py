@@ -10,6 +10,7 @@ import typer
 
 from modeltrace.cli.options import ModelName, ModelVersion, tag_option, time_option
 from modeltrace.cli.store import open_configured_store, progress_display
+from modeltrace.store.day_files import export_days, whole_days
 from modeltrace.store.export import ExportError, export_predictions, format_from_suffix
 from modeltrace.store.lookup import TRACE_ID, NotFoundError, find_predictions
 from modeltrace.store.rows import StoredPrediction
@@ -19,7 +20,9 @@ from modeltrace.terminal import echo
 
 
 def export(
-    file: Annotated[Path, typer.Argument(help="The file to write: .parquet, .jsonl or .csv.")],
+    file: Annotated[
+        str, typer.Argument(help="The file to write: .parquet, .jsonl or .csv. With --by-day: a folder or a URI.")
+    ],
     since: Annotated[int | None, time_option(help="Only predictions from this time on.")] = None,
     until: Annotated[int | None, time_option(help="Only predictions before this time.")] = None,
     trace: Annotated[str | None, typer.Option(metavar="ID", help="Only predictions of this trace.")] = None,
@@ -36,7 +39,11 @@ def export(
         Literal["parquet", "jsonl", "csv"] | None,
         typer.Option("--format", show_default="by the file's suffix", help="The file format."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,  # noqa: FBT002  a flag
+    by_day: Annotated[  # noqa: FBT002  a flag
+        bool,
+        typer.Option("--by-day", help="Write a Parquet file for each whole day (UTC): FILE/date=2026-11-30/…"),
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,  # noqa: FBT002  a flag
 ) -> None:
     """Write stored predictions and their true labels to a file.
 
@@ -45,9 +52,15 @@ def export(
 
     Examples: modeltrace audit export week.parquet --since 7d
               modeltrace audit export churn.csv --name churn --version 1.2.0 --tag country=DE
+              modeltrace audit export s3://lake/predictions --by-day --since 8d --force
     """
-    file_format = format_ or format_from_suffix(file)
-    if file.exists() and not force:
+    path = Path(file)
+    if by_day:
+        if format_ not in (None, "parquet"):
+            raise typer.BadParameter("--by-day writes Parquet")
+        since, until = whole_days(since, until, time.time_ns())
+    file_format = "parquet" if by_day else format_ or format_from_suffix(path)
+    if not by_day and path.exists() and not force:
         raise ExportError(f"{file} exists already; --force replaces it")
     with open_configured_store() as store:
         trace_id = None if trace is None else _parse_trace_id(trace)
@@ -55,7 +68,11 @@ def export(
         if name is not None or version is not None:
             selection = _select_model(store, selection, name, version)
         with progress_display(store.counts(selection).predictions) as on_progress:
-            number = export_predictions(store.read(selection), file, file_format, on_progress=on_progress)
+            pages = store.read(selection)
+            if by_day:
+                number = export_days(pages, file, replace=force, on_progress=on_progress)
+            else:
+                number = export_predictions(pages, path, file_format, on_progress=on_progress)
     echo(f"{number:,} predictions written to {file}")
 
 

@@ -1,7 +1,8 @@
 """`modeltrace evaluate`."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from modeltrace.bundles.manifest import Manifest
 from modeltrace.cli.bundle_option import find_manifest
 from modeltrace.cli.evaluate_file import NoDataError, evaluate_file, load_scorer, predict_batch, send_labels_of
 from modeltrace.cli.options import ModelName, ModelVersion, bundle_option, tag_option, time_option
-from modeltrace.cli.store import open_configured_store
+from modeltrace.cli.store import open_store_or_export
 from modeltrace.client.client import Client
 from modeltrace.evaluation.evaluate import evaluate as evaluate_store
 from modeltrace.evaluation.fairness import evaluate_fairness
@@ -28,8 +29,12 @@ from modeltrace.monitoring.held_out_baseline import baseline_of
 from modeltrace.monitoring.segment_bins import segment_bins
 from modeltrace.settings import read_settings
 from modeltrace.store.selection import Selection
+from modeltrace.store.store import Store
 from modeltrace.telemetry.metrics.model_catalog import Baseline, ModelKey
 from modeltrace.terminal import SafeConsole, echo
+
+# Opens the predictions to evaluate: those of the prediction store, or exported ones.
+OpenStore = Callable[[], AbstractContextManager[Store]]
 
 
 def evaluate(
@@ -54,6 +59,15 @@ def evaluate(
     feedback: Annotated[  # noqa: FBT002  a flag
         bool, typer.Option("--feedback", help="With --url: also send the true labels to the service.")
     ] = False,
+    exported: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="FOLDER|URI|FILE",
+            show_default="the prediction store",
+            help="Without FILE: predictions that `modeltrace audit export` wrote as Parquet.",
+        ),
+    ] = None,
     since: Annotated[int | None, time_option(help="Without FILE: predictions from this time on.")] = None,
     until: Annotated[int | None, time_option(help="Without FILE: predictions before this time.")] = None,
     name: ModelName = None,
@@ -121,6 +135,7 @@ def evaluate(
               modeltrace evaluate --since 7d --worst 10
               modeltrace evaluate --since 1d --expected
               modeltrace evaluate --since 7d --fairness sex --positive granted
+              modeltrace evaluate --from s3://lake/predictions --since 2026-11-01 --until 2026-12-01
     """
     if file is None:
         if url or feedback or target:
@@ -128,21 +143,24 @@ def evaluate(
         selection = Selection(since, until, None, name, version, include_synthetic=include_synthetic)
         selection = selection._replace(tags=tuple(tags or ()))
         _check_modes({"--by and --over": by or over, "--worst": worst, "--expected": expected, "--fairness": fairness})
+        open_store = partial(open_store_or_export, exported, since, until)
         if _check_fairness(fairness, positive, reference_group):
-            _print_fairness(selection, bundle, fairness or "", positive or "", reference_group, as_json=as_json)
+            group = fairness or "", positive or "", reference_group
+            _print_fairness(open_store, selection, bundle, *group, as_json=as_json)
             return
         if worst is not None or pairs:
-            _print_worst(selection, bundle, worst, pairs=pairs, as_json=as_json)
+            _print_worst(open_store, selection, bundle, worst, pairs=pairs, as_json=as_json)
             return
         if expected:
-            _print_expected(selection, as_json=as_json)
+            # Predictions before `since` calibrate the estimate.
+            _print_expected(partial(open_store_or_export, exported, None, until), selection, as_json=as_json)
             return
-        metrics = _evaluate_store(selection, bundle, tolerance, by, over)
+        metrics = _evaluate_store(open_store, selection, bundle, tolerance, by, over)
     else:
-        given = (since, until, name, version, tags, by, over, fairness, positive, reference_group, worst)
+        given = (exported, since, until, name, version, tags, by, over, fairness, positive, reference_group, worst)
         if any(value is not None for value in given) or include_synthetic or pairs or expected:
             options = (
-                "--since, --until, --name, --version, --tag, --by, --over, --worst, --expected, --fairness and "
+                "--from, --since, --until, --name, --version, --tag, --by, --over, --worst, --expected, --fairness and "
                 "--include-synthetic"
             )
             raise typer.BadParameter(f"{options} cannot be combined with FILE")
@@ -192,6 +210,7 @@ def _print_json(results: Iterable[object]) -> None:
 
 
 def _print_fairness(
+    open_store: OpenStore,
     selection: Selection,
     bundle: str | None,
     attribute: str,
@@ -200,7 +219,7 @@ def _print_fairness(
     *,
     as_json: bool,
 ) -> None:
-    with open_configured_store() as store:
+    with open_store() as store:
         manifest = find_manifest(store, bundle)
         bins = segment_bins(manifest.features) if manifest else {}
         results = evaluate_fairness(store, selection, attribute, positive, reference_group, bins)
@@ -212,32 +231,39 @@ def _print_fairness(
         console.print(fairness_to_text(metrics))
 
 
-def _print_worst(selection: Selection, bundle: str | None, limit: int | None, *, pairs: bool, as_json: bool) -> None:
+def _print_worst(
+    open_store: OpenStore, selection: Selection, bundle: str | None, limit: int | None, *, pairs: bool, as_json: bool
+) -> None:
     # Imported here: the import of scipy.stats takes a second.
     from modeltrace.cli.evaluate_worst import print_worst_segments  # noqa: PLC0415  see above
 
     if limit is None:
         raise typer.BadParameter("--pairs requires --worst")
-    with open_configured_store() as store:
+    with open_store() as store:
         print_worst_segments(store, selection, bundle, limit, pairs=pairs, as_json=as_json)
 
 
-def _print_expected(selection: Selection, *, as_json: bool) -> None:
+def _print_expected(open_store: OpenStore, selection: Selection, *, as_json: bool) -> None:
     # Imported here: the import of scipy.optimize takes a second.
     from modeltrace.cli.evaluate_expected import print_expected_performance  # noqa: PLC0415  see above
 
     if selection.since is None:
         raise typer.BadParameter("--expected requires --since: predictions before that time calibrate the estimate")
-    with open_configured_store() as store:
+    with open_store() as store:
         print_expected_performance(store, selection, as_json=as_json)
 
 
 def _evaluate_store(
-    selection: Selection, bundle: str | None, tolerance: float | None, by: str | None, over: Unit | None
+    open_store: OpenStore,
+    selection: Selection,
+    bundle: str | None,
+    tolerance: float | None,
+    by: str | None,
+    over: Unit | None,
 ) -> list[ModelMetrics]:
     if tolerance is None:
         tolerance = read_settings().evaluation_tolerance
-    with open_configured_store() as store:
+    with open_store() as store:
         manifest = find_manifest(store, bundle)
         bins = segment_bins(manifest.features) if manifest else {}
         evaluate = partial(

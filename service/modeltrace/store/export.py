@@ -96,16 +96,17 @@ def _open_writer(file: IO[bytes], file_format: ExportFormat) -> Iterator[Callabl
     if file_format == "jsonl":
         yield lambda chunk: file.writelines(f"{to_json(prediction._asdict())}\n".encode() for prediction in chunk)
         return
-    schema = _arrow_schema()
+    schema = arrow_schema()
     if file_format == "csv":
         with pyarrow.csv.CSVWriter(file, schema) as csv:
-            yield lambda chunk: csv.write_table(pa.table(_to_columns(chunk), schema=schema))
+            yield lambda chunk: csv.write_table(pa.table(to_columns(chunk), schema=schema))
         return
     with pq.ParquetWriter(file, schema, compression="zstd") as parquet:
-        yield lambda chunk: parquet.write_table(pa.table(_to_columns(chunk), schema=schema))
+        yield lambda chunk: parquet.write_table(pa.table(to_columns(chunk), schema=schema))
 
 
-def _to_columns(chunk: list[StoredPrediction]) -> dict[str, list[Any]]:
+def to_columns(chunk: list[StoredPrediction]) -> dict[str, list[Any]]:
+    """Return the values of each column of Parquet and CSV."""
     columns: dict[str, list[Any]] = dict(
         zip(StoredPrediction._fields, map(list, zip(*chunk, strict=True)), strict=True)
     )
@@ -118,7 +119,8 @@ def _to_columns(chunk: list[StoredPrediction]) -> dict[str, list[Any]]:
     return columns
 
 
-def _arrow_schema() -> pa.Schema:
+def arrow_schema() -> pa.Schema:
+    """Return the names and types of the columns of Parquet and CSV."""
     time = pa.timestamp("ns", "UTC")
     types = {
         "time": time, "erased": time, "received": time,

@@ -1,0 +1,20 @@
+"""The prediction store bench: all steps run on a small store, and the files give the metrics of the store."""
+
+import pytest
+
+from bench.prediction_store import print_result, run
+
+pytestmark = pytest.mark.slow
+
+
+def test_every_step_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    """The metrics of store and files are equal, and the files are smaller."""
+    result = run(None, 3000)
+    print_result(result)
+
+    assert result["equal_metrics"] is True
+    assert 0 < result["exported_bytes_per_row"] < result["bytes_per_row"]
+    assert set(result["seconds"]) == {
+        "insert", "evaluate", "export by day", "evaluate the files", "delete a tenth", "vacuum",
+    }  # fmt: skip
+    assert "metrics of the files are equal: yes" in " ".join(capsys.readouterr().out.split())
