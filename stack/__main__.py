@@ -75,7 +75,7 @@ def build(
     """Build missing components from pinned packages into the user's cache folder.
 
     The first build takes about 25 minutes on two cores and up to 14 GB of disk; the binaries take 1 GB. --many takes
-    eight minutes and 0.6 GB more: a Kubernetes API server, Kafka, OpenSearch and SeaweedFS.
+    ten minutes and 0.7 GB more: a Kubernetes API server, Kafka, OpenSearch, SeaweedFS, Jaeger's index programs.
 
     Example: ./dev stack build --with loki
     """

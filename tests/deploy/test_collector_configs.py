@@ -31,7 +31,8 @@ pytestmark = pytest.mark.stack
 VENDORS = sorted((OTEL / "vendors").glob("*.yaml"))
 AND_LOCAL = OTEL / "vendors" / "and-local.yaml"
 SAMPLING, FILELOG = OTEL / "sampling.yaml", OTEL / "filelog.yaml"
-LOG_FILE = OTEL / "log-file.yaml"
+LOG_FILE, OPENSEARCH = OTEL / "log-file.yaml", OTEL / "opensearch.yaml"
+REPLICA = OTEL / "prometheus-replica.yaml"
 FLUENT = OTEL.parent / "deploy" / "fluent-bit" / "collector.yaml"
 AGENT, GATEWAY = OTEL / "tiers" / "agent.yaml", OTEL / "tiers" / "gateway.yaml"
 AGENT_KAFKA, GATEWAY_KAFKA = OTEL / "tiers" / "agent-kafka.yaml", OTEL / "tiers" / "gateway-kafka.yaml"
@@ -40,7 +41,7 @@ KUBERNETES = OTEL / "kubernetes.yaml"
 DOCUMENT = OTEL.parent / "docs" / "collector.md"
 
 # Components that this build does not contain, by the file that needs them. The contrib image contains them.
-NOT_BUILT = {"gcp.yaml": "googleclientauth"}
+NOT_BUILT = {"gcp.yaml": "googleclientauth", "opensearch.yaml": "opensearch"}
 
 DUMMIES = {
     "VENDOR_OTLP_ENDPOINT": "https://otlp.example.com",
@@ -72,6 +73,10 @@ DUMMIES = {
     "OTELCOL_INSTANCE": "gateway-0",
     "KUBE_NODE_NAME": "node-1",
     "KAFKA_BROKERS": "a.example.com:9092,b.example.com:9092",
+    "PROMETHEUS_REPLICA_OTLP_ENDPOINT": "http://prometheus.example.com:9090/api/v1/otlp",
+    "OPENSEARCH_ENDPOINT": "https://opensearch.example.com:9200",
+    "OPENSEARCH_USERNAME": "user",
+    "OPENSEARCH_PASSWORD": "key",
 }
 
 COMBINATIONS: list[tuple[Path, ...]] = [
@@ -81,6 +86,11 @@ COMBINATIONS: list[tuple[Path, ...]] = [
     (SAMPLING, FILELOG),
     (LOG_FILE,),
     (LOG_FILE, SAMPLING, FILELOG),
+    (OPENSEARCH,),
+    (GATEWAY, SAMPLING, OPENSEARCH),
+    (REPLICA,),
+    (GATEWAY, SAMPLING, REPLICA),
+    (GATEWAY, GATEWAY_KAFKA, REPLICA),
     (FLUENT,),
     (SAMPLING, FLUENT),
     *((vendor,) for vendor in VENDORS),
@@ -134,17 +144,31 @@ def test_the_collector_accepts_every_combination(configs: tuple[Path, ...]) -> N
         pytest.skip(f"Collector configurations as a whole that need {missing}: only the official image has it")
 
 
-@pytest.mark.parametrize(("name", "component"), NOT_BUILT.items())
-def test_all_but_the_missing_component_is_valid(name: str, component: str, tmp_path: Path) -> None:
-    """With an available authenticator instead of the missing one, the file is valid."""
-    text = (OTEL / "vendors" / name).read_text()
-    config = yaml.safe_load(text.replace(component, "bearertokenauth/stand-in"))
+def test_all_but_the_missing_authenticator_is_valid(tmp_path: Path) -> None:
+    """With an available authenticator instead of the missing one, gcp.yaml is valid."""
+    text = (OTEL / "vendors" / "gcp.yaml").read_text()
+    config = yaml.safe_load(text.replace(NOT_BUILT["gcp.yaml"], "bearertokenauth/stand-in"))
     config["extensions"]["bearertokenauth/stand-in"] = {"token": "key"}
-    (tmp_path / name).write_text(yaml.safe_dump(config))
+    (tmp_path / "gcp.yaml").write_text(yaml.safe_dump(config))
 
-    result = validate(BASE, tmp_path / name, environment=DUMMIES)
+    result = validate(BASE, tmp_path / "gcp.yaml", environment=DUMMIES)
 
     assert result.returncode == 0, result.stderr
+
+
+def test_all_but_the_missing_exporter_is_valid(tmp_path: Path) -> None:
+    """Queue, retries, address and authentication are those of every exporter, so another exporter accepts them."""
+    config = yaml.safe_load(OPENSEARCH.read_text())
+    exporter = config["exporters"].pop("opensearch")
+    own = {name: exporter.pop(name) for name in ("logs_index", "logs_index_time_format")}
+    config["exporters"]["otlp_http/stand-in"] = exporter.pop("http") | exporter
+    config["service"]["pipelines"]["logs/out"]["exporters"] = ["otlp_http/stand-in"]
+    (tmp_path / "opensearch.yaml").write_text(yaml.safe_dump(config))
+
+    result = validate(BASE, tmp_path / "opensearch.yaml", environment=DUMMIES)
+
+    assert result.returncode == 0, result.stderr
+    assert own["logs_index"].endswith("modeltrace-logs}")
 
 
 @pytest.mark.parametrize(
@@ -156,6 +180,7 @@ def test_all_but_the_missing_component_is_valid(name: str, component: str, tmp_p
             (AGENT,),
             (AGENT_KAFKA,),
             (GATEWAY, GATEWAY_KAFKA),
+            (REPLICA,),
         ]
         if not missing_component(configs)
         for variable in sorted(required(*configs))

@@ -1,6 +1,8 @@
 """One agent and two gateways: all spans of a trace reach the same gateway, so it samples complete traces."""
 
+import re
 import secrets
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -173,6 +175,102 @@ def test_an_unavailable_gateway_loses_no_span(tmp_path: Path) -> None:
             wait_until(lambda: len(sink.items("traces")) >= TRACES, description="all spans")
 
         assert {span["traceId"] for span in sink.items("traces")} == set(trace_ids)
+
+
+def kafka_agent(broker: Server, variables: dict[str, str], folder: Path) -> Collector:
+    """Return an agent that writes to Kafka."""
+    assert variables["KAFKA_BROKERS"] == broker.address
+    return Collector([BASE, TIERS / "agent-kafka.yaml"], folder / "agent", variables)
+
+
+def kafka_gateway(name: str, variables: dict[str, str], folder: Path) -> Collector:
+    """Return a gateway whose number may change by itself: it has no queue."""
+    files = [BASE, TIERS / "gateway.yaml", TIERS / "gateway-kafka.yaml", TIERS / "gateway-kafka-elastic.yaml"]
+    return Collector(files, folder / name, {**variables, "OTELCOL_INSTANCE": name})
+
+
+@pytest.mark.many
+@pytest.mark.xdist_group("kafka")
+def test_an_elastic_gateway_that_is_killed_and_removed_leaves_nothing_behind(broker: Server, tmp_path: Path) -> None:
+    """While the backend is unavailable, messages stay in Kafka. Another gateway reads all of them, from the start."""
+    trace_ids = [secrets.token_hex(16) for _ in range(TRACES)]
+    variables = kafka_variables(broker)
+    with ExitStack() as stack:
+        sink = stack.enter_context(running_sink(tmp_path / "sink"))
+        agent = kafka_agent(broker, variables, tmp_path)
+        first, second = (kafka_gateway(name, variables | sink.backends, tmp_path) for name in ("first", "second"))
+        for collector in (agent, first, second):
+            stack.callback(collector.stop)
+        sink.collector.stop()
+        agent.start()
+        emit(agent.http, "sent", trace_ids, {})
+        first.start()
+        failure = re.compile(r"Exporting failed.*otlp_grpc/jaeger")
+        wait_until(lambda: failure.search(first.log), description="a failed delivery of spans")
+        first.stop(signum=signal.SIGKILL)
+        second.start()
+        sink.collector.start()
+
+        wait_until(lambda: len(sink.items("traces")) >= TRACES, description="all spans")
+
+        assert {span["traceId"] for span in sink.items("traces")} == set(trace_ids)
+
+
+@pytest.mark.many
+@pytest.mark.xdist_group("kafka")
+def test_an_unavailable_broker_loses_no_span(broker: Server, tmp_path: Path) -> None:
+    """Spans wait on the disk of the agent while the broker is down, even if the agent is killed."""
+    trace_ids = [secrets.token_hex(16) for _ in range(TRACES)]
+    variables = kafka_variables(broker)
+    with ExitStack() as stack:
+        sink = stack.enter_context(running_sink(tmp_path / "sink"))
+        agent = kafka_agent(broker, variables, tmp_path)
+        gateway = kafka_gateway("gateway", variables | sink.backends, tmp_path)
+        for collector in (agent, gateway):
+            stack.callback(collector.stop)
+        agent.start()
+        emit(agent.http, "before", [secrets.token_hex(16)], {})
+        gateway.start()
+        wait_until(lambda: sink.items("traces"), description="the first span")
+        broker.kill()
+        stack.callback(broker.ensure_started)  # for the other tests
+        emit(agent.http, "during", trace_ids, {})
+        agent.stop(signum=signal.SIGKILL)
+        broker.start()
+        agent.start()
+
+        def arrived() -> list[str]:
+            """Return the trace IDs of the spans that were sent without a broker."""
+            return [s["traceId"] for s in sink.items("traces") if s["resource"]["service.name"] == "during"]
+
+        wait_until(lambda: len(arrived()) >= TRACES, description="all spans")
+
+        assert set(arrived()) == set(trace_ids)
+
+
+def test_both_prometheus_get_all_metrics_although_one_was_unavailable(tmp_path: Path) -> None:
+    """The gateway has a queue for each of them."""
+    with ExitStack() as stack:
+        first, second = (stack.enter_context(running_sink(tmp_path / name)) for name in ("first", "second"))
+        second.collector.stop()
+        environment = {
+            **first.backends,
+            "PROMETHEUS_REPLICA_OTLP_ENDPOINT": second.collector.http,
+            "OTELCOL_INSTANCE": "gateway-0",
+        }
+        files = (BASE, TIERS / "gateway.yaml", OTEL / "prometheus-replica.yaml")
+        gateway = stack.enter_context(running_collector(*files, data=tmp_path / "gateway", **environment))
+        emit(gateway.http, "counted", [secrets.token_hex(16) for _ in range(TRACES)], {})
+
+        def calls(sink: Sink) -> set[int]:
+            """Return the values of the number of spans that arrived in a sink."""
+            metrics = [m for m in sink.items("metrics") if m["name"] == "traces.span.metrics.calls"]
+            return {int(p["asInt"]) for m in metrics for p in m["sum"]["dataPoints"]}
+
+        wait_until(lambda: TRACES in calls(first), description="the metrics in the first Prometheus")
+        second.collector.start()
+
+        wait_until(lambda: TRACES in calls(second), description="the metrics in the second Prometheus")
 
 
 def test_the_agent_redacts_secrets(tmp_path: Path) -> None:

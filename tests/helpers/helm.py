@@ -113,6 +113,8 @@ def pods(manifests: list[Manifest]) -> dict[str, Manifest]:
     for manifest in manifests:
         if manifest["kind"] == "Pod":
             specifications[title(manifest)] = manifest["spec"]
+        elif manifest["kind"] == "CronJob":
+            specifications[title(manifest)] = manifest["spec"]["jobTemplate"]["spec"]["template"]["spec"]
         elif "template" in manifest.get("spec", {}):
             specifications[title(manifest)] = manifest["spec"]["template"]["spec"]
     return specifications

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from stack.components import ManyProgram, read_components
+from stack.components import HERE, ManyProgram, read_components
 from tests.helpers.processes import Process, free_port, wait_until
 from tests.helpers.stack import binaries
 
@@ -61,6 +61,11 @@ class Server:
 
         wait_until(listens, seconds=START_SECONDS, description=f"port {self.port}")
 
+    def ensure_started(self) -> None:
+        """Start it, unless it runs."""
+        if self.process is None or self.process.popen.poll() is not None:
+            self.start()
+
     def stop(self) -> None:
         """Stop the program if it was started."""
         if self.process is not None:
@@ -104,25 +109,9 @@ def running_kafka(folder: Path, partitions: int = 4) -> Iterator[Server]:
         partitions: number of partitions of a new topic.
     """
     port, controller = free_port(), free_port()
-    settings = {
-        "process.roles": "broker,controller",
-        "node.id": 1,
-        "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
-        "controller.listener.names": "CONTROLLER",
-        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
-        "inter.broker.listener.name": "PLAINTEXT",
-        "num.partitions": partitions,
-        "offsets.topic.num.partitions": 1,
-        "offsets.topic.replication.factor": 1,
-        "transaction.state.log.replication.factor": 1,
-        "transaction.state.log.min.isr": 1,
-        "group.initial.rebalance.delay.ms": 0,
-        "log.dirs": folder / "data",
-    }
     properties = folder / "server.properties"
-    properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+    text = (HERE / "kafka.properties").read_text()
+    properties.write_text(text.format(broker=port, controller=controller, partitions=partitions, data=folder / "data"))
     java = [*JAVA, "-Xmx256m", "-cp", _class_path("kafka")]
     identity = "bW9kZWx0cmFjZS10ZXN0cw"  # 16 bytes in base64
     tool = [*java, "kafka.tools.StorageTool", "format", "--config", str(properties), "--cluster-id", identity]

@@ -69,13 +69,13 @@ def test_objects_have_unique_names_and_the_labels_of_helm(path: Path) -> None:
 def test_containers_have_minimal_privileges(path: Path) -> None:
     """The fields of the pod security level `restricted`; only an agent with a folder of the node is root."""
     for name, pod in pods(render(path)).items():
-        root = any("hostPath" in volume for volume in pod["volumes"])
+        root = any("hostPath" in volume for volume in pod.get("volumes", []))
         assert root == (name == "DaemonSet/modeltrace-agent" and path.stem != "restricted")
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         if not root:
             assert pod["securityContext"]["runAsNonRoot"] is True
             assert "runAsUser" not in pod["securityContext"]  # OpenShift assigns one
-        for container in pod["containers"]:
+        for container in [*pod.get("initContainers", []), *pod["containers"]]:
             assert container["securityContext"] == {
                 "allowPrivilegeEscalation": False,
                 "readOnlyRootFilesystem": True,
@@ -328,8 +328,8 @@ def test_collectors_get_the_files_unchanged() -> None:
     for path in EXAMPLES:
         manifests = render(path)
         for name, pod in pods(manifests).items():
-            for volume in pod["volumes"]:
-                if "configMap" not in volume:
+            for volume in pod.get("volumes", []):
+                if "items" not in volume.get("configMap", {}):
                     continue
                 data = find(manifests, "ConfigMap", volume["configMap"]["name"])["data"]
                 items = {item["path"]: item["key"] for item in volume["configMap"]["items"]}
@@ -339,6 +339,63 @@ def test_collectors_get_the_files_unchanged() -> None:
                 for file, key in items.items():
                     if file != "extra.yaml":
                         assert data[key] == (ROOT / "otel" / file).read_text(), file
+
+
+def test_jaeger_gets_the_files_unchanged() -> None:
+    """Collector and query service share one ConfigMap, and each merges the file that is its own with the storage."""
+    manifests = render(EXAMPLE["opensearch"])
+    folder = ROOT / "deploy" / "jaeger"
+    files = [*(folder / "opensearch").iterdir(), folder / "sampling.json"]
+
+    assert find(manifests, "ConfigMap", "modeltrace-jaeger")["data"] == {path.name: path.read_text() for path in files}
+    for part in ("collector", "query"):
+        (container,) = pods(manifests)[f"Deployment/modeltrace-jaeger-{part}"]["containers"]
+        assert container["args"] == [f"--config=/etc/jaeger/{name}.yaml" for name in ("storage", part)]
+
+
+def test_the_version_of_jaeger_is_that_of_compose() -> None:
+    """Its programs for indices have the same version, because they create the templates of its indices."""
+    jaeger = yaml.safe_load((CHART / "values.yaml").read_text())["jaeger"]
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["jaeger"]["image"]
+    images = (jaeger["image"], jaeger["indices"]["rolloverImage"], jaeger["indices"]["cleanerImage"])
+
+    assert {image["tag"] for image in images} == {compose.partition(":")[2]}
+
+
+def test_gateways_send_to_the_jaeger_of_the_release_and_to_opensearch() -> None:
+    """The address of a port that the collectors' pods have, and the credentials from the Secret."""
+    manifests = render(EXAMPLE["opensearch"])
+    (container,) = pods(manifests)["StatefulSet/modeltrace-gateway"]["containers"]
+    variables = environment(container)
+    service = find(manifests, "Service", "modeltrace-jaeger-collector")["spec"]
+
+    assert variables["JAEGER_OTLP_ENDPOINT"] == f"dns:///modeltrace-jaeger-collector.{NAMESPACE}.svc:4317"
+    assert service["clusterIP"] == "None"  # so a client connects to the port of the pod
+    (jaeger,) = pods(manifests)["Deployment/modeltrace-jaeger-collector"]["containers"]
+    assert {"name": "otlp-grpc", "containerPort": 4317} in jaeger["ports"]
+    assert environment(jaeger)["JAEGER_OTLP_PORT"] == "4317"
+    assert variables["OPENSEARCH_ENDPOINT"] == "https://opensearch.search.svc:9200"
+    assert variables["OPENSEARCH_USERNAME"] == variables["OPENSEARCH_PASSWORD"] == "from"
+
+
+def test_indices_are_rolled_over_and_deleted() -> None:
+    """The arguments of the programs, with the age at which Jaeger stops to search."""
+    manifests = render(EXAMPLE["opensearch"], options=("--set=jaeger.openSearch.indexPrefix=eu,jaeger.indices.days=3",))
+    found = pods(manifests)
+    rollover, cleaner = (found[f"CronJob/modeltrace-jaeger-{name}"] for name in ("rollover", "cleaner"))
+    (jaeger,) = found["Deployment/modeltrace-jaeger-query"]["containers"]
+    url = "https://opensearch.search.svc:9200"
+
+    assert [c["args"] for c in rollover["initContainers"] + rollover["containers"]] == [
+        ["rollover", '--conditions={"max_age":"1d","max_size":"50gb"}', "--index-prefix=eu", url],
+        ["lookback", "--unit=days", "--unit-count=3", "--index-prefix=eu", url],
+    ]
+    assert [c["args"] for c in cleaner["containers"]] == [["--rollover", "--index-prefix=eu", "3", url]]
+    assert environment(jaeger)["OPENSEARCH_MAX_AGE"] == "72h"
+    assert environment(jaeger)["OPENSEARCH_INDEX_PREFIX"] == "eu"
+    for part in ("collector", "query"):
+        (init,) = found[f"Deployment/modeltrace-jaeger-{part}"]["initContainers"]
+        assert init["args"] == ["init", "--shards=3", "--replicas=1", "--index-prefix=eu", url]
 
 
 def test_rules_dashboards_and_data_sources_are_those_of_compose() -> None:

@@ -42,18 +42,29 @@ REFUSED = {
     "service.otlp.endpoint=collector:4318": "at '/service/otlp/endpoint': 'collector:4318' does not match pattern",
     "backends.jaeger=http://jaeger:4317": "at '/backends/jaeger': 'http://jaeger:4317' does not match pattern",
     "backends.prometheus=": "backends.prometheus is empty: set its address, or list a file vendors/… in",
-    "backends.loki=": "backends.loki is empty: set its address, or list log-file.yaml or a file vendors/…",
+    "backends.loki=": "backends.loki is empty: set its address, or list log-file.yaml, opensearch.yaml or a file",
     "agent.enabled=false,gateway.enabled=false": "service.otlp.endpoint is empty: set the receiver of telemetry",
     "gateway.enabled=false": "agent.enabled=true needs gateways: set gateway.enabled=true, or agent.enabled=false",
     "gateway.configs={sampling.yaml},agent.enabled=false": "needs agent.enabled=true if gateway.replicas is greater",
     "gateway.configs={honeycomb.yaml}": "at '/gateway/configs/0': value must be one of 'sampling.yaml'",
     "agent.resources.limits.memory=512M": "at '/agent/resources/limits/memory': '512M' does not match pattern",
     "gateway.resources.limits.memory=null": "at '/gateway/resources/limits': missing property 'memory'",
+    "gateway.configs={prometheus-replica.yaml}": "backends.prometheusReplica and prometheus-replica.yaml in",
+    "backends.prometheusReplica=http://p": "belong together: set both or none",
+    "gateway.configs={opensearch.yaml}": "backends.openSearch.url is empty: opensearch.yaml in gateway.configs",
+    "gateway.configs={opensearch.yaml},backends.openSearch.url=http://o": "backends.openSearch.existingSecret is",
+    "jaeger.enabled=true": "jaeger.openSearch.urls is empty: list the addresses of OpenSearch",
+    "jaeger.enabled=true,jaeger.openSearch.urls={http://o}": "jaeger.query.prometheusUrl is empty: set the address",
+    "jaeger.openSearch.urls={o:9200}": "at '/jaeger/openSearch/urls/0': 'o:9200' does not match pattern",
+    "jaeger.indices.rolloverSchedule=hourly": "at '/jaeger/indices/rolloverSchedule': 'hourly' does not match pattern",
     "kafka.enabled=true": "kafka.brokers is empty: list the addresses host:port of the Kafka brokers",
     "kafka.enabled=true,kafka.brokers={k:9092},agent.enabled=false": "kafka.enabled=true needs agent.enabled=true",
     "kafka.autoscaling.enabled=true": "kafka.autoscaling.enabled=true needs kafka.enabled=true",
     "kafka.enabled=true,kafka.brokers={k:9092},kafka.autoscaling.enabled=true,gateway.configs={vendors/otlp.yaml}": (
         "kafka.autoscaling.enabled=true cannot be combined with vendors/otlp.yaml in gateway.configs"
+    ),
+    "kafka.enabled=true,kafka.brokers={k:9092},kafka.autoscaling.enabled=true,gateway.configs={opensearch.yaml}": (
+        "kafka.autoscaling.enabled=true cannot be combined with opensearch.yaml in gateway.configs"
     ),
     "doctor.backend=stack": "doctor.jaeger is empty: set the address of its HTTP API, or doctor.backend=none",
     "doctor.backend=hub": "doctor.hub is empty: set the address of the hub, or doctor.backend=none",
@@ -86,7 +97,7 @@ def leaves(schema: Mapping[str, Any], default: Any, path: str = "") -> Iterator[
         if not path and name == "global":
             continue
         here = f"{path}.{name}".lstrip(".")
-        if inner.get("properties"):
+        if inner.get("properties") and name != "conditions":  # a value as a whole
             yield from leaves(inner, default[name], here)
         else:
             yield here, inner, default[name]

@@ -46,7 +46,7 @@ configMap:
 {{- end -}}
 
 {{/*
-The container of a Collector. Argument: a dictionary with root, part (its values), configs, env (of its tier).
+The container of a Collector. Argument: a dictionary with root, part (its values), configs, env (of its tier), secretEnv.
 The variables of `part.env` come last, so they replace the others.
 */}}
 {{- define "modeltrace.collectorContainer" -}}
@@ -69,6 +69,7 @@ env:
     "OTELCOL_QUEUE_ITEMS" (int64 $part.queue.items)
     "GOMEMLIMIT" (include "modeltrace.gomemlimit" $part.resources.limits.memory) }}
   {{- include "modeltrace.env" (merge (dict) $part.env .env $own) | trim | nindent 2 }}
+  {{- with .secretEnv }}{{ trim . | nindent 2 }}{{ end }}
 {{- with $part.envFrom }}
 envFrom: {{- toYaml . | nindent 2 }}
 {{- end }}

@@ -193,6 +193,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *arguments: str) -> str
         ("--over", "day"),
         ("--tag", "country=DE"),
         ("--fairness", "country", "--positive", "benign"),
+        ("--expected", "--since", "2022-01-10"),
     ],
     ids=" ".join,
 )
