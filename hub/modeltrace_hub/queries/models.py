@@ -17,7 +17,7 @@ from modeltrace_hub.queries.values import text_attributes
 from modeltrace_hub.queries.windows import LOOKBACK_NS, Window
 
 MAX_MODELS: Final = 200
-# Each model that shares name and version with another one needs three queries. All queries of a request share 10 s.
+# Each model that shares name and version with another one needs three queries. All queries of a request share 60 s.
 MAX_CONFLICTING_MODELS: Final = 24
 
 Key = tuple[str, str]

@@ -17,6 +17,8 @@ from modeltrace_hub.store import Store
 Record = dict[str, Any]
 
 MAX_SERVICES: Final = 200
+# The maximum time of a request's queries. Expensive requests delay no others, so they may take long on a busy machine.
+QUERY_SECONDS: Final = 60.0
 
 
 class Queries:
@@ -34,7 +36,7 @@ class Queries:
             QueryTimeoutError: the queries together took too long.
             ReadersBusyError: too many readers are open.
         """
-        with self._store.read() as cursor:
+        with self._store.read(QUERY_SECONDS) as cursor:
             yield Reader(cursor, self._sql)
 
 
