@@ -25,7 +25,7 @@ from modeltrace.store.rows import StoredLabel, to_json
 from modeltrace.store.store import open_store
 from tests.helpers.factories import TIME, stored_row
 
-# 400 rows of NannyML's car loan data before and after its drift, and the results of NannyML 0.13.1 for them.
+# Generated scores: 400 rows with outcomes, 400 later rows with higher scores, and the results of NannyML 0.13.1.
 NANNYML = json.loads(Path(__file__).with_name("nannyml_cbpe.json").read_text())
 
 
