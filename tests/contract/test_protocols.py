@@ -282,7 +282,7 @@ def test_tritons_client_sends_every_type_of_feature(typed_service: Service, type
         metadata = client.get_model_metadata("flats", headers=headers)
         result = client.infer("flats", inputs, headers=headers)
 
-    assert {one["name"]: one["datatype"] for one in metadata["inputs"]} == {
+    assert {item["name"]: item["datatype"] for item in metadata["inputs"]} == {
         "city": "BYTES", "rooms": "INT64", "vip": "BOOL", "size": "FP64",
     }  # fmt: skip
     expected = model.predict(frame)

@@ -88,7 +88,7 @@ def test_clients_need_a_certificate_of_the_client_ca(tmp_path: Path) -> None:
 
 
 def test_key_and_certificate_may_be_in_one_file(tmp_path: Path) -> None:
-    """Plain text is rejected."""
+    """A file with both is accepted; a client without TLS is rejected."""
     files = make_files(tmp_path / "server")
     assert files.key
     both = tmp_path / "both.pem"
@@ -106,7 +106,7 @@ def test_key_and_certificate_may_be_in_one_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [None, b"", b"no PEM"])
 def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, content: bytes | None) -> None:
-    """Before the server listens."""
+    """The error names the file, and is raised before the server listens."""
     files = make_files(tmp_path / "server")
     if content is None:
         files.certificate.unlink()

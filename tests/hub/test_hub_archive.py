@@ -211,7 +211,7 @@ def test_another_hub_stores_the_same_rows(hub: InProcessHub) -> None:
 
 
 def test_an_archive_of_a_trace_has_its_spans_log_records_and_points(hub: InProcessHub) -> None:
-    """Only the summary, to which the trace is not known to have contributed, is not in it."""
+    """A summary is not in it, because no attribute or exemplar shows that the trace contributed to it."""
     content = archive(hub, trace_id=TRACE_ID.upper())
     with in_process_hub() as other:
         upload(other, content).raise_for_status()
@@ -250,7 +250,7 @@ def test_a_large_trace_has_a_page_of_at_most_1_mb() -> None:
 
 
 def test_lines_of_the_file_exporter_are_opened() -> None:
-    """One request per line, of any signal, in the form in which the Collector writes them."""
+    """A file has a request of any signal per line, as the file exporter of the Collector writes them."""
     lines = (
         '{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"a"}}]},"scopeSpans":'
         '[{"scope":{},"spans":[{"traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b174",'
@@ -363,13 +363,13 @@ def test_a_file_that_expands_too_much_is_rejected(hub: InProcessHub, monkeypatch
 @pytest.mark.parametrize(
     "parameters", [{}, {"trace_id": TRACE_ID, "since": "1h"}, {"trace_id": "xyz"}, {"since": "never"}]
 )
-def test_selections_that_are_none_are_rejected(hub: InProcessHub, parameters: dict[str, str]) -> None:
-    """An archive is of traces, or of a time range."""
+def test_invalid_selections_are_rejected(hub: InProcessHub, parameters: dict[str, str]) -> None:
+    """An archive needs trace IDs or a time range."""
     assert httpx.get(f"{hub.page_url}/api/archive", params=parameters).status_code == 422
 
 
 def test_large_uploads_are_rejected_before_they_are_read(hub: InProcessHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By their length, which must be known."""
+    """An upload needs a Content-Length, which is compared with the limit."""
     monkeypatch.setattr("modeltrace_hub.archive.routes.MAX_UPLOAD_BYTES", 10)
     assert upload(hub, b"x" * 11).status_code == 413
     assert httpx.post(f"{hub.page_url}/open", files={"file": b"x" * 11}).status_code == 413

@@ -28,12 +28,12 @@ def integer(key: str, value: int) -> KeyValue:
 
 def add_trace(pages: HubPages, service: str, name: str, duration_ms: int, **fields: Any) -> str:
     """Store a trace of one span; its resource has the attribute `zone`."""
-    one = span(start_time_unix_nano=NOW, end_time_unix_nano=NOW + duration_ms * MS, name=name, **fields)
-    request = trace_request(one)
+    root = span(start_time_unix_nano=NOW, end_time_unix_nano=NOW + duration_ms * MS, name=name, **fields)
+    request = trace_request(root)
     request.resource_spans[0].resource.CopyFrom(resource(service))
     request.resource_spans[0].resource.attributes.append(attribute("zone", f"{service}-zone"))
     pages.add(request)
-    return one.trace_id.hex()
+    return root.trace_id.hex()
 
 
 @pytest.fixture(scope="module")

@@ -62,7 +62,7 @@ def test_another_receiver_gets_the_metrics(protocol: str) -> None:
             lambda: collect_metrics(hub.store, hub.writer),
         )
         assert stop is not None
-        stop()  # exports the last time
+        stop()  # exports once more
         points = receiver.rows(
             "SELECT type, unit, value, service_name, is_monotonic FROM metric_points "
             "WHERE name = 'modeltrace.hub.records.stored' AND attributes ->> 'signal' = 'traces'"
@@ -83,7 +83,7 @@ def test_another_receiver_gets_the_metrics(protocol: str) -> None:
     ],
 )
 def test_nothing_is_exported_to_the_hub_itself(environ: Mapping[str, str]) -> None:
-    """Nor without an endpoint, nor if the variables switch it off."""
+    """Nothing is exported without an endpoint, with the hub's own endpoint, or if the variables disable the export."""
     settings = HubSettings(port=4319, http_port=4318, grpc_port=4317)
     assert start_export(environ, settings, lambda: ()) is None
 
@@ -97,13 +97,13 @@ def test_nothing_is_exported_to_the_hub_itself(environ: Mapping[str, str]) -> No
     ],
 )
 def test_invalid_variables_are_warnings(environ: Mapping[str, str], caplog: pytest.LogCaptureFixture) -> None:
-    """They are often meant for other programs, so the hub starts. The warning names the variable."""
+    """The variables are often meant for other programs, so the hub starts. The warning names the variable."""
     assert start_export(environ, HubSettings(), lambda: ()) is None
     assert "OTEL_" in caplog.text
 
 
 def test_traces_link_to_other_backends() -> None:
-    """To Jaeger, to Loki in Grafana, and to Prometheus, for the trace, its time and its service."""
+    """The page links to Jaeger, to Loki in Grafana and to Prometheus, with the trace ID, the time and the service."""
     start = time.time_ns()
     item = span(trace_id=b"\xab" * 16, start_time_unix_nano=start, end_time_unix_nano=start + 10**9)
     settings = {
@@ -122,7 +122,7 @@ def test_traces_link_to_other_backends() -> None:
 
 
 def test_without_addresses_there_are_no_links() -> None:
-    """And an address that is none is rejected."""
+    """The page has no links without addresses, and an invalid address is rejected."""
     with in_process_hub() as hub:
         hub.client.post(
             "/v1/traces", content=trace_request(span(trace_id=b"\xab" * 16)).SerializeToString(), headers=PROTOBUF

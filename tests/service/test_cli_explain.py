@@ -97,7 +97,7 @@ def test_contributions_add_up_to_the_stored_probability(
 
 
 def test_contributions_to_a_value(explain: Explain, tmp_path: Path) -> None:
-    """Those of a linear model are coefficient times distance from the mean of the background."""
+    """The contribution to a linear model is the coefficient times the distance from the mean of the background."""
     file = tmp_path / "background.csv"
     frame = pd.DataFrame(X[::20], columns=iris_frame().columns)
     frame.to_csv(file, index=False)
