@@ -39,6 +39,7 @@ from modeltrace_hub.sql_query.runner import SqlRunner
 from modeltrace_hub.store import Store
 from modeltrace_hub.trace_routes import trace_router
 from modeltrace_hub.web.compare_page import ComparePage
+from modeltrace_hub.web.explain_pages import ExplainPages
 from modeltrace_hub.web.health_pages import HealthPages
 from modeltrace_hub.web.log_pages import LogPages
 from modeltrace_hub.web.model_pages import ModelPages
@@ -82,6 +83,7 @@ def create_app(store: Store, writer: Writer, settings: HubSettings) -> FastAPI:
     app.include_router(add_head_routes(pages.router()))
     app.include_router(add_head_routes(ComparePage(renderer, queries).router()))
     app.include_router(add_head_routes(LogPages(renderer, queries, limits).router()))
+    app.include_router(add_head_routes(ExplainPages(renderer, queries, limits).router()))
     app.include_router(add_head_routes(ModelPages(renderer, queries, limits).router()))
     app.include_router(hub_metrics_router(store, writer))
     app.include_router(HealthPages(renderer, queries, writer).router())

@@ -18,6 +18,9 @@ from modeltrace_hub.store import MAX_READERS
 # The other cursors are for requests that read little, such as a trace by its ID or a list without a filter.
 MAX_EXPENSIVE: Final = MAX_READERS // 2
 
+# The parameters of pages with which they read many records: a filter line, and a selection that is explained.
+_EXPENSIVE_PARAMETERS: Final = ("filter", "select.")
+
 Endpoint = Callable[..., Any]
 
 
@@ -47,5 +50,5 @@ class QueryLimits:
 
 def _is_filter(argument: object) -> bool:
     if isinstance(argument, Request):
-        return bool(argument.query_params.get("filter"))
+        return any(value and name.startswith(_EXPENSIVE_PARAMETERS) for name, value in argument.query_params.items())
     return isinstance(argument, LineFilter) and bool(argument.conditions)

@@ -76,6 +76,10 @@ def parse_comparison(pairs: Pairs) -> tuple[ExplainFilter, Comparison]:
     parts[""] = [pair for pair in parts[""] if pair[0] not in ExplainFilter.model_fields]
     if not parts[SELECT_PREFIX] and not parts[AGAINST_PREFIX]:
         parts |= _DEFAULT_SETS[options.of]
+    if not parts[SELECT_PREFIX]:
+        raise _invalid(
+            "", f"{SELECT_PREFIX}…: {AGAINST_PREFIX}… needs a selection, for example {SELECT_PREFIX}error=true"
+        )
     type_: type[TraceFilter | PredictionFilter] = TraceFilter if options.of == "traces" else PredictionFilter
     sets = {prefix: _validate(type_, items, prefix) for prefix, items in parts.items()}
     against = sets[AGAINST_PREFIX] if parts[AGAINST_PREFIX] else None

@@ -62,11 +62,11 @@ def define_sets(reader: Reader, comparison: Comparison) -> Sets:
     """Return the SQL of a comparison."""
     both, selection, against = comparison.population, comparison.selection, comparison.against
     model, version = (both.model, both.version) if isinstance(both, PredictionFilter) else (None, None)
-    conditions, values = _set_conditions(reader, both, "both", model, version)
-    selected, selected_values = _set_conditions(reader, selection, "selected", model, version)
+    conditions, values = set_conditions(reader, both, "both", model, version)
+    selected, selected_values = set_conditions(reader, selection, "selected", model, version)
     other: list[str] = []
     if against is not None:
-        other, other_values = _set_conditions(reader, against, "against", model, version)
+        other, other_values = set_conditions(reader, against, "against", model, version)
         values |= other_values
     values |= selected_values
     if isinstance(both, PredictionFilter):
@@ -82,8 +82,8 @@ def define_sets(reader: Reader, comparison: Comparison) -> Sets:
     )
 
 
-def _set_conditions(
-    reader: Reader, filters: SetFilter, prefix: str, model: str | None, version: str | None
+def set_conditions(
+    reader: Reader, filters: SetFilter, prefix: str, model: str | None = None, version: str | None = None
 ) -> Conditions:
     """Return the conditions of one set and their parameters. The names of the parameters begin with `prefix`.
 

@@ -46,8 +46,8 @@ def newcombe_interval(count: int, size: int, other_count: int, other_size: int) 
     other_low, other_high = wilson_interval(other_count, other_size)
     difference = share - other_share
     return (
-        difference - math.hypot(share - low, other_high - other_share),
-        difference + math.hypot(high - share, other_share - other_low),
+        max(difference - math.hypot(share - low, other_high - other_share), -1.0),
+        min(difference + math.hypot(high - share, other_share - other_low), 1.0),
     )
 
 

@@ -106,6 +106,11 @@ def points(change: float | None) -> str:
     return f"{hundreds:+.2f} points" if hundreds else "0 points"
 
 
+def p_value(value: float) -> str:
+    """Format a p-value: `0.0123`, `<0.0001`."""
+    return "<0.0001" if value < 0.0001 else f"{value:.4f}".rstrip("0").rstrip(".")
+
+
 def metric_value(value: float | None, unit: str) -> str:
     """Format a metric's value in its unit (UCUM): times as durations, `{prediction}` as "predictions"."""
     if value is None:
@@ -116,7 +121,7 @@ def metric_value(value: float | None, unit: str) -> str:
         return byte_size(value)
     word = unit.strip("{}") if unit not in {"", "1"} else ""
     if word and unit.startswith("{") and value != 1:
-        word += "s"
+        word = plural_word(word)
     return f"{number(value)} {word}".rstrip()
 
 
@@ -176,6 +181,17 @@ def time_of_day(ns: int) -> str:
     return utc_time(ns)[11:23]
 
 
+def unix_seconds(ns: int) -> str:
+    """Format a time as the pages' addresses have it: unix seconds with nanoseconds."""
+    return f"{max(ns, 0) // 10**9}.{max(ns, 0) % 10**9:09d}"
+
+
+def clock_text(ns: int) -> str:
+    """Format the time of day as short as its precision allows: `12:05:00`, `12:05:00.250`."""
+    text = time_of_day(ns)
+    return text.removesuffix(".000")
+
+
 def attribute_text(item: Any) -> str:  # noqa: ANN401  attributes are any JSON
     """Format an attribute: text unchanged, anything else as JSON."""
     return item if isinstance(item, str) else orjson.dumps(item).decode()
@@ -214,5 +230,12 @@ def violation_text(reason: str | None) -> str:
 
 
 def plural(count: int, word: str) -> str:
-    """Format a count: `1 span`, `2,000 spans`."""
-    return f"{count:,}\u202f{word}" if count == 1 else f"{count:,}\u202f{word}s"
+    """Format a count: `1 span`, `2,000 spans`, `2 properties`."""
+    return f"{count:,}\u202f{word if count == 1 else plural_word(word)}"
+
+
+def plural_word(word: str) -> str:
+    """Return the plural of a word: `spans`, `properties`, `processes`."""
+    if word.endswith("y") and word[-2:-1] not in {"a", "e", "o"}:
+        return f"{word[:-1]}ies"
+    return f"{word}es" if word.endswith(("s", "x", "ch", "sh")) else f"{word}s"

@@ -127,17 +127,12 @@ def draw_counts(counts: LogCounts) -> list[Bar]:
                 x=round(number * width, 3),
                 width=round(width, 3),
                 title=f"{fmt.time_of_day(since_ns + 1)} to {fmt.time_of_day(until_ns)}: {texts}",
-                since=_seconds(since_ns + 1),
-                until=_seconds(until_ns),
+                since=fmt.unix_seconds(since_ns + 1),
+                until=fmt.unix_seconds(until_ns),
                 layers=layers,
             )
         )
     return bars
-
-
-def _seconds(ns: int) -> str:
-    """Return a time as a query parameter: unix seconds with nanoseconds."""
-    return f"{max(ns, 0) // 10**9}.{max(ns, 0) % 10**9:09d}"
 
 
 def _facets(counts: LogCounts, filters: LogFilter) -> dict[str, list[tuple[str, int]]]:

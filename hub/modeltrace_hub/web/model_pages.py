@@ -1,11 +1,13 @@
 """Serve the pages about models: the metrics of each model, and the predictions behind a number."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from modeltrace_hub.queries.comparison import AGAINST_PREFIX, SELECT_PREFIX
 from modeltrace_hub.queries.filters import MAX_ROW_INDEX
 from modeltrace_hub.queries.model_schema import OUTPUT, read_schema
 from modeltrace_hub.queries.models import read_models
@@ -84,9 +86,25 @@ class ModelPages:
             kept=tuple(name for name in parameters if name not in {"filter", *PARAMETERS}),
             query_without=lambda *keys: urlencode({key: value for key, value in parameters.items() if key not in keys}),
             bin_label=bin_label(filters.bin, feature) if filters.bin else None,
+            explain_query=None if filters.kind == "violations" else _explain_query(parameters),
             max_row=MAX_ROW_INDEX,
             **result,
         )
+
+
+def _explain_query(parameters: Mapping[str, str]) -> str:
+    """Return the query of the page that compares the listed predictions with the others of the model.
+
+    Incorrect predictions are compared with correct ones, and the reverse.
+    """
+    both = {name: value for name, value in parameters.items() if name in {"model", "since", "until"}}
+    selected = {name: value for name, value in parameters.items() if name not in {*both, "limit"}}
+    opposite = {"incorrect": "correct", "correct": "incorrect"}.get(selected.get("outcome", ""))
+    if not set(selected) - {"version"}:
+        both, selected, opposite = {**both, **selected}, {"outcome": "incorrect"}, "correct"
+    pairs = {**both, **{f"{SELECT_PREFIX}{name}": value for name, value in selected.items()}}
+    against = {f"{AGAINST_PREFIX}outcome": opposite} if opposite else {}
+    return urlencode({"of": "predictions", **pairs, **against})
 
 
 def _model_context(reader: Reader, model: Record, view: ModelPageView, window: Window) -> Record:

@@ -32,6 +32,7 @@ from modeltrace_hub.web.filter_form import move_to_line, parse_filters, query_wi
 from modeltrace_hub.web.rendering import Renderer
 from modeltrace_hub.web.time_range import describe_window, read_time_range
 from modeltrace_hub.web.trace_page import span_context, trace_page_context
+from modeltrace_hub.web.trace_selection import read_selection, selection_context
 
 LATEST_TRACES: Final = 8
 
@@ -99,9 +100,11 @@ class Pages:
         etag = self._renderer.etag()
         if request.headers.get("if-none-match") == etag:
             return Response(status_code=304)
-        filters, problem = parse_filters(TraceFilter, parameters)
+        selected = read_selection(parameters)
+        problem = selected.problem
         with self._queries.open_reader() as reader:
-            traces, cursor = search_traces(reader, filters)
+            traces, cursor = search_traces(reader, selected.listed)
+            context = selection_context(reader, selected, parameters)
         without_cursor = [pair for pair in parameters if pair[0] != "cursor"]
         return self._renderer.render(
             request,
@@ -116,6 +119,7 @@ class Pages:
             traces=traces,
             next_query=cursor and urlencode([*without_cursor, ("cursor", cursor)]),
             hues=fmt.assign_hues(name for trace in traces for name in trace["services"]),
+            **context,
         )
 
     def _go_to_trace(self, request: Request) -> Response:
