@@ -21,7 +21,7 @@ RUN --mount=type=secret,id=uv.toml,target=/etc/uv/uv.toml \
     --mount=type=cache,target=/root/.cache/uv \
     uv venv --quiet --python "$(command -v python3)" /opt/modeltrace && \
     uv pip install --quiet --python /opt/modeltrace --only-binary :all: \
-        --constraint requirements.lock --requirement pyproject.toml
+        --constraint requirements.lock --requirement pyproject.toml --extra arrow
 COPY README.md ./
 COPY locks locks
 COPY service service

@@ -1,4 +1,4 @@
-"""Import a module with garbage collection disabled."""
+"""Import a module with garbage collection disabled, or find out whether an optional one exists."""
 
 import gc
 import sys
@@ -24,3 +24,12 @@ def import_object(target: str) -> Any:  # noqa: ANN401  whatever the target is
     finally:
         gc.freeze()
         gc.enable()
+
+
+def has_pyarrow() -> bool:
+    """Return whether pyarrow, the extra `arrow`, can be imported."""
+    try:
+        import_object("pyarrow")
+    except ModuleNotFoundError:
+        return False
+    return True

@@ -242,6 +242,19 @@ def test_a_mixture_has_the_probability_of_each_component(tmp_path: Path) -> None
         assert entry["confidence"] == entry["probabilities"][str(entry["label"])]
 
 
+@pytest.mark.parametrize("name", ["LinearRegression, two targets", "MultiOutputClassifier"])
+def test_targets_in_another_order_are_refused(name: str, tmp_path: Path) -> None:
+    """The outputs would have the wrong names. The message has the options in the right order."""
+    fitted = cases()[name].fit()
+    first, second = fitted.target.columns
+    swapped = fitted.target[[second, first]]
+
+    with pytest.raises(PackError, match=f"seems to be --target {first} --target {second}$"):
+        pack(fitted.estimator, fitted.training, swapped, name="m", out=tmp_path / "m")
+    model = load_bundle(pack(fitted.estimator, fitted.training, fitted.target, name="m", out=tmp_path / "m"))
+    assert model.output_names == (first, second)
+
+
 @pytest.mark.parametrize("task", ["outlier_detector", "multi_output", "transformer"])
 def test_probabilities_of_other_tasks_are_refused(packed: Bundles, task: str) -> None:
     """The message names the task."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.util import find_spec
 from typing import IO, Any, Final
 
 import orjson
@@ -122,10 +123,15 @@ class SqlRunner:
             cancellation: cancels the query.
 
         Raises:
-            InvalidQueryError: the text is not one valid SELECT statement, or it needs too much memory.
+            InvalidQueryError: the text is not one valid SELECT statement, it needs too much memory, or pyarrow is not
+                installed.
             QueryTimeoutError: the query took too long.
             ReadersBusyError: too many queries run.
         """
+        if find_spec("pyarrow") is None:
+            raise InvalidQueryError(
+                "SQL queries need pyarrow, which is not installed: pip install 'modeltrace[arrow]'."
+            )
         if len(sql) > MAX_QUERY_LENGTH:
             raise InvalidQueryError(f"The query has more than {MAX_QUERY_LENGTH:,} characters.")
         if not self._slots.acquire(timeout=self.timeout):

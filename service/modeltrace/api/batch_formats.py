@@ -5,7 +5,8 @@ from typing import Final, NamedTuple
 
 from modeltrace.api.body import get_required, parse_object
 from modeltrace.api.responses import TypedBody
-from modeltrace.errors import InvalidFeaturesError, MalformedRequestError
+from modeltrace.errors import InvalidFeaturesError, MalformedRequestError, UnsupportedContentTypeError
+from modeltrace.imports import has_pyarrow
 from modeltrace.inference.pipeline import Prediction
 from modeltrace.serving.version import Version
 from modeltrace.telemetry.records.trace import RequestTrace
@@ -28,6 +29,7 @@ def read_batch(body: bytes, version: Version, trace: RequestTrace, *, max_rows: 
     Raises:
         MalformedRequestError: the body has another format or form.
         RequestTooLargeError: a body in Arrow or Parquet exceeds the limits of rows and of decoded bytes.
+        UnsupportedContentTypeError: the body is in Arrow or Parquet, and pyarrow is not installed.
     """
     media_type = header_value(trace, b"content-type").partition(";")[0].strip().lower()
     if media_type not in (ARROW_TYPE, PARQUET_TYPE):
@@ -36,11 +38,16 @@ def read_batch(body: bytes, version: Version, trace: RequestTrace, *, max_rows: 
         if not isinstance(rows, list):
             raise MalformedRequestError('"rows" must be an array of objects')
         return Batch(rows, parsed)
-    from modeltrace.protocols.arrow_rows import (  # noqa: PLC0415  only such bodies need pyarrow
-        Limits,
-        rows_from_arrow,
-        rows_from_parquet,
-    )
+    try:
+        from modeltrace.protocols.arrow_rows import (  # noqa: PLC0415  only such bodies need pyarrow, an extra
+            Limits,
+            rows_from_arrow,
+            rows_from_parquet,
+        )
+    except ModuleNotFoundError:
+        raise UnsupportedContentTypeError(
+            f"{media_type} needs pyarrow, which this service does not have (pip install 'modeltrace[arrow]'); send JSON"
+        ) from None
 
     parse = rows_from_arrow if media_type == ARROW_TYPE else rows_from_parquet
     batch = parse(body, version.model.schema, Limits(max_rows, max_bytes))
@@ -66,9 +73,10 @@ def encode_arrow(
 
 
 def accepts_arrow(trace: RequestTrace) -> bool:
-    """Return whether the header `Accept` names Arrow's IPC stream format."""
+    """Return whether the header `Accept` names Arrow's IPC stream format, and the service can write it."""
     accepted = header_value(trace, b"accept").lower().split(",")
-    return any(media_range.partition(";")[0].strip() == ARROW_TYPE for media_range in accepted)
+    wants_arrow = any(media_range.partition(";")[0].strip() == ARROW_TYPE for media_range in accepted)
+    return wants_arrow and has_pyarrow()
 
 
 def header_value(trace: RequestTrace, name: bytes) -> str:

@@ -5,6 +5,7 @@ repeated rows count as drift. Therefore, a `GaussianCopula` is fitted on a part 
 held-out rows and the rows that `modeltrace traffic` sends are independent samples from it, with different seeds.
 """
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ def build_example(out: Path, *, force: bool = False, onnx: bool = False) -> Path
         force=force,
         onnx=onnx,
     )
-    real.to_parquet(bundle / GENERATOR_FILE, index=False)
+    (bundle / GENERATOR_FILE).write_text(json.dumps(real.to_dict("list")), encoding="utf-8")
     return bundle
 
 

@@ -3,4 +3,4 @@
 from typing import Final
 
 # The rows that the generator is fitted on; only the built-in example has this file.
-GENERATOR_FILE: Final = "generator.parquet"
+GENERATOR_FILE: Final = "generator.json"

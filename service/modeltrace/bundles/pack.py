@@ -17,16 +17,18 @@ from modeltrace.bundles.estimator_checks import expects_frame, infer_task, selec
 from modeltrace.bundles.held_out_rows import HeldOutPredictions, find_held_out, summarize
 from modeltrace.bundles.interval_rule import final_rule, initial_rule
 from modeltrace.bundles.libraries import find_libraries, installed_versions
-from modeltrace.bundles.manifest import Artifact, Manifest, OnnxFile, TrafficFile
+from modeltrace.bundles.manifest import Artifact, Manifest, OnnxFile
 from modeltrace.bundles.onnx.export import ONNX_FILE, export_onnx
 from modeltrace.bundles.output_reference import MAX_REFERENCE_ROWS, build_output_reference, confidence_threshold
 from modeltrace.bundles.output_schema import check_target, describe_outputs
 from modeltrace.bundles.proxies.native_models import wrap_model
 from modeltrace.bundles.repeated_rows import duplicate_probability
 from modeltrace.bundles.schema_redaction import redact_schema
+from modeltrace.bundles.target_order import verify_target_order
+from modeltrace.bundles.traffic_file import encode_traffic
 from modeltrace.bundles.training_frame import DATE_ADVICE, date_columns, to_frame, to_series
 from modeltrace.bundles.training_schema import build_schema
-from modeltrace.bundles.verify_outputs import predict_rows, to_rows, verify_example, verify_outputs
+from modeltrace.bundles.verify_outputs import predict_rows, to_array, to_rows, verify_example, verify_outputs
 from modeltrace.errors import PackError
 from modeltrace.inference.allowed_violations import AllowedViolations, verify_allowed_violations, violating_rows
 from modeltrace.inference.intervals import DEFAULT_LEVEL, IntervalRule
@@ -34,9 +36,8 @@ from modeltrace.inference.model import Label, Model, ModelOutput
 from modeltrace.inference.predict_fns import make_predict_fn
 from modeltrace.inference.schema import PrivacyRule, Schema
 from modeltrace.inference.tasks import UNMONITORED_TASKS, Task
-from modeltrace.printable import first_line, validation_message
+from modeltrace.printable import validation_message
 
-TRAFFIC_FILE = "traffic.parquet"
 # Rows that are predicted to determine the input type and to verify the allowed violations.
 SAMPLE_ROWS = 50
 # Rows on which scikit-learn and ONNX Runtime must agree.
@@ -127,12 +128,16 @@ def pack(
     redacted = redact_schema(schema, training, privacy or {})
     if redacted.has_private_features:
         _check_privacy(estimator, task, traffic)
-    verification = training.iloc[_verification_rows(training)]
+    positions = _verification_rows(training)
+    verification = training.iloc[positions]
     sample = verification[:SAMPLE_ROWS]
     as_frame = expects_frame(estimator, sample)
     if not as_frame and (times := [feature.name for feature in schema.features if feature.is_time]):
         raise PackError(f"column {times[0]} contains times: fit the estimator on a data frame, not on an array")
     task, classes, named_outputs = describe_outputs(estimator, task, sample, target, as_frame=as_frame)
+    if task == "multi_output" and isinstance(target, pd.DataFrame):
+        matrix = sample if as_frame else to_array(sample)
+        verify_target_order(make_predict_fn(estimator, task)(matrix), target.iloc[positions[:SAMPLE_ROWS]])
     target = check_target(target, task, classes)
     if allowed_violations:
         verify_allowed_violations(make_predict_fn(estimator, task), schema, to_rows(sample), as_frame=as_frame)
@@ -143,9 +148,8 @@ def pack(
     traffic_file = None
     if traffic is not None:
         traffic = traffic.set_axis([str(name) for name in traffic.columns], axis="columns")
-        traffic_file, files[TRAFFIC_FILE] = _write_traffic(
-            traffic, schema, None if target is None else str(target.name)
-        )
+        traffic_file, content = encode_traffic(traffic, schema, None if target is None else str(target.name))
+        files[traffic_file.file] = content
     libraries = find_libraries(estimator)
     onnx_file = None
     if onnx:
@@ -227,25 +231,6 @@ def _check_privacy(estimator: Any, task: Task, traffic: pd.DataFrame | None) -> 
             "--traffic stores rows unchanged in the bundle, which contradicts --privacy. Pack without --traffic, and "
             "name the file in `modeltrace traffic --data`"
         )
-
-
-def _write_traffic(traffic: pd.DataFrame, schema: Schema, target: str | None) -> tuple[TrafficFile, bytes]:
-    if not traffic.columns.is_unique:
-        raise PackError(f"--traffic: two columns have the name {traffic.columns[traffic.columns.duplicated()][0]}")
-    if missing := [name for name in schema.names if name not in traffic.columns]:
-        raise PackError(f"--traffic: the column {missing[0]} is missing, which is a feature of the model")
-    if not len(traffic):
-        raise PackError("--traffic: the file has no rows")
-    if target not in traffic.columns:
-        target = None
-    columns = [*schema.names, *([] if target is None else [target])]
-    try:
-        content = traffic[columns].to_parquet(index=False)
-    except Exception as error:
-        raise PackError(
-            f"--traffic: the rows cannot be written as Parquet: {type(error).__name__}: {first_line(error)}"
-        ) from error
-    return TrafficFile(file=TRAFFIC_FILE, rows=len(traffic), target=target, size=len(content)), content
 
 
 def _convert_to_onnx(

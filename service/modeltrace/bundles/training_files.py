@@ -33,6 +33,8 @@ def read_training_table(path: Path) -> pd.DataFrame:
         return pd.read_csv(path, sep=separator, compression=compression, low_memory=False)
     except PackError:
         raise
+    except ImportError:
+        raise PackError(f"{path}: Parquet files need pyarrow: pip install 'modeltrace[arrow]'") from None
     except TableError as error:
         raise PackError(str(error)) from None
     except Exception as error:  # the exceptions of pyarrow and of the CSV parser have no common base class

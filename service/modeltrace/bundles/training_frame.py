@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from sklearn.feature_extraction import DictVectorizer, FeatureHasher
 
 from modeltrace.errors import PackError
@@ -165,6 +164,8 @@ def _check_name(name: str, index: int) -> None:
 
 def _needs_conversion(column: "pd.Series") -> bool:
     if isinstance(column.dtype, pd.ArrowDtype):
+        import pyarrow as pa  # noqa: PLC0415  an extra, which exists if there is such a column
+
         return bool(pa.types.is_decimal(column.dtype.pyarrow_dtype))
     return isinstance(column.dtype, pd.SparseDtype) or (column.dtype == object and _are_numbers(column))
 

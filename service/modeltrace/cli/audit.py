@@ -10,7 +10,6 @@ import typer
 
 from modeltrace.cli.options import ModelName, ModelVersion, tag_option, time_option
 from modeltrace.cli.store import open_configured_store, progress_display
-from modeltrace.store.day_files import export_days, whole_days
 from modeltrace.store.export import ExportError, export_predictions, format_from_suffix
 from modeltrace.store.lookup import TRACE_ID, NotFoundError, find_predictions
 from modeltrace.store.rows import StoredPrediction
@@ -56,6 +55,8 @@ def export(
     """
     path = Path(file)
     if by_day:
+        from modeltrace.store.day_files import export_days, whole_days  # noqa: PLC0415  needs pyarrow, an extra
+
         if format_ not in (None, "parquet"):
             raise typer.BadParameter("--by-day writes Parquet")
         since, until = whole_days(since, until, time.time_ns())

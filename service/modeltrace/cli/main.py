@@ -131,7 +131,7 @@ def hub(context: typer.Context) -> None:
 
 
 def main() -> None:
-    """Run a command. A `ModeltraceError` becomes one line on stderr and exit code 1."""
+    """Run a command. A `ModeltraceError`, or the lack of an extra, becomes one line on stderr and exit code 1."""
     try:
         app()
     except ModeltraceError as error:
@@ -141,3 +141,7 @@ def main() -> None:
 
         SafeConsole(stderr=True, soft_wrap=True, markup=True).print(f"[red]modeltrace:[/red] {escape(str(error))}")
         sys.exit(1)
+    except ModuleNotFoundError as error:
+        if error.name != "pyarrow":
+            raise
+        sys.exit("modeltrace: this command needs pyarrow: pip install 'modeltrace[arrow]'")

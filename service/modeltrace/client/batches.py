@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import orjson
 
 from modeltrace.client.messages import Rows, encode_rows, to_records
-from modeltrace.errors import MalformedRequestError
+from modeltrace.errors import MalformedRequestError, ModeltraceError
 
 # Rows and labels of one request.
 BATCH_ROWS: Final = 1000
@@ -57,7 +57,10 @@ def chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
 
 
 def _to_table(rows: Rows) -> Any:  # noqa: ANN401  a table of pyarrow, which is imported only here
-    import pyarrow as pa  # noqa: PLC0415  see above
+    try:
+        import pyarrow as pa  # noqa: PLC0415  see above
+    except ModuleNotFoundError:
+        raise ModeltraceError("arrow=True needs pyarrow: pip install 'modeltrace[arrow]'") from None
 
     try:
         if isinstance(rows, pa.Table):

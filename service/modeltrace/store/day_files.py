@@ -18,7 +18,8 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from modeltrace.store.export import ExportError, arrow_schema, open_private, to_columns
+from modeltrace.store.arrow_writer import arrow_schema, to_columns
+from modeltrace.store.export import ExportError, open_private
 from modeltrace.store.rows import Row, StoredLabel, StoredPrediction, from_json
 from modeltrace.store.store import Store, open_store
 

@@ -15,13 +15,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final, Literal, TypeAlias
-
-import pyarrow as pa
-import pyarrow.parquet
-from pyarrow import ArrowException
+from typing import IO, TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from modeltrace.errors import ModeltraceError
+
+if TYPE_CHECKING:  # an extra, which only Parquet files need
+    import pyarrow as pa
+    import pyarrow.parquet
 
 TableFormat = Literal["csv", "tsv", "jsonl", "parquet"]
 SUFFIXES: Final[Mapping[str, TableFormat]] = {
@@ -31,11 +31,17 @@ SUFFIXES: Final[Mapping[str, TableFormat]] = {
 PARQUET_BATCH_ROWS: Final = 4096
 MAX_LINE_BYTES: Final = 16 * 2**20
 Content: TypeAlias = IO[bytes] | gzip.GzipFile
-_READ_ERRORS: Final = (OSError, EOFError, zlib.error, ArrowException, UnicodeError)
 
 
 class TableError(ModeltraceError):
     """A table cannot be read."""
+
+
+class _FormatError(Exception):
+    """The content of a file is not a table. The message says why, without the name of the file."""
+
+
+_READ_ERRORS: Final = (OSError, EOFError, zlib.error, _FormatError, UnicodeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +75,7 @@ class Table:
     columns: tuple[str, ...] | None
     rows: Iterator[TableRow]
     progress: Callable[[], float]
-    types: Mapping[str, pa.DataType] = field(default_factory=dict)
+    types: "Mapping[str, pa.DataType]" = field(default_factory=dict)
 
 
 def table_format(path: Path) -> tuple[TableFormat, bool]:
@@ -102,7 +108,7 @@ def open_table(path: Path, wanted: Collection[str] | None = None) -> Iterator[Ta
     with ExitStack() as stack:
         try:
             if file_format == "parquet":
-                table = _open_parquet(stack.enter_context(pyarrow.parquet.ParquetFile(path)), wanted)
+                table = _open_parquet(stack, path, wanted)
             else:
                 raw = stack.enter_context(path.open("rb"))
                 content = stack.enter_context(gzip.GzipFile(fileobj=raw)) if compressed else raw
@@ -128,7 +134,22 @@ def _read_error(path: Path, error: BaseException) -> TableError:
     return TableError(f"{path} cannot be read: {reason}")
 
 
-def _open_parquet(file: "pyarrow.parquet.ParquetFile", wanted: Collection[str] | None) -> Table:
+def _open_parquet(stack: ExitStack, path: Path, wanted: Collection[str] | None) -> Table:
+    try:
+        import pyarrow as pa  # noqa: PLC0415  an extra
+        import pyarrow.parquet  # noqa: PLC0415  an extra
+    except ModuleNotFoundError:
+        raise TableError(f"{path}: Parquet files need pyarrow: pip install 'modeltrace[arrow]'") from None
+
+    try:
+        return _read_parquet(stack.enter_context(pyarrow.parquet.ParquetFile(path)), wanted)
+    except pa.ArrowException as error:
+        raise _FormatError(error) from None
+
+
+def _read_parquet(file: "pyarrow.parquet.ParquetFile", wanted: Collection[str] | None) -> Table:
+    import pyarrow as pa  # noqa: PLC0415  an extra
+
     schema, total = file.schema_arrow, file.metadata.num_rows
     names = tuple(schema.names)
     selected = [name for name in names if wanted is None or name in wanted]
@@ -136,11 +157,14 @@ def _open_parquet(file: "pyarrow.parquet.ParquetFile", wanted: Collection[str] |
 
     def rows() -> Iterator[TableRow]:
         nonlocal done
-        for batch in file.iter_batches(PARQUET_BATCH_ROWS, columns=selected):
-            columns = [batch.column(name).to_pylist() for name in selected]
-            for values in zip(*columns, strict=True) if columns else [()] * batch.num_rows:
-                done += 1
-                yield TableRow(done, dict(zip(selected, values, strict=True)))
+        try:
+            for batch in file.iter_batches(PARQUET_BATCH_ROWS, columns=selected):
+                columns = [batch.column(name).to_pylist() for name in selected]
+                for values in zip(*columns, strict=True) if columns else [()] * batch.num_rows:
+                    done += 1
+                    yield TableRow(done, dict(zip(selected, values, strict=True)))
+        except pa.ArrowException as error:
+            raise _FormatError(error) from None
 
     types = {name: schema.field(index).type for index, name in enumerate(names)}
     return Table("parquet", names, rows(), lambda: done / total if total else 1.0, types)
@@ -156,9 +180,9 @@ def _open_lines(stack: ExitStack, file_format: TableFormat, content: Content, pr
     try:
         header = tuple(next(lines, ()))
     except csv.Error as error:
-        raise ArrowException(f"the header: {error}") from None
+        raise _FormatError(f"the header: {error}") from None
     if not header:
-        raise ArrowException("it is empty; the first line must contain the names of the columns")
+        raise _FormatError("it is empty; the first line must contain the names of the columns")
     return Table(file_format, header, _csv_rows(lines, header), progress)
 
 

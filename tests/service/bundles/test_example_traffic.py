@@ -95,7 +95,7 @@ def watch(example: Path) -> DriftWatch:
 @pytest.fixture(scope="module")
 def generator(example: Path) -> GaussianCopula:
     """Return the generator of the example's traffic."""
-    rows = pd.read_parquet(example / GENERATOR_FILE)
+    rows = pd.read_json(example / GENERATOR_FILE)
     return GaussianCopula.fit(rows.drop(columns=TARGET).to_numpy(), rows[TARGET].tolist())
 
 
@@ -156,7 +156,7 @@ def test_labels_fit_their_rows(watch: DriftWatch, example: Path, manifest: Manif
 
 def test_rows_stay_within_the_range_of_the_real_ones(generator: GaussianCopula, example: Path) -> None:
     """Values are in the range of the fitted rows, and have the same correlations."""
-    real = pd.read_parquet(example / GENERATOR_FILE).drop(columns=TARGET)
+    real = pd.read_json(example / GENERATOR_FILE).drop(columns=TARGET)
     values, _ = generator.sample(5000, np.random.default_rng(4))
     low, high = real.min().to_numpy(), real.max().to_numpy()
     assert ((values >= low * 0.999) & (values <= high * 1.001)).all()
