@@ -1,6 +1,5 @@
 """API calls of a running hub: logs, metrics, statistics, and errors of every call."""
 
-import functools
 import math
 import secrets
 import time
@@ -30,6 +29,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
     SummaryDataPoint,
 )
 
+from modeltrace_hub.queries import reader
 from modeltrace_hub.store import MAX_READERS
 from tests.helpers.in_process_hubs import InProcessHub, in_process_hub
 from tests.helpers.otlp_messages import attribute, log_request, metric_request, resource, span, trace_request
@@ -308,7 +308,7 @@ def test_too_many_concurrent_queries_are_503(monkeypatch: pytest.MonkeyPatch) ->
     with in_process_hub() as hub, ExitStack() as busy:
         for _ in range(MAX_READERS):
             busy.enter_context(hub.store.read())
-        monkeypatch.setattr(hub.store, "read", functools.partial(hub.store.read, 0.05))
+        monkeypatch.setattr(reader, "QUERY_SECONDS", 0.05)
         response = httpx.get(f"{hub.page_url}/api/traces", timeout=20)
 
     assert response.status_code == 503
