@@ -25,6 +25,8 @@ from modeltrace.store.store import Store, open_store
 
 DAY_NS: Final = 86_400 * 10**9
 FILE_NAME: Final = "predictions.parquet"
+# The temporary store is on disk, and each transaction waits for the disk.
+ROWS_PER_TRANSACTION: Final = 20_000
 # Columns of the export that are not columns of the table `predictions`.
 _LABEL_COLUMNS: Final = ("true_label", "received", "label_api_key_name")
 
@@ -121,8 +123,8 @@ def open_exported_store(source: str, since: int | None, until: int | None) -> It
     """
     with TemporaryDirectory(prefix="modeltrace-") as work, open_store(os.path.join(work, "exported.db")) as store:  # noqa: PTH118  a store's location is text
         try:
-            for batch in _read_batches(source, since, until):
-                _load(store, batch)
+            for table in _combine(_read_batches(source, since, until)):
+                _load(store, table)
         except (OSError, pa.ArrowException) as error:
             raise ExportError(f"cannot read {source}: {str(error).partition(chr(10))[0]}") from None
         yield store
@@ -150,11 +152,23 @@ def _read_batches(source: str, since: int | None, until: int | None) -> Iterator
         yield from fragment.to_batches(schema, columns=list(StoredPrediction._fields), filter=condition)
 
 
-def _load(store: Store, batch: pa.RecordBatch) -> None:
-    """Add the rows and labels of a batch. Times become nanoseconds since the epoch."""
+def _combine(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Combine batches to tables of at least `ROWS_PER_TRANSACTION` rows, except the last one."""
+    pending: list[pa.RecordBatch] = []
+    for batch in batches:
+        pending.append(batch)
+        if sum(part.num_rows for part in pending) >= ROWS_PER_TRANSACTION:
+            yield pa.Table.from_batches(pending)
+            pending = []
+    if pending:
+        yield pa.Table.from_batches(pending)
+
+
+def _load(store: Store, table: pa.Table) -> None:
+    """Add the rows and labels of a table. Times become nanoseconds since the epoch."""
     columns: dict[str, list[Any]] = {}
     for name in StoredPrediction._fields:
-        column = batch.column(name)
+        column = table.column(name)
         columns[name] = (column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column).to_pylist()
     label_columns = [columns.pop(name) for name in _LABEL_COLUMNS]
     rows = [Row(*values) for values in zip(*(columns[name] for name in Row._fields), strict=True)]
