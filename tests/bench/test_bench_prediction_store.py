@@ -2,9 +2,18 @@
 
 import pytest
 
-from bench.prediction_store import print_result, run
+from bench.prediction_store import is_close, print_result, run
 
 pytestmark = pytest.mark.slow
+
+
+def test_metrics_are_compared_within_rounding() -> None:
+    """Numbers may differ by 1e-9 of their value, and nothing else may."""
+    value = {"a": [1.0, None, "x"], "b": {"c": 3}}
+
+    assert is_close(value, {"a": [1.0 + 1e-12, None, "x"], "b": {"c": 3}})
+    for other in ({"a": [1.0 + 1e-6, None, "x"], "b": {"c": 3}}, {"a": [1.0, None], "b": {"c": 3}}, {"a": [1.0]}):
+        assert not is_close(value, other)
 
 
 def test_every_step_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
