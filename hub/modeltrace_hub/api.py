@@ -42,9 +42,11 @@ from modeltrace_hub.web.compare_page import ComparePage
 from modeltrace_hub.web.explain_pages import ExplainPages
 from modeltrace_hub.web.health_pages import HealthPages
 from modeltrace_hub.web.log_pages import LogPages
+from modeltrace_hub.web.metric_pages import MetricPages
 from modeltrace_hub.web.model_pages import ModelPages
 from modeltrace_hub.web.pages import Pages, SecurityHeaders
 from modeltrace_hub.web.rendering import Renderer
+from modeltrace_hub.web.service_pages import ServicePages
 from modeltrace_hub.web.sql_pages import SqlPages
 from modeltrace_hub.writer import Writer
 
@@ -84,6 +86,8 @@ def create_app(store: Store, writer: Writer, settings: HubSettings) -> FastAPI:
     app.include_router(add_head_routes(ComparePage(renderer, queries).router()))
     app.include_router(add_head_routes(LogPages(renderer, queries, limits).router()))
     app.include_router(add_head_routes(ExplainPages(renderer, queries, limits).router()))
+    app.include_router(add_head_routes(MetricPages(renderer, queries, limits).router()))
+    app.include_router(add_head_routes(ServicePages(renderer, queries, limits).router()))
     app.include_router(add_head_routes(ModelPages(renderer, queries, limits).router()))
     app.include_router(hub_metrics_router(store, writer))
     app.include_router(HealthPages(renderer, queries, writer).router())

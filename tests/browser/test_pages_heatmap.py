@@ -1,4 +1,4 @@
-"""The heatmap of traces in a real browser."""
+"""The heatmap of traces and the pages of metrics and services in a real browser."""
 
 import re
 import time
@@ -10,7 +10,7 @@ from tests.helpers.otlp_values import MS
 from tests.helpers.sites import Site
 
 pytestmark = pytest.mark.slow
-PATHS = ("/traces?select.error=true", "/explain")
+PATHS = ("/traces?select.error=true", "/metrics", "/metrics?name=http.server.request.duration", "/services?view=map")
 
 
 def send(site: Site) -> None:
@@ -59,6 +59,15 @@ def test_a_cell_selects_its_traces_without_scripts(browser: Browser, site: Site)
     page.get_by_role("link", name="Clear selection").click()
     expect(page.get_by_role("heading", name="The selected traces")).to_have_count(0)
     page.close()
+
+
+def test_an_exemplar_leads_to_its_trace(page: Page, site: Site) -> None:
+    """A dot on the chart of a histogram opens the trace."""
+    send(site)
+    page.goto("/metrics")
+    page.get_by_role("link", name="http.server.request.duration").click()
+    page.locator(".exemplar-dot").last.click()
+    expect(page).to_have_url(re.compile(r"/t/[0-9a-f]{32}\?span="))
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -18,6 +18,7 @@ from modeltrace_hub.web import format as fmt
 from modeltrace_hub.web import histogram_chart
 from modeltrace_hub.web.filter_form import attribute_name
 from modeltrace_hub.web.time_range import CHOICES, read_time_range
+from modeltrace_hub.web.ucum import unit_name
 from modeltrace_hub.writer import Writer
 
 # The entries of the navigation.
@@ -26,6 +27,8 @@ NAVIGATION: Final = (
     ("/models", "Models"),
     ("/traces", "Traces"),
     ("/logs", "Logs"),
+    ("/metrics", "Metrics"),
+    ("/services", "Services"),
     ("/sql", "SQL"),
 )
 
@@ -64,6 +67,10 @@ class Renderer:
         headers = {"Cache-Control": "no-cache"} | ({"ETag": etag} if etag else {})
         return HTMLResponse(html, status_code, headers)
 
+    def root(self, request: Request) -> str:
+        """Return the relative path from a page to the hub's root."""
+        return _root_path(request)
+
     def error(self, request: Request, status_code: int, message: str) -> Response:
         """Render the error page."""
         return self.render(request, "error.html", "", status_code, message=message)
@@ -89,6 +96,7 @@ def _create_environment() -> Environment:
     )
     environment.filters |= dict(getmembers(fmt, isfunction))
     environment.filters |= {"query_with": _query_with, "without": _without, "condition": _condition}
+    environment.filters["unit_name"] = unit_name
     environment.globals["trace_attribute"] = partial(attribute_name, TRACE_FIELDS)
     environment.globals["draw_histogram"] = histogram_chart.draw_histogram
     return environment
