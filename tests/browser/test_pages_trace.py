@@ -2,6 +2,7 @@
 
 import re
 import time
+from itertools import pairwise
 from secrets import token_bytes
 
 import pytest
@@ -163,7 +164,7 @@ def test_page_waits_for_its_trace(page: Page, site: Site) -> None:
 
 
 def test_late_records_appear(page: Page, site: Site) -> None:
-    """Log records that arrive after the spans appear, and the selection stays."""
+    """Records that arrive after the first spans appear, and the selection stays. Rows keep their height."""
     trace_id, start = token_bytes(16), time.time_ns()
     root = span(trace_id, "late", start, 5, kind=Span.SPAN_KIND_SERVER)
     child = span(trace_id, "child", start, 2, parent=root)
@@ -176,6 +177,14 @@ def test_late_records_appear(page: Page, site: Site) -> None:
 
     expect(page.locator(".logs").get_by_text("better late")).to_be_visible()
     expect(page.get_by_role("complementary").get_by_role("heading", level=2)).to_have_text("child")
+
+    site.sender.spans(span(trace_id, "grandchild", start, 1, parent=child))
+    rows = page.get_by_role("treeitem")
+    expect(rows).to_have_count(3)
+    expect(page.get_by_role("tree", name="Spans")).to_have_count(1)
+    expect(page.get_by_role("treeitem", selected=True)).to_contain_text("child")
+    tops = [box["y"] for row in rows.all() if (box := row.bounding_box())]
+    assert [round(after - before) for before, after in pairwise(sorted(tops))] == [23, 23]
 
 
 def test_open_details_stay_open(page: Page, site: Site) -> None:
@@ -292,8 +301,9 @@ def test_nothing_moves_while_the_page_loads(browser: Browser, site: Site, nightl
             " window.shift += entry.value; }).observe({ type: 'layout-shift', buffered: true });"
         )
         open_trace(page, trace_id)
+        selected = page.get_by_role("treeitem", selected=True).get_attribute("data-span")
         page.keyboard.press("j")
-        page.wait_for_load_state("networkidle")
+        expect(page.locator(f'.detail > .sticky:not([data-key^="{selected}"])')).to_be_visible()
         assert page.evaluate("window.shift") <= 0.02
         page.close()
 

@@ -7,6 +7,7 @@ const LOCAL_ATTRIBUTES = new Set(["open", "hidden", "aria-expanded", "aria-activ
 const keyOf = (node) => node.nodeType === Node.ELEMENT_NODE ? node.dataset.key || node.id || null : null;
 
 export function morph(target, source) {
+  if (target.hasAttribute("data-keep")) return; // a script draws this element
   for (const { name } of [...target.attributes]) {
     if (!source.hasAttribute(name) && !LOCAL_ATTRIBUTES.has(name) && name !== "class") target.removeAttribute(name);
   }
@@ -17,7 +18,7 @@ export function morph(target, source) {
   }
   if (target.localName === "time") return;
   if (target === document.activeElement && /^(input|select)$/.test(target.localName)) return;
-  if (!target.hasAttribute("data-keep")) morphChildren(target, source);
+  morphChildren(target, source);
 }
 
 function morphChildren(target, source) {
