@@ -25,6 +25,7 @@ from tests.helpers.decoding import decode
 BASE = "http://127.0.0.1"
 REQUIRED_QUERIES = {
     "/api/archive": "?since=1h",
+    "/api/compare": "?a={trace_id}&b={trace_id}",
     "/api/completions": "?list=traces",
     "/api/sql": "?q=SELECT+count(*)+FROM+spans",
 }
@@ -65,7 +66,8 @@ class HubPages:
                 continue
             parameter = re.search(r"\{(\w+)(?::\w+)?\}", path)
             if parameter is None:
-                concrete.append(path + REQUIRED_QUERIES.get(path, ""))
+                query = REQUIRED_QUERIES.get(path, "")
+                concrete += [path + query.format(trace_id=value) for value in trace_ids[-1:] or [""]]
             else:
                 concrete += [path.replace(parameter[0], value) for value in values[parameter[1]]]
         return concrete
