@@ -176,7 +176,15 @@ def running_s3(folder: Path) -> Iterator[Server]:
         "-ip=127.0.0.1",
         "-ip.bind=127.0.0.1",
         "-volume.max=4",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-master.telemetry=false",
         *(f"{name}={port}" for name, port in ports.items()),
     ]
-    with _running(Server(command, folder, s3, ready="/status")) as server:
+    server = Server(command, folder, s3, ready="/status")
+    try:
+        server.start()
         yield server
+    finally:
+        if server.process is not None:  # a stop takes a minute
+            server.kill()

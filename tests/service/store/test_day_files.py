@@ -21,6 +21,7 @@ from modeltrace.store.rows import StoredLabel, StoredPrediction
 from modeltrace.store.selection import Selection
 from modeltrace.store.store import Store, open_store
 from tests.helpers.factories import stored_row
+from tests.helpers.many import running_s3
 
 START = 19_000 * DAY_NS  # 2022-01-08
 FILES = [f"date=2022-01-{day:02}/predictions.parquet" for day in (8, 9, 10)]
@@ -164,6 +165,25 @@ def test_a_range_becomes_whole_days() -> None:
     assert whole_days(2 * DAY_NS + 1, None, now) == (2 * DAY_NS, 5 * DAY_NS)
     assert whole_days(2 * DAY_NS, 4 * DAY_NS + 1, now) == (2 * DAY_NS, 4 * DAY_NS)
     assert whole_days(None, 9 * DAY_NS, now) == (None, 5 * DAY_NS)
+
+
+@pytest.mark.many
+def test_files_in_s3_are_written_replaced_and_read(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real S3 server gives back what the store has; its files are replaced only on request."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "any")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "any")
+    (tmp_path / "s3").mkdir()
+    with running_s3(tmp_path / "s3") as server:
+        uri = f"s3://lake/predictions?endpoint_override={server.address}&scheme=http"
+        export_days(store.read(), uri, replace=False)
+        with pytest.raises(ExportError, match=r"lake/predictions/date=2022-01-08/predictions\.parquet exists already"):
+            export_days(store.read(), uri, replace=False)
+        export_days(store.read(), uri, replace=True)
+
+        with loaded(uri) as predictions:
+            assert predictions == stored(store)
 
 
 # ── Commands ──
