@@ -86,14 +86,14 @@ def _wrong_arrivals(reader: Reader, values: Record) -> Iterator[Record]:
                 f"{duration(row['ahead_ns'])}."
             )
             advice = "Set the clock of the sender (NTP)."
-            yield _finding("clock_ahead", row, row["ahead_count"], text, advice, row["ahead_trace_ids"] or [])
+            yield _finding("clock_ahead", row, row["ahead_count"], text, advice, "ahead_trace_ids")
         if row["late_count"]:
             text = (
                 f"{plural(row['late_count'], 'record')} arrived more than {duration(MIN_LATE_NS)} after their time, "
                 f"the latest after {duration(row['late_ns'])}."
             )
             advice = "The sender retries or queues, its clock is wrong, or a file of recorded telemetry was opened."
-            yield _finding("late", row, row["late_count"], text, advice, row["late_trace_ids"] or [])
+            yield _finding("late", row, row["late_count"], text, advice, "late_trace_ids")
 
 
 def _unnamed_services(reader: Reader, values: Record) -> Iterator[Record]:
@@ -160,9 +160,10 @@ def _rejected_records(stats: IngestStats) -> Iterator[Record]:
 
 
 def _finding(
-    check: str, row: Record, count: int, text: str, advice: str, trace_ids: list[str | None] | None = None
+    check: str, row: Record, count: int, text: str, advice: str, examples_column: str = "trace_ids"
 ) -> Record:
-    examples = row["trace_ids"] if trace_ids is None else trace_ids
+    # An aggregate over records without a trace is NULL.
+    examples: list[str | None] = row[examples_column] or []
     return {
         "check": check,
         "service": row["service_name"],

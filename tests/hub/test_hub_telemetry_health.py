@@ -163,6 +163,23 @@ def test_dropped_and_rejected_records_are_found() -> None:
     assert "trace_id" in found["rejected"]["text"]
 
 
+@pytest.mark.usefixtures("settled")
+def test_records_without_a_trace_are_found() -> None:
+    """Each check of log records has findings without examples if none of the records belongs to a trace."""
+    late = time.time_ns() - 3600 * SECOND
+    nameless = log_request(LogRecord(body=AnyValue(string_value="x")))
+    nameless.resource_logs[0].ClearField("resource")
+    with in_process_hub() as hub:
+        send(hub, "logs", nameless)
+        send(hub, "logs", log_request(LogRecord(time_unix_nano=time.time_ns(), dropped_attributes_count=3)))
+        send(hub, "logs", log_request(LogRecord(time_unix_nano=late)))
+        send(hub, "logs", log_request(LogRecord(time_unix_nano=time.time_ns() + 3600 * SECOND)))
+        found = findings(hub)
+        assert httpx.get(f"{hub.page_url}/health").status_code == 200
+    assert found.keys() == {"no_service_name", "dropped_by_sdk", "late", "clock_ahead"}
+    assert [finding["trace_ids"] for finding in found.values()] == [[]] * 4
+
+
 def test_the_window_is_checked() -> None:
     """It is a duration; records that arrived before it are left out."""
     with in_process_hub() as hub:
