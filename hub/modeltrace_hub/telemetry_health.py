@@ -159,9 +159,7 @@ def _rejected_records(stats: IngestStats) -> Iterator[Record]:
             yield _finding("failed_request", row, count, text, "The response to the sender has the reason.")
 
 
-def _finding(
-    check: str, row: Record, count: int, text: str, advice: str, examples_column: str = "trace_ids"
-) -> Record:
+def _finding(check: str, row: Record, count: int, text: str, advice: str, examples_column: str = "trace_ids") -> Record:
     # An aggregate over records without a trace is NULL.
     examples: list[str | None] = row[examples_column] or []
     return {
