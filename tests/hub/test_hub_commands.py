@@ -12,7 +12,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Status
 from typer.testing import CliRunner
 
 from modeltrace_hub.__main__ import cli
-from modeltrace_hub.errors import HubError
+from modeltrace_hub.errors import HubError, SettingsError
 from tests.helpers.in_process_hubs import InProcessHub, in_process_hub
 from tests.helpers.otlp_messages import attribute, log_request, metric_request, span, trace_request
 
@@ -187,6 +187,31 @@ def test_the_key_comes_from_a_file_or_the_environment(tmp_path: Path, monkeypatc
         monkeypatch.setenv("MODELTRACE_HUB_URL", hub.page_url)
         assert TRACE_ID in run("traces").output
     assert KEY not in repr(run("traces").exception)
+
+
+@pytest.mark.parametrize(
+    "key", ["sekret-key\n0123456789", "sekret-key-\u00fc\u00fc\u00fc\u00fc", "sekret-key-\x1b[0m-01234"]
+)
+def test_a_key_that_no_header_can_carry_is_not_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """The error names the variable and the option."""
+    file = tmp_path / "key"
+    file.write_text(key, encoding="utf-8")
+    from_file = run("traces", "--key-file", str(file))
+    monkeypatch.setenv("MODELTRACE_HUB_KEY", key)
+    for result in (from_file, run("traces")):
+        assert isinstance(result.exception, SettingsError)
+        assert "MODELTRACE_HUB_KEY, or the file of --key-file," in str(result.exception)
+        assert "sekret" not in str(result.exception) + result.output
+
+
+def test_white_space_around_a_key_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable may have the newline of a file."""
+    with in_process_hub(key=KEY) as hub:
+        send(hub, {"Authorization": f"Bearer {KEY}"})
+        monkeypatch.setenv("MODELTRACE_HUB_KEY", f"{KEY}\n")
+        assert TRACE_ID in run("traces", "--url", hub.page_url).output
 
 
 def test_options_of_the_hub_before_a_command_are_rejected() -> None:

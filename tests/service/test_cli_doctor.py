@@ -74,6 +74,13 @@ def test_hub_with_another_key_is_reported(live: ServiceAndHub, cli: typer.Typer)
     assert "requires its key: set MODELTRACE_HUB_KEY" in str(result.exception)
 
 
+def test_a_key_that_no_header_can_carry_is_not_printed(cli: typer.Typer) -> None:
+    """The error names the variable."""
+    result = CliRunner().invoke(cli, [f"http://127.0.0.1:{free_port()}", "--hub-key", "sekret\n0123456789"])
+    assert str(result.exception).startswith("MODELTRACE_HUB_KEY has a key with characters")
+    assert "sekret" not in str(result.exception) + result.output
+
+
 def test_missing_hub_is_reported(live: ServiceAndHub, cli: typer.Typer) -> None:
     """The message says that the hub, not the service, does not answer."""
     result = CliRunner().invoke(cli, [live.service.url, "--hub", f"http://127.0.0.1:{free_port()}"])

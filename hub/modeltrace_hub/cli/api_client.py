@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import httpx
 
+from modeltrace_http.bearer import bearer_headers
 from modeltrace_hub.errors import ApiError, SettingsError
 
 DEFAULT_URL: Final = "http://127.0.0.1:4319"
@@ -52,7 +53,7 @@ class Source:
 
         Raises:
             StoreError: the database cannot be opened.
-            SettingsError: the address is invalid.
+            SettingsError: the address or the key is invalid.
         """
         if self.database is None:
             with self._create_client() as client:
@@ -62,7 +63,10 @@ class Source:
                 yield api
 
     def _create_client(self) -> httpx.Client:
-        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        try:
+            headers = bearer_headers(self.key, "MODELTRACE_HUB_KEY, or the file of --key-file,")
+        except ValueError as error:
+            raise SettingsError(f"{error}.") from None
         try:
             url = httpx.URL(self.url)
         except httpx.InvalidURL:

@@ -33,10 +33,11 @@ from modeltrace.doctor.trace_check import (
     send_prediction,
     wait_for_telemetry,
 )
-from modeltrace.errors import ModeltraceError
+from modeltrace.errors import ModeltraceError, SettingsError
 from modeltrace.keys import authorization_header
 from modeltrace.settings import read_settings
 from modeltrace.terminal import SafeConsole, echo
+from modeltrace_http.bearer import bearer_headers
 
 # Seconds for one request to the service or the backend.
 REQUEST_TIMEOUT = 10.0
@@ -158,7 +159,10 @@ async def _open_stack(addresses: StackAddresses) -> AsyncIterator[Backend]:
 
 @asynccontextmanager
 async def _open_hub(url: str, key: str | None) -> AsyncIterator[Backend]:
-    headers = {"authorization": f"Bearer {key}"} if key else {}
+    try:
+        headers = bearer_headers(key, "MODELTRACE_HUB_KEY")
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
     async with httpx.AsyncClient(base_url=url, timeout=REQUEST_TIMEOUT, headers=headers) as client:
         yield HubBackend(client)
 

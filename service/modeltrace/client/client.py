@@ -29,6 +29,7 @@ from modeltrace.client.messages import (
 from modeltrace.client.retries import AsyncRetryTransport, RetryTransport
 from modeltrace.client.service import ServedModel, normalize_url, parse_model, unreachable_error
 from modeltrace.errors import InvalidFeaturesError
+from modeltrace_http.bearer import bearer_headers
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 # Seconds until a response must have begun.
@@ -69,12 +70,13 @@ class Client:
 
         Raises:
             UnreachableError: the address is not an HTTP address.
+            ValueError: the API key has characters that a header cannot carry.
         """
         self._url = normalize_url(url)
         self._client = httpx.Client(
             base_url=self._url,
             timeout=timeout,
-            headers=_headers(api_key),
+            headers=bearer_headers(api_key, "api_key"),
             transport=RetryTransport(transport or httpx.HTTPTransport(verify=verify), retries),
         )
 
@@ -207,7 +209,7 @@ class AsyncClient:
         self._client = httpx.AsyncClient(
             base_url=self._url,
             timeout=timeout,
-            headers=_headers(api_key),
+            headers=bearer_headers(api_key, "api_key"),
             transport=AsyncRetryTransport(transport or httpx.AsyncHTTPTransport(verify=verify), retries),
         )
 
@@ -276,10 +278,6 @@ class AsyncClient:
             return await self._client.request(method, path, content=body, headers=_request_headers(content_type))
         except httpx.HTTPError as error:
             raise unreachable_error(self._url, error) from None
-
-
-def _headers(api_key: str | None) -> dict[str, str]:
-    return {} if api_key is None else {"authorization": f"Bearer {api_key}"}
 
 
 def _request_headers(content_type: str) -> Mapping[str, str]:

@@ -20,6 +20,7 @@ from modeltrace.serving.version import CHALLENGER
 from modeltrace.telemetry.records.model_info import ModelInfo
 from modeltrace.telemetry.records.prediction import PredictedRow, RemoteCall
 from modeltrace.telemetry.records.trace import RequestTrace, propagation_headers
+from modeltrace_http.bearer import bearer_headers
 
 logger = logging.getLogger("modeltrace.serving")
 
@@ -47,16 +48,20 @@ class RemoteChallenger:
         """Create the HTTP client of the service at `url`; `redact` applies privacy rules to rows recorded here.
 
         Raises:
-            SettingsError: the URL is invalid.
+            SettingsError: the URL or the key is invalid.
         """
         self._url = parse_url(url)
+        try:
+            headers = bearer_headers(api_key, "MODELTRACE_CHALLENGER_API_KEY")
+        except ValueError as error:
+            raise SettingsError(str(error)) from None
         self._start_shadow = start_shadow
         self._redact = redact
         self._client = httpx.Client(
             base_url=self._url,
             timeout=TIMEOUT,
             limits=httpx.Limits(max_connections=1),
-            headers={"authorization": f"Bearer {api_key}"} if api_key else {},
+            headers=headers,
         )
         self._hashes: dict[tuple[str, str], str] = {}
         self._failures = FailureLog(logger, "the challenger does not answer for now", "the challenger answers again")

@@ -308,6 +308,16 @@ def test_other_rows_cannot_be_sent_as_arrow(call: Call, rows: Any) -> None:
         call("predict_batch", ([{"a": 1}],), predicted(), tags=[None, None])
 
 
+@pytest.mark.parametrize("client", [Client, AsyncClient])
+def test_a_key_that_no_header_can_carry_is_not_in_the_error(client: Callable[..., object]) -> None:
+    """The error comes before any request. White space around a key is removed."""
+    for key in ("sekret\n0123456789", "sekret-\u00fc\u00fc"):
+        with pytest.raises(ValueError, match="api_key") as caught:
+            client(api_key=key)
+        assert "sekret" not in str(caught.value)
+    client(api_key="sekret-0123456789\n")
+
+
 def test_large_batches_are_divided(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each request has a limited number of rows, and the predictions stay in order."""
     monkeypatch.setattr(batches, "BATCH_ROWS", 4)
