@@ -18,6 +18,7 @@ args:
 env:
   {{- $own := dict
     "JAEGER_HOST" "0.0.0.0"
+    "OTEL_TRACES_SAMPLER" "always_off"
     "OPENSEARCH_URLS" (toJson $j.openSearch.urls)
     "OPENSEARCH_INDEX_PREFIX" $j.openSearch.indexPrefix
     "OPENSEARCH_MAX_AGE" (printf "%dh" (mul 24 (int $j.indices.days)))
