@@ -11,6 +11,7 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -81,6 +82,23 @@ def test_markup_and_emoji_codes_are_printed_literally() -> None:
 
     for text in ("[bold]column", "[/] [red]class", "a:key:b [link=http://evil.example]"):
         assert text in file.getvalue()
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_cells_of_a_table_are_complete(terminal: bool) -> None:  # noqa: FBT001  a parameter
+    """A pipe has room for long values in one line; a terminal shows them in several lines."""
+    file = io.StringIO()
+    width = {"width": 80} if terminal else {}
+    console = SafeConsole(file=file, force_terminal=terminal, color_system=None, **width)
+    table = Table("a", "b", "c", box=None, pad_edge=False)
+    table.add_row("x" * 60, "y" * 60, "z" * 60)
+    console.print(Group(Text("title"), table))
+
+    lines = file.getvalue().splitlines()
+    assert "…" not in file.getvalue()
+    assert {letter: file.getvalue().count(letter) for letter in "xyz"} == dict.fromkeys("xyz", 60)
+    assert (len(lines) == 3) == (not terminal)
+    assert max(map(len, lines)) < (81 if terminal else 200)
 
 
 def test_text_of_a_spinner_is_printed_literally() -> None:
