@@ -61,6 +61,8 @@ def compare_samples(
 ) -> DomainResult:
     """Compare two samples of rows. Equal rows are in the same fold, so that repeated rows are not recognized.
 
+    Rows of which a sample mainly consists are an exception, because a fold would have no other rows of that sample.
+
     Args:
         features: the features of the model.
         reference: rows in the order of the features; of more than `MAX_ROWS`, random ones are used.
@@ -87,8 +89,7 @@ def compare_samples(
     if groups.max() < 2 * FOLDS:
         raise DomainError(f"only {groups.max() + 1} rows are distinct")
     aucs, variances, drops = [], [], []
-    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
-    for train, test in folds.split(matrix, later, groups):
+    for train, test in _folds(later, groups):
         classifier = HistGradientBoostingClassifier(
             max_iter=60, max_depth=4, min_samples_leaf=20, early_stopping=False, random_state=0
         ).fit(matrix[train], later[train])
@@ -113,6 +114,23 @@ def compare_samples(
         features=tuple(FeatureImportance(*entry) for entry in sorted(importances, key=lambda entry: -entry[1])),
         excluded=tuple(feature.name for index, feature in enumerate(features) if index not in used),
     )
+
+
+def _folds(later: NDArray[np.intp], groups: NDArray[np.intp]) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Return the rows of each fold for training and test. Each fold has rows of both samples.
+
+    Raises:
+        DomainError: there are no such folds.
+    """
+    totals = np.bincount(later)
+    counts = np.array([np.bincount(groups[later == sample], minlength=groups.max() + 1) for sample in (0, 1)])
+    frequent = (counts / totals[:, np.newaxis]).max(axis=0) > 1 / (2 * FOLDS)
+    single = np.where(frequent[groups], groups.max() + 1 + np.arange(len(groups)), groups)
+    for chosen in (groups, single):
+        folds = list(StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0).split(later, later, chosen))
+        if all((np.bincount(later[test], minlength=2) >= totals / (2 * FOLDS)).all() for _, test in folds):
+            return folds
+    raise DomainError("too many rows are equal")
 
 
 def roc_auc(scores: Floats, later: NDArray[np.intp]) -> tuple[float, float]:

@@ -1,6 +1,7 @@
 """`modeltrace drift` sees changes of several features together, and rarely reports samples that are alike."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,23 @@ def test_repeated_rows_are_not_recognized(features: tuple[Feature, ...]) -> None
     result = compare_samples(features, reference, [reference[index] for index in rng.integers(0, 200, 300)])
 
     assert not result.drift
+
+
+@pytest.mark.parametrize("value", [0.0, None, 1e308, -1e308])
+@pytest.mark.parametrize("constant_reference", [False, True])
+def test_a_sample_of_equal_rows(
+    features: tuple[Feature, ...],
+    value: float | None,
+    constant_reference: bool,  # noqa: FBT001  a parameter
+) -> None:
+    """The most extreme drift has an AUC, too, although equal rows are usually in one fold."""
+    samples = [normal(np.random.default_rng(6), 400), [[value] * 3] * 500]
+
+    result = compare_samples(features, *(samples[::-1] if constant_reference else samples))
+
+    assert result.drift
+    assert result.auc > 0.99
+    assert all(math.isfinite(entry.importance) for entry in result.features)
 
 
 def test_categories_missing_values_and_times() -> None:
