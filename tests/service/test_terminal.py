@@ -85,7 +85,7 @@ def test_markup_and_emoji_codes_are_printed_literally() -> None:
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_cells_of_a_table_are_complete(terminal: bool) -> None:  # noqa: FBT001  a parameter
+def test_cells_of_a_table_are_complete(terminal: bool) -> None:
     """A pipe has room for long values in one line; a terminal shows them in several lines."""
     file = io.StringIO()
     width = {"width": 80} if terminal else {}

@@ -83,7 +83,7 @@ def test_repeated_rows_are_not_recognized(features: tuple[Feature, ...]) -> None
 def test_a_sample_of_equal_rows(
     features: tuple[Feature, ...],
     value: float | None,
-    constant_reference: bool,  # noqa: FBT001  a parameter
+    constant_reference: bool,
 ) -> None:
     """The most extreme drift has an AUC, too, although equal rows are usually in one fold."""
     samples = [normal(np.random.default_rng(6), 400), [[value] * 3] * 500]
