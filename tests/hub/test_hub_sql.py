@@ -259,6 +259,12 @@ def test_large_inputs_are_rejected(store: Store, monkeypatch: pytest.MonkeyPatch
         ("SELECT * FROM spans WHERE duration_ms = '3'", {}),
         ("SELECT * FROM spans s(trace_id) WHERE trace_id = 'x'", None),
         ("SELECT * FROM spans TABLESAMPLE 10% WHERE trace_id = 'x'", None),
+        ("SELECT * FROM spans WHERE trace_id = 'x' USING SAMPLE 5 ROWS", None),
+        ("SELECT * FROM spans WHERE SPANS.name = 'x'", {"name": "x"}),
+        ("SELECT * FROM spans s WHERE spans.name = 'x'", {}),
+        ("SELECT * FROM spans WHERE attributes.name = 'x'", {}),
+        ("SELECT (SELECT count(*) FROM spans WHERE t.name = 'x') FROM (SELECT 'x' AS name) t", {}),
+        ("FROM (SELECT 'x' AS name) t WHERE EXISTS (FROM spans s WHERE t.name = 'x' AND s.name = 'y')", {"name": "y"}),
         ("SELECT * FROM spans WHERE trace_id = 'x' UNION ALL SELECT * FROM spans", None),
         ("SELECT count(*), (SELECT count(*) FROM spans) FROM spans WHERE trace_id = 'x'", None),
         ("SELECT * FROM spans a JOIN logs b USING (trace_id) WHERE a.trace_id = 'x'", None),
@@ -277,6 +283,8 @@ def test_equalities_do_not_change_results(hub: InProcessHub) -> None:
     assert rows(hub, f"SELECT count(*) FROM spans WHERE name = 'step 1' AND trace_id = '{TRACE_ID}'") == [[1]]  # noqa: S608  fixed
     assert rows(hub, "SELECT count(*) FROM spans WHERE name = 'it''s'") == [[0]]
     assert rows(hub, "SELECT count(*) FILTER (name = 'step 1') FROM spans WHERE service = 'svc'") == [[1]]
+    assert rows(hub, "SELECT (SELECT count(*) FROM spans WHERE t.name = 'x') FROM (SELECT 'x' AS name) t") == [[3]]
+    assert rows(hub, "SELECT 'x' AS name FROM spans WHERE name = 'step 1'") == [["x"]]
 
 
 def test_results_are_cut(hub: InProcessHub) -> None:

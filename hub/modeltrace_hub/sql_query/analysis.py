@@ -46,7 +46,7 @@ def find_equalities(
     """Return texts that columns must be equal to, by view and column: rows with other values cannot affect the result.
 
     These are conditions `column = 'text'` of a WHERE clause that all rows of a view must meet: the view is the only
-    table of a SELECT, and it occurs only once in the query.
+    table of a SELECT, it occurs only once in the query, and the column has no qualifier or the name of this table.
 
     Args:
         connection: any connection; nothing is executed but the parser.
@@ -64,25 +64,30 @@ def find_equalities(
         view = str(table.get("table_name", "")).lower()
         if node.get("type") != "SELECT_NODE" or view not in views or occurrences[view] != 1:
             continue
-        if table.get("sample") is None and not table.get("column_name_alias"):
+        # A sample is taken before the condition applies.
+        if table.get("sample") is None and node.get("sample") is None and not table.get("column_name_alias"):
+            # The column of another qualifier is that of an outer query, or a value inside a column.
+            qualifiers = {(), (str(table.get("alias") or view).lower(),)}
             found[view] = {
-                name: text for name, text in _equalities(node["where_clause"]) if views[view].get(name) == "VARCHAR"
+                name: text
+                for qualifier, name, text in _equalities(node["where_clause"])
+                if qualifier in qualifiers and views[view].get(name) == "VARCHAR"
             }
     return found
 
 
-def _equalities(condition: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
-    """Yield column and text of the equalities that a condition implies."""
+def _equalities(condition: Mapping[str, Any] | None) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    """Yield qualifier, column and text of the equalities that a condition implies."""
     match condition:
         case {"type": "CONJUNCTION_AND", "children": list(children)}:
             for child in children:
                 yield from _equalities(child)
         case {
             "type": "COMPARE_EQUAL",
-            "left": {"type": "COLUMN_REF", "column_names": [*_, str(name)]},
+            "left": {"type": "COLUMN_REF", "column_names": [*qualifier, str(name)]},
             "right": {"type": "VALUE_CONSTANT", "literal": {"kind": "STRING", "text": str(text)}},
         }:
-            yield name.lower(), text
+            yield tuple(str(part).lower() for part in qualifier), name.lower(), text
 
 
 def _parse(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:  # noqa: ANN401  a tree of JSON
