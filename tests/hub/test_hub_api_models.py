@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from modeltrace_hub.queries.models import MAX_CONFLICTING_MODELS, _newest_conflicting
+from modeltrace_hub.web.model_charts import deciding_statistic
 from tests.helpers.in_process_hubs import InProcessHub
 from tests.helpers.metric_points import SECOND
 from tests.helpers.model_features import Feature
@@ -110,6 +111,37 @@ def test_a_shifted_feature_drifts(hub: InProcessHub) -> None:
     assert result["features"][0]["feature"] == "age"
     assert result["features"][0]["statistics"]["psi"]["value"] > 0.5
     assert result["output"]["state"] == "ok"
+
+    page = visible_text(hub, "/models", model="moved")
+    cause = deciding_statistic(result["features"][0])
+    assert cause is not None
+    assert "Feature State Distribution PSI" in page
+    assert f"age drift {cause.replace('>', '&gt;')} " in page
+
+
+def test_the_cause_of_drift_exceeds_its_threshold_most() -> None:
+    """Of the statistics in drift, the one that exceeds its threshold most is shown, shares in percent."""
+    drifting = {"value": 0.31, "threshold": 0.02, "state": "drift"}
+    others = {"ks": {"value": 9.0, "threshold": 10.0, "state": "ok"}, "psi": {**drifting, "threshold": 0.1}}
+
+    assert deciding_statistic({"statistics": {**others, "share_change": drifting}}) == (
+        "change of a share 31\u202f% > 2\u202f%"
+    )
+    assert deciding_statistic({"statistics": others}) == "PSI 0.310 > 0.100"
+    assert deciding_statistic({"statistics": {"ks": others["ks"]}}) is None
+
+
+def test_a_regressor_has_no_confidence(hub: InProcessHub) -> None:
+    """Its page has no section about confidence, that of a classifier has one."""
+    values = service(hub, "values")
+    values.counts["ml.predictions", (*values.model, ("ml.prediction.bin", "00"))] = 5
+    values.export()
+    classes = service(hub, "classes")
+    classes.predict(5)
+    classes.export()
+
+    assert ">Confidence</h3>" not in httpx.get(f"{hub.page_url}/models", params={"model": "values"}).text
+    assert ">Confidence</h3>" in httpx.get(f"{hub.page_url}/models", params={"model": "classes"}).text
 
 
 def test_without_thresholds_there_is_no_drift_state(hub: InProcessHub) -> None:

@@ -19,6 +19,19 @@ BIN_HEIGHT: Final = 26.0
 # A bin that is not empty has at least this height, so that it is visible.
 MIN_BAR_HEIGHT: Final = 1.5
 
+# The names of the drift statistics on the page, and those that are shares of the rows.
+_STATISTIC_LABELS: Final = {
+    "psi": "PSI",
+    "jensen_shannon": "JS",
+    "ks": "KS",
+    "location": "location",
+    "spread": "spread",
+    "share_change": "change of a share",
+    "new_categories": "unseen categories",
+    "missing": "missing values",
+}
+_SHARES: Final = {"share_change", "new_categories", "missing"}
+
 Link = Callable[..., str]
 
 
@@ -57,7 +70,9 @@ class Chart:
     axis_labels: Sequence[tuple[float, str]] = ()
 
 
-def draw_traffic(traffic: Record, hues: Mapping[str, int], link: Link, *, max_count: float) -> list[Step]:
+def draw_traffic(
+    traffic: Record, hues: Mapping[str, int], labels: Mapping[str, str], link: Link, *, max_count: float
+) -> list[Step]:
     """Draw predictions over time, by output. Charts with the same `max_count` have the same scale."""
     drawn = []
     steps = traffic["steps"]
@@ -74,7 +89,8 @@ def draw_traffic(traffic: Record, hues: Mapping[str, int], link: Link, *, max_co
         interval = f"{time_of_day(step['since_ns'])[:5]} to {time_of_day(step['until_ns'])[:5]}"
         seconds = (step["until_ns"] - step["since_ns"]) / 1e9
         counts = ", ".join(
-            f"{output or 'predictions'} {number(count)}" for output, count in sorted(step["outputs"].items())
+            f"{labels.get(output) or 'predictions'} {number(count)}"
+            for output, count in sorted(step["outputs"].items())
         )
         drawn.append(
             Step(
@@ -147,6 +163,20 @@ def bin_label(name: str, feature: Feature | None) -> str:
     if math.isinf(low):
         return f"up to {number(high)}" if math.isfinite(high) else "any number"
     return f"above {number(low)}" if math.isinf(high) else f"{number(low)} to {number(high)}"
+
+
+def deciding_statistic(drift: Record) -> str | None:
+    """Return name, value and threshold of the statistic in drift that exceeds its threshold most; None without one."""
+    exceeded = [
+        (abs(item["value"]) / item["threshold"], name, item)
+        for name, item in drift["statistics"].items()
+        if item["state"] == "drift" and item["value"] is not None and item["threshold"]
+    ]
+    if not exceeded:
+        return None
+    _, name, item = max(exceeded, key=lambda entry: entry[0])
+    text = percent if name in _SHARES else number
+    return f"{_STATISTIC_LABELS.get(name, name)} {text(item['value'])} > {text(item['threshold'])}"
 
 
 @dataclass(frozen=True, slots=True)

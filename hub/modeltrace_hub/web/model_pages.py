@@ -115,14 +115,20 @@ def _model_context(reader: Reader, model: Record, view: ModelPageView, window: W
     max_count = max(
         (sum(step["outputs"].values()) for version in versions for step in version["predictions"]["steps"]), default=0.0
     )
+    has_confidence = False
     for version in versions[:MAX_VERSIONS]:
         link = _prediction_link(model["name"], version["version"], window)
         schema = read_schema(reader, model["name"], version["version"])
         version["link"] = link
         version["output_labels"] = {
-            output: bin_label(output, schema.get(OUTPUT)) for output in version["predictions"]["outputs"]
+            output: bin_label(output, schema.get(OUTPUT))
+            for output in [*version["predictions"]["outputs"], *(bin_["bin"] for bin_ in _output_bins(version))]
         }
-        version["traffic"] = draw_traffic(version["predictions"], hues, link, max_count=max_count or 1.0)
+        version["traffic"] = draw_traffic(
+            version["predictions"], hues, version["output_labels"], link, max_count=max_count or 1.0
+        )
+        is_regressor = version["predictions"]["binned"] or any(bin_["ordered"] for bin_ in _output_bins(version))
+        has_confidence = has_confidence or not is_regressor
         if (confidence := version["confidence"]) is not None and sum(confidence["counts"]):
             version["confidence_chart"] = draw_confidence(confidence, link)
         features = version["features"]
@@ -139,7 +145,14 @@ def _model_context(reader: Reader, model: Record, view: ModelPageView, window: W
         "versions": versions[:MAX_VERSIONS],
         "hues": hues,
         "max_count": max_count,
+        # Regressors have none.
+        "has_confidence": has_confidence,
     }
+
+
+def _output_bins(version: Record) -> list[Record]:
+    """Return the bins of the output; empty without a reference."""
+    return version["output"]["bins"] if version["output"] else []
 
 
 def _prediction_link(model: str, version: str, window: Window) -> Link:

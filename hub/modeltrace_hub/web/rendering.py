@@ -17,6 +17,7 @@ from modeltrace_hub.queries.list_fields import TRACE_FIELDS
 from modeltrace_hub.web import format as fmt
 from modeltrace_hub.web import histogram_chart
 from modeltrace_hub.web.filter_form import attribute_name
+from modeltrace_hub.web.model_charts import deciding_statistic
 from modeltrace_hub.web.time_range import CHOICES, read_time_range
 from modeltrace_hub.web.ucum import unit_name
 from modeltrace_hub.writer import Writer
@@ -96,7 +97,7 @@ def _create_environment() -> Environment:
     )
     environment.filters |= dict(getmembers(fmt, isfunction))
     environment.filters |= {"query_with": _query_with, "without": _without, "condition": _condition}
-    environment.filters["unit_name"] = unit_name
+    environment.filters |= {"unit_name": unit_name, "deciding_statistic": deciding_statistic}
     environment.globals["trace_attribute"] = partial(attribute_name, TRACE_FIELDS)
     environment.globals["draw_histogram"] = histogram_chart.draw_histogram
     return environment
