@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from modeltrace_hub.queries.models import MAX_CONFLICTING_MODELS, _newest_conflicting
+from modeltrace_hub.queries.windows import MINUTE_NS, Window
 from modeltrace_hub.web.model_charts import deciding_statistic
 from tests.helpers.in_process_hubs import InProcessHub
 from tests.helpers.metric_points import SECOND
@@ -129,6 +130,20 @@ def test_the_cause_of_drift_exceeds_its_threshold_most() -> None:
     )
     assert deciding_statistic({"statistics": others}) == "PSI 0.310 > 0.100"
     assert deciding_statistic({"statistics": {"ks": others["ks"]}}) is None
+
+
+def test_the_rate_begins_with_the_first_record(hub: InProcessHub) -> None:
+    """Just after a start, the rate is that of the first minutes and not that of the whole window."""
+    now = time.time_ns() // MINUTE_NS * MINUTE_NS
+    window = Window(now - 60 * MINUTE_NS, now + MINUTE_NS, MINUTE_NS, now)
+    assert [window.seconds_since(now - count * MINUTE_NS) for count in (0, 2, 600)] == [60, 120, 3600]
+
+    sender = service(hub, "young", start_ns=time.time_ns() - SECOND)
+    sender.predict(600)
+    sender.export()
+    assert version(hub, "young")["predictions"]["per_second"] == pytest.approx(10)
+    assert "10/s" in visible_text(hub, "/models", model="young")
+    assert re.search("young 1.0.0 600 10/s", visible_text(hub, "/"))
 
 
 def test_a_regressor_has_no_confidence(hub: InProcessHub) -> None:

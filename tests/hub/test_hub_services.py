@@ -97,6 +97,8 @@ def test_requests_errors_and_durations(pages: HubPages) -> None:
     web, cart, rules = services["web"], services["cart"], services["rules"]
     assert [row["request_count"] for row in (web, cart, rules)] == [100, 100, 100]
     assert [row["error_share"] for row in (web, cart, rules)] == [0, 0.1, 0]
+    # The rate is that since the first request, not that of the hour.
+    assert all(0.5 < row["per_second"] < 1.1 for row in (web, cart, rules))
     for name, share in (("p50_ns", 0.5), ("p95_ns", 0.95), ("p99_ns", 0.99)):
         assert web[name] == pytest.approx(float(np.quantile(durations, share)) * MS)
     assert sum(step["request_count"] for step in cart["steps"]) == 100

@@ -25,6 +25,7 @@ def version_metrics(
     gauges: list[Record],
     drift_rows: list[Record],
     evaluated: list[Record],
+    first_ns: int,
 ) -> Record:
     """Compute all metrics of one model version.
 
@@ -34,6 +35,7 @@ def version_metrics(
         gauges: rows of get_model_gauges.sql; values are finite.
         drift_rows: rows of compute_drift.sql, one per feature and one for the output.
         evaluated: rows of get_model_gauges.sql with the evaluation of this model.
+        first_ns: the time of the first telemetry of the version in the window.
     """
     rows_by_name: dict[str, list[Record]] = defaultdict(list)
     for row in counts:
@@ -46,7 +48,7 @@ def version_metrics(
     # Its share of independent predictions applies to their confidence, too.
     independent_share = output["independent_share"] if output else 1.0
     return {
-        "predictions": _traffic(window, rows_by_name[names.PREDICTIONS], predictions),
+        "predictions": _traffic(window, rows_by_name[names.PREDICTIONS], predictions, first_ns),
         "repeated_rows": repeated,
         "confidence": _confidence(rows_by_name, gauges, rows_repeat=rows_repeat, independent_share=independent_share),
         "violations": _violations(rows_by_name[names.VIOLATIONS]),
@@ -72,7 +74,7 @@ def _repeated_rows(rows: Sequence[Record], gauges: Iterable[Record], predictions
     return {"count": count, "distinct": predictions - count, "limit": limit, "exceeded": exceeded}
 
 
-def _traffic(window: Window, rows: Sequence[Record], predictions: float) -> Record:
+def _traffic(window: Window, rows: Sequence[Record], predictions: float, first_ns: int) -> Record:
     outputs: dict[str, float] = defaultdict(float)
     steps: dict[int, dict[str, float]] = defaultdict(dict)
     for row in rows:
@@ -83,7 +85,7 @@ def _traffic(window: Window, rows: Sequence[Record], predictions: float) -> Reco
     return {
         "count": predictions,
         "binned": any("ml.prediction.bin" in row["attributes"] for row in rows),
-        "per_second": predictions / window.seconds,
+        "per_second": predictions / window.seconds_since(first_ns),
         "outputs": dict(sorted(outputs.items())),
         "steps": [
             {"since_ns": since, "until_ns": until, "outputs": steps.get(number, {})}

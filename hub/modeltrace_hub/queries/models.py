@@ -111,7 +111,8 @@ def read_models(reader: Reader, window: Window, name: str | None = None) -> list
             key = model["name"], version["version"]
             if key not in conflicts:
                 model_hash = loaded[key][0]["hash"] if loaded[key] else None
-                metrics = all_instances.version(key, all_instances.evaluated(key, model_hash))
+                evaluated = all_instances.evaluated(key, model_hash)
+                metrics = all_instances.version(key, evaluated, version["first_ns"])
                 model["versions"].append({**version, "hash": None, "omitted_models": 0, **metrics})
             for conflict in selected[key]:
                 identity = {
@@ -120,7 +121,9 @@ def read_models(reader: Reader, window: Window, name: str | None = None) -> list
                     "omitted_models": len(conflicts[key]) - len(selected[key]),
                 }
                 evaluated = all_instances.evaluated(key, conflict["hash"])
-                metrics = _MetricsReader(reader, window, conflict["instances"]).version(key, evaluated)
+                metrics = _MetricsReader(reader, window, conflict["instances"]).version(
+                    key, evaluated, version["first_ns"]
+                )
                 model["versions"].append({**version, **identity, **metrics})
     return models
 
@@ -167,9 +170,11 @@ class _MetricsReader:
         for row in drift_rows:
             self._drift[row.pop("model"), row.pop("version")].append(row)
 
-    def version(self, key: Key, evaluated: list[Record]) -> Record:
-        """Return the metrics of one version, with the gauges of its evaluation."""
-        return version_metrics(self._window, self._counters[key], self._gauges[key], self._drift[key], evaluated)
+    def version(self, key: Key, evaluated: list[Record], first_ns: int) -> Record:
+        """Return the metrics of one version, with the gauges of its evaluation. Rates begin at `first_ns`."""
+        return version_metrics(
+            self._window, self._counters[key], self._gauges[key], self._drift[key], evaluated, first_ns
+        )
 
     def evaluated(self, key: Key, model_hash: str | None) -> list[Record]:
         """Return the gauges of the evaluation of one model. One process evaluates all models of a version."""

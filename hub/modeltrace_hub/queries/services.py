@@ -7,6 +7,7 @@ from typing import Final, Literal
 from modeltrace_hub.queries.filters import TimeRangeFilter
 from modeltrace_hub.queries.heatmap import time_step
 from modeltrace_hub.queries.reader import Reader, Record
+from modeltrace_hub.queries.windows import MINUTE_NS
 
 # Without a start, the figures cover the hour up to the newest span.
 COVERED_NS: Final = 3600 * 10**9
@@ -28,6 +29,8 @@ class Range:
     since_ns: int
     step_ns: int
     steps: int
+    span_count: int
+    first_ns: int  # start of the first span
 
     @property
     def until_ns(self) -> int:
@@ -36,8 +39,8 @@ class Range:
 
     @property
     def seconds(self) -> float:
-        """The length."""
-        return self.steps * self.step_ns / 1e9
+        """The length from the first span, which rates are divided by; at least a minute."""
+        return max(self.until_ns - self.first_ns, MINUTE_NS) / 1e9
 
 
 def read_range(reader: Reader, filters: TimeRangeFilter) -> Range | None:
@@ -48,7 +51,9 @@ def read_range(reader: Reader, filters: TimeRangeFilter) -> Range | None:
     since_ns = max(newest_ns - COVERED_NS, 0) if filters.since is None else filters.since
     step_ns = time_step(newest_ns - since_ns)
     since_ns = since_ns // step_ns * step_ns
-    return Range(since_ns, step_ns, (newest_ns - since_ns) // step_ns + 1)
+    steps = (newest_ns - since_ns) // step_ns + 1
+    spans = reader.fetch_one("count_spans", since_ns=since_ns, until_ns=since_ns + steps * step_ns)
+    return Range(since_ns, step_ns, steps, spans["span_count"], spans["first_ns"] or since_ns)
 
 
 def list_service_requests(reader: Reader, time: Range) -> list[Record]:
@@ -92,8 +97,7 @@ def list_service_calls(reader: Reader, time: Range) -> tuple[list[Record], float
     `error_share` and `p95_ns` of the called spans.
     """
     parameters = {"since_ns": time.since_ns, "until_ns": time.until_ns}
-    count = reader.fetch_one("count_spans", **parameters)["span_count"]
-    every = max(-(-count // MAX_EXAMINED_SPANS), 1)
+    every = max(-(-time.span_count // MAX_EXAMINED_SPANS), 1)
     calls = reader.fetch_all("list_service_calls", **parameters, every=every, limit=MAX_CALLS)
     for call in calls:
         call["error_share"] = call["error_count"] / call["call_count"]

@@ -38,10 +38,13 @@ class Window:
     step_ns: int  # length of a step
     now_ns: int  # the time of the request
 
-    @property
-    def seconds(self) -> float:
-        """The length of the part of the window before now, in seconds; at least 1."""
-        return max((min(self.now_ns, self.until_ns) - self.since_ns) / 1e9, 1.0)
+    def seconds_since(self, first_ns: int) -> float:
+        """Return the length of the part of the window from the first record up to now, in seconds; at least a minute.
+
+        Rates are divided by it, so that the rate of a service that has just started is not too low.
+        """
+        end = min(self.now_ns, self.until_ns)
+        return max(end - max(self.since_ns, first_ns), MINUTE_NS) / 1e9
 
     @property
     def steps(self) -> list[tuple[int, int]]:
