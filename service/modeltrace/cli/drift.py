@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,11 +16,12 @@ from modeltrace.cli.options import IncludeSynthetic, analysed_bundle_option, tim
 from modeltrace.cli.store import open_configured_store
 from modeltrace.errors import SettingsError
 from modeltrace.inference.schema import Feature
-from modeltrace.monitoring.domain_classifier import ALPHA, DomainResult, compare_samples
+from modeltrace.monitoring.domain_classifier import ALPHA, MIN_ROWS, DomainError, DomainResult, compare_samples
+from modeltrace.printable import truncate
 from modeltrace.settings import read_settings
 from modeltrace.store.selection import Selection
 from modeltrace.terminal import SafeConsole, echo
-from modeltrace.traffic.rows import load_held_out_samples, load_samples
+from modeltrace.traffic.rows import RowSourceError, Sample, load_held_out_samples, load_samples
 
 # Nanoseconds.
 DAY = 86_400 * 10**9
@@ -61,8 +63,15 @@ def drift(
             if reference is None
             else load_samples(reference, manifest.features)
         )
+        if reference is not None:
+            _check_numbers(reference, samples, manifest.features)
         selection = Selection(start, until, None, manifest.name, manifest.version, include_synthetic=include_synthetic)
         inputs: list[Any] = store.latest_inputs(selection, MAX_STORED_ROWS)
+    if len(inputs) < MIN_ROWS:
+        raise DomainError(
+            f"{len(inputs):,} predictions of {manifest.name} {manifest.version}, and {MIN_ROWS} are needed. Only "
+            "predictions of the version of the bundle count: name another one with --bundle, or an earlier --since"
+        )
     result = compare_samples(
         manifest.features,
         [_values(sample.row, manifest.features) for sample in samples],
@@ -73,6 +82,17 @@ def drift(
         echo(json.dumps({"model": model, **asdict(result)}, indent=2, ensure_ascii=False))
     else:
         _print(f"{manifest.name} {manifest.version}", result)
+
+
+def _check_numbers(file: Path, samples: Sequence[Sample], features: Sequence[Feature]) -> None:
+    """Reject a file with another value than a number in the column of a number."""
+    for feature in features:
+        for number, sample in enumerate(samples, 1):
+            value = sample.row[feature.name]
+            if value is not None and _value(value, feature) is None:
+                raise RowSourceError(
+                    f"{file}, row {number:,}: {feature.name} is no number: {truncate(repr(value), 40)}"
+                )
 
 
 def _values(row: Any, features: tuple[Feature, ...]) -> list[Any]:  # noqa: ANN401  of JSON
@@ -92,7 +112,11 @@ def _print(model: str, result: DomainResult) -> None:
         f"{model} · {state} · ROC AUC {result.auc:.3f}, {1 - ALPHA:.0%} interval {result.low:.3f} to {result.high:.3f}",
         style="bold",
     )
-    console.print(f"{result.rows:,} predictions compared with {result.reference_rows:,} reference rows")
+    main = [entry.feature for entry in result.features[:1] if result.drift and entry.importance > 0]
+    console.print(
+        f"The {result.rows:,} predictions {'can' if result.drift else 'cannot'} be distinguished from the "
+        f"{result.reference_rows:,} reference rows{f', mainly by {main[0]}' if main else ''}"
+    )
     if result.excluded:
         console.print(f"Not compared: {', '.join(result.excluded)} (private, or times)")
     table = Table("feature", "change of the AUC if shuffled", box=None)

@@ -179,6 +179,13 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     missing = CliRunner().invoke(app, [*arguments, "--bundle", str(without)])
 
+    frame.astype({"petal_width": str}).assign(petal_width="wide").to_csv(tmp_path / "text.csv", index=False)
+    wrong = CliRunner().invoke(app, [*arguments, "--bundle", str(without), "--reference", str(tmp_path / "text.csv")])
+    early = CliRunner().invoke(app, [*arguments, "--until", "2023-01-02", "--bundle", str(bundle)])
+
+    assert "row 1: petal_width is no number: 'wide'" in str(wrong.exception)
+    assert "0 predictions of iris 1.0.0, and 100 are needed. Only predictions of the version" in str(early.exception)
+    assert "The 150 predictions can be distinguished from the 150 reference rows, mainly by petal_width" in text.stdout
     result = json.loads(as_json.stdout)
     assert (result["drift"], result["rows"], result["reference_rows"]) == (True, 150, 150)
     assert result["features"][0]["feature"] == "petal_width"
