@@ -20,7 +20,10 @@ def print_expected_performance(store: Store, selection: Selection, *, as_json: b
     """
     results = estimate_performance(store, selection)
     if not results:
-        raise NoDataError(f"no selected prediction in {store.location.description} has a confidence")
+        raise NoDataError(
+            f"no selected prediction in {store.location.description} has a confidence. --expected is only for "
+            "classifiers that predict probabilities"
+        )
     if as_json:
         echo(json.dumps([asdict(result) for result in results], indent=2, ensure_ascii=False))
         return

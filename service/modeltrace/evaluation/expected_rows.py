@@ -104,7 +104,10 @@ def _estimate(store: Store, selection: Selection) -> ExpectedPerformance:
     if not len(later.scores):
         return replace(result, reason="the probabilities of the predictions are not finite or not stored")
     if len(known.scores) < MIN_LABELS:
-        reason = f"only {len(known.scores):,} earlier predictions have a label, and {MIN_LABELS} are needed"
+        reason = (
+            f"only {len(known.scores):,} predictions before --since have a label, and {MIN_LABELS} are needed to "
+            "calibrate the estimate"
+        )
         return replace(result, reason=reason)
     unknown = ((later.scores < known.scores.min()) | (later.scores > known.scores.max())).mean()
     if unknown > MAX_UNKNOWN_SHARE:

@@ -83,10 +83,15 @@ def evaluate_fairness(
         bins: the bins of numeric features, which are their groups.
 
     Raises:
-        GroupError: there are no groups or too many, or the label or the reference group does not exist.
+        GroupError: there are no groups or too many, no prediction is of a classifier, or the label or the reference
+            group does not exist.
         StoreError: the store cannot be read.
     """
     rows = _read_counts(store, selection, attribute, bins)
+    if not rows:
+        raise GroupError(
+            f"no selected prediction with {attribute} has a label: fairness metrics compare the labels of a classifier"
+        )
     results = []
     for name, version, model_hash in sorted({(row[0], row[1], row[2]) for row in rows}):
         of_model = [row[3:] for row in rows if tuple(row[:3]) == (name, version, model_hash)]

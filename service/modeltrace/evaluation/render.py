@@ -169,7 +169,7 @@ def _calibration(metrics: CalibrationMetrics) -> Iterator[RenderableType]:
 def _regression(metrics: RegressionMetrics) -> Iterator[RenderableType]:
     r2 = "" if metrics.r2 is None else f", R² {metrics.r2:.4f}"
     percentage = metrics.mean_absolute_percentage_error
-    mape = "none, because a label is 0" if percentage is None else f"{percentage:.2%}"
+    mape = "none, because a label is 0" if percentage is None else f"{percentage:.4f}"
     yield Text(
         f"  mean absolute error {metrics.mean_absolute_error:.6g}, root mean squared error "
         f"{metrics.root_mean_squared_error:.6g}{r2}\n  bias {metrics.bias:+.6g}, mean absolute percentage error {mape}"

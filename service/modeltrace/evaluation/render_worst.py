@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from modeltrace.evaluation.render import text_table
-from modeltrace.evaluation.worst_segments import ALPHA, WorstSegments
+from modeltrace.evaluation.worst_segments import ALPHA, MIN_ROWS, WorstSegments
 
 
 def to_json(result: WorstSegments) -> dict[str, Any]:
@@ -28,8 +28,11 @@ def to_text(result: WorstSegments) -> RenderableType:
     if result.too_many_values:
         names = ", ".join(result.too_many_values)
         lines.append(Text(f"  not compared, because they have too many values: {names} (name the bundle: --bundle)"))
-    if not any(segment.beyond_chance for segment in result.segments):
-        lines.append(Text("  no segment has a larger error than chance explains"))
+    if not result.compared:
+        lines.append(Text(f"  no segment has {MIN_ROWS} labels, and {MIN_ROWS} outside of it: no segment is compared"))
+    elif not any(segment.beyond_chance for segment in result.segments):
+        largest = "; these errors are the largest ones, by chance" if result.segments else ""
+        lines.append(Text(f"  no segment has a larger error than chance explains{largest}"))
     table = text_table(
         "segment", "labels", result.metric, f"{1 - ALPHA:.0%} interval", "rest", "p-value", "beyond chance",
         "worst prediction's trace",

@@ -200,10 +200,23 @@ def test_reasons_why_there_is_no_estimate(store_url: str, monkeypatch: pytest.Mo
     store_predictions(store_url, scores[-1:] / 2, labels[-1:], 1)
     unknown, _ = estimate(monkeypatch, store_url)
 
-    assert few["reason"] == "only 299 earlier predictions have a label, and 300 are needed"
-    assert "no estimate: only 299 earlier predictions have a label" in text
+    reason = "only 299 predictions before --since have a label, and 300 are needed to calibrate the estimate"
+    assert few["reason"] == reason
+    assert f"no estimate: {reason}" in text
     assert "% of the probabilities are outside the range of earlier predictions with labels" in unknown["reason"]
     assert (few["accuracy"], unknown["accuracy"]) == (None, None)
+
+
+def test_regressor_has_no_estimate(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says which models have one."""
+    monkeypatch.setenv("MODELTRACE_STORE", store_url)
+    with open_store(store_url) as store:
+        store.add_predictions([stored_row("p", label=None, confidence=None, value=1.0)])
+
+    result = CliRunner().invoke(app, ["evaluate", "--expected", "--since", "2023-11-14"])
+
+    assert result.exit_code == 1
+    assert "--expected is only for classifiers" in str(result.exception)
 
 
 def test_option_since_is_required(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,6 +133,15 @@ def test_errors_say_what_is_missing(store_url: str) -> None:
             evaluate(store_url, attribute, positive, reference)
 
 
+def test_regressor_has_no_fairness_metrics(store_url: str) -> None:
+    """An empty result would look like success."""
+    with open_store(store_url) as store:
+        store.add_predictions([stored_row("p", label=None, value=1.0, tags=to_json({"group": "x"}))])
+
+    with pytest.raises(GroupError, match="fairness metrics compare the labels of a classifier"):
+        evaluate(store_url, "group", "1")
+
+
 def test_values_of_a_feature_are_segments(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """`evaluate --by` evaluates each value of a feature, and predictions without a value, separately."""
     monkeypatch.setenv("MODELTRACE_STORE", store_url)

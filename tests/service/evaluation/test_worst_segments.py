@@ -270,6 +270,18 @@ def test_command(store_url: str, monkeypatch: pytest.MonkeyPatch, example: Path)
     assert [part["segment"][feature.name] for part in by if part["labels"]] == list(expected)
 
 
+def test_text_without_a_significant_segment(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says whether no segment is large enough, or no error is beyond chance."""
+    monkeypatch.setenv("MODELTRACE_STORE", store_url)
+    table = pd.DataFrame({"predicted": ["a", "b"] * 40, "true": "a", "plan": None})
+    store_table(store_url, table.assign(other="x"), MODEL)
+
+    assert "no segment has 50 labels, and 50 outside of it: no segment is compared" in run("--worst", "3")
+    other = ModelInfo("other", "1.0.0", "b" * 64, ())
+    store_table(store_url, pd.concat([table] * 4).assign(other=["x"] * 161 + ["y"] * 159), other)
+    assert "these errors are the largest ones, by chance" in run("--worst", "3", "--name", "other")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
