@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.pack import pack
 from modeltrace.cli.main import app
-from modeltrace.errors import SettingsError
+from modeltrace.errors import BundleNotFoundError
 from modeltrace.inference.scoring import score
 from modeltrace.replay.explain import ExplainError
 from modeltrace.store.rows import to_json
@@ -24,6 +24,7 @@ from tests.helpers.bundles import LABELS, X, iris_frame, iris_rows, pack_iris
 from tests.helpers.factories import TIME, stored_row
 
 pytestmark = pytest.mark.slow
+LONG_ROW = dict.fromkeys(iris_frame().columns, 5.123456789)
 
 Explain = Callable[..., Any]
 
@@ -152,11 +153,25 @@ def test_what_cannot_be_explained(
         explain(name, *arguments, **options)
 
 
-def test_bundle_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without any source, the message names the option."""
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+def test_bundle_is_searched_in_the_current_folder(
+    explain: Explain, bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If it is not there, the message names the option."""
+    named = explain("plain", "p5")
+    monkeypatch.delenv("MODELTRACE_BUNDLE", raising=False)
 
-    result = CliRunner().invoke(app, ["explain", "p1"])
+    monkeypatch.chdir(bundles / "plain")
+    found = CliRunner().invoke(app, ["explain", "p5"], env={"COLUMNS": "160"})
+    monkeypatch.chdir(tmp_path)
+    missing = CliRunner().invoke(app, ["explain", "p5"])
 
-    assert isinstance(result.exception, SettingsError)
-    assert "--bundle" in str(result.exception)
+    assert found.stdout == named.stdout
+    assert isinstance(missing.exception, BundleNotFoundError)
+    assert "--bundle SOURCE" in str(missing.exception)
+
+
+def test_values_are_rounded(explain: Explain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table shows 6 digits of a value; JSON has all of them."""
+    monkeypatch.setitem(globals(), "iris_rows", lambda rows: [LONG_ROW] * rows)
+
+    assert "5.12346 " in explain("sizes", "p3").stdout

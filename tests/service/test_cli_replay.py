@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from modeltrace.cli.main import app
 from modeltrace.cli.replay import EXIT_CODE_DIFFERENT, ReplayError
-from modeltrace.errors import ModeltraceError, SettingsError
+from modeltrace.errors import ModeltraceError
 from modeltrace.store.lookup import NotFoundError
 from modeltrace.store.store import open_store
 from tests.helpers.bundles import iris_rows, pack_iris
@@ -114,16 +114,18 @@ def test_predictions_of_another_version_differ(recorded: Recorded) -> None:
     assert recorded.replay(recorded.batch["trace_id"], "--against", f"{recorded.models}@1.0.0").exit_code == 0
 
 
-def test_model_that_is_not_found_is_an_error(recorded: Recorded) -> None:
-    """The message names the searched folders; without folders, the option."""
+def test_model_that_is_not_found_is_an_error(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names the searched folders and the option. The current folder is searched, too."""
     with pytest.raises(ReplayError, match=r"1 of iris 1\.0\.0: no bundle whose model has the SHA-256 .* in .*two"):
         recorded.replay(recorded.first["trace_id"], bundles=str(recorded.models / "two"))
     result = recorded.replay(
         recorded.first["trace_id"], "--bundle", str(recorded.models / "one"), bundles=str(recorded.models / "two")
     )
     assert result.exit_code == 0
-    with pytest.raises(SettingsError, match="--bundle"):
+    with pytest.raises(ReplayError, match="--bundle"):
         recorded.replay(recorded.first["trace_id"], bundles="")
+    monkeypatch.chdir(recorded.models)
+    assert recorded.replay(recorded.first["trace_id"], bundles="").exit_code == 0
     with pytest.raises(ReplayError, match=r"no bundle of iris 7 in"):
         recorded.replay(recorded.first["trace_id"], "--against", "7")
 
@@ -133,6 +135,8 @@ def test_unknown_identifier_is_an_error(recorded: Recorded) -> None:
     for identifier in ("0" * 32, "nothing"):
         with pytest.raises(NotFoundError, match="MODELTRACE_STORE"):
             recorded.replay(identifier)
+    with pytest.raises(NotFoundError, match="A trace ID has 32 hexadecimal digits, and this one 8"):
+        recorded.replay(recorded.first["trace_id"][:8])
 
 
 def test_model_that_was_packed_again_is_another_model(recorded: Recorded, tmp_path: Path) -> None:

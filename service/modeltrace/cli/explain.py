@@ -12,9 +12,10 @@ from rich.table import Table
 from modeltrace.bundles.manifest import read_manifest
 from modeltrace.bundles.registry.catalog import Catalog
 from modeltrace.bundles.registry.search_paths import search_paths
+from modeltrace.cli.bundle_option import BUNDLE_HINT
 from modeltrace.cli.options import TrustCode, TrustPickle, bundle_option
 from modeltrace.cli.store import open_configured_store
-from modeltrace.errors import SettingsError
+from modeltrace.errors import BundleNotFoundError
 from modeltrace.inference.schema import Feature
 from modeltrace.replay.explain import ExplainError, Explanation
 from modeltrace.replay.explain import explain as explain_prediction
@@ -62,13 +63,14 @@ def explain(
     Example: modeltrace explain 4bf92f3577b34da6a3ce929d0e0e4736 --bundle churn
     """
     settings = read_settings(trust_pickle=trust_pickle, trust_code=trust_code)
-    sources = search_paths([*(bundle or ()), settings.bundle, settings.challenger])
-    if not sources:
-        raise SettingsError("no bundles to search: name a folder with --bundle, or set MODELTRACE_BUNDLE")
+    sources = search_paths([*(bundle or ()), settings.bundle, settings.challenger, "."])
     with open_configured_store() as store:
         prediction = _choose(find_predictions(store, identifier), row)
         with Catalog(partial(echo, err=True)) as catalog:
-            recorded, model = Replayer(catalog, sources, settings).load(prediction)
+            try:
+                recorded, model = Replayer(catalog, sources, settings).load(prediction)
+            except BundleNotFoundError as error:
+                raise BundleNotFoundError(f"{error}. {BUNDLE_HINT}") from None
             manifest = read_manifest(recorded.path).manifest
         rows, source = _background(background, recorded.path, manifest.features, store, prediction)
         if manifest.traffic is None and background is None:
@@ -112,5 +114,6 @@ def _print(result: Explanation) -> None:
     table = Table("feature", "value", "contribution", "standard error", box=None)
     for entry in result.contributions:
         value = "missing" if entry.value is None else str(entry.value)
+        value = f"{entry.value:.6g}" if isinstance(entry.value, float) else value
         table.add_row(entry.feature, value, f"{entry.contribution:+.4g}", f"{entry.standard_error:.1g}")
     console.print(table)

@@ -8,9 +8,10 @@ import typer
 
 from modeltrace.bundles.registry.catalog import Catalog
 from modeltrace.bundles.registry.search_paths import search_paths
+from modeltrace.cli.bundle_option import BUNDLE_HINT
 from modeltrace.cli.options import TrustCode, TrustPickle, bundle_option
 from modeltrace.cli.store import open_configured_store
-from modeltrace.errors import ModeltraceError, SettingsError
+from modeltrace.errors import BundleNotFoundError, ModeltraceError
 from modeltrace.replay.render import render, to_json
 from modeltrace.replay.run import ModelReplay, Replayer, group_by_model, overall_verdict
 from modeltrace.settings import read_settings
@@ -47,8 +48,8 @@ def replay(
     """Repeat stored predictions with a model, and show the differences.
 
     The inputs come from the prediction store (MODELTRACE_STORE). Without --against, the model that made the predictions
-    is used. It is identified by its SHA-256, and searched in MODELTRACE_BUNDLE, in --bundle and in the local copies
-    from registries.
+    is used. It is identified by its SHA-256, and searched in --bundle, in MODELTRACE_BUNDLE, in the current folder and
+    in the local copies from registries.
 
     The exit code is 0 if all predictions are equal, 2 if any differs, and 1 if some could not be repeated.
 
@@ -57,9 +58,7 @@ def replay(
     settings = read_settings(trust_pickle=trust_pickle, trust_code=trust_code)
     with open_configured_store() as store:
         predictions = find_predictions(store, identifier)
-    sources = search_paths([*(bundle or ()), settings.bundle, settings.challenger])
-    if not sources:
-        raise SettingsError("no bundles to search: name a folder with --bundle, or set MODELTRACE_BUNDLE")
+    sources = search_paths([*(bundle or ()), settings.bundle, settings.challenger, "."])
     errors: list[str] = []
     replays: list[ModelReplay] = []
     with Catalog(partial(echo, err=True)) as catalog:
@@ -68,7 +67,8 @@ def replay(
             try:
                 replays.append(replayer.replay(group, against))
             except ModeltraceError as error:
-                errors.append(f"{len(group):,} of {group[0].model_name} {group[0].model_version}: {error}")
+                hint = f". {BUNDLE_HINT}" if isinstance(error, BundleNotFoundError) else ""
+                errors.append(f"{len(group):,} of {group[0].model_name} {group[0].model_version}: {error}{hint}")
     verdict = overall_verdict(replays, complete=not errors)
     if as_json:
         echo(json.dumps(to_json(replays, errors, verdict), indent=2, ensure_ascii=False))

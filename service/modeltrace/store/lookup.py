@@ -9,6 +9,8 @@ from modeltrace.store.selection import Selection
 from modeltrace.store.store import Store
 
 TRACE_ID: Final = re.compile(r"[0-9a-fA-F]{32}")
+# What looks like a part of a trace ID.
+HEX_DIGITS: Final = re.compile(r"[0-9a-fA-F]{4,40}")
 
 
 class NotFoundError(ModeltraceError):
@@ -32,8 +34,13 @@ def find_predictions(store: Store, identifier: str) -> list[StoredPrediction]:
     if not predictions:
         predictions = [row for page in store.read(Selection(external_id=identifier)) for row in page]
     if not predictions:
+        digits = len(identifier)
+        reason = (
+            f"A trace ID has 32 hexadecimal digits, and this one {digits}"
+            if digits != 32 and HEX_DIGITS.fullmatch(identifier)
+            else "It may be older than MODELTRACE_STORE_RETENTION_DAYS, or in another store: MODELTRACE_STORE"
+        )
         raise NotFoundError(
-            f"no prediction, trace or external ID {identifier} in {store.location.description}. It may be older "
-            "than MODELTRACE_STORE_RETENTION_DAYS, or in another store: MODELTRACE_STORE"
+            f"no prediction, trace or external ID {identifier} in {store.location.description}. {reason}"
         )
     return predictions
