@@ -224,6 +224,24 @@ def test_errors_say_what_to_do(hub: InProcessHub) -> None:
     assert query(hub, "SELECT 1", since="yesterday").json()["error"]["parameter"] == "since"
 
 
+def test_unexpected_errors_are_answered(hub: InProcessHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of the hub's code in the process, or while the result is encoded, is a 422 that names it."""
+    monkeypatch.setattr("modeltrace_hub.sql_query.runner.MAX_RESULT_BYTES", "many")
+    for answer in (query(hub, "SELECT 1"), page(hub, q="SELECT 1")):
+        assert answer.status_code == 422
+        assert "TypeError" in answer.text
+    monkeypatch.undo()
+
+    def fail(_: object) -> None:
+        raise OverflowError
+
+    for name in ("sql_query.results.encode_value", "web.sql_chart.encode_value"):
+        monkeypatch.setattr(f"modeltrace_hub.{name}", fail)
+    for answer in (*(query(hub, "SELECT 1 a, 2 b", format=name) for name in ("json", "csv")), page(hub, q="SELECT 1")):
+        assert answer.status_code == 422
+        assert "OverflowError" in answer.text
+
+
 def test_large_inputs_are_rejected(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows over the limit are not sent to the process."""
     monkeypatch.setattr("modeltrace_hub.sql_query.runner.MAX_INPUT_BYTES", -1)
@@ -312,6 +330,52 @@ def test_values_of_all_types_are_encoded(hub: InProcessHub) -> None:
     numbers = [1, 2, "NaN", "-Infinity", None, [1, 2], {"k": 1}, [["k", 1]], 1.5]
     texts = ["170141183460469231731687303715884105727", "2024-01-02", "10:00:00", "aa", True]
     assert answer["rows"] == [[*numbers, *texts, "2024-01-02T02:04:05+00:00"]]
+
+
+@pytest.mark.parametrize(
+    ("sql", "texts"),
+    [
+        ("INTERVAL '1 month 2 days 3 seconds'", "1 month 2 days 00:00:03"),
+        ("[INTERVAL 1 DAY]; -- a comment; of \u00e4 query\n;", ["1 day"]),
+        ("{'size': INTERVAL 1 DAY, 'n': 1}", {"size": "1 day", "n": 1}),
+        ("MAP {'k': INTERVAL 1 DAY}", [["k", "1 day"]]),
+        ("340282366920938463463374607431768211455::UHUGEINT", "340282366920938463463374607431768211455"),
+        (f"{'9' * 50}::BIGNUM", "9" * 50),
+        ("'0101'::BIT", "0101"),
+        ("TIMETZ '10:00:00+02:00'", "10:00:00+02"),
+        ("TIME_NS '10:00:00.123456789'", "10:00:00.123456789"),
+        ("0.12345678901234567891::DECIMAL(38, 20)", "0.12345678901234567891"),
+        ("0.1::DECIMAL(38, 20)", 0.1),
+        ("'text'::UNION(number INTEGER, name VARCHAR)", "text"),
+        ("'infinity'::TIMESTAMP", "infinity"),
+        ("'-infinity'::DATE", "-infinity"),
+        ("DATE '0044-03-15 (BC)'", "0044-03-15 (BC)"),
+        ("['infinity'::TIMESTAMPTZ]", ["infinity"]),
+        ("TIMESTAMP '290000-01-01'", "290000-01-01 00:00:00"),
+    ],
+)
+def test_values_do_not_change(hub: InProcessHub, sql: str, texts: object) -> None:
+    """A value that JSON and Python lack is the text of DuckDB, also inside lists, and Parquet has it too."""
+    answer = query(hub, f"SELECT 1 AS a, {sql}").json()
+    assert answer["rows"] == [[1, texts]]
+    assert query(hub, f"SELECT 1 AS a, 2 AS a, {sql}", format="parquet").status_code == 200
+
+
+def test_all_types_have_a_text(hub: InProcessHub) -> None:
+    """In all formats and on the page, with their type in DuckDB."""
+    sql = "SELECT * FROM test_all_types()"
+    answer = query(hub, sql)
+    assert answer.status_code == 200, answer.text
+    assert {"name": "interval", "type": "INTERVAL"} in answer.json()["columns"]
+    assert query(hub, sql, format="csv").status_code == 200
+    assert query(hub, sql, format="parquet").status_code == 200
+    assert page(hub, q=sql).status_code == 200
+
+
+@pytest.mark.parametrize("sql", ["SELECT 1 USING SAMPLE 5 ROWS", "SELECT 1 FROM spans TABLESAMPLE 100%"])
+def test_samples(hub: InProcessHub, sql: str) -> None:
+    """A sample of all rows has all rows."""
+    assert rows(hub, sql)[0] == [1]
 
 
 def test_downloads(hub: InProcessHub) -> None:

@@ -129,7 +129,8 @@ def _texts(node: Mapping[str, Any]) -> Iterator[str]:
 
 def _reads_whole_rows(node: Mapping[str, Any], tables: set[str]) -> bool:
     """Whether a node reads columns that it does not name: a star, a natural join, or a table as one value."""
-    if node.get("type") in {"STAR", "SHOW_REF"} or node.get("ref_type") in {"NATURAL", "POSITIONAL"}:
+    # The type of a constant, such as the size of a sample, is an object.
+    if str(node.get("type")) in {"STAR", "SHOW_REF"} or node.get("ref_type") in {"NATURAL", "POSITIONAL"}:
         return True
     names = node.get("column_names") or [""]
     return node.get("type") == "COLUMN_REF" and str(names[-1]).lower() in tables

@@ -76,9 +76,11 @@ def _write_result(connection: Any, request: dict[str, Any], target: BinaryIO) ->
     """Execute the query and write its result, cut after a number of rows or bytes."""
     import pyarrow as pa  # noqa: PLC0415  see above
 
+    from modeltrace_hub.sql_query.casts import cast_times, cast_types  # noqa: PLC0415  see above
+
     relation = connection.sql(request["sql"])
     types = [str(type_) for type_ in relation.types]
-    reader = relation.to_arrow_reader(1024)
+    reader = cast_types(connection, request["sql"], relation).to_arrow_reader(1024)
     batches, rows, size, truncated = [], 0, 0, False
     for batch in reader:
         kept = batch.slice(0, request["max_rows"] - rows)
@@ -89,10 +91,10 @@ def _write_result(connection: Any, request: dict[str, Any], target: BinaryIO) ->
         rows, size = rows + kept.num_rows, size + kept.nbytes
         if truncated:
             break
+    table = cast_times(connection, pa.Table.from_batches(batches, reader.schema))
     _write_line(target, {"types": types, "truncated": truncated})
-    with pa.ipc.new_stream(target, reader.schema) as stream:
-        for batch in batches:
-            stream.write_batch(batch)
+    with pa.ipc.new_stream(target, table.schema) as stream:
+        stream.write_table(table)
     target.flush()
 
 

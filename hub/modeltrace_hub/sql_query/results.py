@@ -2,6 +2,9 @@
 
 import csv
 import io
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any, Final
@@ -9,16 +12,33 @@ from typing import Any, Final
 import orjson
 
 from modeltrace_hub.decode.values import json_double
-from modeltrace_hub.sql_query.runner import QueryResult
+from modeltrace_hub.sql_query.runner import QueryResult, unexpected_error
+
+logger = logging.getLogger(__name__)
 
 _MAX_INTEGER: Final = 2**63
+
+
+@contextmanager
+def report_unexpected_errors() -> Iterator[None]:
+    """Log an error while a result is encoded or drawn, and answer it as one of the query.
+
+    Raises:
+        InvalidQueryError: the block failed.
+    """
+    try:
+        yield
+    except Exception as error:
+        logger.exception("The result of a SQL query cannot be encoded.")
+        raise unexpected_error(type(error).__name__) from error
 
 
 def to_rows(result: QueryResult) -> list[list[Any]]:
     """Return the rows with values that JSON supports.
 
     Times are texts in RFC 3339, numbers that JSON lacks are "NaN", "Infinity" and "-Infinity", integers over 64 bits
-    and intervals are texts, and bytes are hexadecimal.
+    and decimals that no float is equal to are texts, and bytes are hexadecimal. Other types, such as intervals, and
+    columns with times outside of the years 1 to 9999 are already texts of DuckDB.
     """
     columns = [[encode_value(value) for value in column.to_pylist()] for column in result.table.columns]
     return [list(row) for row in zip(*columns, strict=True)]
@@ -61,7 +81,10 @@ def encode_value(value: Any) -> Any:  # noqa: ANN401  any value of a database
         case int():
             return value if -_MAX_INTEGER <= value < _MAX_INTEGER else str(value)
         case Decimal():
-            return encode_value(int(value)) if value == value.to_integral_value() else float(value)
+            if value == value.to_integral_value():
+                return encode_value(int(value))
+            # A text has the digits that a float lacks.
+            return float(value) if Decimal(repr(float(value))) == value else f"{value:f}"
         case datetime() | date() | time():
             return value.isoformat() + ("Z" if isinstance(value, datetime) and value.tzinfo is None else "")
         case bytes():

@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from pydantic import Field
 
 from modeltrace_hub.queries.filters import TimeRangeFilter
-from modeltrace_hub.sql_query.results import to_csv, to_json, to_parquet
+from modeltrace_hub.sql_query.results import report_unexpected_errors, to_csv, to_json, to_parquet
 from modeltrace_hub.sql_query.runner import MAX_QUERY_LENGTH, MAX_ROWS, Cancellation, QueryResult, SqlRunner
 
 DISCONNECT_INTERVAL_SECONDS: Final = 0.25
@@ -58,7 +58,8 @@ def sql_router(runner: SqlRunner) -> APIRouter:
             if result.truncated:
                 headers["X-Truncated"] = "true"
         format_ = _FORMATS[query.format]
-        content = await asyncio.to_thread(format_.encode, result)
+        with report_unexpected_errors():
+            content = await asyncio.to_thread(format_.encode, result)
         return Response(content, headers=headers, media_type=format_.media_type)
 
     @router.get("/api/sql/views", response_class=Response)

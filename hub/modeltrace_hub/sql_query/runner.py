@@ -15,7 +15,7 @@ from typing import IO, Any, Final
 import orjson
 
 from modeltrace_hub.durations import MAX_NS
-from modeltrace_hub.errors import HubError, InvalidQueryError, QueryTimeoutError, ReadersBusyError
+from modeltrace_hub.errors import InvalidQueryError, QueryTimeoutError, ReadersBusyError
 from modeltrace_hub.sql_files import load_views
 from modeltrace_hub.store import Store
 
@@ -238,8 +238,13 @@ class SqlRunner:
         # The limits of the operating system end the process with a signal, or an allocation fails.
         if process.wait() > 0 and not _OUT_OF_MEMORY.search(trace):
             logger.error("The process of a SQL query failed: %s", trace)
-            return HubError("The process of the query failed. The log of the hub has the details.")
+            return unexpected_error(trace.strip().rpartition("\n")[2].partition(":")[0])
         return _too_much_memory()
+
+
+def unexpected_error(name: str) -> InvalidQueryError:
+    """Return the error to answer for one that is a fault of the hub."""
+    return InvalidQueryError(f"The hub cannot run this query ({name}). The log of the hub has the details.")
 
 
 def _too_much_input() -> InvalidQueryError:

@@ -1,7 +1,7 @@
 """Serve the page `/sql`: a query, its result as a table and a chart, and the columns of the views."""
 
 import re
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from modeltrace_hub.error_status import error_status
 from modeltrace_hub.errors import HubError
 from modeltrace_hub.queries.filters import describe_invalid_parameter
-from modeltrace_hub.sql_query.results import to_rows
+from modeltrace_hub.sql_query.results import report_unexpected_errors, to_rows
 from modeltrace_hub.sql_query.routes import SqlQuery, run_until_disconnect
 from modeltrace_hub.sql_query.runner import MAX_ROWS, SqlRunner
 from modeltrace_hub.web.rendering import Renderer
@@ -55,14 +55,18 @@ class SqlPages:
 
     async def _sql(self, request: Request) -> Response:
         parameters = {key: value for key, value in request.query_params.multi_items() if value}
-        result = problem = None
+        result = problem = chart = None
+        rows: list[list[Any]] = []
         status = 200
         # A link on a page of another site fills the form in, but it does not run the query.
         foreign = request.headers.get("sec-fetch-site") == "cross-site"
         try:
             query = SqlQuery.model_validate({"limit": ROWS_ON_PAGE, **parameters})
             if query.q and not foreign:
-                result = await run_until_disconnect(request, self._runner, query)
+                answer = await run_until_disconnect(request, self._runner, query)
+                with report_unexpected_errors():
+                    rows, chart = to_rows(answer)[:ROWS_ON_PAGE], draw_chart(answer)
+                result = answer
         except ValidationError as error:
             name, problem = describe_invalid_parameter(error.errors()[0])
             problem = problem.replace("q: ", "SQL: ", 1) if name == "q" else problem
@@ -78,8 +82,8 @@ class SqlPages:
             parameters=parameters,
             problem=problem,
             result=result,
-            rows=to_rows(result)[:ROWS_ON_PAGE] if result else [],
-            chart=draw_chart(result) if result else None,
+            rows=rows,
+            chart=chart,
             download=lambda format_: urlencode({**lasting, "limit": MAX_ROWS, "format": format_}),
             is_trace_id=lambda value: isinstance(value, str) and TRACE_ID.fullmatch(value) is not None,
             timeout=self._runner.timeout,
