@@ -1,10 +1,11 @@
 """Archives: what is written is read again, other files are opened, and a command is recorded."""
 
+import gzip
 import io
 import re
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -245,8 +246,10 @@ def test_a_large_trace_has_a_page_of_at_most_1_mb() -> None:
         files = zipfile.ZipFile(io.BytesIO(archive(hub, trace_id=TRACE_ID)))
     assert 100_000 < files.getinfo("index.html").file_size <= 10**6
     assert "more\u202f" in files.read("index.html").decode() or "more span" in files.read("index.html").decode()
-    lines = orjson.loads(files.read("traces.jsonl"))
-    assert len(lines["resourceSpans"][0]["scopeSpans"][0]["spans"]) == 3000
+    lines = files.read("traces.jsonl").splitlines()
+    groups = [orjson.loads(line)["resourceSpans"][0]["scopeSpans"][0]["spans"] for line in lines]
+    assert sum(map(len, groups)) == 3000
+    assert max(map(len, lines)) <= 4 * 2**20
 
 
 def test_lines_of_the_file_exporter_are_opened() -> None:
@@ -353,11 +356,91 @@ def test_other_files_are_rejected(hub: InProcessHub, content: bytes, message: st
 
 def test_a_file_that_expands_too_much_is_rejected(hub: InProcessHub, monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit applies to the expanded files, whatever the archive says about their sizes."""
-    monkeypatch.setattr("modeltrace_hub.archive.reader.MAX_FILE_BYTES", 10_000)
+    monkeypatch.setattr("modeltrace_hub.archive.unpack.MAX_FILE_BYTES", 10_000)
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("traces.jsonl", b" " * 20_000)
     assert upload(hub, target.getvalue()).status_code == 413
+
+
+def zipped(content: bytes) -> bytes:
+    """Return an archive with a file of traces."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("traces.jsonl", content)
+    return target.getvalue()
+
+
+@pytest.mark.parametrize("pack", [zipped, gzip.compress, bytes], ids=["zip", "gzip", "plain"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\n" * 200_000, "more than 100,000 lines"),
+        (b'{"resourceSpans":[]}\n' * 100_001, "more than 100,000 lines"),
+        (b'{"resourceSpans":[' + b"{}," * 400_000 + b"{}]}", "JSON objects and lists|more than 1,048,576 bytes"),
+        (b'{"resourceSpans":[' + b"{}," * 200_000 + b"{}]}", "131,072 JSON objects and lists"),
+    ],
+    ids=["blank", "empty", "long", "dense"],
+)
+def test_a_small_file_that_is_many_objects_is_rejected_before_it_is_parsed(
+    content: bytes, message: str, pack: Callable[[bytes], bytes]
+) -> None:
+    """Lines, the bytes of a line, and JSON objects are limited; memory is bounded, however well the file packs."""
+    with in_process_hub(max_request_bytes=2**20) as hub:
+        response = upload(hub, pack(content))
+    assert response.status_code == 413
+    assert re.search(message, response.json()["error"]["message"])
+
+
+SPAN = {"traceId": TRACE_ID, "spanId": SPAN_ID, "name": "n"}
+
+
+def line_of(span: dict[str, Any]) -> bytes:
+    """Return a line with a span."""
+    return orjson.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}) + b"\n"
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_lines_may_be_compressed_and_begin_with_a_byte_order_mark(pack: Callable[[bytes], bytes]) -> None:
+    """Also one document of several lines."""
+    document = orjson.dumps(orjson.loads(line_of(SPAN)), option=orjson.OPT_INDENT_2)
+    with in_process_hub() as hub:
+        for content in (line_of(SPAN) * 2, document, orjson.dumps(JAEGER)):
+            response = upload(hub, pack(b"\xef\xbb\xbf\n" + content))
+            assert response.json()["stored"] == {"traces": 1 if content == document else 2}, response.text
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (b"notes\n", "Line 3 is not a JSON object"),
+        (b'{"a": 1}\n', "Line 3 has JSON that is no telemetry"),
+        (b'{"resourceSpans": 1}\n', "Line 3: The body is JSON, but"),
+    ],
+)
+def test_a_failed_import_says_what_was_stored(bad: bytes, message: str) -> None:
+    """The message has the line, and the number of records of the lines before."""
+    with in_process_hub() as hub:
+        response = upload(hub, line_of(SPAN) + b"\n" + bad)
+        assert response.status_code == 400
+        assert response.json()["error"]["message"].startswith(message)
+        assert response.json()["error"]["message"].endswith(" 1 records before it were stored.")
+        assert hub.rows("SELECT count(*) FROM spans") == [(1,)]
+
+
+def test_records_that_are_rejected_are_counted_with_their_reasons() -> None:
+    """A file whose records are all rejected is an error, and spans of Jaeger without a process are rejected."""
+    jaeger = orjson.loads(orjson.dumps(JAEGER))
+    del jaeger["data"][0]["processes"]["p2"]
+    with in_process_hub() as hub:
+        response = upload(hub, line_of({**SPAN, "traceId": "x"}))
+        assert response.status_code == 400
+        assert "1 rejected: trace_id is not 16 bytes" in response.json()["error"]["message"]
+        answer = upload(hub, orjson.dumps(jaeger)).json()
+        assert (answer["stored"], answer["rejected"]) == ({"traces": 1}, 1)
+        jaeger["data"][0]["processes"] = {}
+        response = upload(hub, orjson.dumps(jaeger))
+        assert "2 rejected: processID is not in the processes" in response.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(

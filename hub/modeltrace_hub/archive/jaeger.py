@@ -16,16 +16,27 @@ _TRACE_ID_DIGITS: Final = 32
 _SPAN_ID_DIGITS: Final = 16
 
 
-def convert_jaeger(document: Mapping[str, Any]) -> Record:
-    """Return the traces of a document `{"data": [{"traceID", "spans", "processes"}]}` as an export request.
+# The reason why a span is not converted.
+UNKNOWN_PROCESS: Final = "processID is not in the processes of the trace"
+
+
+def convert_jaeger(document: Mapping[str, Any]) -> tuple[Record, int]:
+    """Convert the traces of a document `{"data": [{"traceID", "spans", "processes"}]}`.
+
+    Returns:
+        An export request, and the number of spans whose process is unknown, which are not in it.
 
     Raises:
         MalformedError: a field is missing or has another type.
     """
     try:
-        return {"resourceSpans": [group for trace in document["data"] for group in _convert_trace(trace)]}
+        groups = [group for trace in document["data"] for group in _convert_trace(trace)]
+        unknown = sum(
+            span["processID"] not in trace["processes"] for trace in document["data"] for span in trace["spans"]
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise MalformedError(f"The file is not JSON of Jaeger: {type(error).__name__} {error}") from None
+    return {"resourceSpans": groups}, unknown
 
 
 def _convert_trace(trace: Mapping[str, Any]) -> Iterable[Record]:

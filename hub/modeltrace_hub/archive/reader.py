@@ -1,28 +1,26 @@
 """Read files of telemetry: archives, OTLP/JSON lines as the Collector's file exporter writes them, Jaeger's JSON."""
 
-import io
 import time
-import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import orjson
 
-from modeltrace_hub.archive.jaeger import convert_jaeger
+from modeltrace_hub.archive.jaeger import UNKNOWN_PROCESS, convert_jaeger
+from modeltrace_hub.archive.unpack import LineReader
 from modeltrace_hub.decode import otlp_json
-from modeltrace_hub.decode.batch import Batch, Problems
-from modeltrace_hub.decode.budget import Budget
-from modeltrace_hub.errors import MalformedError, TooLargeError
+from modeltrace_hub.decode.batch import REJECTION_REASONS, Batch, Problems
+from modeltrace_hub.decode.budget import BYTES_PER_MESSAGE, Budget
+from modeltrace_hub.errors import HubError, MalformedError, TooLargeError
 from modeltrace_hub.receive.signals import LOGS, METRICS, TRACES, Signal
 from modeltrace_hub.writer import Writer
 
-ARCHIVE_FILES: Final = ("traces.jsonl", "logs.jsonl", "metrics.jsonl")
-MAX_FILE_BYTES: Final = 256 * 2**20
 # The position of the column `trace_id` in a row of `spans`.
 _TRACE_ID: Final = 1
 _SIGNALS: Final = {"resourceSpans": TRACES, "resourceLogs": LOGS, "resourceMetrics": METRICS}
+_FORMATS: Final = "The hub opens its archives, OTLP/JSON lines, and JSON of Jaeger."
 
 
 @dataclass(slots=True)
@@ -31,22 +29,43 @@ class ImportedFile:
 
     Attributes:
         counts: stored records by signal.
-        rejected: records that break the protocol.
+        rejections: records that were not stored, by reason.
         trace_ids: the traces of its spans.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
-    rejected: int = 0
+    rejections: Counter[str] = field(default_factory=Counter)
     trace_ids: set[str] = field(default_factory=set)
+
+    @property
+    def rejected(self) -> int:
+        """The number of records that were not stored."""
+        return self.rejections.total()
+
+    @property
+    def rejection_text(self) -> str:
+        """The records that were not stored and why; empty if all were stored."""
+        return "; ".join(f"{count:,} rejected: {reason}" for reason, count in sorted(self.rejections.items()))
+
+
+class _Request(NamedTuple):
+    """An export request of a file. `place` names its line in messages; empty if the file is one document."""
+
+    signal: Signal
+    body: bytes
+    place: str = ""
 
 
 def import_file(content: bytes, writer: Writer, max_request_bytes: int) -> ImportedFile:
     """Store the telemetry of a file.
 
+    Each line is stored before the next one is read. If a line cannot be stored, the message names it and says how many
+    records were stored before it.
+
     Args:
         content: the file.
         writer: a running writer.
-        max_request_bytes: the limits of a request follow from it; each line of a file is one request.
+        max_request_bytes: the limit of a line, which is one request; other limits follow from it.
 
     Raises:
         MalformedError: the content is none of the formats.
@@ -54,88 +73,90 @@ def import_file(content: bytes, writer: Writer, max_request_bytes: int) -> Impor
         RetryableError: it was not stored completely.
     """
     imported = ImportedFile()
-    for signal, body in _requests(content):
-        problems = Problems()
+    try:
+        for request in _requests(content, max_request_bytes, imported):
+            _import_request(request, writer, max_request_bytes, imported)
+    except HubError as error:
+        if not imported.counts.total():
+            raise
+        raise type(error)(f"{error} {imported.counts.total():,} records before it were stored.") from None
+    if not imported.counts.total():
+        reason = f"No record of the file could be stored: {imported.rejection_text}."
+        raise MalformedError(reason if imported.rejected else "The file has no telemetry.")
+    return imported
+
+
+def _import_request(request: _Request, writer: Writer, max_request_bytes: int, imported: ImportedFile) -> None:
+    """Store a request, and add what was stored to `imported`.
+
+    Raises:
+        PermanentError: the request is invalid. The message names its line.
+        RetryableError: it was not stored.
+    """
+    signal, body, place = request
+    problems = Problems()
+    try:
         budget = Budget.from_limits(max(max_request_bytes, len(body)), writer.max_rows)
-        request = otlp_json.parse(body, signal.request_type, signal.shape, budget, problems)
+        message = otlp_json.parse(body, signal.request_type, signal.shape, budget, problems)
         tables = signal.decode(
-            request, time.time_ns(), Budget.from_limits(max_request_bytes, writer.max_rows), problems
+            message, time.time_ns(), Budget.from_limits(max_request_bytes, writer.max_rows), problems
         )
         batch = Batch(signal.name, tables, len(body), 0, problems)
         if batch.row_count:
             writer.submit(batch).result()
-        imported.counts[signal.name] += batch.accepted
-        imported.rejected += problems.rejected.total()
-        imported.trace_ids |= {row[_TRACE_ID] for row in tables.get("spans", ())}
-    if not imported.counts.total():
-        raise MalformedError("The file has no telemetry.")
-    return imported
+    except HubError as error:
+        raise type(error)(f"{place}: {error}" if place else str(error)) from None
+    imported.counts[signal.name] += batch.accepted
+    imported.rejections.update({REJECTION_REASONS[reason]: count for reason, count in problems.rejected.items()})
+    imported.trace_ids |= {row[_TRACE_ID] for row in tables.get("spans", ())}
 
 
-def _requests(content: bytes) -> Iterator[tuple[Signal, bytes]]:
-    """Yield the export requests of a file, each with its signal."""
-    if len(content) > MAX_FILE_BYTES:
-        raise _too_large()
-    if content.startswith(b"PK"):
-        for lines in _read_zip(content):
-            yield from _read_lines(lines)
-        return
-    document = _load_document(content)
-    if isinstance(document, dict) and "data" in document:
-        yield TRACES, orjson.dumps(convert_jaeger(document))
-    elif isinstance(document, dict):
-        yield from _split_document(document)
-    else:
-        yield from _read_lines(content)
+def _requests(content: bytes, max_request_bytes: int, imported: ImportedFile) -> Iterator[_Request]:
+    """Yield the export requests of a file. Spans that cannot be converted are added to the rejections."""
+    reader = LineReader(content, max_request_bytes)
+    max_objects = 2 * max_request_bytes // BYTES_PER_MESSAGE
+    if not reader.is_archive and _is_document(reader.first_line(), max_objects):
+        document = _load_document(reader.document(), max_objects)
+        if isinstance(document, dict) and "data" in document:
+            request, unknown = convert_jaeger(document)
+            if unknown:
+                imported.rejections[UNKNOWN_PROCESS] += unknown
+            yield _Request(TRACES, orjson.dumps(request))
+            return
+        if isinstance(document, dict):
+            yield from _split_document(document, "")
+            return
+    for place, line in reader.lines():
+        document = _load_document(line, max_objects, place)
+        if not isinstance(document, dict):
+            raise MalformedError(f"{place} is not a JSON object. {_FORMATS}")
+        yield from _split_document(document, place)
 
 
-def _read_zip(content: bytes) -> Iterator[bytes]:
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            infos = [info for info in archive.infolist() if info.filename in ARCHIVE_FILES]
-            # The sizes of the directory may be wrong, so the limit also applies to what is read.
-            remaining = MAX_FILE_BYTES
-            for info in infos:
-                with archive.open(info) as file:
-                    lines = file.read(remaining + 1)
-                remaining -= len(lines)
-                if remaining < 0:
-                    raise _too_large()
-                yield lines
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
-        raise MalformedError(f"The archive cannot be read: {error}") from None
+def _is_document(first_line: bytes, max_objects: int) -> bool:
+    """Return whether a file is one JSON document, because its first line alone is no OTLP/JSON object."""
+    document = _load_document(first_line, max_objects)
+    return not isinstance(document, dict) or not document.keys() & _SIGNALS.keys()
 
 
-def _load_document(content: bytes) -> object:
-    """Return the file as one JSON document; None if it is not one."""
+def _load_document(content: bytes, max_objects: int, place: str = "The file") -> object:
+    """Return JSON; None if it is not JSON.
+
+    Raises:
+        TooLargeError: it has too many objects and lists, which take much more memory than their text.
+    """
+    if content.count(b"{") + content.count(b"[") > max_objects:
+        raise TooLargeError(f"{place} has more than {max_objects:,} JSON objects and lists. Split it.")
     try:
         return orjson.loads(content)
     except orjson.JSONDecodeError:
         return None
 
 
-def _read_lines(content: bytes) -> Iterator[tuple[Signal, bytes]]:
-    for number, line in enumerate(content.splitlines(), 1):
-        if not line.strip():
-            continue
-        document = _load_document(line)
-        if not isinstance(document, dict):
-            raise MalformedError(
-                f"Line {number} is not a JSON object. The hub opens its archives, OTLP/JSON lines, and JSON of Jaeger."
-            )
-        yield from _split_document(document)
-
-
-def _split_document(document: dict[str, object]) -> Iterator[tuple[Signal, bytes]]:
+def _split_document(document: dict[str, object], place: str) -> Iterator[_Request]:
     """Yield the requests of one object, which may have several signals."""
     names = [name for name in _SIGNALS if name in document]
     if not names:
-        raise MalformedError(
-            "The file has JSON that is no telemetry. The hub opens its archives, OTLP/JSON lines, and JSON of Jaeger."
-        )
+        raise MalformedError(f"{place or 'The file'} has JSON that is no telemetry. {_FORMATS}")
     for name in names:
-        yield _SIGNALS[name], orjson.dumps({name: document[name]})
-
-
-def _too_large() -> TooLargeError:
-    return TooLargeError(f"The file has more than {MAX_FILE_BYTES // 2**20} MiB of telemetry. Split it.")
+        yield _Request(_SIGNALS[name], orjson.dumps({name: document[name]}), place)

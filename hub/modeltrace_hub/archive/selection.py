@@ -1,9 +1,10 @@
 """Select the telemetry of an archive: that of some traces, or of a time range."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Self
 
+import orjson
 from pydantic import Field, model_validator
 
 from modeltrace_hub.archive.otlp_encoding import encode_logs, encode_points, encode_spans
@@ -16,6 +17,9 @@ from modeltrace_hub.queries.trace_metrics import find_contributions
 MAX_RECORDS: Final = 100_000
 MAX_TRACES: Final = 100
 MAX_EXEMPLARS: Final = 1000
+# A hub with the default settings opens lines of 16 MiB.
+MAX_LINE_BYTES: Final = 4 * 2**20
+ROWS_PER_LINE: Final = 1000
 # Data points of a trace are those of its series in this time around its spans.
 POINTS_AROUND_NS: Final = 120 * 10**9
 
@@ -47,13 +51,27 @@ class Selection:
     logs: list[Record]
     points: list[Record]
 
-    def requests(self) -> dict[str, Record]:
-        """Return the export requests by the name of their file."""
-        return {
-            "traces.jsonl": encode_spans(self.spans),
-            "logs.jsonl": encode_logs(self.logs),
-            "metrics.jsonl": encode_points(self.points),
-        }
+    def lines(self) -> Iterator[tuple[str, bytes]]:
+        """Yield the content of each file of export requests with the name of the file."""
+        yield "traces.jsonl", b"".join(_encode_lines(self.spans, encode_spans))
+        yield "logs.jsonl", b"".join(_encode_lines(self.logs, encode_logs))
+        yield "metrics.jsonl", b"".join(_encode_lines(self.points, encode_points))
+
+
+def _encode_lines(rows: list[Record], encode: Callable[[Iterable[Record]], Record]) -> Iterator[bytes]:
+    """Yield lines of one export request each. A hub opens lines up to the limit of a request."""
+    for start in range(0, len(rows), ROWS_PER_LINE):
+        yield from _encode_rows(rows[start : start + ROWS_PER_LINE], encode)
+
+
+def _encode_rows(rows: list[Record], encode: Callable[[Iterable[Record]], Record]) -> Iterator[bytes]:
+    line = orjson.dumps(encode(rows)) + b"\n"
+    if len(line) <= MAX_LINE_BYTES or len(rows) == 1:
+        yield line
+        return
+    middle = len(rows) // 2
+    yield from _encode_rows(rows[:middle], encode)
+    yield from _encode_rows(rows[middle:], encode)
 
 
 def select_telemetry(reader: Reader, filters: ArchiveFilter) -> Selection:

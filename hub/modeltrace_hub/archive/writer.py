@@ -40,8 +40,8 @@ def build_archive(selection: Selection) -> bytes:
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("manifest.json", orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
         archive.writestr("index.html", _render_page(selection, now_ns))
-        for name, request in selection.requests().items():
-            archive.writestr(name, orjson.dumps(request) + b"\n" if any(request.values()) else b"")
+        for name, lines in selection.lines():
+            archive.writestr(name, lines)
     return target.getvalue()
 
 

@@ -44,6 +44,8 @@ def open_file(
     def on_ready(_store: Store, writer: Writer) -> None:
         imported = import_file(content, writer, settings.max_request_bytes)
         counts = ", ".join(f"{count:,} {name}" for name, count in sorted(imported.counts.items()))
+        if imported.rejected:
+            counts += f" ({imported.rejection_text})"
         typer.echo(f"{counts}\nhttp://127.0.0.1:{settings.port}/{page_of(imported).removeprefix('.')}")
 
     asyncio.run(_run_until_signal(settings, on_ready))
