@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 import pytest
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
+from modeltrace_hub.web import format as fmt
 from tests.helpers.hub_pages import HubPages, hub_pages
 from tests.helpers.otlp_messages import log_request, span, trace_request
 from tests.helpers.otlp_values import Value, key_values
@@ -34,6 +35,16 @@ def add_prediction(pages: HubPages, row: int, attributes: Mapping[str, Value]) -
     pages.add(log_request(record))
 
 
+def add_label(pages: HubPages, prediction_id: str, attributes: Mapping[str, Value]) -> None:
+    """Add the true label of a prediction of the trace, sent by another trace."""
+    record = LogRecord(
+        time_unix_nano=SPAN.end_time_unix_nano + 1, trace_id=SPAN.trace_id[::-1], event_name="ml.feedback"
+    )
+    common = {"ml.model.name": "m", "ml.prediction.id": prediction_id, "ml.prediction.trace_id": TRACE_ID}
+    record.attributes.extend(key_values({**common, **attributes}))
+    pages.add(log_request(record))
+
+
 def text_of(pages: HubPages, path: str) -> str:
     """Return the text of a page without its tags."""
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", pages.client.get(path).text))
@@ -58,6 +69,63 @@ def test_outputs_are_shown_with_and_without_a_label(pages: HubPages) -> None:
     assert "Outputs score -0.25" in trace
     assert "5 outputs" in second
     assert "pca4 0.5" in second
+
+
+def test_values_are_short_and_have_their_error(pages: HubPages) -> None:
+    """A value has six significant digits and its error; predictions of values have no confidence."""
+    value = 235.123456789012
+    add_prediction(pages, 0, {"ml.prediction.value": value, "ml.prediction.id": "p1"})
+    add_prediction(pages, 1, {"ml.prediction.value": 0.5, "ml.prediction.id": "p2"})
+    add_label(pages, "p1", {"ml.prediction.value": value, "ml.feedback.value": 240.0})
+
+    for path in ("/predictions?model=m", "/predictions?model=m&outcome=labelled", f"/t/{TRACE_ID}"):
+        text = text_of(pages, path)
+        assert "235.123 " in text
+        assert "error -4.87654" in text
+        assert "Confidence" not in text
+        assert f'data-copy="{value}"' in pages.client.get(path).text
+    assert "error -4.87654" in text_of(pages, f"/t/{SPAN.trace_id[::-1].hex()}")
+
+
+def test_a_label_is_correct_or_incorrect_without_a_confidence(pages: HubPages) -> None:
+    """Whether a predicted label is correct does not depend on a probability."""
+    add_prediction(pages, 0, {"ml.prediction.label": "1", "ml.prediction.id": "p1"})
+    add_label(pages, "p1", {"ml.prediction.label": "1", "ml.feedback.label": "2"})
+
+    for path in ("/predictions?model=m", f"/t/{TRACE_ID}"):
+        assert "incorrect" in text_of(pages, path)
+        assert "error -1" not in text_of(pages, path)
+
+
+def test_predictions_of_several_models_name_them(pages: HubPages) -> None:
+    """The list has a column of the model and a link to the explanation of each model, if there are several."""
+    add_prediction(pages, 0, {"ml.prediction.label": "1"})
+    assert "Trace Version Output" in text_of(pages, "/predictions")
+
+    add_prediction(pages, 0, {"ml.prediction.label": "1", "ml.model.name": "n"})
+    text = text_of(pages, "/predictions")
+    assert "Trace Model Version Output" in text
+    assert "What distinguishes these of m? What distinguishes these of n?" in text
+    assert "Trace Version Output" in text_of(pages, "/predictions?model=m")
+
+
+@pytest.mark.parametrize(
+    ("text", "short"),
+    [
+        ("0.1234567890", "0.123457"),
+        ("1234567.891", "1234568"),
+        ("1.5", "1.5"),
+        ("12345678901", "12345678901"),
+        ("1.23456789e-12", "1.23457e-12"),
+        ("1_000.5000000", "1_000.5000000"),
+        ("nan", "nan"),
+        ("yes", "yes"),
+    ],
+)
+def test_short_values(text: str, short: str) -> None:
+    """Only numbers with a fraction or an exponent are shortened."""
+    assert fmt.short_value(text) == short
+    assert fmt.prediction_error("yes", text) is None
 
 
 @pytest.mark.parametrize("outputs", ["text", 1.5, {"a": {"b": True}}, {}])

@@ -25,6 +25,9 @@ _HALF_DAY_NS: Final = 12 * 3600 * 10**9
 # Named outputs that are shown on one line.
 _MAX_OUTPUTS: Final = 3
 _MAX_WRITTEN_OUT: Final = 1e18
+# A number with a fraction or an exponent, as JSON has it.
+_DECIMAL: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_OUTPUT_DIGITS: Final = 6
 _VIOLATION_TEXTS: Final = {
     "type": "wrong type",
     "range": "out of range",
@@ -83,6 +86,24 @@ def number(value: float) -> str:
     while abs(value) < 1 <= abs(float(f"{value:.{decimals}f}")):
         decimals += 1
     return f"{value:.{decimals}f}"
+
+
+def short_value(text: str) -> str:
+    """Shorten a decimal number to six significant digits; return integers and any other text unchanged."""
+    if not _DECIMAL.fullmatch(text):
+        return text
+    value = float(text)
+    large = 10**_OUTPUT_DIGITS <= abs(value) < _MAX_WRITTEN_OUT
+    short = f"{value:.0f}" if large else f"{value:.{_OUTPUT_DIGITS}g}"
+    return short if len(short) < len(text) else text
+
+
+def prediction_error(value: str | None, true_label: str | None) -> str | None:
+    """Return the error of a predicted number, value minus true label, with its sign; None without two numbers."""
+    if not (value and true_label and _DECIMAL.fullmatch(value) and _DECIMAL.fullmatch(true_label)):
+        return None
+    error = float(value) - float(true_label)
+    return f"{'+' if error > 0 else ''}{short_value(repr(error))}"
 
 
 def confidence(value: float | None) -> str:

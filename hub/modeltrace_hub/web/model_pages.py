@@ -25,6 +25,8 @@ from modeltrace_hub.web.time_range import PARAMETERS
 MAX_FEATURES: Final = 12
 # The page shows this many versions side by side; the table compares all.
 MAX_VERSIONS: Final = 4
+# Predictions of several models have a link to the explanation of each, up to this number.
+MAX_EXPLAINED_MODELS: Final = 8
 
 
 class ModelPages:
@@ -74,6 +76,8 @@ class ModelPages:
             result = read_predictions(reader, filters)
             schema = read_schema(reader, filters.model, filters.version) if filters.model and filters.bin else {}
         feature = schema.get(filters.feature or OUTPUT)
+        # An explanation is about one model: the features of others differ.
+        models = [filters.model] if filters.model else sorted({item.get("model") or "" for item in result["items"]})
         return self._renderer.render(
             request,
             "predictions.html",
@@ -86,7 +90,11 @@ class ModelPages:
             kept=tuple(name for name in parameters if name not in {"filter", *PARAMETERS}),
             query_without=lambda *keys: urlencode({key: value for key, value in parameters.items() if key not in keys}),
             bin_label=bin_label(filters.bin, feature) if filters.bin else None,
-            explain_query=None if filters.kind == "violations" else _explain_query(parameters),
+            explain_queries={
+                model: _explain_query({**parameters, "model": model})
+                for model in models[:MAX_EXPLAINED_MODELS]
+                if model and filters.kind != "violations"
+            },
             max_row=MAX_ROW_INDEX,
             **result,
         )

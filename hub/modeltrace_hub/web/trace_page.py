@@ -143,6 +143,7 @@ def _prediction_context(reader: Reader, trace: Record, view: TracePageView) -> d
     return {
         "predictions": predictions,
         "selected_prediction": selected,
+        "has_confidence": any(prediction.confidence is not None for prediction in predictions),
         "has_versions": len({prediction.version for prediction in predictions}) > 1,
         "inputs": _inputs(reader, selected) if selected else [],
     }

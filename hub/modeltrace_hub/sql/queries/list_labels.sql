@@ -8,7 +8,8 @@ label AS (
         attributes ->> '/ml.model.name' AS model,
         attributes ->> '/ml.model.version' AS version,
         coalesce(attributes ->> '/ml.prediction.label', attributes ->> '/ml.prediction.value') AS output,
-        coalesce(attributes ->> '/ml.feedback.label', attributes ->> '/ml.feedback.value') AS true_label
+        coalesce(attributes ->> '/ml.feedback.label', attributes ->> '/ml.feedback.value') AS true_label,
+        json_exists(attributes, '/ml.feedback.label') AS is_label
     FROM in_window
     WHERE event_name = 'ml.feedback' AND effective_ns > $since_ns{conditions}
     ORDER BY effective_ns DESC

@@ -9,6 +9,7 @@ prediction AS (
         attributes ->> '/ml.model.name' AS model,
         attributes ->> '/ml.model.version' AS version,
         coalesce(attributes ->> '/ml.prediction.label', attributes ->> '/ml.prediction.value') AS output,
+        json_exists(attributes, '/ml.prediction.label') AS is_label,
         TRY_CAST(attributes ->> '/ml.prediction.confidence' AS DOUBLE) AS confidence,
         CAST(attributes -> '/ml.prediction.outputs' AS VARCHAR) AS outputs,
         attributes ->> $value_pointer AS value
