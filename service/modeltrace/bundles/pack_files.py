@@ -195,6 +195,10 @@ def _output_lines(manifest: Manifest) -> Sequence[str]:
         lines.append(f"On the {held_out.labelled_rows:,} of these rows that have a label: {quality}")
     if manifest.interval is not None:
         lines.append(_interval_line(manifest.interval))
+    elif manifest.task == "regressor":
+        lines.append(
+            "No prediction intervals: too few rows with a label that the model was not fitted on (--target, --traffic)"
+        )
     return lines
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from modeltrace.bundles.manifest import read_manifest
 from modeltrace.bundles.pack import pack as pack_bundle
 from modeltrace.bundles.pack_files import pack_files
 from modeltrace.bundles.registry.catalog import Catalog
@@ -187,9 +188,13 @@ def pack(
         Path | None, typer.Option(metavar="MODEL", help="The file of a regressor of an upper quantile.")
     ] = None,
     interval_level: Annotated[
-        float,
-        typer.Option(metavar="LEVEL", help="The share of true labels that a regressor's prediction intervals enclose."),
-    ] = DEFAULT_LEVEL,
+        float | None,
+        typer.Option(
+            metavar="LEVEL",
+            help="The share of true labels that a regressor's prediction intervals enclose.",
+            show_default=str(DEFAULT_LEVEL),
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,  # noqa: FBT002  a flag
     register: Annotated[
         str | None,
@@ -241,7 +246,7 @@ def pack(
             requirements=requirements,
             onnx=onnx,
             cross_validation_seconds=cross_validation_seconds,
-            interval_level=interval_level,
+            interval_level=DEFAULT_LEVEL if interval_level is None else interval_level,
             on_message=lambda message: echo(message, err=True),
             force=force,
         )
@@ -256,6 +261,12 @@ def pack(
             code=code or (),
             quantile_files=None if lower is None or upper is None else (lower, upper),
         )
+        if interval_level is not None and read_manifest(bundle).manifest.interval is None:
+            echo(
+                "--interval-level has no effect: the bundle has no prediction intervals, which need a regressor and "
+                "enough labelled rows that it was not fitted on",
+                err=True,
+            )
         if known:
             echo(f"{model_name} existed with version {', '.join(sort_best_first(known))}, so this is {version}")
         if register is not None:

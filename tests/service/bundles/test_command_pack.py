@@ -9,7 +9,7 @@ import joblib
 import pandas as pd
 import pytest
 import skops.io
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from modeltrace.bundles.manifest import read_manifest
 from modeltrace.cli.main import main
@@ -93,6 +93,18 @@ def test_options_reach_the_bundle(run: Run, folder: Path) -> None:
     assert (manifest.name, manifest.version, manifest.artifact.format) == ("flowers", "2.1", "joblib")
     assert manifest.features[-1].valid_range == (0, 5)
     assert "MODELTRACE_TRUST_PICKLE=true modeltrace up" in result.stdout
+
+
+def test_missing_prediction_intervals_are_stated(run: Run, folder: Path) -> None:
+    """A classifier has none in spite of the option; a regressor without labels has none either."""
+    classifier = run("iris.skops", "--data", "train.csv", "--target", "species", "--interval-level", "0.8")
+    skops.io.dump(LinearRegression().fit(iris_frame(), range(len(LABELS))), folder / "sizes.skops")
+    regressor = run("sizes.skops", "--data", "train.csv")
+
+    assert "--interval-level has no effect: the bundle has no prediction intervals" in classifier.stderr
+    assert "No prediction intervals" not in classifier.stdout
+    assert "No prediction intervals: too few rows with a label" in regressor.stdout
+    assert "--interval-level" not in regressor.stderr
 
 
 def test_allowed_violations_and_privacy_are_shown(run: Run, folder: Path) -> None:
