@@ -109,6 +109,7 @@ async def _run_until_signal(settings: HubSettings, environ: Mapping[str, str] | 
         typer.echo(_banner(settings))
 
     await run_hub(settings, stop=stop, on_ready=on_ready, environ=environ)
+    gc.unfreeze()  # the interpreter never frees frozen objects, and DuckDB's binding then reports leaks
 
 
 def _banner(settings: HubSettings) -> str:

@@ -89,16 +89,18 @@ async def run_hub(
         server_tasks = [asyncio.create_task(server.serve_until_stopped()) for server in http_servers]
         for server in http_servers:
             await server.listening.wait()
-        on_ready(store, writer)
-
         stop_task = asyncio.create_task(stop.wait())
-        await asyncio.wait([stop_task, *server_tasks], return_when=asyncio.FIRST_COMPLETED)
-        await health.enter_graceful_shutdown()
-        for server in http_servers:
-            server.should_exit = True
-        await asyncio.gather(otlp_grpc.stop(SHUTDOWN_GRACE_SECONDS), *server_tasks)
-        if not stop_task.done():
+        try:
+            on_ready(store, writer)
+            await asyncio.wait([stop_task, *server_tasks], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            # Also after an error of `on_ready`: servers that are not stopped write tracebacks when the loop is closed.
             stop_task.cancel()
+            await health.enter_graceful_shutdown()
+            for server in http_servers:
+                server.should_exit = True
+            await asyncio.gather(otlp_grpc.stop(SHUTDOWN_GRACE_SECONDS), *server_tasks)
+        if not stop.is_set():
             raise HubError("A server of the hub stopped unexpectedly. The log says why.")
 
 

@@ -1,6 +1,7 @@
 """The command line: an error is one line on stderr with exit code 1."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -88,6 +89,41 @@ def test_a_second_hub_on_the_same_file_is_rejected(
     err = capfd.readouterr().err
     assert err.startswith(f"hub: {tmp_path / FILE_NAME} is open in another process")
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_hub_that_is_ended_writes_nothing(number: signal.Signals) -> None:
+    """After the addresses there is no other output, such as leaks that the binding of DuckDB reports."""
+    ports = _ports()
+    arguments = ["modeltrace_hub", "--memory", *map(str, _flat(ports))]
+    with running(arguments, fresh=True) as hub:
+        hub.wait_for(f"http://127.0.0.1:{ports['--port']}/api/traces")
+        hub.popen.send_signal(number)
+        hub.popen.wait(60)
+        assert len(hub.log.splitlines()) == 4, hub.log
+
+
+@pytest.mark.slow
+def test_a_file_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
+    """The servers stop before the message, so none of them writes a traceback."""
+    file = tmp_path / "notes"
+    file.write_bytes(b"notes")
+    process = [sys.executable, "-m", "modeltrace_hub", "open", str(file)]
+    ended = subprocess.run(process, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("hub: Line 1 is not a JSON object.")
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_an_archive_that_cannot_be_written_is_an_error_before_the_command_runs(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A folder that does not exist, and the name of a folder."""
+    for output in (tmp_path / "missing" / "x.zip", tmp_path):
+        assert _run(monkeypatch, "record", "--output", output, "--", "touch", tmp_path / "ran") == 1
+        assert f"{output} cannot be written: " in capfd.readouterr().err
+    assert not (tmp_path / "ran").exists()
 
 
 def test_help_is_complete(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -64,7 +64,22 @@ def record(
     """
     environ: Mapping[str, str] = context.obj if context.obj is not None else os.environ
     output = output or Path(f"modeltrace-record-{datetime.now(UTC):%Y%m%d-%H%M%S}.zip")
+    _check_output(output)
     raise typer.Exit(asyncio.run(_record(command, output, wait, environ)))
+
+
+def _check_output(output: Path) -> None:
+    """Check that the archive can be written, before the command runs.
+
+    Raises:
+        SettingsError: it cannot.
+    """
+    if output.is_dir():
+        raise SettingsError(f"{output} cannot be written: it is a folder.")
+    if not output.absolute().parent.is_dir():
+        raise SettingsError(f"{output} cannot be written: its folder does not exist.")
+    if not os.access(output if output.exists() else output.absolute().parent, os.W_OK):
+        raise SettingsError(f"{output} cannot be written: permission denied.")
 
 
 async def _run_until_signal(settings: HubSettings, on_ready: Callable[[Store, Writer], None]) -> None:
