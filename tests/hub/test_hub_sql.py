@@ -419,6 +419,39 @@ def test_the_page_shows_table_chart_and_errors(hub: InProcessHub) -> None:
     assert page(hub, q="SELECT 1", since="never").status_code == 422
 
 
+@pytest.mark.parametrize(
+    ("sql", "parts"),
+    [
+        (
+            "SELECT TIMESTAMP '0001-01-01' + to_days(x::INT) AS a, x AS v FROM range(3) t(x)",
+            ["0001-01-03 00:00:00", 'points="0.0,160.0 500.0,80.0 1000.0,0.0"'],
+        ),
+        (
+            "SELECT DATE '2024-01-01' + x::INT AS a, x AS v FROM range(3) t(x)",
+            ["<span>2024-01-03</span>", " 500.0,80.0"],
+        ),
+        (
+            "SELECT TIMESTAMP_NS '2024-01-01 00:00:00.123456789' + to_days(x::INT) AS a, x AS v FROM range(3) t(x)",
+            ["<span>2024-01-03 00:00:00</span>", " 500.0,80.0"],
+        ),
+        ("SELECT x, 1.7e308 * x AS v FROM range(-1, 2) t(x)", ['points="0.0,160.0 500.0,80.0 1000.0,0.0"']),
+        ("SELECT 1.7e308 * x AS x, x AS v FROM range(-1, 2) t(x)", ['points="0.0,160.0 500.0,80.0 1000.0,0.0"']),
+        ("SELECT 'a' AS name, 1.7e308 AS v UNION ALL SELECT NULL, 0", ['width="100.0%"', '<th scope="row">NULL</th>']),
+        ("SELECT true AS name, 170141183460469231731687303715884105727 AS v", ['"row">true</th>', "1.70e+38"]),
+    ],
+)
+def test_charts_of_unusual_values(hub: InProcessHub, sql: str, parts: list[str]) -> None:
+    """All types of time are an axis, and large numbers have a place."""
+    text = page(hub, q=sql).text
+    assert [part for part in parts if part not in text] == []
+
+
+def test_charts_leave_out_times_in_nanoseconds(hub: InProcessHub) -> None:
+    """They are no quantity, and would flatten the other lines."""
+    text = page(hub, q="SELECT time, time_ns, max(time_ns), duration_ms FROM spans GROUP BY ALL").text
+    assert 'aria-label="duration_ms over time"' in text
+
+
 def test_a_link_of_another_site_does_not_run_a_query(hub: InProcessHub) -> None:
     """The page shows the query, and the user decides."""
     response = page(hub, {"Sec-Fetch-Site": "cross-site"}, q="SELECT 41 + 1")
