@@ -452,6 +452,17 @@ def test_charts_leave_out_times_in_nanoseconds(hub: InProcessHub) -> None:
     assert 'aria-label="duration_ms over time"' in text
 
 
+def test_times_and_numbers_stay_on_one_line(hub: InProcessHub) -> None:
+    """Other texts, also lists of times, break anywhere, and so do the names of bars."""
+    sql = "SELECT time, trace_id, 12345678901234567890123::HUGEINT, INTERVAL 1 DAY, name, [time], 1.5 FROM spans"
+    table = page(hub, q=f"{sql} LIMIT 1").text.partition('aria-label="Result"')[2]
+    cells = re.findall(r'<td class="(numeric|sql-\w+)"', table)
+    assert cells == ["sql-line"] * 4 + ["sql-text"] * 2 + ["numeric"]
+    css = httpx.get(f"{hub.page_url}/static/sql.css").text
+    assert ".sql-line { white-space: nowrap }" in css
+    assert ".sql-bars th { white-space: normal; overflow-wrap: anywhere }" in css
+
+
 def test_a_link_of_another_site_does_not_run_a_query(hub: InProcessHub) -> None:
     """The page shows the query, and the user decides."""
     response = page(hub, {"Sec-Fetch-Site": "cross-site"}, q="SELECT 41 + 1")

@@ -19,6 +19,8 @@ from modeltrace_hub.web.sql_chart import draw_chart
 
 ROWS_ON_PAGE: Final = 1000
 TRACE_ID: Final = re.compile(r"[0-9a-f]{32}")
+# DuckDB's types whose values, and so their texts, are short.
+_NUMBER_OR_TIME: Final = re.compile(r"DATE|TIME|INTERVAL|UUID|DECIMAL|\w*INT\b|FLOAT|DOUBLE")
 EXAMPLES: Final = {
     "Requests and durations by name": """\
 SELECT name, count(*) AS requests, round(median(duration_ms), 2) AS median_ms,
@@ -85,9 +87,19 @@ class SqlPages:
             rows=rows,
             chart=chart,
             download=lambda format_: urlencode({**lasting, "limit": MAX_ROWS, "format": format_}),
+            cell_class=_cell_class,
             is_trace_id=lambda value: isinstance(value, str) and TRACE_ID.fullmatch(value) is not None,
             timeout=self._runner.timeout,
             views=self._runner.views,
             examples={title: urlencode({"q": sql}) for title, sql in EXAMPLES.items()},
             foreign=foreign and bool(parameters.get("q")),
         )
+
+
+def _cell_class(type_: str, value: object) -> str:
+    """Return the class of a cell. Times, IDs and numbers stay on one line, other texts break anywhere."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return "numeric"
+    if isinstance(value, str) and (_NUMBER_OR_TIME.match(type_) or TRACE_ID.fullmatch(value)):
+        return "sql-line"
+    return "sql-text"
