@@ -1,5 +1,6 @@
 """Output to the terminal that escapes control characters in names, labels and messages."""
 
+import os
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -43,6 +44,11 @@ class SafeConsole(Console):
                 column.overflow = "fold"
         for text, style, control in super().render(renderable, options):
             yield Segment(text if control else escape_control_characters(text), style, control)
+
+
+def command(arguments: str) -> str:
+    """Return a command of Modeltrace for a hint. `./dev run` sets how it is started in a clone."""
+    return f"{os.environ.get('MODELTRACE_COMMAND') or 'modeltrace'} {arguments}"
 
 
 def echo(text: object, *, err: bool = False) -> None:

@@ -23,7 +23,7 @@ from modeltrace.client.service import parse_model
 from modeltrace.errors import BundleError
 from modeltrace.printable import escape_control_characters, has_control_characters, truncate
 from modeltrace.telemetry.logging import TerminalHandler
-from modeltrace.terminal import SafeConsole, echo
+from modeltrace.terminal import SafeConsole, command, echo
 from tests.helpers.bundles import edit_manifest, pack_iris
 
 HOSTILE = "a\x1b]0;pwned\x07\x1b[2J\x9b31m\x7f\r\u202egnp.exe\u2066"
@@ -99,6 +99,14 @@ def test_cells_of_a_table_are_complete(terminal: bool) -> None:
     assert {letter: file.getvalue().count(letter) for letter in "xyz"} == dict.fromkeys("xyz", 60)
     assert (len(lines) == 3) == (not terminal)
     assert max(map(len, lines)) < (81 if terminal else 200)
+
+
+def test_hints_name_the_command_of_a_clone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`./dev run` sets the variable, because `modeltrace` is not on the PATH of the shell."""
+    monkeypatch.delenv("MODELTRACE_COMMAND", raising=False)
+    assert command("up hotel") == "modeltrace up hotel"
+    monkeypatch.setenv("MODELTRACE_COMMAND", "./dev run modeltrace")
+    assert command("up hotel") == "./dev run modeltrace up hotel"
 
 
 def test_text_of_a_spinner_is_printed_literally() -> None:

@@ -21,7 +21,7 @@ from modeltrace.errors import ModeltraceError, PackError
 from modeltrace.inference.intervals import IntervalRule
 from modeltrace.inference.schema import Feature
 from modeltrace.printable import first_line
-from modeltrace.terminal import SafeConsole
+from modeltrace.terminal import SafeConsole, command
 
 # Classes whose shares are printed.
 MAX_SHOWN_CLASSES = 8
@@ -142,7 +142,7 @@ def _print_summary(bundle: Path, training: pd.DataFrame, restored: Sequence[str]
         console.print(f"Modules in the bundle: {', '.join(manifest.code.modules)}")
     trust = "MODELTRACE_TRUST_PICKLE=true " if manifest.artifact.format == "joblib" else ""
     trust += "MODELTRACE_TRUST_CODE=true " if manifest.code is not None else ""
-    console.print(f"Next: {trust}modeltrace up {bundle}")
+    console.print(f"Next: {trust}{command(f'up {bundle}')}")
 
 
 def _column_notes(table: pd.DataFrame) -> list[str]:

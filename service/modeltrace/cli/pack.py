@@ -24,7 +24,7 @@ from modeltrace.cli.options import TrustPickle
 from modeltrace.inference.intervals import DEFAULT_LEVEL
 from modeltrace.inference.schema import PRIVACY_RULES, REASONS, PrivacyRule, Reason
 from modeltrace.settings import read_settings
-from modeltrace.terminal import echo
+from modeltrace.terminal import command, echo
 
 _registry_option = partial(typer.Option, rich_help_panel="MLflow registry")
 
@@ -272,4 +272,4 @@ def pack(
         if register is not None:
             number = publish(mlflow, bundle, register, alias)
             source = f"{MLFLOW_PREFIX}{register}@{alias}" if alias else f"{MLFLOW_PREFIX}{register}/{number}"
-            echo(f"Registered as {MLFLOW_PREFIX}{register}/{number}. To serve it: modeltrace serve {source}")
+            echo(f"Registered as {MLFLOW_PREFIX}{register}/{number}. To serve it: {command(f'serve {source}')}")

@@ -12,12 +12,13 @@ from rich.text import Text
 from modeltrace.client.service import ServedModel
 from modeltrace.local.plan import HUB_KEY, UpConfig
 from modeltrace.local.supervisor import Screen
+from modeltrace.terminal import command
 from modeltrace.traffic.progress import Snapshot
 
 # Seconds between two lines of traffic if stdout is not a terminal.
 PLAIN_INTERVAL = 10.0
 
-HINT_LINE = "Ctrl-C stops everything. Serve your own model: modeltrace pack --help"
+HINT_LINE = f"Ctrl-C stops everything. Serve your own model: {command('pack --help')}"
 
 
 @contextmanager
@@ -55,7 +56,7 @@ def traffic_line(snapshot: Snapshot | None, config: UpConfig, *, full_trace_id: 
     """Return the line about traffic; without a snapshot, traffic is starting or off."""
     line = Text("  traffic    ")
     if config.rate is None:
-        return line.append(f"none; start it with: modeltrace traffic {config.service_url}")
+        return line.append(f"none; start it with: {command(f'traffic {config.service_url}')}")
     if snapshot is None:
         return line.append("starting")
     if config.stack is None:
