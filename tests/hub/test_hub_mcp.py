@@ -50,8 +50,9 @@ def answer(server: Any, name: str, **arguments: Any) -> dict[str, Any]:
     """Return the answer of a tool."""
     result = call(server, name, **arguments)
     assert not result.is_error, result
-    content: dict[str, Any] = result.structured_content
-    assert orjson.loads(result.content[0].text) == content
+    assert result.structured_content is None
+    (text,) = result.content
+    content: dict[str, Any] = orjson.loads(text.text)
     return content
 
 
@@ -83,18 +84,33 @@ def test_answers_are_those_of_the_api_with_a_link(hub: InProcessHub) -> None:
 def test_large_answers_are_cut(hub: InProcessHub) -> None:
     """A trace of megabytes becomes an answer of the bounded size, which says that parts are missing."""
     trace = answer(f"{hub.page_url}/mcp", "get_trace", trace_id="cd" * 16)
-    assert len(orjson.dumps(trace)) <= MAX_BYTES
     assert "open the link" in trace["omitted"]
     assert trace["span_count"] == 400
 
 
 def test_bounds_hold_for_any_answer() -> None:
     """An answer with too many keys or items is truncated; a small answer is unchanged."""
-    assert bound_answer({"a": [1]}, None) == {"a": [1]}
-    assert bound_answer({"a": [1]}, "http://hub/") == {"link": "http://hub/", "a": [1]}
-    huge = bound_answer({f"key {number}": number for number in range(50_000)}, None)
-    assert len(orjson.dumps(huge)) <= MAX_BYTES
-    assert "omitted" in huge
+    assert bound_answer({"a": [1]}, None) == '{"a":[1]}'
+    assert bound_answer({"a": [1]}, "http://hub/") == '{"link":"http://hub/","a":[1]}'
+    for huge in ({f"key {number}": number for number in range(50_000)}, {"k" * 30_000: 1}, {"rows": [['"'] * 90] * 90}):
+        text = bound_answer(huge, None)
+        assert len(orjson.dumps(text)) < MAX_BYTES
+        assert "omitted" in text
+
+
+def test_the_bytes_that_are_sent_are_bounded(hub: InProcessHub) -> None:
+    """Rows of many quotes are much longer as a text inside JSON; the whole response is measured."""
+    query = "SELECT repeat('\"', 20) AS a, span_id AS b FROM spans, range(10)"
+    for name, arguments in (
+        ("get_trace", {"trace_id": "cd" * 16, "limit": 200}),
+        ("query_sql", {"query": query, "limit": 200}),
+        ("list_traces", {"limit": 200}),
+    ):
+        message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": name, "arguments": arguments}}
+        headers = {"Accept": "application/json, text/event-stream"}
+        response = httpx.post(f"{hub.page_url}/mcp", json=message, headers=headers)
+        assert not response.json()["result"].get("isError")
+        assert len(response.content) <= MAX_BYTES
 
 
 def test_errors_are_results(hub: InProcessHub) -> None:

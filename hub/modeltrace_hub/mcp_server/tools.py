@@ -48,7 +48,8 @@ def create_server(api: Api) -> MCPServer[Any]:
         tools.list_views,
     )
     for function in functions:
-        server.add_tool(function, annotations=_READ_ONLY)
+        # Structured output would send each answer twice.
+        server.add_tool(function, annotations=_READ_ONLY, structured_output=False)
     return server
 
 
@@ -68,7 +69,7 @@ class Tools:
         since: Since = None,
         until: Until = None,
         limit: Limit = 20,
-    ) -> dict[str, Any]:
+    ) -> str:
         """List traces, newest first: name, services, start, duration, status, counts, prediction."""
         pairs = _pairs(
             attributes,
@@ -84,7 +85,7 @@ class Tools:
 
     async def get_trace(
         self, trace_id: Annotated[str, Field(description="32 hexadecimal digits.")], limit: Limit = 100
-    ) -> dict[str, Any]:
+    ) -> str:
         """Get one trace: its spans, log records, predictions with labels, and metric points."""
         segment = quote_segment(trace_id.strip().lower())
         return await self._call(f"/api/traces/{segment}", _pairs(limit=limit), f"/t/{segment}", link_query=False)
@@ -102,7 +103,7 @@ class Tools:
         since: Since = None,
         until: Until = None,
         limit: Limit = 30,
-    ) -> dict[str, Any]:
+    ) -> str:
         """List log records, newest first."""
         pairs = _pairs(
             attributes,
@@ -125,7 +126,7 @@ class Tools:
         since: Since = None,
         until: Until = None,
         limit: Limit = 50,
-    ) -> dict[str, Any]:
+    ) -> str:
         """List all metrics, or the data points of one metric, newest first."""
         pairs = _pairs(name=name, service=service, since=since, until=until, limit=limit)
         return await self._call("/api/metrics", pairs, "/")
@@ -142,7 +143,7 @@ class Tools:
             ),
         ] = None,
         limit: Limit = 10,
-    ) -> dict[str, Any]:
+    ) -> str:
         """Find what is over-represented in a selection of traces or predictions, with confidence intervals."""
         pairs = [*_pairs(of=of, rows=limit), *(filters or {}).items()]
         return await self._call(
@@ -155,15 +156,15 @@ class Tools:
         since: Since = None,
         until: Until = None,
         limit: Limit = 100,
-    ) -> dict[str, Any]:
+    ) -> str:
         """Run one read-only SELECT statement over traces, spans, logs, metrics, exemplars, predictions, labels."""
         return await self._call("/api/sql", _pairs(q=query, since=since, until=until, limit=limit), "/sql")
 
-    async def list_views(self) -> dict[str, Any]:
+    async def list_views(self) -> str:
         """List the columns of the views for query_sql."""
         return await self._call("/api/sql/views", [], "/sql")
 
-    async def _call(self, path: str, pairs: Pairs, page: str, *, link_query: bool = True) -> dict[str, Any]:
+    async def _call(self, path: str, pairs: Pairs, page: str, *, link_query: bool = True) -> str:
         """Call the API, and return its answer with a link to a page."""
         try:
             content = await asyncio.to_thread(self._api.get, path, pairs)
