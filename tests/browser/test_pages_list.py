@@ -224,3 +224,15 @@ def test_narrow_screen(browser: Browser, site: Site, path: str) -> None:
 
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.close()
+
+
+@pytest.mark.parametrize("path", ["/", "/traces"])
+def test_the_clock_time_is_complete_on_a_narrow_screen(browser: Browser, site: Site, path: str) -> None:
+    """At 390 px the time of day of each trace is not cut."""
+    site.sender.prediction()
+    page = browser.new_page(base_url=site.url, viewport={"width": 390, "height": 844})
+    page.goto(path)
+    cell = page.locator("td.started").first
+    expect(cell).to_be_visible()
+    assert cell.evaluate("cell => cell.scrollWidth - cell.clientWidth") <= 0
+    page.close()

@@ -69,6 +69,15 @@ def test_versions_are_side_by_side(page: Page) -> None:
     expect(page.locator(".comparison").get_by_role("row", name=re.compile("^1.0.0"))).to_contain_text("0.912")
 
 
+def test_the_state_of_a_feature_is_in_sight(browser: Browser, site: Site) -> None:
+    """With two versions side by side at 1400 px, no table of drift is wider than its place."""
+    page = browser.new_page(base_url=site.url, viewport={"width": 1400, "height": 900})
+    page.goto("/models?model=churn")
+    for table in page.locator(".wide:has(.feature-drift)").all():
+        assert table.evaluate("box => box.scrollWidth - box.clientWidth") <= 0
+    page.close()
+
+
 def test_a_bar_links_to_its_predictions(page: Page) -> None:
     """The highest bin of a feature links to the predictions with such values, and each of them to its trace."""
     page.goto("/models?model=churn")

@@ -281,6 +281,16 @@ def test_a_request_without_an_exemplar_has_points(start_hub: StartHub) -> None:
     assert point["bucket"] == 1
 
 
+def test_a_point_without_an_increase_is_left_out(start_hub: StartHub) -> None:
+    """A point whose count did not change in its interval cannot have counted the request."""
+    sent = request_span()
+    with start_hub() as hub:
+        send(hub, "traces", trace_request(sent))
+        send(hub, "metrics", metric_request(durations(export(-5, [4, 1, 0]), export(5, [4, 1, 0]))))
+
+        assert get(hub, sent.trace_id)["metrics"] == []
+
+
 def test_a_point_sent_twice_counts_once(start_hub: StartHub) -> None:
     """The interval starts at the previous export, not at a copy of the point."""
     sent = request_span()

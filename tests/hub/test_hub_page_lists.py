@@ -68,6 +68,23 @@ def test_a_row_has_the_clock_time(pages: HubPages) -> None:
     assert re.search(r"\d\d:\d\d:\d\d (now|\d+ s ago)", row)
 
 
+def test_links_of_one_trace_are_one_with_a_count(pages: HubPages) -> None:
+    """The links of a request with the labels of a batch are one on both pages, with their number."""
+    batch = root()
+    links = [
+        Span.Link(trace_id=batch.trace_id, span_id=batch.span_id, attributes=[attribute("row", f"{row}"), STATUS])
+        for row in range(20)
+    ]
+    feedback = root(name="POST /feedback", links=links)
+    pages.add(trace_request(batch), trace_request(feedback))
+
+    incoming, outgoing = (f"/t/{request.trace_id.hex()}" for request in (batch, feedback))
+    head = pages.client.get(incoming).text.split('class="trace-head"')[1].split("</header>")[0]
+    assert head.count(f"t/{feedback.trace_id.hex()}") == 1
+    assert re.search("Linked from POST /feedback .* .20", text(pages, incoming))
+    assert re.search(r"Links to .* .20 http\. response\. status_ code 200 Resource", text(pages, outgoing))
+
+
 def test_the_services_of_a_trace_begin_with_that_of_the_root(pages: HubPages) -> None:
     """If the list of services is cut, the service of the root is still shown."""
     request = root()

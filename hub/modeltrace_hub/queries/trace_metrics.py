@@ -67,7 +67,8 @@ def find_contributions(
     """Return the metric points of a trace, ordered by metric. `trace` is the result of `locate_trace`.
 
     Each point has `interval` (the increase in its export interval), `request_value` (the value of this trace, if
-    known), `bucket` (the histogram bucket of that value) and `exemplars` (the exemplars of the trace).
+    known), `bucket` (the histogram bucket of that value) and `exemplars` (the exemplars of the trace). Points without
+    an increase are left out, because they count no request.
     """
     spans = spans[:MAX_SPANS]
     all_series = _candidate_series(reader, spans)
@@ -90,7 +91,8 @@ def find_contributions(
         lookback_ns=POINT_LOOKBACK_NS,
         max_delay_ns=MAX_EXPORT_DELAY_NS,
     )
-    return [_describe_point(point, matches[point["series_id"]], exemplars) for point in points]
+    described = [_describe_point(point, matches[point["series_id"]], exemplars) for point in points]
+    return [point for point in described if point["exemplars"] or _has_increased(point)]
 
 
 def _exemplar_matches(matches: Mapping[str, _Match], exemplars: Iterable[Record]) -> dict[str, _Match]:
@@ -242,6 +244,12 @@ def _describe_point(point: Record, match: _Match, exemplars: Iterable[Record]) -
         "bucket": bisect_left(bounds, match.value) if bounds and match.value is not None else None,
         "exemplars": [exemplar for exemplar in exemplars if (exemplar["series_id"], exemplar["point_time_ns"]) == key],
     }
+
+
+def _has_increased(point: Record) -> bool:
+    """Whether a counter or histogram counted something in the export interval of a point. Gauges count nothing."""
+    increase = point["interval"]["value"] if point["type"] == "sum" else point["interval"]["count"]
+    return bool(increase != 0)
 
 
 def _difference(value: float | None, previous: float | None) -> float | None:

@@ -10,6 +10,7 @@ from modeltrace_hub.queries.span_tree import find_parent
 MAX_SPANS_PER_ID: Final = 20
 MAX_CHILDREN: Final = 100_000
 MAX_LINKED_SPANS: Final = 500
+_TARGET: Final = ("trace_id", "span_id")
 
 
 def span_details(reader: Reader, trace: Record, span_id: str | None) -> dict[str, Any]:
@@ -25,10 +26,10 @@ def span_details(reader: Reader, trace: Record, span_id: str | None) -> dict[str
     spans = reader.fetch_all("get_span", **trace, span_id=span_id, limit=MAX_SPANS_PER_ID)
     linking = [link for link in find_linking_spans(reader, trace) if link["linked_span_id"] == span_id]
     return {
-        "selected_spans": spans,
+        "selected_spans": [{**span, "grouped_links": group_links(span["links"], *_TARGET)} for span in spans],
         "own_times": _self_times(reader, trace, span_id, spans),
         "linked": _find_linked_spans(reader, [link for span in spans for link in span["links"]]),
-        "linking": linking,
+        "linking": group_links(linking, "trace_id"),
     }
 
 
@@ -36,6 +37,29 @@ def find_linking_spans(reader: Reader, trace: Record) -> list[Record]:
     """Return the spans of any trace that link to spans of this trace, by start."""
     parameters = {name: trace[name] for name in ("trace_id", "first_received_ns")}
     return reader.fetch_all("list_linking_spans", **parameters, limit=MAX_LINKED_SPANS)
+
+
+def group_links(links: Iterable[Record], *keys: str) -> list[Record]:
+    """Return one link for all with the same values of `keys`, with their `count` and the attributes that all have.
+
+    A request with labels of a batch has a link to the same trace for each row.
+    """
+    groups: dict[tuple[Any, ...], list[Record]] = {}
+    for link in links:
+        groups.setdefault(tuple(link[key] for key in keys), []).append(link)
+    return [
+        {**first, "count": 1 + len(others), "attributes": _shared_attributes(first, others)}
+        for first, *others in groups.values()
+    ]
+
+
+def _shared_attributes(first: Record, others: Iterable[Record]) -> Record:
+    attributes = [link["attributes"] or {} for link in others]
+    return {
+        key: value
+        for key, value in (first["attributes"] or {}).items()
+        if all(key in items and items[key] == value for items in attributes)
+    }
 
 
 def _self_times(reader: Reader, trace: Record, span_id: str, spans: list[Record]) -> list[int | None]:

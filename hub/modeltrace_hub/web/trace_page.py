@@ -16,7 +16,7 @@ from modeltrace_hub.retention import RetentionState
 from modeltrace_hub.web.inputs import Input, describe_inputs
 from modeltrace_hub.web.metric_points import group_by_metric
 from modeltrace_hub.web.prediction import Prediction, read_prediction
-from modeltrace_hub.web.span_details import find_linking_spans, span_details
+from modeltrace_hub.web.span_details import find_linking_spans, group_links, span_details
 from modeltrace_hub.web.waterfall import MAX_LOGS, WaterfallRow, read_waterfall
 
 SPANS_PER_PAGE: Final = 500
@@ -77,7 +77,7 @@ def trace_page_context(
         "match_steps": find_neighbours(rows, matching, position),
         "start_ns": waterfall.start_ns or (logs[0]["time_ns"] if logs else 0),
         "selected": selected,
-        "linking_traces": linking,
+        "linking_traces": group_links(linking, "trace_id"),
         **span_details(reader, trace, selected),
         "logs": span_logs if view.logs == "span" else logs,
         "total_logs_shown": len(logs),
