@@ -30,6 +30,8 @@ _PLAIN: Final = frozenset(
 _TIMES: Final = frozenset(
     {"date", "time", "timestamp", "timestamp_s", "timestamp_ms", "timestamp_ns", "timestamp with time zone"}
 )
+# The smallest values that Python changes without an error: 24:00:00, and infinity.
+_LIMITS: Final = {"time64[us": 24 * 3600 * 10**6, "timestamp[ns": 2**63 - 1}
 
 
 def cast_types(connection: duckdb.DuckDBPyConnection, sql: str, relation: duckdb.DuckDBPyRelation) -> Any:  # noqa: ANN401  a relation
@@ -53,6 +55,13 @@ def cast_times(connection: duckdb.DuckDBPyConnection, table: Any) -> Any:  # noq
 
 
 def _is_supported(column: Any) -> bool:  # noqa: ANN401  a column of Arrow
+    import pyarrow.compute as pc  # noqa: PLC0415  only needed for a query
+
+    limit = _LIMITS.get(str(column.type).split(",")[0].rstrip("]"))
+    if limit is not None:
+        ends = pc.min_max(column.cast("int64")).as_py().values()
+        if any(end is not None and abs(end) >= limit for end in ends):
+            return False
     try:
         column.to_pylist()
     except (ValueError, OverflowError):
