@@ -14,7 +14,7 @@ import typer
 
 from modeltrace_hub.cli.commands import COMMANDS
 from modeltrace_hub.cli.hub_process import open_file, record
-from modeltrace_hub.errors import HubError, SettingsError
+from modeltrace_hub.errors import ArgumentError, HubError
 from modeltrace_hub.settings import HubSettings, read_settings
 from modeltrace_hub.store import FILE_NAME, Store
 from modeltrace_hub.writer import Writer
@@ -83,12 +83,12 @@ def _reject_options(context: typer.Context) -> None:
     """Reject options of the hub in front of a command, which would have no effect.
 
     Raises:
-        SettingsError: there is one.
+        ArgumentError: there is one.
     """
     for parameter in context.command.params:
         source = context.get_parameter_source(parameter.name or "")
         if source is not None and source.name == "COMMANDLINE":
-            raise SettingsError(
+            raise ArgumentError(
                 f"{parameter.opts[0]} is an option of the hub. Write options of {context.invoked_subcommand} after "
                 "its name."
             )
@@ -126,7 +126,7 @@ def _banner(settings: HubSettings) -> str:
 
 
 def main() -> None:
-    """Run the hub. A `HubError` is printed as one line on stderr, with exit code 1.
+    """Run the hub. A `HubError` is printed as one line on stderr, with exit code 1, or 2 if an argument is wrong.
 
     FastAPI imports OpenTelemetry packages, which fail on unknown values of OpenTelemetry's variables
     (`OTEL_PROPAGATORS=b3`). The variables are therefore removed first, and passed as `context.obj`.
@@ -141,6 +141,11 @@ def main() -> None:
         cli(obj=environ)  # a command that runs another program needs the variables
     except HubError as error:
         typer.echo(f"hub: {error}", err=True)
+        sys.exit(2 if isinstance(error, ArgumentError) else 1)
+    except OSError as error:
+        # Most likely the device of the output is full. What is still buffered would fail again at exit: discard it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        typer.echo(f"hub: {error.strerror or error}", err=True)
         sys.exit(1)
 
 

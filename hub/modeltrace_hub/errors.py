@@ -2,6 +2,7 @@
 
 HubError
 ├── SettingsError            a setting is invalid
+├── ArgumentError            an argument of a command is wrong
 ├── PortInUseError           another program listens on a port of the hub
 ├── ApiError                 a command got no answer from the API, or an error
 ├── StoreError               the database cannot be used
@@ -35,6 +36,10 @@ class HubError(Exception):
 
 class SettingsError(HubError):
     """A setting is invalid."""
+
+
+class ArgumentError(HubError):
+    """An argument of a command is wrong."""
 
 
 class PortInUseError(HubError):

@@ -1,4 +1,4 @@
-"""The command line: an error is one line on stderr with exit code 1."""
+"""The command line: an error is one line on stderr with exit code 1, or 2 if an argument is wrong."""
 
 import os
 import signal
@@ -13,6 +13,7 @@ import pytest
 from modeltrace_hub.__main__ import main
 from modeltrace_hub.settings import HubSettings
 from modeltrace_hub.store import FILE_NAME
+from tests.helpers.in_process_hubs import in_process_hub
 from tests.helpers.processes import free_port, run, running
 
 
@@ -124,6 +125,48 @@ def test_an_archive_that_cannot_be_written_is_an_error_before_the_command_runs(
         assert _run(monkeypatch, "record", "--output", output, "--", "touch", tmp_path / "ran") == 1
         assert f"{output} cannot be written: " in capfd.readouterr().err
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--port", "1", "traces"],
+        ["traces", "--attr", "nonsense"],
+        ["traces", "--url", "nonsense"],
+        ["traces", "--limit", "many"],
+        ["explain", "nonsense"],
+        ["trace", ""],
+        ["trace", ".."],
+    ],
+)
+def test_wrong_arguments_have_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    """Whether the command line or a command finds them."""
+    assert _run(monkeypatch, *arguments) == 2
+    assert capfd.readouterr().err
+
+
+def test_parameters_that_the_hub_rejects_have_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Other errors of the hub have exit code 1."""
+    with in_process_hub() as hub:
+        assert _run(monkeypatch, "traces", "--since", "yesterday", "--url", hub.page_url) == 2
+        assert _run(monkeypatch, "trace", "xyz", "--url", hub.page_url) == 2
+        assert _run(monkeypatch, "trace", "ab" * 16, "--url", hub.page_url) == 1
+    assert len(capfd.readouterr().err.splitlines()) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+def test_an_output_that_cannot_be_written_is_one_line() -> None:
+    """The text that is still buffered does not fail again at exit."""
+    with in_process_hub() as hub, Path("/dev/full").open("wb") as full:
+        process = [sys.executable, "-m", "modeltrace_hub", "traces", "--url", hub.page_url]
+        for option in ([], ["--json"]):
+            ended = subprocess.run([*process, *option], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+            assert (ended.returncode, ended.stderr) == (1, "hub: No space left on device\n")
 
 
 def test_help_is_complete(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -137,7 +137,7 @@ def test_sql(source: list[str]) -> None:
     ],
 )
 def test_errors(source: list[str], arguments: list[str], message: str) -> None:
-    """An error is a message, which `main` prints as one line with exit code 1."""
+    """An error is a message, which `main` prints as one line with exit code 1 or 2."""
     result = run(*arguments, *source)
     assert isinstance(result.exception, HubError)
     assert message in str(result.exception)

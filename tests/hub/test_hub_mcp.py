@@ -121,6 +121,8 @@ def test_errors_are_results(hub: InProcessHub) -> None:
     result = call(f"{hub.page_url}/mcp", "query_sql", query="DROP TABLE spans")
     assert result.is_error
     assert call(f"{hub.page_url}/mcp", "list_traces", limit=100_000).is_error
+    assert call(f"{hub.page_url}/mcp", "get_trace", trace_id="").is_error
+    assert call(f"{hub.page_url}/mcp", "get_trace", trace_id="..").is_error
 
 
 def test_key_and_origin_are_checked(hub: InProcessHub) -> None:

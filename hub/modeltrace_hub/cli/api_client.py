@@ -12,7 +12,7 @@ from urllib.parse import quote
 import httpx
 
 from modeltrace_http.bearer import bearer_headers
-from modeltrace_hub.errors import ApiError, SettingsError
+from modeltrace_hub.errors import ApiError, ArgumentError, SettingsError
 
 DEFAULT_URL: Final = "http://127.0.0.1:4319"
 TIMEOUT_SECONDS: Final = 120.0  # the hub ends a query before
@@ -30,6 +30,7 @@ class Api(Protocol):
 
         Raises:
             ApiError: the hub cannot be reached, or the response is an error.
+            ArgumentError: the hub rejects a parameter.
         """
 
 
@@ -53,7 +54,8 @@ class Source:
 
         Raises:
             StoreError: the database cannot be opened.
-            SettingsError: the address or the key is invalid.
+            ArgumentError: the address is invalid.
+            SettingsError: the key is invalid.
         """
         if self.database is None:
             with self._create_client() as client:
@@ -72,7 +74,7 @@ class Source:
         except httpx.InvalidURL:
             url = httpx.URL()
         if url.scheme not in {"http", "https"} or not url.host:
-            raise SettingsError(f"{self.url!r} is not the address of a hub: write http://HOST:PORT (--url).")
+            raise ArgumentError(f"{self.url!r} is not the address of a hub: write http://HOST:PORT (--url).")
         # Certificates are checked as all programs with OpenSSL do: SSL_CERT_FILE names those of a private authority.
         verify = ssl.create_default_context() if url.scheme == "https" else True
         return httpx.Client(headers=headers, timeout=TIMEOUT_SECONDS, trust_env=False, verify=verify)
@@ -90,6 +92,7 @@ class HubApi:
 
         Raises:
             ApiError: the hub cannot be reached, or the response is an error.
+            ArgumentError: the hub rejects a parameter.
         """
         try:
             response = self._client.get(f"{self.url}{path}", params=list(parameters))
@@ -114,6 +117,7 @@ class InProcessApi:
 
         Raises:
             ApiError: the response is an error.
+            ArgumentError: a parameter is rejected.
         """
         return _read_response(asyncio.run(self._get(path, parameters)), None)
 
@@ -155,6 +159,7 @@ def _read_response(response: httpx.Response, url: str | None) -> bytes:
 
     Raises:
         ApiError: the response is an error.
+        ArgumentError: a parameter is rejected.
     """
     if response.is_success:
         return response.content
@@ -165,7 +170,7 @@ def _read_response(response: httpx.Response, url: str | None) -> bytes:
         raise ApiError(f"{url} is not a hub: it answered {response.status_code}. Check --url.") from None
     if response.status_code == 401:
         message = "The hub needs its key: set MODELTRACE_HUB_KEY, or name a file that has it with --key-file."
-    raise ApiError(message)
+    raise ArgumentError(message) if response.status_code == httpx.codes.UNPROCESSABLE_ENTITY else ApiError(message)
 
 
 def quote_segment(text: str) -> str:

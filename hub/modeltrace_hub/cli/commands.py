@@ -10,7 +10,7 @@ import typer
 
 from modeltrace_hub.cli import text
 from modeltrace_hub.cli.api_client import DEFAULT_URL, Parameters, Source, quote_segment
-from modeltrace_hub.errors import SettingsError
+from modeltrace_hub.errors import ArgumentError, SettingsError
 
 _WHERE: Final = "Where to read"
 
@@ -83,7 +83,10 @@ def trace(
     database: Database = None,
 ) -> None:
     """Show one trace: its spans, log records, predictions and metric points."""
-    path = f"/api/traces/{quote_segment(trace_id.strip().lower())}"
+    trace_id = trace_id.strip().lower()
+    if not trace_id.isalnum():  # an empty ID, or "..", would be the path of another function
+        raise ArgumentError(f"{trace_id!r} is not a trace ID: it has 32 hexadecimal digits.")
+    path = f"/api/traces/{quote_segment(trace_id)}"
     source = _source(url, key_file, key, database)
     _show(source, path, _parameters(limit=limit), text.trace_text, as_json=as_json)
 
@@ -167,7 +170,7 @@ def sql(
         _show(source, "/api/sql", parameters, text.sql_text, as_json=as_json or format_ == "json")
         return
     if format_ == "parquet" and sys.stdout.isatty():
-        raise SettingsError("A Parquet file is not text. Send it to a file: … --format parquet > rows.parquet")
+        raise ArgumentError("A Parquet file is not text. Send it to a file: … --format parquet > rows.parquet")
     with source.open() as api:
         content = api.get("/api/sql", [*parameters, ("format", format_)])
     sys.stdout.buffer.write(content)
@@ -196,7 +199,7 @@ def explain(
     for item in filters or ():
         name, equals, value = item.partition("=")
         if not equals or not name:
-            raise SettingsError(f"{item!r} is not NAME=VALUE, such as select.min_duration=300ms.")
+            raise ArgumentError(f"{item!r} is not NAME=VALUE, such as select.min_duration=300ms.")
         pairs.append((name, value))
     _show(_source(url, key_file, key, database), "/api/explain", pairs, text.explain_text, as_json=as_json)
 
@@ -236,7 +239,7 @@ def _parameters(attributes: list[str] | None = None, **values: object) -> Parame
     """Return the query parameters of the values that are given.
 
     Raises:
-        SettingsError: an attribute is not KEY=VALUE.
+        ArgumentError: an attribute is not KEY=VALUE.
     """
     pairs = [
         (name, str(value).lower() if isinstance(value, bool) else str(value))
@@ -246,7 +249,7 @@ def _parameters(attributes: list[str] | None = None, **values: object) -> Parame
     for attribute in attributes or ():
         key, equals, value = attribute.partition("=")
         if not equals or not key:
-            raise SettingsError(f"--attr {attribute!r} is not KEY=VALUE.")
+            raise ArgumentError(f"--attr {attribute!r} is not KEY=VALUE.")
         pairs.append((f"attr.{key}", value))
     return pairs
 

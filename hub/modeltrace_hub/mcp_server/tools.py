@@ -84,7 +84,9 @@ class Tools:
         return await self._call("/api/traces", pairs, "/traces")
 
     async def get_trace(
-        self, trace_id: Annotated[str, Field(description="32 hexadecimal digits.")], limit: Limit = 100
+        self,
+        trace_id: Annotated[str, Field(description="32 hexadecimal digits.", pattern=r"^\s*[0-9a-fA-F]{32}\s*$")],
+        limit: Limit = 100,
     ) -> str:
         """Get one trace: its spans, log records, predictions with labels, and metric points."""
         segment = quote_segment(trace_id.strip().lower())
