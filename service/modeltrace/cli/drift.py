@@ -1,6 +1,7 @@
 """`modeltrace drift`."""
 
 import json
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -102,6 +103,8 @@ def _values(row: Any, features: tuple[Feature, ...]) -> list[Any]:  # noqa: ANN4
 
 def _value(value: Any, feature: Feature) -> Any:  # noqa: ANN401  of JSON
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(value, int) and abs(value) > sys.float_info.max:
+        is_number = False  # it cannot be converted to a float
     return None if feature.type in ("number", "integer") and not is_number else value
 
 

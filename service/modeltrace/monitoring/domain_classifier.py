@@ -28,6 +28,8 @@ MAX_ROWS: Final = 5000
 ALPHA: Final = 0.05
 # A smaller AUC is no drift, even if it is above 0.5 beyond chance.
 MIN_AUC: Final = 0.55
+# Larger absolute values count as this one, because the classifier cannot use the difference of two of them.
+MAX_MAGNITUDE: Final = 1e300
 
 
 class DomainError(ModeltraceError):
@@ -61,7 +63,7 @@ def compare_samples(
 ) -> DomainResult:
     """Compare two samples of rows. Equal rows are in the same fold, so that repeated rows are not recognized.
 
-    Rows of which a sample mainly consists are an exception, because a fold would have no other rows of that sample.
+    Equal rows that are more than a fold of a sample are an exception: they are a property of the sample.
 
     Args:
         features: the features of the model.
@@ -119,18 +121,19 @@ def compare_samples(
 def _folds(later: NDArray[np.intp], groups: NDArray[np.intp]) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """Return the rows of each fold for training and test. Each fold has rows of both samples.
 
+    Equal rows that are a larger share of a sample than a fold are divided among the folds.
+
     Raises:
         DomainError: there are no such folds.
     """
     totals = np.bincount(later)
     counts = np.array([np.bincount(groups[later == sample], minlength=groups.max() + 1) for sample in (0, 1)])
-    frequent = (counts / totals[:, np.newaxis]).max(axis=0) > 1 / (2 * FOLDS)
-    single = np.where(frequent[groups], groups.max() + 1 + np.arange(len(groups)), groups)
-    for chosen in (groups, single):
-        folds = list(StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0).split(later, later, chosen))
-        if all((np.bincount(later[test], minlength=2) >= totals / (2 * FOLDS)).all() for _, test in folds):
-            return folds
-    raise DomainError("too many rows are equal")
+    frequent = (counts / totals[:, np.newaxis]).max(axis=0) > 1 / FOLDS
+    groups = np.where(frequent[groups], groups.max() + 1 + np.arange(len(groups)), groups)
+    folds = list(StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0).split(later, later, groups))
+    if any((np.bincount(later[test], minlength=2) < totals / (4 * FOLDS)).any() for _, test in folds):
+        raise DomainError("too many rows are equal: a part of the rows has nearly none of one sample")
+    return folds
 
 
 def roc_auc(scores: Floats, later: NDArray[np.intp]) -> tuple[float, float]:
@@ -173,5 +176,5 @@ def _to_matrix(features: Sequence[Feature], rows: list[tuple[Any, ...]]) -> Floa
     numeric = [index for index, feature in enumerate(features) if feature.reference.edges is not None]
     numbers = bins.numeric_values(rows)
     matrix[:] = bins.digitize(rows, numbers)
-    matrix[:, numeric] = numbers
+    matrix[:, numeric] = np.clip(numbers, -MAX_MAGNITUDE, MAX_MAGNITUDE)
     return matrix

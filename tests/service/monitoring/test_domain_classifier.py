@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def test_repeated_rows_are_not_recognized(features: tuple[Feature, ...]) -> None
     assert not result.drift
 
 
-@pytest.mark.parametrize("value", [0.0, None, 1e308, -1e308])
+@pytest.mark.parametrize("value", [0.0, None, 1e308, -1e308, math.inf])
 @pytest.mark.parametrize("constant_reference", [False, True])
 def test_a_sample_of_equal_rows(
     features: tuple[Feature, ...],
@@ -87,12 +88,24 @@ def test_a_sample_of_equal_rows(
 ) -> None:
     """The most extreme drift has an AUC, too, although equal rows are usually in one fold."""
     samples = [normal(np.random.default_rng(6), 400), [[value] * 3] * 500]
+    warnings.simplefilter("error", RuntimeWarning)  # of numbers that overflow
 
     result = compare_samples(features, *(samples[::-1] if constant_reference else samples))
 
     assert result.drift
     assert result.auc > 0.99
     assert all(math.isfinite(entry.importance) for entry in result.features)
+
+
+@pytest.mark.parametrize("value", [0.0, -1e308])
+def test_many_equal_rows_among_others_are_drift(features: tuple[Feature, ...], value: float) -> None:
+    """A classifier could not learn them if all of them were in the fold that tests it."""
+    rng = np.random.default_rng(7)
+
+    result = compare_samples(features, normal(rng, 400), [*normal(rng, 300), *[[value] * 3] * 300])
+
+    assert result.drift
+    assert result.auc == pytest.approx(0.75, abs=0.05)
 
 
 def test_categories_missing_values_and_times() -> None:
