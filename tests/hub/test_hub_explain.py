@@ -181,6 +181,43 @@ def test_incorrect_predictions_are_compared_with_correct_ones(pages: HubPages) -
     assert answer["properties"][0]["difference"] == pytest.approx(1.0)
 
 
+def test_ports_rows_and_ids_are_no_properties(pages: HubPages) -> None:
+    """Attributes that differ by chance are not tested, even if they separate the sets; other numbers are."""
+    chance = random.Random(3)  # noqa: S311  the same values every time
+    requests = []
+    for number in range(COUNT):
+        more: dict[str, Value] = {
+            "client__port": 40_000 + number,
+            "net__peer__port": 40_000 + number // 20,
+            "ml__prediction__row": number // 20,
+            "order__number": 7_000 + number,
+            "score": number + 0.5,
+        }
+        requests.append(request(chance, draw(chance), failed=number < COUNT // 4, **more))
+    store(pages, requests)
+
+    keys = {key for _, key, _ in significant(explain(pages, "select.error=true"))}
+
+    assert "score" in keys
+    assert not keys & {"client.port", "net.peer.port", "ml.prediction.row", "order.number"}
+
+
+def test_the_page_says_what_is_compared(pages: HubPages) -> None:
+    """The sets are a sentence, and failed traces are offered only if some failed."""
+    chance = random.Random(4)  # noqa: S311  the same values every time
+    store(pages, [request(chance, draw(chance)) for _ in range(9)])
+    assert "failed traces</a>" not in pages.client.get("/traces").text
+    store(pages, [request(chance, draw(chance), failed=True)])
+    assert "failed traces</a>" in pages.client.get("/traces").text
+
+    page = pages.client.get("/explain").text
+    assert "<title>Explain traces" in page
+    assert "Failed traces are compared with all others." in page
+    page = pages.client.get("/explain?of=predictions&model=churn&select.label=no").text
+    assert "Predictions with <code>label = no</code> are compared with all others, of those with" in page
+    assert "<code>model = churn</code>." in page
+
+
 def test_two_versions_are_compared(pages: HubPages) -> None:
     """The version is what the sets differ in by definition, so it is not listed; the changed output is."""
     chance = random.Random(4)  # noqa: S311  the same telemetry every time

@@ -25,6 +25,8 @@ MIN_ITEMS: Final = 5
 MAX_VALUES: Final = 100
 # Numbers with at most as many different values are not divided into bins.
 MAX_CATEGORIES: Final = 12
+# Attributes with a larger share of different values, such as IDs, are not tested.
+MAX_UNIQUE_SHARE: Final = 0.8
 # Longer values are cut.
 MAX_TEXT: Final = 200
 # The bins of the training data are those of at most as many models, the last loaded ones.
@@ -38,6 +40,8 @@ _OUTCOME_KEY: Final = re.compile(
     r"error|error\.type|exception\..+|otel\.status_.+|http\.(?:response\.)?status_code|rpc\.(?:grpc\.|response\.)?status_code"
     r"|ml\.prediction\.true_label"
 )
+# A port of a connection and the position in a batch are chance, so they are not tested.
+_CHANCE_KEY: Final = re.compile(r"(?:.*[._])?port|ml\.prediction\.row")
 # The columns that identify a property, and those that count all items.
 _IDENTITY: Final = ("kind", "key", "value", "low", "high", "is_bin")
 _TOTALS: Final = ("selected_count", "other_count", "selected_total", "other_total")
@@ -70,12 +74,17 @@ def explain(reader: Reader, options: ExplainFilter, comparison: Comparison) -> R
         max_text=MAX_TEXT,
         max_categories=MAX_CATEGORIES,
         max_values=MAX_VALUES,
+        max_unique_share=MAX_UNIQUE_SHARE,
         min_count=MIN_ITEMS,
     )
     everything = next((row for row in counts if not row["kind"]), dict.fromkeys(_TOTALS, 0))
     sizes = everything["selected_count"], everything["other_count"]
     # A property of all items cannot differ.
-    differing = [row for row in counts if row["kind"] and row["selected_count"] + row["other_count"] < sum(sizes)]
+    differing = [
+        row
+        for row in counts
+        if row["kind"] and row["selected_count"] + row["other_count"] < sum(sizes) and not _is_chance(row)
+    ]
     candidates = [row for row in _merge_equal(differing) if not sets.defining_keys & _keys(row)] if all(sizes) else []
     rows = _test(candidates, *sizes)
     listed = {"properties": [row for row in rows if not _is_outcome(row)], "outcomes": [*filter(_is_outcome, rows)]}
@@ -142,6 +151,10 @@ def _preference(row: Record) -> tuple[Any, ...]:
 
 def _is_outcome(row: Mapping[str, Any]) -> bool:
     return row["kind"] in _OUTCOME_KINDS or (row["kind"] == "attribute" and bool(_OUTCOME_KEY.fullmatch(row["key"])))
+
+
+def _is_chance(row: Mapping[str, Any]) -> bool:
+    return row["kind"] == "attribute" and bool(_CHANCE_KEY.fullmatch(row["key"]))
 
 
 def _keys(row: Record) -> set[tuple[str, str]]:

@@ -9,6 +9,15 @@ valued AS MATERIALIZED (
         CASE WHEN json_type(value) IN ('BIGINT', 'UBIGINT', 'DOUBLE') THEN TRY_CAST(value AS DOUBLE) END AS number
     FROM property
 ),
+-- Attributes whose values are nearly unique, such as IDs: they say nothing about other items. Numbers with a fraction are
+-- measurements, which are counted by bin.
+unique_key AS (
+    SELECT kind, key
+    FROM valued
+    WHERE kind IN ('attribute', 'resource')
+    GROUP BY kind, key
+    HAVING count(DISTINCT value) > $max_unique_share * count(*) AND count(*) FILTER (number <> floor(number)) = 0
+),
 numeric_key AS (
     SELECT
         kind, key,
@@ -27,7 +36,7 @@ binned AS (
         unnest(CASE WHEN kind = 'duration' THEN range(2, position + 1) ELSE [position] END) AS bin
     FROM (
         SELECT *, 1 + len(list_filter(edges, lambda edge: edge < number)) AS position
-        FROM valued LEFT JOIN numeric_key USING (kind, key)
+        FROM (FROM valued ANTI JOIN unique_key USING (kind, key)) LEFT JOIN numeric_key USING (kind, key)
     )
 )
 SELECT
