@@ -14,7 +14,7 @@ from modeltrace.errors import SettingsError
 from modeltrace.inference.model import Model
 from modeltrace.inference.schema import Schema
 from modeltrace.monitoring.gauges import reference_metrics
-from modeltrace.serving.remote_challenger import parse_url
+from modeltrace.serving.remote_challenger import RemoteChallenger, parse_url
 from modeltrace.settings import read_settings
 from modeltrace.sidecar.encode.spans import SpanEncoder
 from modeltrace.store.rows import RowBuilder
@@ -171,6 +171,14 @@ def test_an_invalid_address_is_rejected(text: str) -> None:
     with pytest.raises(SettingsError, match="MODELTRACE_CHALLENGER") as caught:
         parse_url(text)
     assert "secret" not in str(caught.value)
+
+
+def test_a_key_that_no_header_can_carry_is_not_in_the_error() -> None:
+    """The error names the variable."""
+    unused: Any = None
+    with pytest.raises(SettingsError, match="MODELTRACE_CHALLENGER_API_KEY has a key with characters") as caught:
+        RemoteChallenger("http://127.0.0.1:9", unused, unused, api_key="sekret\n0123456789")
+    assert "sekret" not in str(caught.value)
 
 
 def test_another_service_cannot_answer_a_share() -> None:
