@@ -455,14 +455,14 @@ def test_charts_leave_out_times_in_nanoseconds(hub: InProcessHub) -> None:
     assert 'aria-label="duration_ms over time"' in text
 
 
-def test_times_and_numbers_stay_on_one_line(hub: InProcessHub) -> None:
+def test_numbers_and_short_texts_stay_on_one_line(hub: InProcessHub) -> None:
     """Other texts, also lists of times, break anywhere, and so do the names of bars."""
-    sql = "SELECT time, trace_id, 12345678901234567890123::HUGEINT, INTERVAL 1 DAY, name, [time], 1.5 FROM spans"
+    sql = "SELECT time, trace_id, 123456789012345678901::HUGEINT, INTERVAL 1 DAY, repeat(name, 9), [time], 1 FROM spans"
     table = page(hub, q=f"{sql} LIMIT 1").text.partition('aria-label="Result"')[2]
     cells = re.findall(r'<td class="(numeric|sql-\w+)"', table)
     assert cells == ["sql-line"] * 4 + ["sql-text"] * 2 + ["numeric"]
     css = httpx.get(f"{hub.page_url}/static/sql.css").text
-    assert ".sql-line { white-space: nowrap }" in css
+    assert ".sql-line { white-space: pre }" in css
     assert ".sql-bars th { white-space: normal; overflow-wrap: anywhere }" in css
 
 

@@ -19,8 +19,7 @@ from modeltrace_hub.web.sql_chart import draw_chart
 
 ROWS_ON_PAGE: Final = 1000
 TRACE_ID: Final = re.compile(r"[0-9a-f]{32}")
-# DuckDB's types whose values, and so their texts, are short.
-_NUMBER_OR_TIME: Final = re.compile(r"DATE|TIME|INTERVAL|UUID|DECIMAL|\w*INT\b|FLOAT|DOUBLE")
+_MAX_LINE: Final = 40
 EXAMPLES: Final = {
     "Requests and durations by name": """\
 SELECT name, count(*) AS requests, round(median(duration_ms), 2) AS median_ms,
@@ -96,10 +95,8 @@ class SqlPages:
         )
 
 
-def _cell_class(type_: str, value: object) -> str:
-    """Return the class of a cell. Times, IDs and numbers stay on one line, other texts break anywhere."""
+def _cell_class(value: object) -> str:
+    """Return the class of a cell. Numbers and short texts, such as times and IDs, stay on one line."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return "numeric"
-    if isinstance(value, str) and (_NUMBER_OR_TIME.match(type_) or TRACE_ID.fullmatch(value)):
-        return "sql-line"
-    return "sql-text"
+    return "sql-line" if isinstance(value, str) and len(value) <= _MAX_LINE else "sql-text"
