@@ -158,8 +158,8 @@ def test_other_labels_are_refused(labels: Any, message: str, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        ([object()] * ROWS, "--traffic: the rows cannot be written as Parquet: .*column c"),
-        ([1, "a"] * HALF, "--traffic: the rows cannot be written as Parquet"),
+        ([object()] * ROWS, "--traffic: the rows cannot be written to the bundle: .*column c"),
+        ([1, "a"] * HALF, "--traffic: the rows cannot be written to the bundle"),
     ],
 )
 def test_held_out_rows_that_parquet_cannot_store_are_refused(column: Any, message: str, tmp_path: Path) -> None:
