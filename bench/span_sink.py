@@ -85,7 +85,7 @@ def run_sinks(number: int) -> Iterator[tuple[list[SpanSink], str]]:
             server.start()
             stack.callback(server.stop, None)
             sinks.append(sink)
-        discard = ThreadingHTTPServer(("127.0.0.1", 0), _Discard)
+        discard = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), _Discard))
         threading.Thread(target=discard.serve_forever, daemon=True).start()
         stack.callback(discard.shutdown)
         yield sinks, f"http://127.0.0.1:{discard.server_address[1]}"
