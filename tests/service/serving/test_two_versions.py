@@ -261,17 +261,20 @@ def test_with_the_sdk_shadows_that_share_a_call_stay_in_their_traces(
     record: Callable[..., SdkService], model: Model, challenger: Model, rows: Rows
 ) -> None:
     """Each is a child of the SERVER span of its request and has its own stages; one `batch` span links to all."""
-    release = threading.Event()
+    called, release = threading.Event(), threading.Event()
     release.set()
 
     def slow(matrix: Any) -> list[ModelOutput]:
+        called.set()
         release.wait(10)
         return [ModelOutput("malignant", 0.75)] * len(matrix)
 
     service = record(model, replace(challenger, predict_fn=slow))
     release.clear()
+    called.clear()
     for row in rows[:4]:
         assert service.client.post("/predict", json={"features": row}).status_code == 200
+        called.wait(10)  # the call of the first shadow has begun, so the other three share the next one
     release.set()
     wait_until(lambda: [span.name for span in sdk_spans(service)].count("shadow") == 4, description="the shadows")
 
