@@ -65,7 +65,6 @@ def create_app(store: Store, writer: Writer, settings: HubSettings) -> FastAPI:
     stats = partial(collect_stats, store, writer, settings, queries)
     sql_runner = SqlRunner(store, timeout=settings.sql_timeout.total_seconds())
     renderer = Renderer(writer)
-    pages = Pages(renderer, queries, limits, stats, writer.retention, settings)
     app = FastAPI(
         title="Modeltrace hub",
         docs_url=None,
@@ -79,20 +78,24 @@ def create_app(store: Store, writer: Writer, settings: HubSettings) -> FastAPI:
     _add_log_routes(app, queries, limits)
     _add_completion_route(app, Completions(queries))
     _add_model_routes(app, queries, limits)
-    app.include_router(sql_router(sql_runner))
-    app.include_router(trace_router(queries))
     add_head_routes(app)
-    app.include_router(add_head_routes(pages.router()))
-    app.include_router(add_head_routes(ComparePage(renderer, queries).router()))
-    app.include_router(add_head_routes(LogPages(renderer, queries, limits).router()))
-    app.include_router(add_head_routes(ExplainPages(renderer, queries, limits).router()))
-    app.include_router(add_head_routes(MetricPages(renderer, queries, limits).router()))
-    app.include_router(add_head_routes(ServicePages(renderer, queries, limits).router()))
-    app.include_router(add_head_routes(ModelPages(renderer, queries, limits).router()))
-    app.include_router(hub_metrics_router(store, writer))
-    app.include_router(HealthPages(renderer, queries, writer).router())
-    app.include_router(ArchiveRoutes(renderer, queries, writer, settings).router())
-    app.include_router(SqlPages(renderer, sql_runner).router())
+    routers = (
+        sql_router(sql_runner),
+        trace_router(queries),
+        hub_metrics_router(store, writer),
+        Pages(renderer, queries, limits, stats, writer.retention, settings).router(),
+        ComparePage(renderer, queries).router(),
+        LogPages(renderer, queries, limits).router(),
+        ExplainPages(renderer, queries, limits).router(),
+        MetricPages(renderer, queries, limits).router(),
+        ServicePages(renderer, queries, limits).router(),
+        ModelPages(renderer, queries, limits).router(),
+        HealthPages(renderer, queries, writer).router(),
+        ArchiveRoutes(renderer, queries, writer, settings).router(),
+        SqlPages(renderer, sql_runner).router(),
+    )
+    for router in routers:
+        app.include_router(add_head_routes(router))
     app.mount("/static", StaticFiles(packages=[("modeltrace_hub", "web/static")]))
     app.add_route("/mcp", McpEndpoint(app, settings.key.get_secret_value() if settings.key else None))  # type: ignore[arg-type]  # an ASGI application, which Starlette accepts
     _add_error_handlers(app, renderer)

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 import httpx
 import pytest
 
+from tests.helpers.hub_pages import hub_pages
 from tests.helpers.in_process_hubs import InProcessHub
 from tests.helpers.otlp_messages import span, trace_request
 
@@ -42,6 +43,16 @@ def test_head_is_answered_like_get(hub: InProcessHub, path: str) -> None:
 
     assert (head.status_code, head.headers["content-type"]) == (200, get.headers["content-type"])
     assert head.content == b""
+
+
+def test_every_route_with_get_has_head() -> None:
+    """No page and no API call answers HEAD with another status than GET."""
+    with hub_pages() as pages:
+        paths = pages.paths(trace_ids=["7" * 32], models=["toy"])
+
+        assert len(paths) > 30
+        for path in paths:
+            assert (path, pages.client.head(path).status_code) == (path, pages.client.get(path).status_code)
 
 
 def test_head_is_not_documented(hub: InProcessHub) -> None:
