@@ -1,5 +1,6 @@
 """Serve the page that compares two sets of traces or predictions."""
 
+from functools import partial
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
@@ -28,9 +29,9 @@ class ExplainPages:
         return router
 
     def _explain(self, request: Request) -> Response:
-        etag = self._renderer.etag()
-        if request.headers.get("if-none-match") == etag:
-            return Response(status_code=304)
+        return self._renderer.respond(request, partial(self._render, request))
+
+    def _render(self, request: Request) -> Response:
         pairs = [(name, value) for name, value in request.query_params.multi_items() if value]
         options, comparison = parse_comparison(pairs)
         with self._queries.open_reader() as reader:
@@ -42,8 +43,6 @@ class ExplainPages:
             request,
             "explain.html",
             "/traces" if is_traces else "/models",
-            200,
-            etag,
             explanation=describe_explanation(record, listed if is_traces else None),
             both=[pair for pair in parts[""] if pair[0] not in type(options).model_fields],
             selected=parts[SELECT_PREFIX],

@@ -66,9 +66,9 @@ class LogPages:
         parameters = [(key, value) for key, value in request.query_params.multi_items() if value]
         if (moved := move_to_line(LogFilter, LOG_FIELDS, parameters)) is not None:
             return RedirectResponse(f"logs?{urlencode(moved)}", status_code=303)
-        etag = self._renderer.etag()
-        if request.headers.get("if-none-match") == etag:
-            return Response(status_code=304)
+        return self._renderer.respond(request, partial(self._render, request, parameters))
+
+    def _render(self, request: Request, parameters: list[tuple[str, str]]) -> Response:
         view = dict(parameters).get("view", "list")
         filters, problem = parse_filters(LogFilter, [pair for pair in parameters if pair[0] != "view"])
         with self._queries.open_reader() as reader:
@@ -81,7 +81,6 @@ class LogPages:
             "logs.html",
             "/logs",
             422 if problem else 200,
-            etag,
             filters=filters,
             parameters=dict(parameters),
             field_set=LOG_FIELDS,

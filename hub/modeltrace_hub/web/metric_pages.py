@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
@@ -49,9 +50,9 @@ class MetricPages:
         return router
 
     def _metrics(self, request: Request) -> Response:
-        etag = self._renderer.etag()
-        if request.headers.get("if-none-match") == etag:
-            return Response(status_code=304)
+        return self._renderer.respond(request, partial(self._render, request))
+
+    def _render(self, request: Request) -> Response:
         parameters = [(key, value) for key, value in request.query_params.multi_items() if value]
         view, problem = parse_filters(MetricView, parameters)
         with self._queries.open_reader() as reader:
@@ -60,7 +61,7 @@ class MetricPages:
                 services = {service for metric in metrics for service in metric["services"]}
                 hues = fmt.assign_hues(services)
                 return self._renderer.render(
-                    request, "metrics.html", "/metrics", 200, etag, metrics=metrics, many_values=MANY_VALUES, hues=hues
+                    request, "metrics.html", "/metrics", metrics=metrics, many_values=MANY_VALUES, hues=hues
                 )
             variants = describe_metric(reader, view.name)
             if not variants:
@@ -74,7 +75,6 @@ class MetricPages:
             "metric.html",
             "/metrics",
             422 if problem else 200,
-            etag,
             name=view.name,
             metric=metric,
             variants=variants,

@@ -1,6 +1,7 @@
 """Serve the pages about models: the metrics of each model, and the predictions behind a number."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
@@ -45,9 +46,9 @@ class ModelPages:
         return router
 
     def _models(self, request: Request, view: Annotated[ModelPageView, Query()]) -> Response:
-        etag = self._renderer.etag()
-        if request.headers.get("if-none-match") == etag:
-            return Response(status_code=304)
+        return self._renderer.respond(request, partial(self._render_models, request, view))
+
+    def _render_models(self, request: Request, view: ModelPageView) -> Response:
         window = view.current_window()
         with self._queries.open_reader() as reader:
             models = [_model_context(reader, model, view, window) for model in read_models(reader, window, view.model)]
@@ -55,8 +56,6 @@ class ModelPages:
             request,
             "models.html",
             "/models",
-            200,
-            etag,
             view=view,
             window=window,
             default_window=DEFAULT_WINDOW,

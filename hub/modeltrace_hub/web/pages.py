@@ -6,6 +6,7 @@ rendered in one place only, the server.
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Final
 from urllib.parse import quote, urlencode
 
@@ -97,9 +98,9 @@ class Pages:
         parameters = [(key, value) for key, value in request.query_params.multi_items() if value]
         if (moved := move_to_line(TraceFilter, TRACE_FIELDS, parameters)) is not None:
             return RedirectResponse(f"traces?{urlencode(moved)}", status_code=303)
-        etag = self._renderer.etag()
-        if request.headers.get("if-none-match") == etag:
-            return Response(status_code=304)
+        return self._renderer.respond(request, partial(self._render_traces, request, parameters))
+
+    def _render_traces(self, request: Request, parameters: list[tuple[str, str]]) -> Response:
         selected = read_selection(parameters)
         problem = selected.problem
         with self._queries.open_reader() as reader:
@@ -111,7 +112,6 @@ class Pages:
             "traces.html",
             "/traces",
             422 if problem else 200,
-            etag,
             field_set=_shown_fields(traces),
             parameters=dict(parameters),
             query_without=query_without(without_cursor),
@@ -134,16 +134,16 @@ class Pages:
                 404,
                 f"“{trace_id[:80]}” is not a trace ID. A trace ID is 32 hexadecimal digits, not all of them zero.",
             )
-        etag = self._renderer.etag()
-        if request.headers.get("if-none-match") == etag:
-            return Response(status_code=304)
+        return self._renderer.respond(request, partial(self._render_trace, request, trace_id, view))
+
+    def _render_trace(self, request: Request, trace_id: str, view: TracePageView) -> Response:
         if view.part == "span":
             with self._queries.open_reader() as reader:
                 details = span_context(reader, trace_id, view)
             hues = fmt.assign_hues(details["services"])
             page_view = view.model_copy(update={"part": "page"})
             return self._renderer.render(
-                request, "_span.html", "/traces", 200, etag, trace_id=trace_id, view=page_view, hues=hues, **details
+                request, "_span.html", "/traces", trace_id=trace_id, view=page_view, hues=hues, **details
             )
         with self._queries.open_reader() as reader:
             context = trace_page_context(reader, self._retention.state, trace_id, view)
@@ -159,8 +159,6 @@ class Pages:
             request,
             "trace.html",
             "/traces",
-            200,
-            etag,
             trace_id=trace_id,
             view=view,
             hues=fmt.assign_hues(context["services"]),

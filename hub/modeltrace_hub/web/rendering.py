@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from collections.abc import Callable
 from functools import partial
 from inspect import getmembers, isfunction
 from typing import Any, Final
@@ -42,9 +43,19 @@ class Renderer:
         self._run_id = secrets.token_hex(4)
         self._templates = _create_environment()
 
-    def etag(self) -> str:
-        """Return the ETag of the stored data. Call this before the queries, so that no ETag is newer than its data."""
-        return f'W/"{self._run_id}-{self._writer.generation}"'
+    def respond(self, request: Request, build: Callable[[], Response]) -> Response:
+        """Return the page that `build` queries and renders, or 304 if the browser already has it.
+
+        The ETag is that of the stored data before the queries, so that no ETag is newer than its data. A page of
+        something that is not stored has none.
+        """
+        etag = f'W/"{self._run_id}-{self._writer.generation}"'
+        if request.headers.get("if-none-match") == etag:
+            return Response(status_code=304)
+        response = build()
+        if response.status_code != 404:
+            response.headers["ETag"] = etag
+        return response
 
     def render(
         self,
@@ -52,7 +63,6 @@ class Renderer:
         template: str,
         current_page: str,
         status_code: int = 200,
-        etag: str | None = None,
         **context: Any,  # noqa: ANN401  templates take different variables
     ) -> Response:
         """Render a template. `current_page` is its path in the navigation."""
@@ -65,8 +75,7 @@ class Renderer:
             range_choices=CHOICES,
             **context,
         )
-        headers = {"Cache-Control": "no-cache"} | ({"ETag": etag} if etag else {})
-        return HTMLResponse(html, status_code, headers)
+        return HTMLResponse(html, status_code, {"Cache-Control": "no-cache"})
 
     def root(self, request: Request) -> str:
         """Return the relative path from a page to the hub's root."""

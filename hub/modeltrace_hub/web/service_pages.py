@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request
@@ -42,9 +43,9 @@ class ServicePages:
         return router
 
     def _services(self, request: Request, filters: Annotated[ServiceFilter, Query()]) -> Response:
-        etag = self._renderer.etag()
-        if request.headers.get("if-none-match") == etag:
-            return Response(status_code=304)
+        return self._renderer.respond(request, partial(self._render, request, filters))
+
+    def _render(self, request: Request, filters: ServiceFilter) -> Response:
         parameters = [(key, value) for key, value in request.query_params.multi_items() if value]
         calls: list[Record] = []
         examined = 1.0
@@ -57,8 +58,6 @@ class ServicePages:
             request,
             "services.html",
             "/services",
-            200,
-            etag,
             filters=filters,
             parameters=dict(parameters),
             query=query_without(parameters),
