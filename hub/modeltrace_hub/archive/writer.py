@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from modeltrace_hub.archive.selection import Selection
 from modeltrace_hub.queries.reader import Record
+from modeltrace_hub.queries.span_tree import build_tree
 from modeltrace_hub.web import format as fmt
 
 FORMAT_VERSION: Final = 1
@@ -94,17 +95,8 @@ def _build_trace(trace_id: str, spans: list[Record], logs: list[Record]) -> Reco
     start_ns = min([span["start_ns"] for span in spans] or [log["time_ns"] for log in logs])
     end_ns = max((span["end_ns"] for span in spans), default=start_ns)
     width = max(end_ns - start_ns, 1)
-    by_parent = defaultdict(list)
-    ids = {span["span_id"] for span in spans}
-    for span in spans:
-        by_parent[span["parent_span_id"] if span["parent_span_id"] in ids else None].append(span)
-    rows = []
-    pending = [(0, span) for span in reversed(by_parent.pop(None, []))]
-    while pending:
-        depth, span = pending.pop()
-        rows.append((depth, span))
-        pending.extend((depth + 1, child) for child in reversed(by_parent.pop(span["span_id"], [])))
-    rows += [(0, span) for group in by_parent.values() for span in group]  # spans in a loop of parents
+    tree = build_tree(spans)
+    rows = [*zip(tree.depths, tree.spans, strict=True)]
     return {
         "trace_id": trace_id,
         "name": rows[0][1]["name"] if rows else "log records",
