@@ -28,9 +28,6 @@ from stack.progress import OnProgress
 
 # Peak memory of one linker, in bytes. A linker uses one thread, so one build per core is useful.
 LINKER_BYTES = 2_500_000_000
-# Free bytes that a build requires: the maximum size of modules and intermediate results, of Go and of other packages.
-MIN_FREE_BYTES = 14 * 10**9
-MIN_FREE_BYTES_PACKAGES = 10**9
 
 
 def parallel_builds() -> int:
@@ -52,7 +49,7 @@ def build_missing(components: Mapping[str, Program], cache: Cache, go: Path, on_
             on_progress(name, f"does not match its {SUMS_FILE} in the cache; building it again", 0, 0)
     cache.scratch.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(cache.scratch).free
-    needed = MIN_FREE_BYTES if any(isinstance(c, GoProgram) for c in to_build.values()) else MIN_FREE_BYTES_PACKAGES
+    needed = max(component.build_bytes for component in to_build.values())
     if free < needed:
         raise BuildError(
             f"the build needs about {needed / 1e9:.0f} GB in {cache.root}, and {free / 1e9:.1f} GB are free. "

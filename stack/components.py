@@ -28,10 +28,16 @@ class Substitute(Table):
 
 
 class Program(Table):
-    """A program in the cache."""
+    """A program in the cache.
+
+    Attributes:
+        build_bytes: free disk space that the build requires, for packages and intermediate results. Builds share
+            packages, so the largest number counts when several programs are built.
+    """
 
     title: str
     version: str
+    build_bytes: int = 10**9
 
     def recipe(self) -> list[str]:
         """Return everything that decides what is built."""
@@ -52,6 +58,7 @@ class GoProgram(Program):
     """
 
     kind: Literal["go"] = "go"
+    build_bytes: int = 14 * 10**9
     module: str = Field(pattern=r"^[^@]+@v[^@]+$")
     binaries: dict[str, str]
     version_variable: str = ""

@@ -49,6 +49,7 @@ def make_component(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeCompo
         return Component(
             title=name.title(),
             version="1.2.3",
+            build_bytes=10**7,
             image=f"{name}:1.2.3",
             module=f"{module}@{version}",
             binaries={name: "."},

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from stack import build
 from stack.build import build_missing, parallel_builds
 from stack.cache import Cache, write_sums
 from stack.components import Component, Go
@@ -139,13 +138,14 @@ def test_a_missing_module_is_an_error(make_component: MakeComponent, cache: Cach
 
 
 def test_a_full_disk_is_an_error_before_the_download(
-    make_component: MakeComponent, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_component: MakeComponent, cache: Cache, tmp_path: Path
 ) -> None:
     """The error names the required and the free space, and the variable that selects another folder."""
-    monkeypatch.setattr(build, "MIN_FREE_BYTES", 10**18)
+    small = make_component(PROGRAM)
+    large = make_component(PROGRAM, name="large").model_copy(update={"build_bytes": 10**18})
 
     with pytest.raises(BuildError, match=r"needs about 1000000000 GB in .* are free.*XDG_CACHE_HOME"):
-        build_missing({"hello": make_component(PROGRAM)}, cache, tmp_path / "no-go", ignore)
+        build_missing({"hello": small, "large": large}, cache, tmp_path / "no-go", ignore)
 
 
 def test_an_old_go_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
