@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from modeltrace_http.tls import TlsError, TlsFiles
+from modeltrace_http.tls import TlsError, TlsFiles, create_context
 
 
 class TlsSettings(BaseModel):
@@ -32,8 +32,25 @@ class TlsSettings(BaseModel):
         """
         if self.tls_certificate is not None:
             return TlsFiles(self.tls_certificate, self.tls_key, self.tls_client_ca)
-        for name, path in (("TLS_KEY", self.tls_key), ("TLS_CLIENT_CA", self.tls_client_ca)):
+        certificate, *others = self._setting_names()
+        for name, path in zip(others, (self.tls_key, self.tls_client_ca), strict=True):
             if path is not None:
-                prefix = self.model_config.get("env_prefix", "")
-                raise TlsError(f"{prefix}{name} needs {prefix}TLS_CERTIFICATE, the certificate of the server")
+                raise TlsError(f"{name} needs {certificate}, the certificate of the server")
         return None
+
+    def check_tls(self, error_type: type[Exception]) -> TlsFiles | None:
+        """Return the files for TLS after reading them, so that an error is reported before anything starts.
+
+        Args:
+            error_type: the exception to raise if a file cannot be used. Its message names the settings.
+        """
+        try:
+            if files := self.tls_files():
+                create_context(files)
+        except TlsError as error:
+            raise error_type(f"{error} ({', '.join(self._setting_names())})") from None
+        return files
+
+    def _setting_names(self) -> list[str]:
+        prefix = self.model_config.get("env_prefix", "")
+        return [f"{prefix}{name.upper()}" for name in TlsSettings.model_fields]

@@ -70,6 +70,20 @@ def test_no_setting_is_documented_that_does_not_exist() -> None:
     assert set(documented) <= {*rows(Settings), *rows(HubSettings)}
 
 
+def test_lines_of_the_changelog_are_short() -> None:
+    """They have at most 120 characters, as lines of code."""
+    assert [line for line in (ROOT / "CHANGELOG.md").read_text().splitlines() if len(line) > 120] == []
+
+
+def test_every_variable_in_the_code_is_documented() -> None:
+    """A page names each variable that the service, the hub or `dev` reads or sets, also if it is no setting."""
+    code = "".join(path.read_text() for path in [*CODE, ROOT / "dev"] if ROOT / "tests" not in path.parents)
+    names = set(re.findall(r"\bMODELTRACE_[A-Z0-9_]*[A-Z0-9]\b", code))
+    text = "".join(page.read_text() for page in PAGES if page.name != "CHANGELOG.md")
+
+    assert sorted(name for name in names if not re.search(rf"\b{name}\b", text)) == []
+
+
 @pytest.mark.parametrize("name", sorted(TELEMETRY_NAMES), ids=str)
 def test_every_telemetry_name_is_documented(name: str) -> None:
     """docs/telemetry.md names every span, attribute and event of names.py, and every metric of instruments.py."""

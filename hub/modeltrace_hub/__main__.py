@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from modeltrace_http.tls_options import TlsCertificate, TlsClientCa, TlsKey
 from modeltrace_hub.cli.commands import COMMANDS
 from modeltrace_hub.cli.hub_process import open_file, record
 from modeltrace_hub.errors import ArgumentError, HubError
@@ -35,16 +36,9 @@ def hub(
     port: Annotated[int | None, typer.Option(help="Port of the pages and the API. [4319]")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="Port of OTLP over gRPC. [4317]")] = None,
     http_port: Annotated[int | None, typer.Option(help="Port of OTLP over HTTP. [4318]")] = None,
-    tls_certificate: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Use TLS on all ports with this certificate, in PEM format.")
-    ] = None,
-    tls_key: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", show_default="in the certificate's file", help="The certificate's private key."),
-    ] = None,
-    tls_client_ca: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Accept only clients with a certificate of one of these CAs.")
-    ] = None,
+    tls_certificate: TlsCertificate = None,
+    tls_key: TlsKey = None,
+    tls_client_ca: TlsClientCa = None,
 ) -> None:
     """Receive traces, metrics and logs over OTLP, store them, and show them on web pages.
 

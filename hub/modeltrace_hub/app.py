@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 from modeltrace_http.grpc_tls import bind_port
 from modeltrace_http.limits import HttpLimits
 from modeltrace_http.server import LimitedConfig, limit_connections
-from modeltrace_http.tls import TlsError, TlsFiles, create_context
+from modeltrace_http.tls import TlsFiles
 from modeltrace_hub.api import create_app
 from modeltrace_hub.auth import AccessPolicy
 from modeltrace_hub.errors import HubError, PortInUseError, SettingsError
@@ -55,7 +55,7 @@ async def run_hub(
         SettingsError: a TLS file cannot be used.
         HubError: a server stopped unexpectedly.
     """
-    tls = _check_tls(settings)
+    tls = settings.check_tls(SettingsError)
     path = None if settings.memory else settings.data / FILE_NAME
     async with AsyncExitStack() as stack:
         store = Store(path, max_bytes=settings.max_size)
@@ -102,21 +102,6 @@ async def run_hub(
             await asyncio.gather(otlp_grpc.stop(SHUTDOWN_GRACE_SECONDS), *server_tasks)
         if not stop.is_set():
             raise HubError("A server of the hub stopped unexpectedly. The log says why.")
-
-
-def _check_tls(settings: HubSettings) -> TlsFiles | None:
-    """Return the TLS files, so that an error in them is reported before anything starts.
-
-    Raises:
-        SettingsError: a file cannot be used.
-    """
-    try:
-        if files := settings.tls_files():
-            create_context(files)
-    except TlsError as error:
-        names = "MODELTRACE_HUB_TLS_CERTIFICATE, MODELTRACE_HUB_TLS_KEY, MODELTRACE_HUB_TLS_CLIENT_CA"
-        raise SettingsError(f"{error} ({names})") from None
-    return files
 
 
 class _Server(uvicorn.Server):

@@ -23,7 +23,6 @@ from modeltrace.telemetry.metrics.shared_folder import create_shared_folder
 from modeltrace.worker import build_in_worker
 from modeltrace_http.listener import BACKLOG
 from modeltrace_http.server import LimitedConfig
-from modeltrace_http.tls import TlsError, create_context
 
 # Files of this process, its workers and sidecars contain inputs of predictions, so only the user may read them.
 UMASK = 0o077
@@ -39,7 +38,7 @@ def serve(settings: Settings) -> None:
         ModeltraceError: the bundle or a setting is invalid; nothing was served.
     """
     check_exposure(settings)
-    check_tls(settings)
+    settings.check_tls(SettingsError)
     os.umask(UMASK)
     sock = listen(settings.host, settings.port)
     settings = settings.model_copy(update={"port": sock.getsockname()[1]})  # the real port, if the setting was 0
@@ -74,21 +73,6 @@ def _server_config(settings: Settings, build: Callable[[], ASGIApp]) -> LimitedC
         lifespan="on",
         timeout_worker_healthcheck=30,
     )
-
-
-def check_tls(settings: Settings) -> None:
-    """Check the certificate and its key, so that an error is reported at once and not by every worker.
-
-    Raises:
-        SettingsError: a file cannot be used.
-    """
-    try:
-        if files := settings.tls_files():
-            create_context(files)
-    except TlsError as error:
-        raise SettingsError(
-            f"{error} (MODELTRACE_TLS_CERTIFICATE, MODELTRACE_TLS_KEY, MODELTRACE_TLS_CLIENT_CA)"
-        ) from None
 
 
 class _Server(uvicorn.Server):

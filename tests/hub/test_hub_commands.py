@@ -91,11 +91,24 @@ def test_traces(source: list[str]) -> None:
     assert output(["traces", "--no-error"], source) == "No trace matches.\n"
 
 
+def test_filter_lines(source: list[str]) -> None:
+    """Each list has the filter line of the pages. Filters of the list of all metrics would have no effect."""
+    assert TRACE_ID in output(["traces", "--filter", "service = svc name ~ EVIL user = u1"], source)
+    assert output(["traces", "--filter", "service = other"], source) == "No trace matches.\n"
+    assert "two" in output(["logs", "--filter", "text ~ TWO service = svc"], source)
+    assert output(["logs", "--filter", "text ~ three"], source) == "No log record matches.\n"
+    name = orjson.loads(output(["metrics", "--json"], source))["metrics"][0]["name"]
+    assert "svc" in output(["metrics", name, "--filter", "service = svc"], source)
+    assert output(["metrics", name, "--filter", "service = other"], source) == "No data point matches.\n"
+    assert "Name the metric" in str(run("metrics", "--filter", "service = svc", *source).exception)
+
+
 def test_trace(source: list[str]) -> None:
     """The tree shows parents above children, and control characters are escaped."""
     text = output(["trace", TRACE_ID.upper()], source)
-    assert text.index("request") < text.index("evil")
-    assert "  evil \\x1b[31m  (it failed)" in text
+    root, child = (next(line for line in text.splitlines() if name in line) for name in ("request", "evil"))
+    assert root.endswith("  0101010101010101  request")
+    assert child.endswith("  0202020202020202  └ evil \\x1b[31m  (it failed)")
     assert "\x1b" not in text
     assert "two\\nlines" in text
     assert orjson.loads(output(["trace", TRACE_ID, "--json"], source))["span_count"] == 2
@@ -132,6 +145,7 @@ def test_sql(source: list[str]) -> None:
         (["trace", "cd" * 16], "Nothing is stored under this ID"),
         (["traces", "--since", "yesterday"], "since: a time is RFC 3339"),
         (["traces", "--attr", "nonsense"], "is not KEY=VALUE"),
+        (["traces", "--filter", "duration >"], "filter: "),
         (["explain", "nonsense"], "is not NAME=VALUE"),
         (["sql", "DROP TABLE spans"], "read-only"),
     ],

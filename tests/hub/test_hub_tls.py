@@ -12,7 +12,6 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
 
-from modeltrace_hub.app import _check_tls
 from modeltrace_hub.errors import SettingsError
 from modeltrace_hub.settings import read_settings
 from tests.helpers.certificates import self_signed
@@ -87,6 +86,6 @@ def test_settings_that_cannot_be_used(tmp_path: Path) -> None:
         ({"tls_certificate": tmp_path / "missing.pem"}, r"missing\.pem cannot be read: No such file or directory"),
     ):
         with pytest.raises(SettingsError, match=message):
-            _check_tls(read_settings(**settings))
-    assert _check_tls(read_settings(tls_certificate=certificate, tls_key=key))
-    assert _check_tls(read_settings()) is None
+            read_settings(**settings).check_tls(SettingsError)
+    assert read_settings(tls_certificate=certificate, tls_key=key).check_tls(SettingsError)
+    assert read_settings().check_tls(SettingsError) is None

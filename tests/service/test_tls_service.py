@@ -8,7 +8,6 @@ import pytest
 
 from modeltrace import Client
 from modeltrace.errors import SettingsError
-from modeltrace.server import check_tls
 from modeltrace.settings import read_settings
 from tests.helpers.certificates import self_signed
 from tests.helpers.processes import free_port, running, wait_until
@@ -54,8 +53,8 @@ def test_settings_that_cannot_be_used(example: Path, tmp_path: Path) -> None:
         ({"tls_certificate": key, "tls_key": key}, r"must contain a certificate.*\(MODELTRACE_TLS_CERTIFICATE"),
     ):
         with pytest.raises(SettingsError, match=message):
-            check_tls(read_settings(**settings))
-    check_tls(read_settings(tls_certificate=certificate, tls_key=key))
+            read_settings(**settings).check_tls(SettingsError)
+    read_settings(tls_certificate=certificate, tls_key=key).check_tls(SettingsError)
 
     done = run_modeltrace("serve", str(example), "--tls-certificate", str(tmp_path / "missing.pem"), **QUIET)
     assert done.returncode == 1

@@ -38,6 +38,10 @@ Attributes = Annotated[
     list[str] | None,
     typer.Option("--attr", metavar="KEY=VALUE", help="An attribute of the record or its resource. Repeatable."),
 ]
+FilterLine = Annotated[
+    str | None,
+    typer.Option("--filter", metavar="LINE", help="A filter line, as on the pages: 'service = shop duration > 100ms'."),
+]
 
 
 def traces(
@@ -46,6 +50,7 @@ def traces(
     error: Annotated[bool | None, typer.Option("--error/--no-error", help="With an error, or without one.")] = None,
     min_duration: Annotated[str | None, typer.Option(help="At least this long: 300ms, 2s.")] = None,
     max_duration: Annotated[str | None, typer.Option(help="At most this long.")] = None,
+    filter_line: FilterLine = None,
     attr: Attributes = None,
     since: Since = None,
     until: Until = None,
@@ -60,6 +65,7 @@ def traces(
     """List traces, newest first."""
     parameters = _parameters(
         attr,
+        filter=filter_line,
         service=service,
         name=name,
         error=error,
@@ -98,6 +104,7 @@ def logs(
     trace_id: Annotated[str | None, typer.Option("--trace", metavar="ID", help="Written in this trace.")] = None,
     event: Annotated[str | None, typer.Option(help="The event name.")] = None,
     scope: Annotated[str | None, typer.Option("--logger", help="The name of the logger.")] = None,
+    filter_line: FilterLine = None,
     attr: Attributes = None,
     since: Since = None,
     until: Until = None,
@@ -112,6 +119,7 @@ def logs(
     """List log records, newest first."""
     parameters = _parameters(
         attr,
+        filter=filter_line,
         service=service,
         severity=severity,
         q=q,
@@ -129,6 +137,7 @@ def logs(
 def metrics(
     name: Annotated[str | None, typer.Argument(help="List the points of this metric. [all metrics]")] = None,
     service: Service = None,
+    filter_line: FilterLine = None,
     attr: Attributes = None,
     since: Since = None,
     until: Until = None,
@@ -140,7 +149,11 @@ def metrics(
     database: Database = None,
 ) -> None:
     """List all metrics, or the points of one metric, newest first."""
-    parameters = _parameters(attr, name=name, service=service, since=since, until=until, limit=limit)
+    if name is None and any((service, filter_line, attr, since, until)):
+        raise ArgumentError("Filters apply to the points of one metric. Name the metric, or list all without filters.")
+    parameters = _parameters(
+        attr, name=name, filter=filter_line, service=service, since=since, until=until, limit=limit
+    )
     _show(_source(url, key_file, key, database), "/api/metrics", parameters, text.metrics_text, as_json=as_json)
 
 

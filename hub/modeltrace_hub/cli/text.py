@@ -6,11 +6,14 @@ from typing import Any, Final
 
 import orjson
 
+from modeltrace_hub.queries.span_tree import build_tree
 from modeltrace_hub.web.format import duration, plural, utc_time
 
 # C0 and C1 control characters, and those that change the direction of text.
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 MAX_CELL: Final = 60
+# Deeper spans of a trace are indented as this depth.
+MAX_INDENTED_DEPTH: Final = 40
 
 
 def escape(value: object) -> str:
@@ -66,25 +69,13 @@ def logs_text(answer: Mapping[str, Any]) -> str:
 
 def trace_text(answer: Mapping[str, Any]) -> str:
     """Return one trace: the tree of its spans, its log records, and why parts are missing."""
-    spans = answer["spans"]
-    ids = {span["span_id"] for span in spans}
-    children: dict[str | None, list[Mapping[str, Any]]] = {}
-    for span in spans:
-        parent = span["parent_span_id"] if span["parent_span_id"] in ids else None
-        children.setdefault(parent, []).append(span)
-    rows: list[Sequence[object]] = []
-    # The depth is bounded by removing the children that were listed: a loop of parents is listed by no root.
-    pending = [(0, span) for span in reversed(children.pop(None, []))]
-    while pending:
-        depth, span = pending.pop()
-        rows.append(_span_row(span, depth))
-        pending.extend((depth + 1, child) for child in reversed(children.pop(span["span_id"], [])))
-    rows += [_span_row(span, 0) for group in children.values() for span in group]
+    tree = build_tree(answer["spans"])
+    rows = [_span_row(span, depth) for span, depth in zip(tree.spans, tree.depths, strict=True)]
     parts = [f"trace {answer['trace_id']}"]
     if rows:
         parts.append(format_table(("DURATION", "STATUS", "SERVICE", "SPAN", "NAME"), rows))
-    if answer["span_count"] > len(spans):
-        parts.append(f"{plural(answer['span_count'] - len(spans), 'more span')} (--limit)")
+    if answer["span_count"] > len(rows):
+        parts.append(f"{plural(answer['span_count'] - len(rows), 'more span')} (--limit)")
     if answer["logs"]:
         parts.append(logs_text(answer))
     parts += [f"{name}: {reason}" for name, reason in answer["empty_reasons"].items() if reason]
@@ -152,7 +143,7 @@ TextFormat = Callable[[Mapping[str, Any]], str]
 
 
 def _span_row(span: Mapping[str, Any], depth: int) -> Sequence[object]:
-    name = f"{'  ' * min(depth, 40)}{span['name']}"
+    name = f"{'  ' * (min(depth, MAX_INDENTED_DEPTH) - 1)}└ {span['name']}" if depth else span["name"]
     if span["status_message"]:
         name += f"  ({span['status_message']})"
     return (_duration(span["duration_ns"]), span["status_code"], span["service_name"], span["span_id"], name)

@@ -30,6 +30,9 @@ Service = Annotated[str | None, Field(description="service.name")]
 Attributes = Annotated[
     dict[str, str] | None, Field(description="Values of attributes of the record or its resource, by key.")
 ]
+FilterLine = Annotated[
+    str | None, Field(description="A filter line: service = shop duration > 100ms http.route ~ predict error exists.")
+]
 Limit = Annotated[int, Field(ge=1, le=200)]
 Pairs = list[tuple[str, str]]
 
@@ -65,6 +68,7 @@ class Tools:
         name: Annotated[str | None, Field(description="Part of a span's name.")] = None,
         error: Annotated[bool | None, Field(description="With an error, or without one.")] = None,
         min_duration: Annotated[str | None, Field(description="At least this long: 300ms, 2s.")] = None,
+        filter_line: FilterLine = None,
         attributes: Attributes = None,
         since: Since = None,
         until: Until = None,
@@ -73,6 +77,7 @@ class Tools:
         """List traces, newest first: name, services, start, duration, status, counts, prediction."""
         pairs = _pairs(
             attributes,
+            filter=filter_line,
             service=service,
             name=name,
             error=error,
@@ -101,6 +106,7 @@ class Tools:
         ] = None,
         text: Annotated[str | None, Field(description="Part of the text.")] = None,
         trace_id: Annotated[str | None, Field(description="Written in this trace.")] = None,
+        filter_line: FilterLine = None,
         attributes: Attributes = None,
         since: Since = None,
         until: Until = None,
@@ -109,6 +115,7 @@ class Tools:
         """List log records, newest first."""
         pairs = _pairs(
             attributes,
+            filter=filter_line,
             service=service,
             severity=severity,
             q=text,
@@ -124,13 +131,14 @@ class Tools:
         name: Annotated[
             str | None, Field(description="List the points of this metric; without it, all metrics.")
         ] = None,
+        filter_line: FilterLine = None,
         service: Service = None,
         since: Since = None,
         until: Until = None,
         limit: Limit = 50,
     ) -> str:
         """List all metrics, or the data points of one metric, newest first."""
-        pairs = _pairs(name=name, service=service, since=since, until=until, limit=limit)
+        pairs = _pairs(name=name, filter=filter_line, service=service, since=since, until=until, limit=limit)
         return await self._call("/api/metrics", pairs, "/")
 
     async def explain(

@@ -1,7 +1,6 @@
 """`modeltrace serve`."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,6 +8,7 @@ import typer
 from modeltrace.cli.options import TrustCode, TrustPickle
 from modeltrace.imports import import_object
 from modeltrace.settings import Settings, read_settings
+from modeltrace_http.tls_options import TlsCertificate, TlsClientCa, TlsKey
 
 
 def serve(
@@ -32,16 +32,9 @@ def serve(
     expect_sha256: Annotated[
         str | None, typer.Option(metavar="HASH", help="Reject bundles whose model.json has another SHA-256.")
     ] = None,
-    tls_certificate: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Serve HTTPS with this certificate, in PEM format.")
-    ] = None,
-    tls_key: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", show_default="in the certificate's file", help="The certificate's private key."),
-    ] = None,
-    tls_client_ca: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Accept only clients with a certificate of one of these CAs.")
-    ] = None,
+    tls_certificate: TlsCertificate = None,
+    tls_key: TlsKey = None,
+    tls_client_ca: TlsClientCa = None,
     insecure: Annotated[bool | None, typer.Option("--insecure", help="Allow any --host without an API key.")] = None,
     trust_pickle: TrustPickle = None,
     trust_code: TrustCode = None,
