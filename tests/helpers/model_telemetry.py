@@ -129,6 +129,14 @@ class ModelService:
                 trace_ids.append(self._record(trace_id, now - (count - number) * MS, inputs, label, confidence, more))
         return trace_ids
 
+    def predict_synthetic(self, count: int) -> None:
+        """Send `count` predictions of generated traffic: they are recorded, and counted separately."""
+        self.counts["ml.predictions.synthetic", self.model] += count
+        for number in range(count):
+            inputs = {feature.name: feature.draw(self.random) for feature in self.features}
+            mark: dict[str, Value] = {"modeltrace.synthetic": True}
+            self._record(token_bytes(16), time.time_ns() - number * MS, inputs, self.labels[0], 0.9, mark)
+
     def _count(self, inputs: Mapping[str, Any], label: str, confidence: float) -> None:
         answer = (*self.model, ("ml.prediction.label", label))
         self.counts["ml.predictions", answer] += 1

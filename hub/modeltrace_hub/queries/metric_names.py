@@ -3,6 +3,7 @@
 from typing import Final
 
 PREDICTIONS: Final = "ml.predictions"
+SYNTHETIC: Final = "ml.predictions.synthetic"
 CONFIDENCE: Final = "ml.prediction.confidence"
 LOW_CONFIDENCE_PREDICTIONS: Final = "ml.predictions.low_confidence"
 REPEATED: Final = "ml.predictions.repeated"
@@ -16,7 +17,7 @@ CONFIDENCE_THRESHOLD: Final = "ml.prediction.confidence.threshold"
 LOW_CONFIDENCE_REFERENCE: Final = "ml.prediction.low_confidence.reference"
 HELD_OUT_ROWS: Final = "ml.prediction.reference.held_out"
 COUNTERS: Final = (
-    *(PREDICTIONS, REPEATED, CONFIDENCE, LOW_CONFIDENCE_PREDICTIONS, VIOLATIONS),
+    *(PREDICTIONS, SYNTHETIC, REPEATED, CONFIDENCE, LOW_CONFIDENCE_PREDICTIONS, VIOLATIONS),
     *(FEEDBACK, FEEDBACK_ERRORS, REJECTED_FEEDBACK),
 )
 DRIFT_COUNTERS: Final = (

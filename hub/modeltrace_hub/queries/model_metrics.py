@@ -48,7 +48,10 @@ def version_metrics(
     # Its share of independent predictions applies to their confidence, too.
     independent_share = output["independent_share"] if output else 1.0
     return {
-        "predictions": _traffic(window, rows_by_name[names.PREDICTIONS], predictions, first_ns),
+        "predictions": {
+            **_traffic(window, rows_by_name[names.PREDICTIONS], predictions, first_ns),
+            "synthetic": sum(row["added"] for row in rows_by_name[names.SYNTHETIC]),
+        },
         "repeated_rows": repeated,
         "confidence": _confidence(rows_by_name, gauges, rows_repeat=rows_repeat, independent_share=independent_share),
         "violations": _violations(rows_by_name[names.VIOLATIONS]),

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from modeltrace_hub.queries.drift_states import MIN_ROWS, MIN_TRAINING_ROWS
 from modeltrace_hub.queries.evaluation import gauges_of_model
-from modeltrace_hub.queries.metric_names import COUNTERS, DRIFT_COUNTERS, GAUGES, PREDICTIONS
+from modeltrace_hub.queries.metric_names import COUNTERS, DRIFT_COUNTERS, GAUGES, PREDICTIONS, SYNTHETIC
 from modeltrace_hub.queries.model_metrics import version_metrics
 from modeltrace_hub.queries.reader import Reader, Record
 from modeltrace_hub.queries.values import text_attributes
@@ -50,25 +50,26 @@ def list_models(reader: Reader, window: Window, name: str | None = None) -> list
 
 
 def list_model_traffic(reader: Reader, window: Window) -> list[Record]:
-    """Return `list_models`, with the number of predictions in the window (`predictions`) of each version."""
+    """Return `list_models`, with the predictions in the window of each version: `predictions`, and `synthetic` ones."""
     models = list_models(reader, window)
     if not models:
         return []
     rows = reader.fetch_all(
         "sum_model_counters",
-        counters=[PREDICTIONS],
+        counters=[PREDICTIONS, SYNTHETIC],
         step_ns=window.until_ns - window.since_ns,
         since_ns=window.since_ns,
         until_ns=window.until_ns,
         lookback_ns=LOOKBACK_NS,
         instances=None,
     )
-    counts: defaultdict[Key, float] = defaultdict(float)
+    counts: defaultdict[tuple[str, Key], float] = defaultdict(float)
     for row in rows:
-        counts[row["model"], row["version"]] += row["added"]
+        counts[row["name"], (row["model"], row["version"])] += row["added"]
     for model in models:
         for version in model["versions"]:
-            version["predictions"] = counts[model["name"], version["version"]]
+            key = model["name"], version["version"]
+            version |= {"predictions": counts[PREDICTIONS, key], "synthetic": counts[SYNTHETIC, key]}
     return models
 
 

@@ -1,14 +1,12 @@
 """Serve the pages about models: the metrics of each model, and the predictions behind a number."""
 
-from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from modeltrace_hub.queries.comparison import AGAINST_PREFIX, SELECT_PREFIX
 from modeltrace_hub.queries.filters import MAX_ROW_INDEX
 from modeltrace_hub.queries.model_schema import OUTPUT, read_schema
 from modeltrace_hub.queries.models import read_models
@@ -19,6 +17,7 @@ from modeltrace_hub.query_limits import QueryLimits
 from modeltrace_hub.web import format as fmt
 from modeltrace_hub.web.filter_form import move_to_line, parse_filters
 from modeltrace_hub.web.model_charts import Link, bin_label, draw_bins, draw_confidence, draw_traffic
+from modeltrace_hub.web.model_links import difference_query, explain_query, prediction_link
 from modeltrace_hub.web.rendering import Renderer
 from modeltrace_hub.web.time_range import PARAMETERS
 
@@ -90,28 +89,13 @@ class ModelPages:
             query_without=lambda *keys: urlencode({key: value for key, value in parameters.items() if key not in keys}),
             bin_label=bin_label(filters.bin, feature) if filters.bin else None,
             explain_queries={
-                model: _explain_query({**parameters, "model": model})
+                model: explain_query({**parameters, "model": model})
                 for model in models[:MAX_EXPLAINED_MODELS]
                 if model and filters.kind != "violations"
             },
             max_row=MAX_ROW_INDEX,
             **result,
         )
-
-
-def _explain_query(parameters: Mapping[str, str]) -> str:
-    """Return the query of the page that compares the listed predictions with the others of the model.
-
-    Incorrect predictions are compared with correct ones, and the reverse.
-    """
-    both = {name: value for name, value in parameters.items() if name in {"model", "since", "until"}}
-    selected = {name: value for name, value in parameters.items() if name not in {*both, "limit"}}
-    opposite = {"incorrect": "correct", "correct": "incorrect"}.get(selected.get("outcome", ""))
-    if not set(selected) - {"version"}:
-        both, selected, opposite = {**both, **selected}, {"outcome": "incorrect"}, "correct"
-    pairs = {**both, **{f"{SELECT_PREFIX}{name}": value for name, value in selected.items()}}
-    against = {f"{AGAINST_PREFIX}outcome": opposite} if opposite else {}
-    return urlencode({"of": "predictions", **pairs, **against})
 
 
 def _model_context(reader: Reader, model: Record, view: ModelPageView, window: Window) -> Record:
@@ -123,8 +107,11 @@ def _model_context(reader: Reader, model: Record, view: ModelPageView, window: W
         (sum(step["outputs"].values()) for version in versions for step in version["predictions"]["steps"]), default=0.0
     )
     has_confidence = False
+    for version, previous in zip(versions, [*versions[1:], None], strict=True):
+        version["compared_with"] = previous and previous["version"]
+        version["difference_query"] = difference_query(model["name"], version, previous, window)
     for version in versions[:MAX_VERSIONS]:
-        link = _prediction_link(model["name"], version["version"], window)
+        link = prediction_link(model["name"], version["version"], window)
         schema = read_schema(reader, model["name"], version["version"])
         version["link"] = link
         version["output_labels"] = {
@@ -162,24 +149,6 @@ def _output_bins(version: Record) -> list[Record]:
     return version["output"]["bins"] if version["output"] else []
 
 
-def _prediction_link(model: str, version: str, window: Window) -> Link:
-    """Return a function that builds the address of the predictions behind a number of a version."""
-
-    def link(**filters: Any) -> str:  # noqa: ANN401  parameters of the page
-        since = filters.pop("since_ns", window.since_ns)
-        until = filters.pop("until_ns", window.until_ns)
-        parameters = {
-            "model": model,
-            "version": version or None,
-            **filters,
-            "since": _unix_seconds(since),
-            "until": _unix_seconds(until),
-        }
-        return f"predictions?{urlencode({name: value for name, value in parameters.items() if value is not None})}"
-
-    return link
-
-
 def _feature_link(link: Link, feature: str) -> Link:
     return lambda bin: link(feature=feature, bin=bin)  # noqa: A006  the parameter's name in the address
 
@@ -187,9 +156,3 @@ def _feature_link(link: Link, feature: str) -> Link:
 def _output_link(version: Record) -> Link:
     link, key = version["link"], "bin" if version["predictions"]["binned"] else "label"
     return lambda bin: link(**{key: bin})  # noqa: A006  as above
-
-
-def _unix_seconds(ns: int) -> str:
-    """Format a time as unix seconds, without loss of precision."""
-    whole, rest = divmod(ns, 10**9)
-    return f"{whole}.{rest:09d}" if rest else str(whole)

@@ -1,0 +1,66 @@
+"""The pages about models name what they leave out, and lead to the comparison of two versions."""
+
+import re
+from html import unescape
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+
+from tests.helpers.in_process_hubs import InProcessHub
+from tests.helpers.model_telemetry import ModelService
+from tests.helpers.otlp_sender import Sender
+
+
+def service(hub: InProcessHub, name: str, version: str = "1.0.0") -> ModelService:
+    """Return a model service that sends to the hub."""
+    sender = Sender(f"http://127.0.0.1:{hub.settings.http_port}", instance=f"{name} {version}")
+    return ModelService(sender, name, version)
+
+
+def links(html: str) -> list[tuple[str, str]]:
+    """Return address and text of each link of a page."""
+    found = re.findall(r'<a href="([^"]+)"[^>]*>([^<]+)</a>', html)
+    return [(unescape(address), unescape(text)) for address, text in found]
+
+
+def test_synthetic_predictions_are_named_and_listed(hub: InProcessHub) -> None:
+    """A model that got generated traffic alone shows how many predictions are left out, with a link that lists them."""
+    generated = service(hub, "generated")
+    generated.predict_synthetic(5)
+    generated.export()
+
+    html = httpx.get(f"{hub.page_url}/models", params={"model": "generated"}).text
+    ((address, text),) = [link for link in links(html) if "synthetic" in link[1]]
+    assert text == "5 synthetic predictions not counted"
+    assert "All predictions of this window are synthetic" in html
+    assert "No predictions in this window" not in html
+    listed = httpx.get(f"{hub.page_url}/{address}", follow_redirects=True).text
+    assert listed.count("<tr data-key=") == 5
+    (counts,) = httpx.get(f"{hub.page_url}/api/models/generated").json()["versions"]
+    assert (counts["predictions"]["count"], counts["predictions"]["synthetic"]) == (0, 5)
+    assert re.search(r"<td[^>]*>0 <span[^>]*>\+ 5 synthetic</span>", httpx.get(f"{hub.page_url}/").text)
+
+
+def test_predictions_that_are_not_synthetic_have_no_such_link(hub: InProcessHub) -> None:
+    """The number of synthetic predictions is shown only if there are some."""
+    real = service(hub, "real")
+    real.predict(3)
+    real.export()
+
+    assert "synthetic" not in httpx.get(f"{hub.page_url}/models", params={"model": "real"}).text
+
+
+def test_each_version_leads_to_its_difference_from_the_previous_one(hub: InProcessHub) -> None:
+    """The link compares the predictions of a version with those of the version before it, in the same window."""
+    for version, count in (("1.0.0", 8), ("1.1.0", 6), ("2.0.0", 7)):
+        sender = service(hub, "compared", version)
+        sender.predict(count, recorded=count)
+        sender.export()
+
+    html = httpx.get(f"{hub.page_url}/models", params={"model": "compared"}).text
+    found = [link for link in links(html) if link[0].startswith("./explain")]
+    assert [text for _, text in found] == ["from 1.1.0", "from 1.0.0"]
+    query = parse_qs(urlsplit(found[0][0]).query)
+    assert (query["select.version"], query["against.version"]) == (["2.0.0"], ["1.1.0"])
+    explained = httpx.get(f"{hub.page_url}/api/explain?{urlsplit(found[0][0]).query}").json()
+    assert (explained["selected"]["count"], explained["other"]["count"]) == (7, 6)
