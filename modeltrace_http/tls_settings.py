@@ -32,10 +32,10 @@ class TlsSettings(BaseModel):
         """
         if self.tls_certificate is not None:
             return TlsFiles(self.tls_certificate, self.tls_key, self.tls_client_ca)
-        certificate, *others = self._setting_names()
-        for name, path in zip(others, (self.tls_key, self.tls_client_ca), strict=True):
+        for field, path in (("tls_key", self.tls_key), ("tls_client_ca", self.tls_client_ca)):
             if path is not None:
-                raise TlsError(f"{name} needs {certificate}, the certificate of the server")
+                certificate = self.setting_name("tls_certificate")
+                raise TlsError(f"{self.setting_name(field)} needs {certificate}, the certificate of the server")
         return None
 
     def check_tls(self, error_type: type[Exception]) -> TlsFiles | None:
@@ -48,9 +48,10 @@ class TlsSettings(BaseModel):
             if files := self.tls_files():
                 create_context(files)
         except TlsError as error:
-            raise error_type(f"{error} ({', '.join(self._setting_names())})") from None
+            names = ", ".join(map(self.setting_name, TlsSettings.model_fields))
+            raise error_type(f"{error} ({names})") from None
         return files
 
-    def _setting_names(self) -> list[str]:
-        prefix = self.model_config.get("env_prefix", "")
-        return [f"{prefix}{name.upper()}" for name in TlsSettings.model_fields]
+    def setting_name(self, field: str) -> str:
+        """Return the environment variable of a field."""
+        return f"{self.model_config.get('env_prefix', '')}{field.upper()}"

@@ -11,7 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.helpers.certificates import self_signed
 from tests.helpers.processes import Process, free_port, running, wait_until
+from tests.helpers.services import run_modeltrace
 
 pytestmark = pytest.mark.slow
 
@@ -78,6 +80,35 @@ def test_everything_is_started_and_stopped(up: Up) -> None:
         assert len(pids) == 3
         assert process.stop(signal.SIGTERM) == 0
         assert all(has_ended(pid) for pid in pids)
+
+
+def test_everything_has_tls(up: Up, tmp_path: Path) -> None:
+    """The links have https, traffic and telemetry arrive over TLS, and `doctor` verifies both servers with --ca."""
+    certificate, key = self_signed(tmp_path)
+    files = ["--tls-certificate", str(certificate), "--tls-key", str(key)]
+    hub = {"MODELTRACE_HUB_TLS_CERTIFICATE": str(certificate), "MODELTRACE_HUB_TLS_KEY": str(key)}
+    service_url, hub_url = f"https://127.0.0.1:{up.service}", f"https://127.0.0.1:{up.hub}"
+    with up.run("--traffic", "--rate", "10", *files, **hub) as process:
+        log = wait_until_started(process)
+        assert f"  predict    {service_url}/docs\n" in log
+        assert f"  telemetry  {hub_url}\n" in log
+        wait_until(lambda: " · last trace /t/" in process.log, description="traffic")
+        done = run_modeltrace("doctor", service_url, "--hub", hub_url, "--ca", str(certificate))
+        assert done.returncode == 0, done.stderr
+        refused = run_modeltrace("traffic", service_url, "--wait", "30s", "--count", "1")
+        assert refused.returncode == 1
+        assert f"no request is sent to {service_url}: its certificate is not trusted (self-signed" in refused.stderr
+        assert "--ca FILE" in refused.stderr
+
+
+def test_a_certificate_for_another_name_is_reported_at_once(up: Up, tmp_path: Path) -> None:
+    """`up` does not wait until its time limit for a service that its clients would not trust."""
+    certificate, key = self_signed(tmp_path, "DNS:ml.example.com")
+    with up.run("--no-traffic", "--tls-certificate", str(certificate), "--tls-key", str(key)) as process:
+        assert process.popen.wait(50) == 1
+        assert (
+            f"no request is sent to https://127.0.0.1:{up.service}: its certificate is not for 127.0.0" in process.log
+        )
 
 
 @pytest.mark.extended

@@ -59,6 +59,18 @@ def test_settings_that_cannot_be_used(example: Path, tmp_path: Path) -> None:
     done = run_modeltrace("serve", str(example), "--tls-certificate", str(tmp_path / "missing.pem"), **QUIET)
     assert done.returncode == 1
     assert "missing.pem cannot be read: No such file or directory (MODELTRACE_TLS_CERTIFICATE" in done.stderr
-    done = run_modeltrace("up", MODELTRACE_TLS_CERTIFICATE=str(certificate), **QUIET)
-    assert done.returncode == 1
-    assert "`up` calls its service and its hub over HTTP: unset MODELTRACE_TLS_CERTIFICATE" in done.stderr
+    for prefix in ("MODELTRACE", "MODELTRACE_HUB"):
+        files = {f"{prefix}_TLS_CERTIFICATE": str(certificate), f"{prefix}_TLS_CLIENT_CA": str(certificate)}
+        done = run_modeltrace("up", str(example), **files, **QUIET)
+        assert done.returncode == 1
+        assert f"`up` has no client certificate to call its service and its hub: unset {prefix}_TLS_C" in done.stderr
+
+
+def test_a_file_of_cas_that_cannot_be_used(tmp_path: Path) -> None:
+    """Each command with --ca names the file and the reason, before it sends anything."""
+    (tmp_path / "ca.pem").write_text("no certificate")
+    for file, reason in (("ca.pem", "must contain certificates in PEM format"), ("missing.pem", "cannot be read: No")):
+        for command in ("traffic", "doctor"):
+            done = run_modeltrace(command, "https://127.0.0.1:9", "--ca", str(tmp_path / file), **QUIET)
+            assert done.returncode == 1
+            assert f"--ca {tmp_path / file} {reason}" in done.stderr

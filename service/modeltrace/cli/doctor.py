@@ -1,11 +1,12 @@
 """`modeltrace doctor`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from ssl import SSLContext
 from typing import Annotated, Literal
 
 import httpx
@@ -14,7 +15,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from modeltrace.cli.options import CaFile
 from modeltrace.client.service import normalize_url
+from modeltrace.client.verification import client_context
 from modeltrace.doctor.backends.backend import Backend, Link, UnresolvedExemplars
 from modeltrace.doctor.backends.hub import HubBackend
 from modeltrace.doctor.backends.stack import (
@@ -89,6 +92,7 @@ def doctor(
         str | None,
         _stack_url(envvar="MODELTRACE_GRAFANA_URL", help="Grafana. Links lead there if a component has no web pages."),
     ] = None,
+    ca: CaFile = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,  # noqa: FBT002  a flag
 ) -> None:
     """Send one prediction request and check that its spans, its log records and a metric exemplar arrive.
@@ -106,11 +110,16 @@ def doctor(
             log_file=log_file.absolute() if log_file else None,
         )
         hub_url = normalize_url(hub)
-        opened = _open_stack(stack) if backend == "stack" else _open_hub(hub_url, hub_key)
+        verify = client_context(ca)
+        opened = _open_stack(stack) if backend == "stack" else _open_hub(hub_url, hub_key, verify)
         with nullcontext() if json else SafeConsole(stderr=True).status("waiting for the telemetry of one prediction"):
-            headers = authorization_header(read_settings())
-            seconds = timeout or DEFAULT_TIMEOUTS[backend]
-            result = asyncio.run(_run_check(normalize_url(url), headers, opened, seconds=seconds))
+            service = httpx.AsyncClient(
+                base_url=normalize_url(url),
+                timeout=REQUEST_TIMEOUT,
+                headers=authorization_header(read_settings()),
+                verify=verify,
+            )
+            result = asyncio.run(_run_check(service, opened, seconds=timeout or DEFAULT_TIMEOUTS[backend]))
     except ModeltraceError as error:
         if not json:
             raise
@@ -125,12 +134,9 @@ def doctor(
 
 
 async def _run_check(
-    url: str, headers: Mapping[str, str], opened: AbstractAsyncContextManager[Backend], *, seconds: float
+    client: httpx.AsyncClient, opened: AbstractAsyncContextManager[Backend], *, seconds: float
 ) -> CheckResult:
-    async with (
-        httpx.AsyncClient(base_url=url, timeout=REQUEST_TIMEOUT, headers=headers) as service,
-        opened as backend,
-    ):
+    async with client as service, opened as backend:
         await backend.check()
         prediction = await send_prediction(service)
         items = await wait_for_telemetry(backend, prediction, seconds=seconds)
@@ -158,12 +164,12 @@ async def _open_stack(addresses: StackAddresses) -> AsyncIterator[Backend]:
 
 
 @asynccontextmanager
-async def _open_hub(url: str, key: str | None) -> AsyncIterator[Backend]:
+async def _open_hub(url: str, key: str | None, verify: SSLContext) -> AsyncIterator[Backend]:
     try:
         headers = bearer_headers(key, "MODELTRACE_HUB_KEY")
     except ValueError as error:
         raise SettingsError(str(error)) from None
-    async with httpx.AsyncClient(base_url=url, timeout=REQUEST_TIMEOUT, headers=headers) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=REQUEST_TIMEOUT, headers=headers, verify=verify) as client:
         yield HubBackend(client)
 
 

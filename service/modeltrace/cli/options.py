@@ -24,6 +24,15 @@ ModelVersion = Annotated[str | None, typer.Option("--version", help="Only predic
 IncludeSynthetic = Annotated[
     bool, typer.Option("--include-synthetic", help="Include predictions of synthetic traffic.")
 ]
+CaFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--ca",
+        metavar="FILE",
+        show_default="SSL_CERT_FILE, or public CAs",
+        help="Verify certificates with the CAs in this PEM file, which may also be the server's certificate itself.",
+    ),
+]
 TrustPickle = Annotated[
     bool | None, typer.Option("--trust-pickle", help="Load joblib and pickle files, which can run any code.")
 ]

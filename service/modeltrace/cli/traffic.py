@@ -11,7 +11,7 @@ import orjson
 import typer
 from rich.live import Live
 
-from modeltrace.cli.options import local_bundle
+from modeltrace.cli.options import CaFile, local_bundle
 from modeltrace.cli.times import parse_seconds
 from modeltrace.client.service import normalize_url
 from modeltrace.keys import authorization_header, load_id_key
@@ -93,6 +93,7 @@ def traffic(
     shift_after: Annotated[
         float | None, _faults_option(**_DURATION, show_default="at once", help="Start shifting after this time.")
     ] = None,
+    ca: CaFile = None,
     unmarked: Annotated[  # noqa: FBT002  a flag
         bool,
         _load_option("--unmarked", help="Do not mark the requests as synthetic: they count like real requests."),
@@ -140,6 +141,7 @@ def traffic(
         ready_timeout=wait or 0.0,
         headers=authorization_header(settings),
         synthetic_key=None if unmarked else load_id_key(settings),
+        ca=ca,
     )
     telemetry = build_traffic_telemetry(settings.otel)
     try:

@@ -11,21 +11,22 @@ import platformdirs
 import typer
 
 from modeltrace.bundles.registry.search_paths import example_folder
-from modeltrace.cli.options import local_bundle
+from modeltrace.cli.options import CaFile, local_bundle
 from modeltrace.cli.times import parse_seconds
 from modeltrace.cli.up_screen import open_screen
 from modeltrace.client.service import UnreachableError, normalize_url
 from modeltrace.doctor.backends.jaeger import Jaeger
 from modeltrace.doctor.backends.stack import JAEGER_URL
-from modeltrace.errors import SettingsError
 from modeltrace.keys import check_exposure
 from modeltrace.local.bundles import build_example, example_is_current
 from modeltrace.local.plan import HUB_KEY, StackTarget, UpConfig, collector_endpoint, describe_external_telemetry
 from modeltrace.local.supervisor import Supervisor
+from modeltrace.local.tls import read_tls
 from modeltrace.otel_settings import OtelSettings
 from modeltrace.settings import data_dir, read_settings
 from modeltrace.terminal import SafeConsole
 from modeltrace.traffic.fault_injection import parse_shift
+from modeltrace_http.tls_options import TlsCertificate, TlsKey
 
 # Seconds.
 JAEGER_TIMEOUT = 2.0
@@ -76,6 +77,9 @@ def up(
     http_port: Annotated[
         int, _port_option(help="Port of the hub for OTLP over HTTP.", envvar="MODELTRACE_HUB_HTTP_PORT")
     ] = 4318,
+    tls_certificate: TlsCertificate = None,
+    tls_key: TlsKey = None,
+    ca: CaFile = None,
     stack: Annotated[bool, _stack_option("--stack", help="Send telemetry to the running stack.")] = False,  # noqa: FBT002  a flag
     jaeger: Annotated[
         str, _stack_option(envvar="MODELTRACE_JAEGER_URL", metavar="URL", help="Jaeger, for links.")
@@ -92,18 +96,16 @@ def up(
     With --stack, telemetry is sent to the stack that ./dev stack up or docker compose up started. If
     OTEL_EXPORTER_OTLP_ENDPOINT is set, telemetry is sent there. In both cases, no hub is started.
 
+    With --tls-certificate, the service uses TLS, and traffic verifies its certificate with --ca, or trusts this
+    certificate. MODELTRACE_HUB_TLS_CERTIFICATE does the same for the hub.
+
     Examples: modeltrace up my-bundle
               modeltrace up --shift mean_radius+=1sd --shift-after 5m
     """
     os.umask(0o077)  # the log files of the children may contain inputs of predictions
-    settings = read_settings(bundle=bundle, port=port)
+    settings = read_settings(bundle=bundle, port=port, tls_certificate=tls_certificate, tls_key=tls_key)
     check_exposure(settings)
-    for variable in ("MODELTRACE_TLS_CERTIFICATE", "MODELTRACE_HUB_TLS_CERTIFICATE"):
-        if os.environ.get(variable):
-            raise SettingsError(
-                f"`up` calls its service and its hub over HTTP: unset {variable}, or start the service with "
-                "`modeltrace serve` and the hub with `modeltrace-hub`"
-            )
+    tls = read_tls(settings, ca)
     sends_traffic = traffic if traffic is not None else settings.bundle is None
     if shift and not sends_traffic:
         raise typer.BadParameter(
@@ -137,6 +139,7 @@ def up(
             is_example=settings.bundle is None,
             shifts=tuple(shift or ()),
             shift_after=shift_after or 0.0,
+            tls=tls,
         )
         asyncio.run(Supervisor(config, settings, os.environ, screen).run())
 

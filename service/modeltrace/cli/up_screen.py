@@ -56,7 +56,7 @@ def traffic_line(snapshot: Snapshot | None, config: UpConfig, *, full_trace_id: 
     """Return the line about traffic; without a snapshot, traffic is starting or off."""
     line = Text("  traffic    ")
     if config.rate is None:
-        return line.append(f"none; start it with: {command(f'traffic {config.service_url}')}")
+        return line.append(f"none; start it with: {command(config.traffic_command)}")
     if snapshot is None:
         return line.append("starting")
     if config.stack is None:

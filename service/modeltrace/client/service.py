@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
+from modeltrace.client.verification import CERTIFICATE_ADVICE, is_certificate_error
 from modeltrace.errors import ModeltraceError
 from modeltrace.inference.held_out import HeldOut
 from modeltrace.inference.schema import Feature
@@ -56,10 +57,16 @@ def normalize_url(text: str) -> str:
 
 
 async def is_ready(client: httpx.AsyncClient, path: str = "/readyz") -> bool:
-    """Return whether the server at the client's base URL answers 200 at `path`."""
+    """Return whether the server at the client's base URL answers 200 at `path`.
+
+    Raises:
+        UnreachableError: its certificate cannot be verified, so waiting is useless.
+    """
     try:
         return (await client.get(path)).status_code == HTTPStatus.OK
-    except httpx.HTTPError:
+    except httpx.HTTPError as error:
+        if is_certificate_error(error):
+            raise unreachable_error(_origin(error.request.url), error) from None
         return False
 
 
@@ -78,10 +85,11 @@ async def fetch_model(client: httpx.AsyncClient) -> ServedModel:
 
 
 def unreachable_error(url: str, error: httpx.HTTPError) -> UnreachableError:
-    """Return the error for a service that does not answer."""
-    return UnreachableError(
-        f"no service answers at {url} ({describe_error(error)}); start one: modeltrace serve BUNDLE"
-    )
+    """Return the error for a service that does not answer, or whose certificate cannot be verified."""
+    reason = describe_error(error)
+    if is_certificate_error(error):
+        return UnreachableError(f"no request is sent to {url}: {reason}. {CERTIFICATE_ADVICE}")
+    return UnreachableError(f"no service answers at {url} ({reason}); start one: modeltrace serve BUNDLE")
 
 
 def parse_model(response: httpx.Response, url: str) -> ServedModel:
@@ -115,11 +123,14 @@ def error_message(response: httpx.Response) -> str:
         return response.text[:200] or f"HTTP {response.status_code}"
 
 
+def _origin(url: httpx.URL) -> str:
+    return f"{url.scheme}://{url.netloc.decode()}"
+
+
 def describe_error(error: httpx.HTTPError) -> str:
     """Describe why a request failed; for an unknown error, return its class and message."""
     try:
-        requested = error.request.url
-        url = f"{requested.scheme}://{requested.netloc.decode()}"
+        url = _origin(error.request.url)
     except RuntimeError:  # the error has no request
         url = ""
     # Do not probe the server, because the additional request would delay the caller.

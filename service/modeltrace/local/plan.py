@@ -1,19 +1,22 @@
 """Arguments and environments of the processes that `up` starts."""
 
 import os
+import shlex
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from modeltrace.errors import ModeltraceError
+from modeltrace.local.tls import UpTls
 from modeltrace.otel_env.table import SIGNALS
 from modeltrace.otel_env.values import mask
 from modeltrace.otel_settings import OtelSettings
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 HEADERS = "OTEL_EXPORTER_OTLP_HEADERS"
+CERTIFICATE = "OTEL_EXPORTER_OTLP_CERTIFICATE"
 SERVICE_NAME = "OTEL_SERVICE_NAME"
 LOG_FILE = "MODELTRACE_LOG_FILE"
 HUB_KEY = "MODELTRACE_HUB_KEY"
@@ -69,6 +72,7 @@ class UpConfig:
             other bundle is marked as synthetic.
         shifts: the `--shift` options of traffic.
         shift_after: seconds after which shifts start.
+        tls: the certificates of the service and the hub.
     """
 
     source: str
@@ -86,6 +90,7 @@ class UpConfig:
     is_example: bool = False
     shifts: Sequence[str] = ()
     shift_after: float = 0.0
+    tls: UpTls = field(default_factory=UpTls)
 
     @property
     def starts_hub(self) -> bool:
@@ -96,12 +101,23 @@ class UpConfig:
     def service_url(self) -> str:
         """URL of the service for clients on this machine."""
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)  # noqa: S104  compared, not bound
-        return f"http://{f'[{host}]' if ':' in host and not host.startswith('[') else host}:{self.port}"
+        host = f"[{host}]" if ":" in host and not host.startswith("[") else host
+        return f"{_scheme(self.tls.service_ca)}://{host}:{self.port}"
 
     @property
     def hub_url(self) -> str:
         """URL of the hub's pages."""
-        return f"http://{HUB_HOST}:{self.hub_port}"
+        return f"{_scheme(self.tls.hub_ca)}://{HUB_HOST}:{self.hub_port}"
+
+    @property
+    def traffic_command(self) -> str:
+        """The arguments of a command that sends traffic to the service."""
+        ca = self.tls.service_ca
+        return f"traffic {self.service_url}" + (f" --ca {shlex.quote(str(ca))}" if ca else "")
+
+
+def _scheme(ca: Path | None) -> str:
+    return "http" if ca is None else "https"
 
 
 def describe_external_telemetry(otel: OtelSettings) -> str | None:
@@ -177,7 +193,10 @@ def service_environment(environ: Mapping[str, str], config: UpConfig, otel: Otel
         }
     elif config.starts_hub:
         ports = {"grpc": config.grpc_port, "http/protobuf": config.http_port}
-        defaults |= _endpoints(otel, {protocol: f"http://{HUB_HOST}:{port}" for protocol, port in ports.items()})
+        hub = f"{_scheme(config.tls.hub_ca)}://{HUB_HOST}"
+        defaults |= _endpoints(otel, {protocol: f"{hub}:{port}" for protocol, port in ports.items()})
+        if (ca := config.tls.hub_ca) is not None:
+            defaults[CERTIFICATE] = str(ca)
         if key := environ.get(HUB_KEY):
             defaults[HEADERS] = f"authorization={quote(f'Bearer {key}')}"
     return {**defaults, **{name: value for name, value in environ.items() if value or name not in defaults}}
@@ -215,7 +234,11 @@ def hub_arguments(config: UpConfig) -> Sequence[str]:
 
 def service_arguments(config: UpConfig) -> Sequence[str]:
     """Return the module and the arguments of the service."""
-    return ("modeltrace", "serve", config.source, "--host", config.host, "--port", str(config.port))
+    files = config.tls.service
+    tls: list[str] = []
+    if files is not None:
+        tls = ["--tls-certificate", str(files.certificate), *(("--tls-key", str(files.key)) if files.key else ())]
+    return ("modeltrace", "serve", config.source, "--host", config.host, "--port", str(config.port), *tls)
 
 
 def traffic_arguments(config: UpConfig, *, has_rows: bool, has_labels: bool, ready_timeout: float) -> Sequence[str]:
@@ -236,5 +259,6 @@ def traffic_arguments(config: UpConfig, *, has_rows: bool, has_labels: bool, rea
         shifts += ["--shift-after", f"{config.shift_after:g}s"]
     mark = ("--unmarked",) if config.is_example else ()
     output = ("--json", "--interval", "1s")
-    options = ("--rate", f"{config.rate:g}", "--wait", f"{ready_timeout:g}s", *output, *rows, *shifts, *mark)
+    ca = ("--ca", str(config.tls.service_ca)) if config.tls.service else ()
+    options = ("--rate", f"{config.rate:g}", "--wait", f"{ready_timeout:g}s", *output, *rows, *shifts, *mark, *ca)
     return ("modeltrace", "traffic", config.service_url, *options)

@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
+from ssl import SSLContext
 from typing import Any, Protocol
 
 import httpx
 import orjson
 
 from modeltrace.client.service import ServedModel, fetch_model, is_ready
+from modeltrace.client.verification import client_context
 from modeltrace.keys import authorization_header
 from modeltrace.local.bundles import read_raw_manifest
 from modeltrace.local.child_processes import ChildProcess, start_child
@@ -88,9 +90,10 @@ class Supervisor:
         waits: list[Coroutine[Any, Any, None]] = []
         if config.starts_hub:
             hub = await self._start_child("hub", hub_arguments(config), self._environ)
-            waits.append(_wait_until_ready(hub, f"{config.hub_url}/healthz"))
+            waits.append(_wait_until_ready(hub, f"{config.hub_url}/healthz", client_context(config.tls.hub_ca)))
         service = await self._start_child("service", service_arguments(config), self._service_env)
-        waits.append(_wait_until_ready(service, f"{config.service_url}/readyz"))
+        verify = client_context(config.tls.service_ca)
+        waits.append(_wait_until_ready(service, f"{config.service_url}/readyz", verify))
         self._screen.show_waiting(" and ".join(f"the {child.name}" for child in self._children))
         traffic = None
         if config.rate is not None:  # started at once: it imports its modules while the service starts
@@ -98,7 +101,7 @@ class Supervisor:
             env = traffic_environment(self._service_env)
             traffic = await self._start_child("traffic", arguments, env, pipe_stdout=True)
         await asyncio.gather(*waits)
-        async with httpx.AsyncClient(base_url=config.service_url, headers=self._headers) as client:
+        async with httpx.AsyncClient(base_url=config.service_url, headers=self._headers, verify=verify) as client:
             self._screen.show_started(config, await fetch_model(client))
         if traffic:
             await asyncio.gather(self._watch(), self._show_traffic(traffic))
@@ -145,13 +148,14 @@ class Supervisor:
             child.kill()
 
 
-async def _wait_until_ready(child: ChildProcess, url: str) -> None:
+async def _wait_until_ready(child: ChildProcess, url: str, verify: SSLContext) -> None:
     """Wait until `url` answers 200.
 
     Raises:
         UpError: the child ended, or is not ready in time.
+        UnreachableError: the certificate of the child cannot be verified.
     """
-    async with httpx.AsyncClient(timeout=1.0) as client:
+    async with httpx.AsyncClient(timeout=1.0, verify=verify) as client:
         try:
             async with asyncio.timeout(READY_TIMEOUT):
                 while not await is_ready(client, url):

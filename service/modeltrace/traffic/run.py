@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from ssl import SSLContext
 
 import httpx
 
 from modeltrace.bundles.file_names import GENERATOR_FILE
 from modeltrace.client.service import ServedModel, fetch_model, is_ready
+from modeltrace.client.verification import client_context
 from modeltrace.errors import UnknownPredictionError
 from modeltrace.inference.prediction_ids import PredictionIdSigner
 from modeltrace.keys import derive_synthetic_token
@@ -58,6 +60,7 @@ class TrafficConfig:
         ready_timeout: seconds to wait until the service is ready.
         headers: headers of every request.
         synthetic_key: the service's key, which marks every request as synthetic; `None` marks none.
+        ca: a file with the CA of the service's certificate, see `client_context`.
     """
 
     url: str
@@ -70,6 +73,7 @@ class TrafficConfig:
     ready_timeout: float
     headers: Mapping[str, str]
     synthetic_key: bytes | None
+    ca: Path | None = None
 
 
 async def run_traffic(
@@ -89,8 +93,10 @@ async def run_traffic(
     counts, stop, ended = TrafficCounts(), asyncio.Event(), asyncio.Event()
     rng = make_rng(config.seed)
     with handle_signals(stop.set, "SIGINT", "SIGTERM"):
-        await _wait_until_ready(config.url, config.ready_timeout, stop)
-        async with build_traced_client(config.url, telemetry, config.plan.concurrency, config.headers) as client:
+        verify = client_context(config.ca)
+        await _wait_until_ready(config, verify, stop)
+        concurrency = config.plan.concurrency
+        async with build_traced_client(config.url, telemetry, concurrency, config.headers, verify) as client:
             model = await fetch_model(client)
             signer = None
             if config.synthetic_key is not None:
@@ -128,10 +134,10 @@ def _check_key(signer: PredictionIdSigner, prediction_id: object, on_warning: Ca
         on_warning(OTHER_KEY_WARNING)
 
 
-async def _wait_until_ready(url: str, seconds: float, stop: asyncio.Event) -> None:
-    """Wait until the service is ready, `seconds` have passed or `stop` is set. The polls are not traced."""
-    deadline = time.monotonic() + seconds
-    async with httpx.AsyncClient(base_url=url, timeout=1.0) as client:
+async def _wait_until_ready(config: TrafficConfig, verify: SSLContext, stop: asyncio.Event) -> None:
+    """Wait until the service is ready, `ready_timeout` has passed or `stop` is set. The polls are not traced."""
+    deadline = time.monotonic() + config.ready_timeout
+    async with httpx.AsyncClient(base_url=config.url, timeout=1.0, verify=verify) as client:
         while time.monotonic() < deadline and not stop.is_set() and not await is_ready(client):
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), READY_POLL_INTERVAL)

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from importlib.metadata import version
 from itertools import count
+from ssl import SSLContext
 
 import httpx
 from opentelemetry.instrumentation.httpx import AsyncOpenTelemetryTransport, RequestInfo
@@ -41,11 +42,12 @@ def build_traffic_telemetry(settings: OtelSettings) -> Telemetry:
 
 
 def build_traced_client(
-    url: str, telemetry: Telemetry, connections: int, headers: Mapping[str, str]
+    url: str, telemetry: Telemetry, connections: int, headers: Mapping[str, str], verify: SSLContext
 ) -> httpx.AsyncClient:
     """Return a client that records a CLIENT span per request and propagates its context (W3C Trace Context)."""
+    limits = httpx.Limits(max_connections=connections, keepalive_expiry=KEEP_ALIVE_SECONDS)
     transport = AsyncOpenTelemetryTransport(
-        httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=connections, keepalive_expiry=KEEP_ALIVE_SECONDS)),
+        httpx.AsyncHTTPTransport(limits=limits, verify=verify),
         tracer_provider=telemetry.tracer_provider,
         meter_provider=telemetry.meter_provider,
         request_hook=_name_span,

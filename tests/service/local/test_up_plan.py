@@ -15,11 +15,14 @@ from modeltrace.local.plan import (
     check_ports_free,
     collector_endpoint,
     describe_external_telemetry,
+    service_arguments,
     service_environment,
     traffic_arguments,
     traffic_environment,
 )
+from modeltrace.local.tls import UpTls
 from modeltrace.otel_settings import OtelSettings, read_otel_settings
+from modeltrace_http.tls import TlsFiles
 from stack.components import Ports, read_components
 from tests.helpers.processes import free_port
 
@@ -52,6 +55,25 @@ def test_service_sends_to_the_hub(config: UpConfig, otel: OtelSettings) -> None:
     """By default, OTLP goes to the hub's HTTP port."""
     env = service_environment({}, config, otel)
     assert env["OTEL_EXPORTER_OTLP_ENDPOINT"] == f"http://127.0.0.1:{config.http_port}"
+
+
+def test_tls_of_service_and_hub(config: UpConfig, otel: OtelSettings) -> None:
+    """Clients trust the certificates themselves; --ca replaces them. Without TLS, no certificate is passed on."""
+    service, hub = TlsFiles(Path("s.pem"), Path("s.key")), TlsFiles(Path("h.pem"))
+    for ca, service_ca, hub_ca in ((None, "s.pem", "h.pem"), (Path("my ca.pem"), "my ca.pem", "my ca.pem")):
+        secured = replace(config, tls=UpTls(service, hub, ca))
+        env = service_environment({}, secured, otel)
+        assert env["OTEL_EXPORTER_OTLP_ENDPOINT"] == f"https://127.0.0.1:{config.http_port}"
+        assert env["OTEL_EXPORTER_OTLP_CERTIFICATE"] == hub_ca
+        assert service_arguments(secured)[-4:] == ("--tls-certificate", "s.pem", "--tls-key", "s.key")
+        arguments = traffic_arguments(secured, has_rows=False, has_labels=False, ready_timeout=60)
+        assert " ".join(arguments).endswith(f"--ca {service_ca}")
+        assert secured.hub_url == f"https://127.0.0.1:{config.hub_port}"
+    assert secured.traffic_command == f"traffic https://127.0.0.1:{config.port} --ca 'my ca.pem'"
+
+    assert "OTEL_EXPORTER_OTLP_CERTIFICATE" not in service_environment({}, config, otel)
+    assert "--tls-certificate" not in service_arguments(config)
+    assert config.traffic_command == f"traffic http://127.0.0.1:{config.port}"
 
 
 def test_grpc_is_sent_to_the_grpc_port(config: UpConfig, otel: OtelSettings) -> None:
