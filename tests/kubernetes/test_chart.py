@@ -156,12 +156,56 @@ def test_the_service_is_probed_and_stopped_in_time() -> None:
     assert (
         container["startupProbe"]["httpGet"]
         == container["readinessProbe"]["httpGet"]
-        == {"path": "/readyz", "port": "http"}
+        == {"path": "/readyz", "port": "http", "scheme": "HTTP"}
     )
-    assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "http"}
+    assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "http", "scheme": "HTTP"}
     steps = [float(variables[f"MODELTRACE_{name}_TIMEOUT"]) for name in ("DRAIN", "FLUSH")]
     assert pod["terminationGracePeriodSeconds"] > sum(steps) + container["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+
+
+def mounted_files(pod: Manifest, secrets: dict[str, list[str]]) -> dict[str, str]:
+    """Return the path of each file that a pod gets from a Secret, and the Secret's name and key."""
+    mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    files = {}
+    for volume in pod["volumes"]:
+        if secret := volume.get("secret"):
+            items = secret.get("items") or [{"key": key, "path": key} for key in secrets[secret["secretName"]]]
+            files |= {f"{mounts[volume['name']]}/{i['path']}": f"{secret['secretName']}/{i['key']}" for i in items}
+    return files
+
+
+def test_tls_of_the_service_and_to_the_receiver() -> None:
+    """The service, its probes and clients use TLS, with files of the Secrets; `helm test` does not get the key."""
+    manifests = render(EXAMPLE["tls"])
+    secrets = {"modeltrace-tls": ["tls.crt", "tls.key", "ca.crt"], "hub-ca": ["ca.crt"]}
+    pod = pods(manifests)["Deployment/modeltrace"]
+    (container,) = pod["containers"]
+    variables, files = environment(container), mounted_files(pod, secrets)
+
+    assert files[variables["MODELTRACE_TLS_CERTIFICATE"]] == "modeltrace-tls/tls.crt"
+    assert files[variables["MODELTRACE_TLS_KEY"]] == "modeltrace-tls/tls.key"
+    assert files[variables["OTEL_EXPORTER_OTLP_CERTIFICATE"]] == "hub-ca/ca.crt"
+    assert {container[f"{name}Probe"]["httpGet"]["scheme"] for name in ("startup", "readiness", "liveness")} == {
+        "HTTPS"
+    }
+    ports = find(manifests, "Service", "modeltrace")["spec"]["ports"]
+    assert {port["name"]: port["appProtocol"] for port in ports} == {"http": "https", "grpc": "https"}
+
+    doctor = pods(manifests)["Pod/modeltrace-doctor"]
+    (container,) = doctor["containers"]
+    files = mounted_files(doctor, secrets)
+    assert "https://modeltrace.ml.svc:8000" in container["args"]
+    (ca,) = [argument.partition("=")[2] for argument in container["args"] if argument.startswith("--ca=")]
+    assert (files[ca], files[environment(container)["SSL_CERT_FILE"]]) == ("modeltrace-tls/ca.crt", "hub-ca/ca.crt")
+    assert "modeltrace-tls/tls.key" not in files.values()
+
+
+def test_without_a_ca_the_check_trusts_the_certificate() -> None:
+    """`helm test` verifies a self-signed certificate with the certificate itself."""
+    doctor = pods(render(EXAMPLE["tls"], options=("--set=service.tls.caKey=",)))["Pod/modeltrace-doctor"]
+
+    assert mounted_files(doctor, {})["/etc/modeltrace/service-ca/ca.pem"] == "modeltrace-tls/tls.crt"
 
 
 @pytest.mark.parametrize(("name", "kind"), [("replicas", "HorizontalPodAutoscaler"), ("keda", "ScaledObject")])

@@ -117,6 +117,16 @@ priorityClassName: {{ . }}
 {{ div (mul $mebibytes 8) 10 }}MiB
 {{- end -}}
 
+{{- define "modeltrace.serviceScheme" -}}
+{{- ternary "https" "http" (ne .Values.service.tls.existingSecret "") -}}
+{{- end -}}
+
+{{/* Address of the service in the cluster. */}}
+{{- define "modeltrace.serviceUrl" -}}
+{{- $host := printf "%s.%s.svc" (include "modeltrace.fullname" .) .Release.Namespace -}}
+{{ include "modeltrace.serviceScheme" . }}://{{ $host }}:{{ .Values.service.port }}
+{{- end -}}
+
 {{/* Where the service sends telemetry. */}}
 {{- define "modeltrace.otlpEndpoint" -}}
 {{- $name := include "modeltrace.fullname" . -}}

@@ -29,8 +29,8 @@ CaFile = Annotated[
     typer.Option(
         "--ca",
         metavar="FILE",
-        show_default="SSL_CERT_FILE, or public CAs",
-        help="Verify certificates with the CAs in this PEM file, which may also be the server's certificate itself.",
+        show_default="only SSL_CERT_FILE, or public CAs",
+        help="Trust the CAs in this PEM file, too. It may also be the server's certificate itself.",
     ),
 ]
 TrustPickle = Annotated[

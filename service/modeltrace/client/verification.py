@@ -18,16 +18,17 @@ def client_context(ca: Path | None) -> ssl.SSLContext:
     """Return the context with which an HTTP client verifies certificates.
 
     Args:
-        ca: a PEM file. Only certificates that one of its CAs has issued are trusted, and those that the file contains.
-            `None`: those of public CAs, or of the file that SSL_CERT_FILE names.
+        ca: a PEM file. Certificates that it contains, or that one of its CAs has issued, are trusted in addition to
+            those of public CAs, or of the CAs in the file that SSL_CERT_FILE names.
 
     Raises:
         SettingsError: the file cannot be used.
     """
+    context = httpx.create_ssl_context()
     if ca is None:
-        return httpx.create_ssl_context()
+        return context
     try:
-        context = ssl.create_default_context(cafile=ca)
+        context.load_verify_locations(ca)
     except ssl.SSLError as error:
         reason = error.reason or "no PEM data"
         raise SettingsError(f"--ca {ca} must contain certificates in PEM format ({reason})") from None
