@@ -36,6 +36,10 @@ def hub(
     port: Annotated[int | None, typer.Option(help="Port of the pages and the API. [4319]")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="Port of OTLP over gRPC. [4317]")] = None,
     http_port: Annotated[int | None, typer.Option(help="Port of OTLP over HTTP. [4318]")] = None,
+    alerts: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Send messages about alerts to the receivers in this file (TOML)."),
+    ] = None,
     tls_certificate: TlsCertificate = None,
     tls_key: TlsKey = None,
     tls_client_ca: TlsClientCa = None,
@@ -59,6 +63,7 @@ def hub(
         port=port,
         grpc_port=grpc_port,
         http_port=http_port,
+        alerts=alerts,
         tls_certificate=tls_certificate,
         tls_key=tls_key,
         tls_client_ca=tls_client_ca,
@@ -108,10 +113,9 @@ async def _run_until_signal(settings: HubSettings, environ: Mapping[str, str] | 
 
 def _banner(settings: HubSettings) -> str:
     """Return the addresses and the data file, as printed at start."""
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    base = f"{'https' if settings.tls_certificate else 'http'}://{host}"
+    base = settings.page_url.rpartition(":")[0]
     lines = (
-        ("pages", f"{base}:{settings.port}"),
+        ("pages", settings.page_url),
         ("OTLP/HTTP", f"{base}:{settings.http_port}"),
         ("OTLP/gRPC", f"{base}:{settings.grpc_port}"),
         ("data", "in memory, lost when the hub stops" if settings.memory else str(settings.data / FILE_NAME)),

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.staticfiles import StaticFiles
 
 from modeltrace_http.responses import RelativeRedirectMiddleware, add_head_routes
+from modeltrace_hub.alerts.monitor import AlertMonitor
 from modeltrace_hub.archive.routes import ArchiveRoutes
 from modeltrace_hub.auth import AccessPolicy, AuthMiddleware
 from modeltrace_hub.decode.values import json_double
@@ -38,6 +39,7 @@ from modeltrace_hub.sql_query.routes import sql_router
 from modeltrace_hub.sql_query.runner import SqlRunner
 from modeltrace_hub.store import Store
 from modeltrace_hub.trace_routes import trace_router
+from modeltrace_hub.web.alert_pages import AlertPages
 from modeltrace_hub.web.compare_page import ComparePage
 from modeltrace_hub.web.explain_pages import ExplainPages
 from modeltrace_hub.web.health_pages import HealthPages
@@ -58,7 +60,9 @@ NATIVE_TELEMETRY_OFF: Final[Any] = {"tracing": False, "metrics": False, "logs": 
 TraceIdPath = Annotated[str, Path(pattern="^[0-9a-fA-F]{32}$", description="32 hex digits.")]
 
 
-def create_app(store: Store, writer: Writer, settings: HubSettings) -> FastAPI:
+def create_app(
+    store: Store, writer: Writer, settings: HubSettings, alert_monitor: AlertMonitor | None = None
+) -> FastAPI:
     """Return the application with the API and the pages."""
     queries = Queries(store)
     limits = QueryLimits()
@@ -91,6 +95,7 @@ def create_app(store: Store, writer: Writer, settings: HubSettings) -> FastAPI:
         ServicePages(renderer, queries, limits).router(),
         ModelPages(renderer, queries, limits).router(),
         HealthPages(renderer, queries, writer).router(),
+        AlertPages(renderer, queries, limits, alert_monitor).router(),
         ArchiveRoutes(renderer, queries, writer, settings).router(),
         SqlPages(renderer, sql_runner).router(),
     )

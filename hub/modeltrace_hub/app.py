@@ -15,11 +15,15 @@ from modeltrace_http.grpc_tls import bind_port
 from modeltrace_http.limits import HttpLimits
 from modeltrace_http.server import LimitedConfig, limit_connections
 from modeltrace_http.tls import TlsFiles
+from modeltrace_hub.alerts.config import AlertConfig, read_alert_config
+from modeltrace_hub.alerts.evaluate import evaluate_rules
+from modeltrace_hub.alerts.monitor import STATE_FILE, AlertMonitor
 from modeltrace_hub.api import create_app
 from modeltrace_hub.auth import AccessPolicy
 from modeltrace_hub.errors import HubError, PortInUseError, SettingsError
 from modeltrace_hub.hub_metrics.definitions import collect_metrics
 from modeltrace_hub.hub_metrics.otlp_export import start_export
+from modeltrace_hub.queries.reader import Queries
 from modeltrace_hub.receive.grpc import add_health_service, create_grpc_server
 from modeltrace_hub.receive.http import create_http_receiver
 from modeltrace_hub.receive.ingest import Ingester
@@ -52,10 +56,11 @@ async def run_hub(
     Raises:
         StoreError: the database cannot be used.
         PortInUseError: another program listens on a port of the hub.
-        SettingsError: a TLS file cannot be used.
+        SettingsError: a TLS file or the file of alerts cannot be used.
         HubError: a server stopped unexpectedly.
     """
     tls = settings.check_tls(SettingsError)
+    alert_config = None if settings.alerts is None else read_alert_config(settings.alerts)
     path = None if settings.memory else settings.data / FILE_NAME
     async with AsyncExitStack() as stack:
         store = Store(path, max_bytes=settings.max_size)
@@ -78,7 +83,8 @@ async def run_hub(
         page_socket = stack.enter_context(_bind_socket(settings.host, settings.port, "port"))
         receiver = create_http_receiver(ingester, policy, settings.cors_origins, body_timeout=settings.body_timeout)
         otlp_http = _Server(receiver, http_socket, settings)
-        app = create_app(store, writer, settings)
+        monitor = None if alert_config is None else _create_monitor(alert_config, store, settings)
+        app = create_app(store, writer, settings, monitor)
         page = _Server(app, page_socket, settings, trusted_proxies=settings.trusted_proxies)
         http_servers = (otlp_http, page)
         limit_connections(asyncio.get_running_loop(), settings, servers=len(http_servers), tls=tls)
@@ -90,18 +96,26 @@ async def run_hub(
         for server in http_servers:
             await server.listening.wait()
         stop_task = asyncio.create_task(stop.wait())
+        monitor_tasks = [] if monitor is None else [asyncio.create_task(monitor.run())]
         try:
             on_ready(store, writer)
-            await asyncio.wait([stop_task, *server_tasks], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([stop_task, *server_tasks, *monitor_tasks], return_when=asyncio.FIRST_COMPLETED)
         finally:
             # Also after an error of `on_ready`: servers that are not stopped write tracebacks when the loop is closed.
-            stop_task.cancel()
+            for task in (stop_task, *monitor_tasks):
+                task.cancel()
             await health.enter_graceful_shutdown()
             for server in http_servers:
                 server.should_exit = True
             await asyncio.gather(otlp_grpc.stop(SHUTDOWN_GRACE_SECONDS), *server_tasks)
+            await asyncio.gather(*monitor_tasks, return_exceptions=True)  # it must not use the store any more
         if not stop.is_set():
             raise HubError("A server of the hub stopped unexpectedly. The log says why.")
+
+
+def _create_monitor(config: AlertConfig, store: Store, settings: HubSettings) -> AlertMonitor:
+    evaluate = partial(evaluate_rules, Queries(store), disabled=frozenset(config.disabled))
+    return AlertMonitor(config, evaluate, settings.page_url, None if settings.memory else settings.data / STATE_FILE)
 
 
 class _Server(uvicorn.Server):

@@ -142,6 +142,10 @@ class HubSettings(HttpLimits, TlsSettings, BaseSettings):
         description="A SQL query of a user that takes longer than this is ended.",
     )
 
+    alerts: Path | None = Field(
+        None, description="The file with the receivers of messages about alerts; unset: no messages are sent."
+    )
+
     jaeger_url: WebAddress | None = Field(
         None, description="The address of Jaeger's user interface, to which traces link; unset: no link."
     )
@@ -157,6 +161,12 @@ class HubSettings(HttpLimits, TlsSettings, BaseSettings):
     def is_loopback(self) -> bool:
         """Whether the hub listens on a loopback address only."""
         return is_loopback(self.host)
+
+    @property
+    def page_url(self) -> str:
+        """The address of the pages."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.tls_certificate else 'http'}://{host}:{self.port}"
 
     @model_validator(mode="after")
     def _check_queue_size(self) -> Self:

@@ -49,6 +49,7 @@ def paths(site: Site) -> list[str]:
         "/sql",
         "/open",
         "/health",
+        "/alerts",
         "/explain",
         "/explain?select.error=true",
         f"/t/{prediction}",

@@ -53,6 +53,7 @@ def test_text_has_enough_contrast(browser: Browser, site: Site, failed: str, sch
         "/sql?q=SELECT+name,+duration_ms,+trace_id+FROM+spans",
         "/sql?q=SELECT+start_ns+FROM+nothing",
         "/health",
+        "/alerts",
         "/open",
     ]
     page = browser.new_page(base_url=site.url, color_scheme=scheme)

@@ -1,6 +1,8 @@
 """The commands that read telemetry. Each calls one function of the JSON API."""
 
 import sys
+from collections.abc import Collection, Mapping
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -217,6 +219,29 @@ def explain(
     _show(_source(url, key_file, key, database), "/api/explain", pairs, text.explain_text, as_json=as_json)
 
 
+def alerts(
+    check: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Check this file of `modeltrace-hub --alerts`, and print who gets each alert."
+        ),
+    ] = None,
+    as_json: Json = False,  # noqa: FBT002  how typer declares a flag
+    url: Url = DEFAULT_URL,
+    key_file: KeyFile = None,
+    key: Key = None,
+    database: Database = None,
+) -> None:
+    """List the alerts that fire, are pending or, without a hub that monitors them, are true now. Send no message."""
+    receivers: Mapping[str, Collection[str]] | None = None
+    if check is not None:
+        from modeltrace_hub.alerts.config import read_alert_config  # noqa: PLC0415  not needed for other commands
+
+        receivers = {receiver.name: receiver.rules for receiver in read_alert_config(check).receivers}
+    source = _source(url, key_file, key, database)
+    _show(source, "/api/alerts", [], partial(text.alerts_text, receivers=receivers), as_json=as_json)
+
+
 def mcp(url: Url = DEFAULT_URL, key_file: KeyFile = None, key: Key = None, database: Database = None) -> None:
     """Serve the Model Context Protocol on standard input and output, by which assistants read telemetry.
 
@@ -230,7 +255,7 @@ def mcp(url: Url = DEFAULT_URL, key_file: KeyFile = None, key: Key = None, datab
         create_server(api).run("stdio")
 
 
-COMMANDS: Final = (traces, trace, logs, metrics, explain, sql, mcp)
+COMMANDS: Final = (traces, trace, logs, metrics, alerts, explain, sql, mcp)
 
 
 def _source(url: str, key_file: Path | None, key: str | None, database: Path | None) -> Source:

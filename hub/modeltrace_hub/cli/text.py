@@ -1,7 +1,7 @@
 """Format answers of the API for a terminal. Control characters of telemetry are escaped."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -97,6 +97,23 @@ def metrics_text(answer: Mapping[str, Any]) -> str:
         for point in answer["points"]
     ]
     return format_table(("TIME", "VALUE", "SERVICE", "ATTRIBUTES"), points) if points else "No data point matches."
+
+
+def alerts_text(answer: Mapping[str, Any], receivers: Mapping[str, Collection[str]] | None = None) -> str:
+    """Return the alerts; if receivers are given by name with the names of their alerts, also who gets each."""
+    if answer["error"] is not None:
+        return f"The last evaluation failed: {escape(answer['error'])}"
+    rows = []
+    for alert in answer["alerts"]:
+        since = "" if alert["since_ns"] is None else _time(alert["since_ns"])
+        row = [alert["state"], alert["severity"], since, alert["alert"]]
+        if receivers is not None:
+            row.append(",".join(name for name, rules in receivers.items() if alert["alert"] in rules) or "nobody")
+        rows.append([*row, alert["summary"]])
+    if not rows:
+        return "No alert rule is true."
+    head = ["STATE", "SEVERITY", "SINCE", "ALERT", *(["RECEIVERS"] if receivers is not None else []), "WHAT"]
+    return format_table(head, rows)
 
 
 def sql_text(answer: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import os
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated
 
 import httpx
@@ -80,6 +81,15 @@ def up(
     tls_certificate: TlsCertificate = None,
     tls_key: TlsKey = None,
     ca: CaFile = None,
+    alerts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            envvar="MODELTRACE_HUB_ALERTS",
+            exists=True,
+            help="Let the hub send messages about alerts to the receivers in this file (TOML).",
+        ),
+    ] = None,
     stack: Annotated[bool, _stack_option("--stack", help="Send telemetry to the running stack.")] = False,  # noqa: FBT002  a flag
     jaeger: Annotated[
         str, _stack_option(envvar="MODELTRACE_JAEGER_URL", metavar="URL", help="Jaeger, for links.")
@@ -140,6 +150,7 @@ def up(
             shifts=tuple(shift or ()),
             shift_after=shift_after or 0.0,
             tls=tls,
+            alerts=alerts,
         )
         asyncio.run(Supervisor(config, settings, os.environ, screen).run())
 

@@ -73,6 +73,7 @@ class UpConfig:
         shifts: the `--shift` options of traffic.
         shift_after: seconds after which shifts start.
         tls: the certificates of the service and the hub.
+        alerts: the file with the receivers of messages about alerts, for the hub.
     """
 
     source: str
@@ -91,6 +92,7 @@ class UpConfig:
     shifts: Sequence[str] = ()
     shift_after: float = 0.0
     tls: UpTls = field(default_factory=UpTls)
+    alerts: Path | None = None
 
     @property
     def starts_hub(self) -> bool:
@@ -229,6 +231,7 @@ def hub_arguments(config: UpConfig) -> Sequence[str]:
         *("--port", str(config.hub_port)),
         *("--grpc-port", str(config.grpc_port)),
         *("--http-port", str(config.http_port)),
+        *(("--alerts", str(config.alerts)) if config.alerts else ()),
     )
 
 

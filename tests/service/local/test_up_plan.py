@@ -15,6 +15,7 @@ from modeltrace.local.plan import (
     check_ports_free,
     collector_endpoint,
     describe_external_telemetry,
+    hub_arguments,
     service_arguments,
     service_environment,
     traffic_arguments,
@@ -74,6 +75,12 @@ def test_tls_of_service_and_hub(config: UpConfig, otel: OtelSettings) -> None:
     assert "OTEL_EXPORTER_OTLP_CERTIFICATE" not in service_environment({}, config, otel)
     assert "--tls-certificate" not in service_arguments(config)
     assert config.traffic_command == f"traffic http://127.0.0.1:{config.port}"
+
+
+def test_the_hub_gets_the_file_of_alerts(config: UpConfig) -> None:
+    """Only if there is one."""
+    assert "--alerts" not in hub_arguments(config)
+    assert hub_arguments(replace(config, alerts=Path("alerts.toml")))[-2:] == ("--alerts", "alerts.toml")
 
 
 def test_grpc_is_sent_to_the_grpc_port(config: UpConfig, otel: OtelSettings) -> None:

@@ -1,0 +1,6 @@
+-- The increases of the counters and histograms of some service instances, by step.
+WITH {counter_increases}
+SELECT name, attributes, bucket, bounds, step, added
+FROM increase
+WHERE added > 0
+ORDER BY name, attributes, bucket, step

@@ -1,0 +1,75 @@
+"""Serve the alerts: the page `/alerts` and the API call."""
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, Response
+
+from modeltrace_hub.alerts.evaluate import evaluate_rules
+from modeltrace_hub.alerts.monitor import AlertMonitor
+from modeltrace_hub.alerts.rules import RULES, Condition
+from modeltrace_hub.alerts.states import Alert
+from modeltrace_hub.queries.reader import Queries
+from modeltrace_hub.query_limits import QueryLimits
+from modeltrace_hub.web.rendering import Renderer
+
+
+class AlertPages:
+    """The routes. Without a monitor, the rules are evaluated for each request."""
+
+    def __init__(self, renderer: Renderer, queries: Queries, limits: QueryLimits, monitor: AlertMonitor | None) -> None:
+        self._renderer = renderer
+        self._queries = queries
+        self._limits = limits
+        self._monitor = monitor
+
+    def router(self) -> APIRouter:
+        """Return the routes. They run in worker threads, because queries block."""
+        router = APIRouter()
+        api, page = self._api, self._page
+        if self._monitor is None:
+            api, page = self._limits.expensive(api), self._limits.expensive(page)
+        router.add_api_route("/api/alerts", api, response_class=Response)
+        router.add_api_route("/alerts", page, include_in_schema=False, response_class=HTMLResponse)
+        return router
+
+    def _api(self) -> Response:
+        """Return the alerts, and the receivers of messages about them."""
+        return Response(orjson.dumps(self._read()), media_type="application/json")
+
+    def _page(self, request: Request) -> Response:
+        return self._renderer.render(request, "alerts.html", "/alerts", **self._read())
+
+    def _read(self) -> dict[str, Any]:
+        if self._monitor is None:
+            now_ns = time.time_ns()
+            alerts = [_describe(condition, "true", None) for condition in evaluate_rules(self._queries, now_ns)]
+            return {"monitored": False, "evaluated_ns": now_ns, "error": None, "alerts": alerts, "receivers": []}
+        status = self._monitor.status
+        return {
+            "monitored": True,
+            "evaluated_ns": status.evaluated_ns,
+            "error": status.error,
+            "alerts": [_describe(alert.condition, alert.state, alert) for alert in status.alerts],
+            "receivers": [asdict(receiver) for receiver in status.receivers],
+        }
+
+
+def _describe(condition: Condition, state: str, alert: Alert | None) -> dict[str, Any]:
+    rule = RULES[condition.rule]
+    return {
+        "alert": rule.name,
+        "state": state,
+        "severity": rule.severity,
+        "team": rule.team,
+        "labels": dict(condition.labels),
+        "value": condition.value,
+        "threshold": condition.threshold,
+        "summary": condition.summary,
+        "path": condition.path,
+        "since_ns": alert.since_ns if alert else None,
+        "fired_ns": alert.fired_ns if alert else None,
+    }

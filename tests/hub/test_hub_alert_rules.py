@@ -1,0 +1,322 @@
+"""The alert rules of the hub are those of Prometheus, and each is true for telemetry with its fault only."""
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Histogram, HistogramDataPoint, Metric, NumberDataPoint, Sum
+
+from modeltrace_hub.alerts import model_rules, service_rules
+from modeltrace_hub.alerts.evaluate import evaluate_rules
+from modeltrace_hub.alerts.rules import RULES, Condition
+from modeltrace_hub.queries.reader import Queries
+from tests.helpers.in_process_hubs import InProcessHub, in_process_hub
+from tests.helpers.metric_points import CUMULATIVE, SECOND, gauge
+from tests.helpers.model_features import Feature
+from tests.helpers.model_telemetry import ModelService
+from tests.helpers.otlp_sender import Sender
+from tests.helpers.otlp_values import Value, key_values
+
+ROOT = Path(__file__).parents[2]
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+# Alerts that need what the hub does not have: metrics of the machine, of the Collector and of other components of the
+# stack, error budgets over days, and sums of durations.
+ONLY_PROMETHEUS = {
+    *("HostCpuBusy", "HostMemoryLow", "HostDiskFilling", "HostDiskFull"),
+    *("CollectorQueueFilling", "CollectorDroppingTelemetry", "CollectorRefusingTelemetry", "CollectorDown"),
+    *("ComponentDown", "NotificationsFailing", "AlertsNotDelivered", "RulesFailing", "ConfigurationNotLoaded"),
+    *("ErrorBudgetBurnsFast", "ErrorBudgetBurnsSlowly", "HighAverageLatency"),
+}
+
+
+def prometheus_alerts() -> dict[str, dict[str, Any]]:
+    """Return the alerting rules of Prometheus by name."""
+    files = [yaml.safe_load(path.read_text()) for path in sorted((ROOT / "deploy/prometheus/rules").glob("*.yml"))]
+    rules = [rule for file in files for group in file["groups"] for rule in group["rules"]]
+    return {rule["alert"]: rule for rule in rules if "alert" in rule}
+
+
+def test_the_hub_has_the_alerts_of_prometheus() -> None:
+    """A new alert is added to the hub, or to the list of those that it does not have."""
+    assert RULES.keys() == prometheus_alerts().keys() - ONLY_PROMETHEUS
+    assert prometheus_alerts().keys() >= ONLY_PROMETHEUS
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_has_the_duration_severity_and_team_of_prometheus(name: str) -> None:
+    """`for` and the labels."""
+    rule, expected = RULES[name], prometheus_alerts()[name]
+
+    assert rule.duration == expected.get("for", "0s")
+    assert {"severity": rule.severity, "team": rule.team} == expected["labels"]
+
+
+def test_thresholds_are_those_of_prometheus() -> None:
+    """The expressions of Prometheus contain the numbers of the hub."""
+    rules = {name: re.sub(r"\s+", " ", rule["expr"]).strip() for name, rule in prometheus_alerts().items()}
+    records = (ROOT / "deploy/prometheus/rules/model.yml").read_text()
+
+    assert f"> {service_rules.MAX_SLOW_SHARE} " in rules["HighLatency"]
+    assert f"* 300 > {service_rules.MAX_SLOW_REQUESTS}" in rules["HighLatency"]
+    assert f"> {service_rules.MAX_FAILURES}" in rules["RequestFailures"]
+    assert f"> {model_rules.MIN_ACCURACY_FALL} " in rules["AccuracyFell"]
+    assert f"> {model_rules.STANDARD_DEVIATIONS} * sqrt(" in rules["AccuracyFell"]
+    assert f"< {model_rules.MIN_COVERAGE_SHARE} * avg_over_time" in rules["LabelsMissing"]
+    assert f"(ml_evaluation_labels) >= {model_rules.MIN_LABELS}" in records
+    assert f"(ml_evaluation_predictions) >= {model_rules.MIN_PREDICTIONS}" in records
+    assert service_rules._PREDICTION_ROUTE.pattern in rules["NoPredictions"]
+    for name in ("InputDrift", "NewCategories", "MissingValues", "PredictionDrift", "LowConfidence"):
+        assert rules[name].endswith("job_model_feature:ml_drift:state == 1")
+    zero = ("SdkDroppingTelemetry", "SdkExportsFailing", "TelemetryKeptOnDisk", "SidecarRestarting")
+    for name in (*zero, "PredictionsNotStored", "LabelsNotStored"):
+        assert rules[name].endswith("> 0")
+
+
+def conditions(hub: InProcessHub, **labels: str) -> dict[str, list[Condition]]:
+    """Return the conditions that are true now and have these labels, by rule."""
+    found: dict[str, list[Condition]] = {}
+    for condition in evaluate_rules(Queries(hub.store), time.time_ns()):
+        if labels.items() <= dict(condition.labels).items():
+            found.setdefault(condition.rule, []).append(condition)
+    return found
+
+
+def counter(name: str, attributes: Mapping[str, Value], *points: tuple[int, float], start: int) -> Metric:
+    """Return a cumulative counter with points (time, value)."""
+    data = [
+        NumberDataPoint(
+            start_time_unix_nano=start, time_unix_nano=at, as_double=value, attributes=key_values(dict(attributes))
+        )
+        for at, value in points
+    ]
+    return Metric(name=name, sum=Sum(data_points=data, aggregation_temporality=CUMULATIVE, is_monotonic=True))
+
+
+def requests(fast: int, slow: int, *, status: int = 200, at: int, start: int, route: str = "/predict") -> Metric:
+    """Return the histogram of the durations of requests."""
+    attributes: dict[str, Value] = {
+        "http.request.method": "POST",
+        "http.route": route,
+        "http.response.status_code": status,
+    }
+    point = HistogramDataPoint(
+        start_time_unix_nano=start,
+        time_unix_nano=at,
+        count=fast + slow,
+        sum=1.0,
+        bucket_counts=[0, fast, slow],
+        explicit_bounds=[0.1, 0.3],
+        attributes=key_values(attributes),
+    )
+    histogram = Histogram(data_points=[point], aggregation_temporality=CUMULATIVE)
+    return Metric(name="http.server.request.duration", unit="s", histogram=histogram)
+
+
+def active(at: int) -> Metric:
+    """Return the number of active requests."""
+    return gauge("http.server.active_requests", "{request}", [((("http.request.method", "POST"),), 0.0)], at)
+
+
+def test_healthy_telemetry_makes_no_rule_true() -> None:
+    """Predictions like the training data, requests that are fast, and counters of losses that are zero."""
+    now = time.time_ns()
+    start = now - 30 * MINUTE
+    with in_process_hub() as hub:
+        sender = Sender(str(hub.client.base_url))
+        service = ModelService(sender)
+        service.start()
+        service.predict(1000)
+        service.export()
+        service.evaluate(accuracy=0.9, labels=500, predictions=600, label_coverage=0.8, baseline_state=0)
+        sender.metrics(
+            active(now),
+            requests(1000, 4, at=now, start=start),
+            counter("modeltrace.sidecar.restarts", {}, (now, 0), start=start),
+            counter("modeltrace.store.rows", {"modeltrace.outcome": "stored"}, (now, 1000), start=start),
+            counter("otel.sdk.processor.span.processed", {}, (now, 1000), start=start),
+        )
+        assert conditions(hub) == {}
+
+
+def test_drift_is_found_with_value_threshold_and_link() -> None:
+    """The statistic of the page of models, within the windows of an hour and of a day."""
+    with in_process_hub() as hub:
+        service = ModelService(Sender(str(hub.client.base_url)), features=(Feature("age", shift=3.0),))
+        service.start()
+        service.predict(2000, lowest=0.3)
+        service.export()
+        found = conditions(hub, window="1h")
+        day = conditions(hub, window="1d")
+        statistics = hub_statistics(hub)
+
+    assert found.keys() == {"InputDrift", "LowConfidence"}
+    assert day.keys() == found.keys()
+    by_statistic = {dict(condition.labels)["ml_drift_statistic"]: condition for condition in found["InputDrift"]}
+    assert by_statistic.keys() == {name for name, item in statistics.items() if item["state"] == "drift"}
+    for name, condition in by_statistic.items():
+        assert condition.value == statistics[name]["value"] > condition.threshold == statistics[name]["threshold"]
+        assert dict(condition.labels)["ml_model_name"] == "churn"
+        assert condition.path == "models?model=churn&window=1h"
+
+
+def hub_statistics(hub: InProcessHub) -> dict[str, Any]:
+    """Return the statistics of the feature age, as the API has them."""
+    (version,) = httpx.get(f"{hub.page_url}/api/models/churn", params={"window": "1h"}).json()["versions"]
+    statistics: dict[str, Any] = version["features"][0]["statistics"]
+    return statistics
+
+
+def test_figures_of_an_evaluation() -> None:
+    """Worse than held-out rows, concept drift that is new, and two models with one version."""
+    with in_process_hub() as hub:
+        service = ModelService(Sender(str(hub.client.base_url)))
+        service.evaluate(
+            accuracy=0.7, labels=500, predictions=600, label_coverage=0.8, concept_drift_level=1,
+            baseline_state=1, baseline_increase=0.2, baseline_threshold=0.05,
+        )  # fmt: skip
+        loaded = [((*service.model, ("ml.model.hash", digit * 64)), 1.0) for digit in "ab"]
+        service.sender.metrics(gauge("ml.model.loaded", "{model}", loaded, time.time_ns()))
+        found = conditions(hub)
+
+    assert found.keys() == {"WorseThanHeldOut", "ConceptDrift", "ModelVersionConflict"}
+    (worse,), (conflict,) = found["WorseThanHeldOut"], found["ModelVersionConflict"]
+    assert (worse.value, worse.threshold) == (0.2, 0.05)
+    assert conflict.value == 2
+
+
+def test_concept_drift_is_reported_for_a_day() -> None:
+    """As in Prometheus, the level must have been lower a day before."""
+    with in_process_hub() as hub:
+        sender = Sender(str(hub.client.base_url))
+        model = (("ml.model.name", "churn"), ("ml.model.version", "1"))
+        for age in (0, 24 * HOUR):
+            sender.metrics(gauge("ml.concept_drift.level", "1", [(model, 1.0)], time.time_ns() - age - MINUTE))
+        assert conditions(hub) == {}
+
+
+WEEK = {"accuracy": 0.9, "label_coverage": 0.9, "labels": 1000.0, "predictions": 1200.0}
+# A model's figures of the week before and of now, and the alert. Three standard deviations of the share of 210 labels
+# are 6.2 points.
+COMPARED: dict[str, tuple[dict[str, float], dict[str, float], set[str]]] = {
+    "fell": (WEEK, {**WEEK, "accuracy": 0.8}, {"AccuracyFell"}),
+    "little": (WEEK, {**WEEK, "accuracy": 0.86}, set()),
+    "by chance": (WEEK, {**WEEK, "accuracy": 0.84, "labels": 210}, set()),
+    "not by chance": (WEEK, {**WEEK, "accuracy": 0.83, "labels": 210}, {"AccuracyFell"}),
+    "few labels": (WEEK, {**WEEK, "accuracy": 0.5, "labels": 199}, set()),
+    "few before": ({**WEEK, "labels": 199}, {**WEEK, "accuracy": 0.5}, set()),
+    "missing": (WEEK, {**WEEK, "label_coverage": 0.4}, {"LabelsMissing"}),
+    "fewer": (WEEK, {**WEEK, "label_coverage": 0.5}, set()),
+    "few predictions": (WEEK, {**WEEK, "label_coverage": 0.4, "predictions": 199}, set()),
+    "same": (WEEK, WEEK, set()),
+}
+
+
+def test_figures_are_compared_with_the_week_before() -> None:
+    """The mean over the evaluations of seven days that ended a day ago. Few labels are no evidence."""
+    with in_process_hub() as hub:
+        sender = Sender(str(hub.client.base_url))
+        for model, (before, now, _) in COMPARED.items():
+            attributes = (("ml.model.name", model), ("ml.model.version", "1"))
+            for age, figures in ((3 * 24 * HOUR, before), (2 * 24 * HOUR, before), (MINUTE, now)):
+                at = time.time_ns() - age
+                points = {f"ml.evaluation.{name}": value for name, value in figures.items()}
+                sender.metrics(*(gauge(name, "1", [(attributes, value)], at) for name, value in points.items()))
+        found = conditions(hub)
+
+    alerts = {(rule, dict(item.labels)["ml_model_name"]) for rule, items in found.items() for item in items}
+    assert alerts == {(rule, model) for model, (_, _, rules) in COMPARED.items() for rule in rules}
+
+
+LOSSES: list[tuple[str, Callable[[int, int], list[Metric]], float]] = [
+    ("HighLatency", lambda at, start: [requests(90, 10, at=at, start=start, route="/feedback")], 0.1),
+    ("RequestFailures", lambda at, start: [requests(6, 0, status=503, at=at, start=start, route="/model")], 6),
+    ("NoPredictions", lambda at, start: [requests(7, 0, status=422, at=at, start=start)], 7),
+    (
+        "SdkDroppingTelemetry",
+        lambda at, start: [
+            counter("otel.sdk.processor.log.processed", {"error.type": "queue_full"}, (at, 3), start=start)
+        ],
+        3,
+    ),
+    (
+        "SdkExportsFailing",
+        lambda at, start: [counter("otel.sdk.exporter.span.exported", {"error.type": "503"}, (at, 4), start=start)],
+        4,
+    ),
+    (
+        "TelemetryKeptOnDisk",
+        lambda at, _: [gauge("modeltrace.sidecar.spooled", "1", [((("modeltrace.signal", "traces"),), 9.0)], at)],
+        9,
+    ),
+    ("SidecarRestarting", lambda at, start: [counter("modeltrace.sidecar.restarts", {}, (at, 2), start=start)], 2),
+    (
+        "PredictionsNotStored",
+        lambda at, start: [counter("modeltrace.store.rows", {"modeltrace.outcome": "lost"}, (at, 5), start=start)],
+        5,
+    ),
+    (
+        "LabelsNotStored",
+        lambda at, start: [counter("ml.feedback.rejected", {"error.type": "store_unavailable"}, (at, 6), start=start)],
+        6,
+    ),
+    (
+        "MetricOverflow",
+        lambda at, start: [counter("shop.orders", {"otel.metric.overflow": True}, (at, 6), start=start)],
+        1,
+    ),
+]
+
+
+def test_a_fault_of_a_service_makes_its_rule_true() -> None:
+    """That rule only, with the value, for the service that has the fault only, and only while it is recent."""
+    now = time.time_ns()
+    with in_process_hub() as hub:
+        url = str(hub.client.base_url)
+        Sender(url, service="healthy").metrics(active(now), requests(100, 0, at=now, start=now - HOUR, route="/model"))
+        for rule, metrics, _ in LOSSES:
+            Sender(url, service=rule).metrics(active(now), *metrics(now - SECOND, now - 2 * MINUTE))
+            Sender(url, service="earlier").metrics(active(now), *metrics(now - 30 * MINUTE, now - 32 * MINUTE))
+        found = [item for items in conditions(hub).values() for item in items]
+
+    assert sorted((item.rule, dict(item.labels)["job"], item.value) for item in found) == sorted(
+        (rule, rule, value) for rule, _, value in LOSSES
+    )
+
+
+def test_a_service_that_sends_no_metrics_is_down() -> None:
+    """For an hour."""
+    now = time.time_ns()
+    with in_process_hub() as hub:
+        url = str(hub.client.base_url)
+        for name, age in (("running", MINUTE), ("down", 10 * MINUTE), ("forgotten", 2 * HOUR)):
+            Sender(url, service=name).metrics(active(now - age))
+        found = conditions(hub)
+
+    assert {rule: [dict(item.labels)["job"] for item in items] for rule, items in found.items()} == {
+        "ServiceDown": ["down"]
+    }
+
+
+def test_a_service_that_stops_predicting_is_reported() -> None:
+    """Predictions within the hour, and none within ten minutes."""
+    now = time.time_ns()
+    model: dict[str, Value] = {"ml.model.name": "churn", "ml.model.version": "1"}
+    with in_process_hub() as hub:
+        url = str(hub.client.base_url)
+        points = ((now - 20 * MINUTE, 50), (now, 50))
+        Sender(url, service="idle").metrics(
+            active(now), counter("ml.predictions", model, *points, start=now - 30 * MINUTE)
+        )
+        points = ((now - 20 * MINUTE, 50), (now, 60))
+        Sender(url, service="busy").metrics(
+            active(now), counter("ml.predictions", model, *points, start=now - 30 * MINUTE)
+        )
+        found = conditions(hub)
+
+    assert [dict(item.labels)["job"] for item in found["NoPredictions"]] == ["idle"]
