@@ -38,10 +38,10 @@ from modeltrace.monitoring.model_event import log_model_event
 from modeltrace.serving.bundle_loader import BundleWatch, load_challenger, load_model
 from modeltrace.serving.router import ModelRouter
 from modeltrace.serving.shadow_queue import Challenger, LocalChallenger, ShadowQueue
-from modeltrace.serving.version import CHALLENGER, NO_ROLE, PRIMARY, VersionFactory, privacy_rules
+from modeltrace.serving.version import CHALLENGER, NO_ROLE, PRIMARY, VersionFactory, privacy_rules, recorded_details
 from modeltrace.serving.watcher import Watcher, run_watchers
 from modeltrace.settings import Settings
-from modeltrace.store.config import max_recorded_classes, store_config
+from modeltrace.store.config import store_config
 from modeltrace.store.in_process_writer import InProcessWriter
 from modeltrace.store.label_writer import LabelWriter
 from modeltrace.telemetry.export.sidecar_provider import build_sidecar_provider, requires_sdk
@@ -118,7 +118,7 @@ def create_app(
         max_batch_requests=settings.max_batch_requests if settings.batching else None,
         max_queue_size=settings.max_queue_size,
         privacy_rules=partial(privacy_rules, settings),
-        max_recorded_classes=max_recorded_classes(settings),
+        recorded_details=recorded_details(settings),
     )
     remote_url = settings.remote_challenger_url()
     model_router = ModelRouter(

@@ -143,6 +143,11 @@ class Settings(HttpSettings):
     store_max_classes: int = Field(
         32, ge=0, le=1000, description="The most classes of a model whose probabilities are stored; 0: never."
     )
+    store_intervals: bool = Field(
+        default=True,
+        description="Compute and store the prediction interval of each prediction of a regressor; `false`: only of "
+        "requests that ask for it, which is faster with quantile models and predicted standard deviations.",
+    )
 
     evaluation_interval: float = Field(
         60,

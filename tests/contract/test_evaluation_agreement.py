@@ -16,6 +16,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from scipy.stats import binomtest
 from sklearn import metrics
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from typer.testing import CliRunner
@@ -248,7 +249,12 @@ def test_metrics_of_a_regressor_agree(hub: InProcessHub, store: Path) -> None:
     model = load_bundle(set_held_out(bundle, rows=800, mean_absolute_error=900.0, absolute_error_deviation=1000.0))
     true = rng.normal(0, 5000, 600)
     values = true + rng.exponential(np.where(np.arange(600) < 300, 800, 4000))
-    outputs = [{"value": value, "label": None, "confidence": None} for value in values.tolist()]
+    widths = rng.uniform(500, 3000, (2, 600))
+    intervals = [(*bounds, 0.8) for bounds in zip(values - widths[0], values + widths[1], strict=True)]
+    outputs = [
+        {"value": value, "label": None, "confidence": None, "interval": interval if n % 5 else ()}
+        for n, (value, interval) in enumerate(zip(values.tolist(), intervals, strict=True))
+    ]
     store_predictions(store, model, [label if n % 7 else None for n, label in enumerate(true.tolist())], outputs)
 
     exported = export_labelled(store)
@@ -256,6 +262,15 @@ def test_metrics_of_a_regressor_agree(hub: InProcessHub, store: Path) -> None:
     gauges, in_hub, page = (published := publish(model, store, hub)).prometheus, published.hub, published.page
 
     y_true, y_pred = (np.array([row[column] for row in exported]) for column in ("true_label", "value"))
+    bounds = np.array([(row["interval_low"], row["interval_high"]) for row in exported], dtype=float)
+    has_interval = ~np.isnan(bounds[:, 0])
+    inside = ((bounds[:, 0] <= y_true) & (y_true <= bounds[:, 1]))[has_interval]
+    wilson = binomtest(int(inside.sum()), len(inside)).proportion_ci(0.95, method="wilson")
+    coverage = {
+        "labels": ("rows", len(inside)), "coverage": ("coverage", inside.mean()), "coverage_low": ("low", wilson.low),
+        "coverage_high": ("high", wilson.high), "level": ("level", 0.8),
+        "width": ("mean_width", (bounds[:, 1] - bounds[:, 0])[has_interval].mean()),
+    }  # fmt: skip
     errors, scores, comparison = np.abs(y_pred - y_true), evaluated["regression"], evaluated["baseline"]
     expected = {
         "mean_absolute_error": metrics.mean_absolute_error(y_true, y_pred),
@@ -275,6 +290,15 @@ def test_metrics_of_a_regressor_agree(hub: InProcessHub, store: Path) -> None:
             )
             for quantile in ("0.5", "0.95")
         ),
+        *(
+            (
+                value,
+                scores["intervals"][key],
+                gauges[f"ml_evaluation_interval_{name}",],
+                in_hub["intervals"][name],
+            )
+            for name, (key, value) in coverage.items()
+        ),
         (900, comparison["baseline_error"], *baseline_values("error", gauges, in_hub)),
         (errors.mean() - 900, comparison["increase"], *baseline_values("increase", gauges, in_hub)),
         (errors.std() / len(errors) ** 0.5, comparison["standard_error"]),
@@ -284,6 +308,8 @@ def test_metrics_of_a_regressor_agree(hub: InProcessHub, store: Path) -> None:
     assert comparison["state"] == in_hub["baseline"]["state"] == "worse"
     assert evaluated["concept_drift"]["level"] == published.drift == "drift"
     assert (gauges["ml_evaluation_baseline_state",], gauges["ml_concept_drift_level",]) == (1, 1)
+    assert f"Interval coverage <strong>{percent(inside.mean())}</strong>" in page
+    assert f"95 % interval {percent(wilson.low)} to {percent(wilson.high)}, nominal {percent(0.8)}" in page
     assert f"Median absolute error <strong>{number(np.median(errors))}</strong>" in page
 
 

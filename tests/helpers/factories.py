@@ -69,11 +69,16 @@ def stored_row(
     confidence: float | None = 0.9,
     probabilities: str | None = None,
     tags: str | None = None,
+    interval: Sequence[float] = (),
 ) -> Row:
-    """Return a row of the table `predictions`; `inputs`, `label`, `probabilities` and `tags` are JSON."""
+    """Return a row of the table `predictions`.
+
+    `inputs`, `label`, `probabilities` and `tags` are JSON; `interval` has the two bounds and the level.
+    """
     return Row(
         prediction_id, time, trace_id, None, 0, *(True, model.name, model.version, model.hash), "0.1.0", inputs,
         label, value, confidence, probabilities=probabilities, tags=tags,
+        **dict(zip(("interval_low", "interval_high", "interval_level"), interval)),  # noqa: B905  or none of them
     )  # fmt: skip
 
 

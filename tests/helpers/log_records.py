@@ -46,6 +46,10 @@ def prediction_records(request: RequestRecord) -> Iterator[logging.LogRecord]:
             extra["ml.prediction.confidence"] = row.confidence
         if row.outputs is not None:
             extra["ml.prediction.outputs"] = dict(zip(request.model.outputs, row.outputs, strict=True))  # type: ignore[union-attr]  # see above
+        if row.interval is not None:
+            extra["ml.prediction.interval.low"], extra["ml.prediction.interval.high"] = row.interval
+            if request.model is not None and request.model.interval_level is not None:
+                extra["ml.prediction.interval.level"] = request.model.interval_level
         if request.api_key_name:
             extra["enduser.id"] = request.api_key_name
         if request.synthetic:

@@ -243,6 +243,7 @@ class ModelService:
             metric, _, label = name.partition("__")
             prefix = "" if metric.startswith("concept_drift_") else "evaluation."
             metric = metric.replace("concept_drift_", "concept_drift.").replace("baseline_", "baseline.")
+            metric = metric.replace("interval_", "interval.").replace("coverage_", "coverage.")
             key = "quantile" if metric in ("label_delay", "absolute_error") else "ml.evaluation.label"
             if label in ("macro", "weighted"):
                 key = "ml.evaluation.average"

@@ -87,6 +87,7 @@ def models() -> st.SearchStrategy[ModelInfo]:
         schema_hash=st.text("0123456789abcdef", max_size=64),
         role=st.sampled_from(["", "", "primary", "challenger"]),
         outputs=st.lists(TEXTS.filter(bool), max_size=3, unique_by=replace_surrogates).map(tuple),
+        interval_level=st.none() | st.floats(0, 1),
     )
 
 
@@ -104,6 +105,7 @@ def answered_rows(features: int, outputs: int) -> st.SearchStrategy[PredictedRow
         time=TIMES,
         probabilities=st.none() | st.lists(st.floats(0, 1), min_size=1, max_size=3),
         outputs=st.none() | st.tuples(*[FLOATS] * outputs) | st.tuples(*[VALUES] * outputs) if outputs else st.none(),
+        interval=st.none() | st.tuples(FLOATS, FLOATS),
     )
 
 

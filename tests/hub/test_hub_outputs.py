@@ -71,6 +71,24 @@ def test_outputs_are_shown_with_and_without_a_label(pages: HubPages) -> None:
     assert "pca4 0.5" in second
 
 
+def test_a_prediction_has_its_interval(pages: HubPages) -> None:
+    """Pages, API and the view of SQL queries have the bounds and the level; without an interval they have none."""
+    interval = {"ml.prediction.interval.low": 1.25, "ml.prediction.interval.high": 3.5}
+    add_prediction(pages, 0, {"ml.prediction.value": 2.0, **interval, "ml.prediction.interval.level": 0.9})
+    add_prediction(pages, 1, {"ml.prediction.value": 2.0})
+
+    items = pages.client.get("/api/predictions?model=m").json()["items"]
+    names = ("interval_low", "interval_high", "interval_level")
+
+    assert {item["row_number"]: tuple(item[name] for name in names) for item in items} == {
+        0: (1.25, 3.5, 0.9),
+        1: (None, None, None),
+    }
+    assert "interval 1.25 to 3.5" in text_of(pages, f"/t/{TRACE_ID}")
+    assert "with the probability 0.9" in pages.client.get(f"/t/{TRACE_ID}").text
+    assert "interval 1.25" not in text_of(pages, f"/t/{TRACE_ID}?row=1")
+
+
 def test_values_are_short_and_have_their_error(pages: HubPages) -> None:
     """A value has six significant digits and its error; predictions of values have no confidence."""
     value = 235.123456789012

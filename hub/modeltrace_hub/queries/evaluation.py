@@ -38,7 +38,7 @@ def evaluation(gauges: Sequence[Record]) -> Record | None:
     """Return the metrics of the latest evaluation of a model version; None if the service sent none.
 
     Its `period` has the times of the first and the last evaluated prediction, `macro` and `weighted` the means over
-    classes, and `classes` the metrics of each class.
+    classes, `classes` the metrics of each class, and `intervals` those of prediction intervals.
 
     Args:
         gauges: rows of get_model_gauges.sql; attributes are text and values are finite.
@@ -48,7 +48,8 @@ def evaluation(gauges: Sequence[Record]) -> Record | None:
         return None
     result: Record = {
         "classes": {}, "label_delay": {}, "absolute_error": {}, **{average: {} for average in names.AVERAGES},
-        "baseline": _baseline(latest), "period": _period(latest), "time_ns": latest[0]["time_ns"],
+        "baseline": _baseline(latest), "intervals": _intervals(latest), "period": _period(latest),
+        "time_ns": latest[0]["time_ns"],
     }  # fmt: skip
     for gauge in latest:
         name, attributes = gauge["name"].removeprefix(names.EVALUATION), gauge["attributes"]
@@ -96,6 +97,17 @@ def _baseline(gauges: Sequence[Record]) -> Record | None:
     values = _values(gauges, names.BASELINE)
     state = names.BASELINE_STATES.get(values.get("state", math.nan))
     return {**values, "state": state} if state else None
+
+
+def _intervals(gauges: Sequence[Record]) -> Record | None:
+    """Return the coverage of prediction intervals; None if no labelled prediction has an interval.
+
+    `coverage_low` and `coverage_high` are the bounds of its 95 % interval, and `level` is the nominal coverage.
+    """
+    values = _values(gauges, names.INTERVAL)
+    if not all(name in values for name in names.INTERVAL_SCORES):
+        return None
+    return {name.replace(".", "_"): values[name] for name in names.INTERVAL_SCORES}
 
 
 def _period(gauges: Sequence[Record]) -> Record | None:

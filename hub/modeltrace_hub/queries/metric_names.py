@@ -33,11 +33,15 @@ SCORES: Final = (
     *("mean_absolute_error", "root_mean_squared_error", "bias", "mean_absolute_percentage_error", "r2"),
     *("predictions", "labels", "label_coverage"),
 )
+# Metrics of the prediction intervals of a regressor.
+INTERVAL_SCORES: Final = ("labels", "coverage", "coverage.low", "coverage.high", "level", "width")
+INTERVAL: Final = "ml.evaluation.interval."
 # The means over classes: unweighted, and by the number of true labels of each class.
 AVERAGES: Final = ("macro", "weighted")
 _EVALUATION_GAUGES: Final = (
     *SCORES, "precision", "recall", "f1", "roc_auc", "average_precision", "label_delay", "absolute_error", "window",
     "time",
+    *(f"interval.{name}" for name in INTERVAL_SCORES),
     "baseline.error", "baseline.increase", "baseline.standard_error", "baseline.threshold", "baseline.state",
 )  # fmt: skip
 EVALUATED_PREDICTIONS: Final = "ml.evaluation.predictions"

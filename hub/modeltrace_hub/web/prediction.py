@@ -14,7 +14,8 @@ class Prediction:
     """One predicted row. A field is None or empty if its attribute is absent or has an unexpected type.
 
     `output` is the label of a classifier or the value of a regressor; `is_label` is true for a label. `outputs` are the
-    named outputs.
+    named outputs. `interval` has the bounds of the prediction interval of a regressor, and `interval_level` the
+    probability with which it encloses the true label.
     """
 
     row: int | None
@@ -29,6 +30,8 @@ class Prediction:
     confidence: float | None
     inputs: Mapping[str, Any]
     outputs: Mapping[str, Any]
+    interval: tuple[float, float] | None
+    interval_level: float | None
 
     @property
     def key(self) -> tuple[int, str]:
@@ -41,6 +44,7 @@ def read_prediction(record: Record) -> Prediction:
     attributes = record["attributes"]
     row, inputs = int_attribute(attributes, "ml.prediction.row"), attributes.get("ml.prediction.inputs")
     outputs = attributes.get("ml.prediction.outputs")
+    low, high = (finite_number(attributes.get(f"ml.prediction.interval.{bound}")) for bound in ("low", "high"))
     label = to_text(attributes.get("ml.prediction.label"))
     return Prediction(
         row=row if row is not None and 0 <= row <= MAX_ROW_INDEX else None,
@@ -55,4 +59,6 @@ def read_prediction(record: Record) -> Prediction:
         confidence=finite_number(attributes.get("ml.prediction.confidence")),
         inputs=inputs if isinstance(inputs, dict) else {},
         outputs=outputs if isinstance(outputs, dict) else {},
+        interval=None if low is None or high is None else (low, high),
+        interval_level=finite_number(attributes.get("ml.prediction.interval.level")),
     )

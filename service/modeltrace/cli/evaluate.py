@@ -201,7 +201,7 @@ def _evaluate_file(
     with Client(url or "", api_key=client_key(read_settings())) as client:
         send_labels = partial(send_labels_of, client) if feedback else None
         model = client.model()
-        predict = partial(predict_batch, client) if model.classes else client.predict_batch
+        predict = partial(predict_batch, client, model)
         return evaluate_file(file, target, model, predict, tolerance, send_labels)
 
 

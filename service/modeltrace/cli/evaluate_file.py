@@ -42,12 +42,24 @@ def load_scorer(bundle: str) -> tuple[ServedModel, PredictFn]:
     from modeltrace.serving.bundle_loader import load_model  # noqa: PLC0415  see above
 
     model, _ = load_model(read_settings(bundle=bundle))
-    served = ServedModel(model.name, model.version, model.schema.features, model.classes, model.held_out, model.task)
+    served = ServedModel(
+        model.name,
+        model.version,
+        model.schema.features,
+        model.classes,
+        model.held_out,
+        model.task,
+        None if model.interval is None else model.interval.level,
+    )
     return served, partial(score, model, details=True)
 
 
-def predict_batch(client: Client, rows: Sequence[object]) -> Sequence[Prediction | InvalidFeaturesError]:
-    """Predict rows of a classifier with the probability of each class, or without if the service returns none."""
+def predict_batch(
+    client: Client, model: ServedModel, rows: Sequence[object]
+) -> Sequence[Prediction | InvalidFeaturesError]:
+    """Predict rows with the probability of each class, or with the prediction interval, if the service returns them."""
+    if not model.classes:
+        return client.predict_batch(rows, interval=model.interval_level is not None)
     try:
         return client.predict_batch(rows, probabilities=True)
     except ServiceError as error:
@@ -111,7 +123,15 @@ def evaluate_file(
             ]
             scratch.add(
                 [
-                    ScoredRow(row.label, row.value, row.confidence, label, _probabilities(row))
+                    ScoredRow(
+                        row.label,
+                        row.value,
+                        row.confidence,
+                        label,
+                        _probabilities(row),
+                        row.interval,
+                        model.interval_level,
+                    )
                     for row, label in predicted
                 ]
             )

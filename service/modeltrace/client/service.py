@@ -25,7 +25,10 @@ class UnreachableError(ModeltraceError):
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """Model of a service, from `GET /model`. `classes` is `None` for a model that predicts no label."""
+    """Model of a service, from `GET /model`.
+
+    `classes` is `None` for a model that predicts no label, and `interval_level` for one without prediction intervals.
+    """
 
     name: str
     version: str
@@ -33,6 +36,7 @@ class ServedModel:
     classes: tuple[str | int | float | bool, ...] | None = None
     held_out: HeldOut | None = None
     task: str = "classifier"
+    interval_level: float | None = None
 
     @property
     def has_true_labels(self) -> bool:
@@ -107,7 +111,9 @@ def parse_model(response: httpx.Response, url: str) -> ServedModel:
         features, classes = FEATURES_ADAPTER.validate_python(body["features"]), body["classes"]
         held_out = HELD_OUT_ADAPTER.validate_python(body.get("held_out"))
         name, version = (escape_control_characters(str(body[key]), keep_newlines=False) for key in ("name", "version"))
-        return ServedModel(name, version, features, None if classes is None else tuple(classes), held_out, body["task"])
+        level = None if (interval := body.get("interval")) is None else float(interval["level"])
+        labels = None if classes is None else tuple(classes)
+        return ServedModel(name, version, features, labels, held_out, body["task"], level)
     except (ValueError, KeyError, TypeError) as error:
         reason = f"{error.error_count()} errors" if isinstance(error, ValidationError) else repr(error)
         raise UnreachableError(

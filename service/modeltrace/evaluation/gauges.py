@@ -138,6 +138,13 @@ def _regression_points(metrics: RegressionMetrics) -> Iterator[GaugePoint]:
         yield GaugePoint(instruments.R2, metrics.r2, {})
     for quantile, error in metrics.absolute_error_quantiles.items():
         yield GaugePoint(instruments.ABSOLUTE_ERROR, error, {QUANTILE: str(quantile)})
+    if (intervals := metrics.intervals) is not None:
+        yield GaugePoint(instruments.INTERVAL_LABELS, intervals.rows, {})
+        yield GaugePoint(instruments.INTERVAL_COVERAGE, intervals.coverage, {})
+        yield GaugePoint(instruments.INTERVAL_COVERAGE_LOW, intervals.low, {})
+        yield GaugePoint(instruments.INTERVAL_COVERAGE_HIGH, intervals.high, {})
+        yield GaugePoint(instruments.INTERVAL_LEVEL, intervals.level, {})
+        yield GaugePoint(instruments.INTERVAL_WIDTH, intervals.mean_width, {})
 
 
 def _baseline_points(baseline: BaselineComparison) -> Iterator[GaugePoint]:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from modeltrace.evaluation.baseline_comparison import BaselineComparison
 from modeltrace.evaluation.calibration import CalibrationMetrics, LabelledCount, calibration_metrics
 from modeltrace.evaluation.concept_drift import DriftResult
+from modeltrace.evaluation.interval_coverage import IntervalCoverage
 from modeltrace.evaluation.probability_metrics import ProbabilityMetrics
 from modeltrace.store.rows import label_key
 
@@ -90,7 +91,8 @@ class TrueValueGroup:
 class RegressionMetrics:
     """The metrics of a regressor.
 
-    `r2` is `None` for fewer than two labels, and `mean_absolute_percentage_error` if a label is 0.
+    `r2` is `None` for fewer than two labels, `mean_absolute_percentage_error` if a label is 0, and `intervals` if no
+    labelled prediction has an interval.
     """
 
     rows: int
@@ -102,6 +104,7 @@ class RegressionMetrics:
     mean_absolute_percentage_error: float | None  # a share, as in scikit-learn: 0.1 is 10 %
     r2: float | None
     true_value_groups: tuple[TrueValueGroup, ...] = ()
+    intervals: IntervalCoverage | None = None
 
 
 class PredictionRef(NamedTuple):
@@ -180,7 +183,10 @@ def classification_metrics(counts: Sequence[LabelledCount]) -> ClassificationMet
 
 
 def regression_metrics(
-    sums: ResidualSums, quantiles: dict[float, float], groups: tuple[TrueValueGroup, ...]
+    sums: ResidualSums,
+    quantiles: dict[float, float],
+    groups: tuple[TrueValueGroup, ...],
+    intervals: IntervalCoverage | None,
 ) -> RegressionMetrics | None:
     """Return the metrics of a regressor with the quantiles of its absolute errors; `None` without labels."""
     rows = sums.rows
@@ -201,6 +207,7 @@ def regression_metrics(
         mean_absolute_percentage_error=None if sums.zero_labels else sums.relative_error / rows,
         r2=r2,
         true_value_groups=groups,
+        intervals=intervals,
     )
 
 

@@ -19,6 +19,11 @@ from modeltrace.store.selection import Selection
 
 # A true value closer to zero counts as this far from it in a relative error, as in `mean_absolute_percentage_error`.
 EPSILON: Final = 2.0**-52
+_INTERVAL_COLUMNS: Final = (
+    predictions.c.interval_low,
+    predictions.c.interval_high,
+    predictions.c.interval_level,
+)
 # The percentages of the true values at which they are divided into groups.
 GROUP_PERCENTS: Final = (25, 50, 75)
 
@@ -28,10 +33,13 @@ def residual_sums(selection: Selection) -> Select[Any]:
 
     Columns: name, version, hash, number of rows, the sums of |error|, error², d, d², e and e², the sum of the errors,
     the sum of |error| / |label|, and the number of labels that are 0. Here d is the label minus the mean label, e is
-    |error| minus the mean of |error|, and an error is the value minus the label.
+    |error| minus the mean of |error|, and an error is the value minus the label. Then, of the rows with a prediction
+    interval: their number, the number of labels inside, and the sums of the widths and of the levels.
     """
     inner = (
-        select_labelled(selection, *MODEL_COLUMNS, predictions.c.value, label_as_number().label("true_value"))
+        select_labelled(
+            selection, *MODEL_COLUMNS, predictions.c.value, label_as_number().label("true_value"), *_INTERVAL_COLUMNS
+        )
         .where(fits(predictions.c.value))
         .cte("labelled")
     )
@@ -45,6 +53,8 @@ def residual_sums(selection: Selection) -> Select[Any]:
     )
     distances = inner.c.true_value - means.c.label_mean, func.abs(error) - means.c.error_mean
     size = func.abs(inner.c.true_value)
+    low, high, level = (inner.c[column.name] for column in _INTERVAL_COLUMNS)
+    has_interval = and_(fits(low), fits(high), level.is_not(None))
     same_model = and_(*(left == right for left, right in zip(keys, means.c[:3], strict=True)))
     return (
         select(
@@ -56,6 +66,10 @@ def residual_sums(selection: Selection) -> Select[Any]:
             func.sum(error),
             func.sum(func.abs(error) / case((size < EPSILON, EPSILON), else_=size)),
             func.sum(case((size == 0, 1), else_=0)),
+            func.sum(case((has_interval, 1), else_=0)),
+            func.sum(case((and_(has_interval, inner.c.true_value.between(low, high)), 1), else_=0)),
+            func.sum(case((has_interval, high - low))),
+            func.sum(case((has_interval, level))),
         )
         .select_from(inner.join(means, same_model))
         .where(fits(inner.c.true_value))

@@ -12,6 +12,7 @@ from rich.text import Text
 from modeltrace.evaluation.baseline_comparison import OK, WORSE, BaselineComparison
 from modeltrace.evaluation.calibration import CalibrationMetrics
 from modeltrace.evaluation.concept_drift import DRIFT, STABLE
+from modeltrace.evaluation.interval_coverage import CONFIDENCE_LEVEL, IntervalCoverage
 from modeltrace.evaluation.metrics import ClassificationMetrics, ModelMetrics, RegressionMetrics
 from modeltrace.evaluation.probability_metrics import ProbabilityMetrics
 
@@ -179,7 +180,8 @@ def _regression(metrics: RegressionMetrics) -> Iterator[RenderableType]:
         f"{names.get(share, f'{share:.0%} quantile')} {error:.6g}"
         for share, error in metrics.absolute_error_quantiles.items()
     )
-    yield Text(f"  {', '.join(quantiles)}\n")
+    intervals = "" if metrics.intervals is None else _interval_text(metrics.intervals)
+    yield Text(f"  {', '.join(quantiles)}{intervals}\n")
     table = text_table("true values", "labels", "bias", "median absolute error")
     for group in metrics.true_value_groups:
         table.add_row(
@@ -189,6 +191,14 @@ def _regression(metrics: RegressionMetrics) -> Iterator[RenderableType]:
             f"{group.median_absolute_error:.6g}",
         )
     yield table
+
+
+def _interval_text(intervals: IntervalCoverage) -> str:
+    return (
+        f"\n  prediction intervals: {intervals.coverage:.2%} of {intervals.rows:,} labels are inside, "
+        f"{CONFIDENCE_LEVEL:.0%} interval {intervals.low:.2%} to {intervals.high:.2%}; "
+        f"nominal {intervals.level:.4g}, mean width {intervals.mean_width:.6g}"
+    )
 
 
 def _baseline(metrics: ModelMetrics) -> Text:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from modeltrace.evaluation import regression_queries as queries
+from modeltrace.evaluation.interval_coverage import IntervalSums, interval_coverage
 from modeltrace.evaluation.metrics import RegressionMetrics, ResidualSums, TrueValueGroup, regression_metrics
 from modeltrace.evaluation.queries import PERCENTS
 from modeltrace.store.selection import Selection
@@ -13,9 +14,10 @@ from modeltrace.telemetry.metrics.model_catalog import ModelKey
 
 
 class Residuals(NamedTuple):
-    """The errors of one model: their sums, and quantiles by percentage."""
+    """The errors of one model: their sums, the sums of its intervals, and quantiles by percentage."""
 
     sums: ResidualSums
+    intervals: IntervalSums
     absolute_errors: dict[int, float]
     true_values: dict[int, float]
 
@@ -29,9 +31,12 @@ def read_residuals(store: Store, selection: Selection) -> Mapping[ModelKey, Resi
     errors = _quantiles(store.fetch_all(queries.absolute_errors(selection, PERCENTS)), PERCENTS)
     values = _quantiles(store.fetch_all(queries.true_values(selection)), queries.GROUP_PERCENTS)
     result = {}
-    for name, version, model_hash, *sums in store.fetch_all(queries.residual_sums(selection)):
+    for name, version, model_hash, *sums, rows, covered, width, level in store.fetch_all(
+        queries.residual_sums(selection)
+    ):
         key = name, version, model_hash
-        result[key] = Residuals(_to_residual_sums(*sums), errors[key], values[key])
+        intervals = IntervalSums(rows, covered, float(width or 0), float(level or 0))
+        result[key] = Residuals(_to_residual_sums(*sums), intervals, errors[key], values[key])
     return result
 
 
@@ -54,6 +59,7 @@ def regression_of_model(store: Store, of_model: Selection, residuals: Residuals)
             TrueValueGroup(low, high, rows, total / rows, sum(medians[index]) / len(medians[index]))
             for index, (rows, low, high, total) in sorted(groups.items())
         ),
+        interval_coverage(residuals.intervals),
     )
 
 

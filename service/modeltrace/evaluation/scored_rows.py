@@ -23,13 +23,18 @@ class LabelError(ModeltraceError):
 
 
 class ScoredRow(NamedTuple):
-    """The prediction for one row, its true label or `None`, and the probability of each class if it is known."""
+    """The prediction for one row, its true label or `None`, and what is known of its details.
+
+    These are the probability of each class, or the bounds and the level of the prediction interval.
+    """
 
     label: Value
     value: float | None
     confidence: float | None
     true_label: object
     probabilities: Sequence[float] | None = None
+    interval: Sequence[float] | None = None
+    interval_level: float | None = None
 
 
 class ScratchStore:
@@ -77,11 +82,12 @@ class ScratchStore:
         if self._classes and scored.probabilities:
             probabilities = probabilities_to_json(self._classes, scored.probabilities)
         name, version = self._model
+        low, high = scored.interval or (None, None)
         return Row(
             prediction_id=f"{index:012}", time=index, trace_id=None, span_id=None, row=0, sampled=False,
             model_name=name, model_version=version, model_hash="", code_version="", inputs=None, label=label,
             value=scored.value, confidence=scored.confidence,
-            probabilities=probabilities,
+            probabilities=probabilities, interval_low=low, interval_high=high, interval_level=scored.interval_level,
         )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Final, NamedTuple
 
 from modeltrace.errors import InvalidFeaturesError, InvalidRowError, ModeltraceError
 from modeltrace.inference.features import to_matrix
@@ -39,17 +40,37 @@ class Prediction:
     output: ModelOutput
 
 
+class RecordedDetails(NamedTuple):
+    """Which details of each prediction are recorded, also if the client does not ask for them."""
+
+    max_classes: int = 0  # the probability of each class, if the model has at most this number of classes
+    intervals: bool = False  # the prediction interval
+
+
+NO_DETAILS: Final = RecordedDetails()
+
+
 class Pipeline:
     """Predicts rows with one model and records the stages and predictions in the request's trace.
 
-    `role` is `primary` or `challenger`, or empty if no other version is served. The probability of each class is
-    recorded if the model has at most `max_recorded_classes` classes.
+    `role` is `primary` or `challenger`, or empty if no other version is served. A prediction interval is also
+    recorded if the client asks for it.
     """
 
-    def __init__(self, model: Model, ids: PredictionIdSigner, role: str = "", *, max_recorded_classes: int = 0) -> None:
+    def __init__(
+        self,
+        model: Model,
+        ids: PredictionIdSigner,
+        role: str = "",
+        *,
+        recorded_details: RecordedDetails = NO_DETAILS,
+    ) -> None:
         self.model = model
-        self.info = model_info(model, role, max_recorded_classes=max_recorded_classes)
+        self.info = model_info(model, role, max_recorded_classes=recorded_details.max_classes)
         self._records_probabilities = bool(self.info.classes)
+        self._records_details = self._records_probabilities or (
+            recorded_details.intervals and model.interval is not None
+        )
         self._ids = ids
         self._validator = RowValidator(model.schema)
         self._has_private_features = model.schema.has_private_features
@@ -162,7 +183,7 @@ class Pipeline:
             matrix = to_matrix(rows, self.model.schema, as_frame=self.model.as_frame)
             _set_time(traces, "inference_start", now())
             stage = SPAN_INFERENCE
-            outputs = self.model.predict(matrix, details=details or self._records_probabilities)
+            outputs = self.model.predict(matrix, details=details or self._records_details)
             _set_time(traces, "inference_end", now())
         except Exception as error:
             for trace in traces:
@@ -182,7 +203,18 @@ class Pipeline:
         probabilities = output.probabilities if self._records_probabilities else None
         recorded: tuple[Value, ...] = values  # type: ignore[assignment]  # validated: JSON's plain values
         trace.predictions.append(
-            PredictedRow(index, prediction.id, label, confidence, value, recorded, time, probabilities, output.outputs)
+            PredictedRow(
+                index,
+                prediction.id,
+                label,
+                confidence,
+                value,
+                recorded,
+                time,
+                probabilities,
+                output.outputs,
+                output.interval,
+            )
         )
         return prediction
 
@@ -226,6 +258,7 @@ def model_info(model: Model, role: str = "", *, max_recorded_classes: int = 0) -
     return ModelInfo(
         model.name, model.version, model.hash, names, schema_hash, role, edges, model.confidence_threshold,
         (model.classes or ()) if recorded else (), model.output_names,
+        None if model.interval is None else model.interval.level,
     )  # fmt: skip
 
 

@@ -19,10 +19,10 @@ from modeltrace.keys import load_id_key
 from modeltrace.monitoring.gauges import reference_metrics
 from modeltrace.monitoring.model_event import log_model_event
 from modeltrace.scoring.scorer import InputRow, Outcome, Scorer, rejected
-from modeltrace.serving.version import privacy_rules
+from modeltrace.serving.version import privacy_rules, recorded_details
 from modeltrace.settings import Settings
 from modeltrace.store.age_limit import AgeLimit
-from modeltrace.store.config import StoreConfig, max_recorded_classes, store_config
+from modeltrace.store.config import StoreConfig, store_config
 from modeltrace.store.rows import RowBuilder
 from modeltrace.store.store import Store, open_store
 from modeltrace.store.writer import DAY_NS
@@ -60,8 +60,8 @@ def open_traced_scorer(settings: Settings, model: Model, *, details: bool = Fals
         telemetry = build_sdk_provider(settings.otel, resource)
         stack.callback(lambda: log_shutdown_report(telemetry.shutdown(settings.flush_timeout)))
         stack.callback(export_logs(telemetry.logger_provider, telemetry.prediction_logger_provider))
-        ids, max_classes = PredictionIdSigner(load_id_key(settings)), max_recorded_classes(settings)
-        pipeline = Pipeline(model, ids, max_recorded_classes=max_classes)
+        ids = PredictionIdSigner(load_id_key(settings))
+        pipeline = Pipeline(model, ids, recorded_details=recorded_details(settings))
         recorder = _build_recorder(settings, pipeline, telemetry, stack)
         log_model_event(model)
         yield _TracedScorer(pipeline, recorder, telemetry, details=details)

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 from modeltrace.errors import BundleError, ModeltraceError
 from modeltrace.inference.batching import Batcher
 from modeltrace.inference.model import Model
-from modeltrace.inference.pipeline import Pipeline
+from modeltrace.inference.pipeline import NO_DETAILS, Pipeline, RecordedDetails
 from modeltrace.inference.prediction_ids import PredictionIdSigner
 from modeltrace.inference.privacy import Redactor
 from modeltrace.keys import derive_privacy_key, load_id_key
@@ -58,7 +58,7 @@ class VersionFactory:
         max_batch_requests: `None` disables batching.
         max_queue_size: requests that may wait for a batch.
         privacy_rules: returns the redactor of a model's inputs, or `None`.
-        max_recorded_classes: see `Pipeline`.
+        recorded_details: see `Pipeline`.
     """
 
     ids: PredictionIdSigner
@@ -69,11 +69,11 @@ class VersionFactory:
     max_batch_requests: int | None
     max_queue_size: int
     privacy_rules: Callable[[Model], PrivacyRules | None]
-    max_recorded_classes: int = 0
+    recorded_details: RecordedDetails = NO_DETAILS
 
     def build(self, model: Model, role: Role = NO_ROLE) -> Version:
         """Build a version, measure its latency, and start to count its features."""
-        pipeline = Pipeline(model, self.ids, role, max_recorded_classes=self.max_recorded_classes)
+        pipeline = Pipeline(model, self.ids, role, recorded_details=self.recorded_details)
         if (privacy_rules := self.privacy_rules(model)) is not None:
             redact_warnings()
         self.catalog.add(pipeline.info, reference_metrics(model)._replace(privacy_rules=privacy_rules))
@@ -112,3 +112,10 @@ def privacy_rules(settings: Settings, model: Model) -> Redactor | None:
     if not model.schema.has_private_features:
         return None
     return Redactor(model.schema, derive_privacy_key(load_id_key(settings)))
+
+
+def recorded_details(settings: Settings) -> RecordedDetails:
+    """Return which details of predictions are recorded; none without a prediction store."""
+    if settings.store_url() is None:
+        return NO_DETAILS
+    return RecordedDetails(settings.store_max_classes, settings.store_intervals)

@@ -46,5 +46,6 @@ def arrow_schema() -> pa.Schema:
         "time": time, "erased": time, "received": time,
         "row": pa.int32(), "sampled": pa.bool_(), "synthetic": pa.bool_(),
         "value": pa.float64(), "confidence": pa.float64(),
+        "interval_low": pa.float64(), "interval_high": pa.float64(), "interval_level": pa.float64(),
     }  # fmt: skip
     return pa.schema([(name, types.get(name, pa.string())) for name in StoredPrediction._fields])

@@ -16,11 +16,6 @@ class StoreConfig(NamedTuple):
     code_version: str
 
 
-def max_recorded_classes(settings: "Settings") -> int:
-    """Return the largest number of classes whose probabilities are recorded; 0 without a prediction store."""
-    return 0 if settings.store_url() is None else settings.store_max_classes
-
-
 def store_config(settings: "Settings") -> StoreConfig | None:
     """Return the store's configuration, or `None` if MODELTRACE_STORE is `none`."""
     url = settings.store_url()

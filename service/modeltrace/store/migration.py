@@ -29,6 +29,11 @@ MIGRATIONS: Final = {
         "ALTER TABLE labels ADD COLUMN api_key_name TEXT",
     ),
     7: ("ALTER TABLE predictions ADD COLUMN outputs TEXT",),
+    8: (
+        "ALTER TABLE predictions ADD COLUMN interval_low DOUBLE PRECISION",
+        "ALTER TABLE predictions ADD COLUMN interval_high DOUBLE PRECISION",
+        "ALTER TABLE predictions ADD COLUMN interval_level DOUBLE PRECISION",
+    ),
 }
 
 

@@ -47,6 +47,9 @@ class Row(NamedTuple):
     probabilities: str | None = None
     api_key_name: str | None = None
     outputs: str | None = None
+    interval_low: float | None = None
+    interval_high: float | None = None
+    interval_level: float | None = None
 
 
 class StoredPrediction(NamedTuple):
@@ -78,6 +81,9 @@ class StoredPrediction(NamedTuple):
     probabilities: list[list[Value]] | None
     api_key_name: str | None
     outputs: dict[str, Value] | None
+    interval_low: float | None
+    interval_high: float | None
+    interval_level: float | None
     true_label: Value
     received: int | None
     label_api_key_name: str | None
@@ -111,7 +117,7 @@ class RowBuilder:
         shadow_of, external_ids, synthetic = request.shadow_of, request.external_ids, bool(request.synthetic)
         tags, row_tags = _tags_json(request.tags) if request.tags else None, request.row_tags
         api_key_name = request.api_key_name or None
-        names = request.model.outputs
+        names, level = request.model.outputs, request.model.interval_level
         return [
             Row(
                 prediction.prediction_id, prediction.time, trace_id, span_id, prediction.row_index, sampled,
@@ -125,6 +131,7 @@ class RowBuilder:
                 probabilities_to_json(classes, prediction.probabilities) if prediction.probabilities else None,
                 api_key_name,
                 None if prediction.outputs is None else to_json(dict(zip(names, prediction.outputs, strict=True))),
+                *((*map(_without_negative_zero, prediction.interval), level) if prediction.interval else ()),
             )
             for prediction in request.predictions
         ]  # fmt: skip

@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, Meta
 
 # Increases with each change of the tables. Older stores are migrated (`modeltrace.store.migration`), newer ones are
 # rejected.
-SCHEMA_VERSION: Final = 8
+SCHEMA_VERSION: Final = 9
 
 metadata: Final = MetaData()
 
@@ -44,6 +44,10 @@ predictions: Final = Table(
     Column("probabilities", Text),
     Column("api_key_name", Text),  # of the client; NULL without a named API key
     Column("outputs", Text),  # a JSON object of the named outputs; NULL without them
+    # The bounds of the prediction interval, and the probability with which it encloses the label; NULL if not recorded
+    Column("interval_low", Double),
+    Column("interval_high", Double),
+    Column("interval_level", Double),
     Index("predictions_time", "time", "prediction_id"),
     Index("predictions_trace_id", "trace_id"),
 )

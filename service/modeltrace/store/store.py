@@ -30,17 +30,21 @@ PAGE_SIZE: Final = 1000
 _CREATE_LOCK_KEY: Final = 0x6D6F64656C
 
 # An existing row stays unchanged, except that missing values are added. A remote challenger that shares the store
-# writes its predictions with probabilities. The service that called it writes the same rows with `shadow_of`,
-# external ID, tags and the name of its client's API key. Either may be first.
+# writes its predictions with probabilities and intervals. The service that called it writes the same rows with
+# `shadow_of`, external ID, tags and the name of its client's API key. Either may be first.
 _ON_CONFLICT: Final = (
     "ON CONFLICT (prediction_id) DO UPDATE SET shadow_of = coalesce(predictions.shadow_of, excluded.shadow_of), "
     "external_id = CASE WHEN predictions.erased IS NULL THEN coalesce(predictions.external_id, excluded.external_id) "
     "END, "
     "tags = CASE WHEN predictions.erased IS NULL THEN coalesce(predictions.tags, excluded.tags) END, "
     "api_key_name = CASE WHEN excluded.shadow_of IS NULL THEN predictions.api_key_name ELSE excluded.api_key_name END, "
-    "probabilities = coalesce(predictions.probabilities, excluded.probabilities) "
+    "probabilities = coalesce(predictions.probabilities, excluded.probabilities), "
+    "interval_low = coalesce(predictions.interval_low, excluded.interval_low), "
+    "interval_high = coalesce(predictions.interval_high, excluded.interval_high), "
+    "interval_level = coalesce(predictions.interval_level, excluded.interval_level) "
     "WHERE predictions.shadow_of IS NULL AND excluded.shadow_of IS NOT NULL "
-    "OR predictions.probabilities IS NULL AND excluded.probabilities IS NOT NULL"
+    "OR predictions.probabilities IS NULL AND excluded.probabilities IS NOT NULL "
+    "OR predictions.interval_low IS NULL AND excluded.interval_low IS NOT NULL"
 )
 
 

@@ -52,12 +52,14 @@ def read_all(store: Store, selection: Selection = Selection()) -> list[StoredPre
     trace=bytes(16),
     probabilities=None,
     outputs=None,
+    interval=(-0.0, 1.0),
 )
 @given(
     inputs=st.tuples(VALUES, VALUES, VALUES),
     answer=st.tuples(VALUES, st.none()) | st.tuples(st.none(), st.floats(allow_nan=False)),
     confidence=st.none() | st.floats(0, 1),
     outputs=st.none() | st.tuples(VALUES, VALUES),
+    interval=st.none() | st.tuples(st.floats(allow_nan=False), st.floats(allow_nan=False)),
     time=st.integers(0, 2**63 - 1),
     flags=st.integers(0, 3),
     trace=st.binary(min_size=16, max_size=16),
@@ -69,6 +71,7 @@ def test_every_value_is_read_back_unchanged(
     answer: tuple[object, float | None],
     confidence: float | None,
     outputs: tuple[Any, ...] | None,
+    interval: tuple[float, float] | None,
     time: int,
     flags: int,
     trace: bytes,
@@ -76,14 +79,16 @@ def test_every_value_is_read_back_unchanged(
 ) -> None:
     """This includes -0.0, U+0000, integers beyond 64 bits and infinite predictions.
 
-    A predicted -0.0 becomes 0.0, and a probability that is not finite becomes null.
+    A predicted -0.0, also a bound, becomes 0.0, and a probability that is not finite becomes null.
     """
     label, value = answer
     row = answered_row(
         os.urandom(8).hex(), label=label, value=value, confidence=confidence, inputs=inputs, time=time,
         probabilities=None if probabilities is None else list(probabilities.values()),
-    )._replace(outputs=outputs)  # fmt: skip
-    model = MODEL._replace(classes=tuple(probabilities or ()), outputs=("height", "width"))
+    )._replace(outputs=outputs, interval=interval)  # fmt: skip
+    model = MODEL._replace(
+        classes=tuple(probabilities or ()), outputs=("height", "width"), interval_level=interval and 0.9
+    )
     store.add_predictions(RowBuilder("0.1.0").build(AnsweredRequest([row], trace, b"12345678", flags, model)))
 
     stored = store.find(row.prediction_id)
@@ -102,7 +107,8 @@ def test_every_value_is_read_back_unchanged(
                 for label, probability in probabilities.items()
             ],
             api_key_name=None, outputs=outputs and dict(zip(("height", "width"), outputs, strict=True)),
-            true_label=None, received=None, label_api_key_name=None,
+            interval_low=interval and interval[0] + 0.0, interval_high=interval and interval[1] + 0.0,
+            interval_level=interval and 0.9, true_label=None, received=None, label_api_key_name=None,
         )
     )  # fmt: skip
 

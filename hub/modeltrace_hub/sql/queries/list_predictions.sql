@@ -12,6 +12,9 @@ prediction AS (
         json_exists(attributes, '/ml.prediction.label') AS is_label,
         TRY_CAST(attributes ->> '/ml.prediction.confidence' AS DOUBLE) AS confidence,
         CAST(attributes -> '/ml.prediction.outputs' AS VARCHAR) AS outputs,
+        TRY_CAST(attributes ->> '/ml.prediction.interval.low' AS DOUBLE) AS interval_low,
+        TRY_CAST(attributes ->> '/ml.prediction.interval.high' AS DOUBLE) AS interval_high,
+        TRY_CAST(attributes ->> '/ml.prediction.interval.level' AS DOUBLE) AS interval_level,
         attributes ->> $value_pointer AS value
     FROM in_window
     WHERE event_name = 'ml.prediction' AND effective_ns > $since_ns{conditions}

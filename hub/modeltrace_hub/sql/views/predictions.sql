@@ -11,6 +11,9 @@ SELECT
     attributes ->> '/ml.model.version' AS version,
     coalesce(attributes ->> '/ml.prediction.label', attributes ->> '/ml.prediction.value') AS output,
     TRY_CAST(attributes ->> '/ml.prediction.confidence' AS DOUBLE) AS confidence,
+    TRY_CAST(attributes ->> '/ml.prediction.interval.low' AS DOUBLE) AS interval_low,
+    TRY_CAST(attributes ->> '/ml.prediction.interval.high' AS DOUBLE) AS interval_high,
+    TRY_CAST(attributes ->> '/ml.prediction.interval.level' AS DOUBLE) AS interval_level,
     CAST(attributes -> '/ml.prediction.inputs' AS VARCHAR) AS inputs,
     CAST(attributes AS VARCHAR) AS attributes,
     service_name AS service

@@ -174,6 +174,22 @@ R2: Final = Instrument("ml.evaluation.r2", "1", "Share of the labels' variance t
 ABSOLUTE_ERROR: Final = Instrument(
     "ml.evaluation.absolute_error", "1", "Quantile of the absolute error of the predicted values.", 1000
 )
+INTERVAL_LABELS: Final = Instrument(
+    "ml.evaluation.interval.labels", "{label}", "Number of labelled predictions with a prediction interval.", 1000
+)
+INTERVAL_COVERAGE: Final = Instrument(
+    "ml.evaluation.interval.coverage", "1", "Share of labels inside of the prediction interval.", 1000
+)
+INTERVAL_COVERAGE_LOW: Final = Instrument(
+    "ml.evaluation.interval.coverage.low", "1", "Lower bound of the 95 % interval of the coverage.", 1000
+)
+INTERVAL_COVERAGE_HIGH: Final = Instrument(
+    "ml.evaluation.interval.coverage.high", "1", "Upper bound of the 95 % interval of the coverage.", 1000
+)
+INTERVAL_LEVEL: Final = Instrument(
+    "ml.evaluation.interval.level", "1", "Share of labels that the prediction intervals should enclose.", 1000
+)
+INTERVAL_WIDTH: Final = Instrument("ml.evaluation.interval.width", "1", "Mean width of the prediction intervals.", 1000)
 BASELINE_ERROR: Final = Instrument(
     "ml.evaluation.baseline.error", "1", "Error rate or mean absolute error for held-out rows.", 1000
 )
@@ -213,7 +229,8 @@ DRIFT_ERROR_RATE: Final = Instrument(
 EVALUATION_GAUGES: Final = (
     ACCURACY, BALANCED_ACCURACY, MATTHEWS_CORRELATION, PRECISION, RECALL, F1, ROC_AUC, AVERAGE_PRECISION, LOG_LOSS,
     BRIER_SCORE, CALIBRATION_ERROR, TOP_LABEL_BRIER_SCORE, MEAN_ABSOLUTE_ERROR, ROOT_MEAN_SQUARED_ERROR, BIAS,
-    MEAN_ABSOLUTE_PERCENTAGE_ERROR, R2, ABSOLUTE_ERROR, BASELINE_ERROR, BASELINE_INCREASE, BASELINE_STANDARD_ERROR,
+    MEAN_ABSOLUTE_PERCENTAGE_ERROR, R2, ABSOLUTE_ERROR, INTERVAL_LABELS, INTERVAL_COVERAGE, INTERVAL_COVERAGE_LOW,
+    INTERVAL_COVERAGE_HIGH, INTERVAL_LEVEL, INTERVAL_WIDTH, BASELINE_ERROR, BASELINE_INCREASE, BASELINE_STANDARD_ERROR,
     BASELINE_THRESHOLD, BASELINE_STATE, EVALUATION_WINDOW, EVALUATION_TIME, EVALUATED_PREDICTIONS, LABELS,
     LABEL_COVERAGE, LABEL_DELAY, DRIFT_LEVEL, DRIFT_ERROR_RATE,
 )  # fmt: skip

@@ -27,6 +27,9 @@ from modeltrace.telemetry.names import (
     ML_PREDICTION_EXTERNAL_ID,
     ML_PREDICTION_ID,
     ML_PREDICTION_INPUTS,
+    ML_PREDICTION_INTERVAL_HIGH,
+    ML_PREDICTION_INTERVAL_LEVEL,
+    ML_PREDICTION_INTERVAL_LOW,
     ML_PREDICTION_LABEL,
     ML_PREDICTION_OUTPUTS,
     ML_PREDICTION_ROW,
@@ -196,6 +199,10 @@ def prediction_attributes(request: "RequestRecord | RequestTrace", row: Predicte
     _add_output(attributes, row)
     if row.outputs is not None:
         attributes[ML_PREDICTION_OUTPUTS] = row.outputs
+    if row.interval is not None:
+        attributes[ML_PREDICTION_INTERVAL_LOW], attributes[ML_PREDICTION_INTERVAL_HIGH] = row.interval
+        if request.model is not None and request.model.interval_level is not None:
+            attributes[ML_PREDICTION_INTERVAL_LEVEL] = request.model.interval_level
     if request.shadow_of and (prediction_id := request.shadow_of[row.row_index]):
         attributes[ML_PREDICTION_SHADOW_OF] = prediction_id
     if request.external_ids and (external_id := request.external_ids[row.row_index]) is not None:

@@ -36,6 +36,7 @@ class ModelInfo(NamedTuple):
     low_confidence: float | None = None  # predictions with less confidence are counted separately
     classes: tuple["Value", ...] = ()  # of `PredictedRow.probabilities`, in their order; empty: they are not recorded
     outputs: tuple[str, ...] = ()  # names of `PredictedRow.outputs`, in their order
+    interval_level: float | None = None  # the probability with which a `PredictedRow.interval` encloses the true label
 
     def __hash__(self) -> int:
         """Hash the fields that distinguish models. Each record needs a hash, and hashing all fields takes longer."""

@@ -90,6 +90,7 @@ class PredictedRow(NamedTuple):
     time: int
     probabilities: Sequence[float] | None = None  # of each of `ModelInfo.classes`; None: not recorded
     outputs: tuple[Value, ...] | None = None  # in the order of `ModelInfo.outputs`
+    interval: tuple[float, float] | None = None  # the bounds of the prediction interval; None: it was not computed
 
 
 class PrivacyRules(Protocol):
