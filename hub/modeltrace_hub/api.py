@@ -4,7 +4,6 @@ import logging
 from functools import partial
 from typing import Annotated, Any, Final
 
-import orjson
 from fastapi import FastAPI, HTTPException, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
@@ -15,10 +14,10 @@ from modeltrace_http.responses import RelativeRedirectMiddleware, add_head_route
 from modeltrace_hub.alerts.monitor import AlertMonitor
 from modeltrace_hub.archive.routes import ArchiveRoutes
 from modeltrace_hub.auth import AccessPolicy, AuthMiddleware
-from modeltrace_hub.decode.values import json_double
 from modeltrace_hub.error_status import error_status
 from modeltrace_hub.errors import HubError
 from modeltrace_hub.hub_metrics.routes import hub_metrics_router
+from modeltrace_hub.json_responses import encode_non_finite, json_response
 from modeltrace_hub.mcp_server.endpoint import McpEndpoint
 from modeltrace_hub.queries.comparison import COMPARISON_PARAMETERS, parse_comparison
 from modeltrace_hub.queries.completions import CompletionRequest, Completions
@@ -43,6 +42,7 @@ from modeltrace_hub.web.alert_pages import AlertPages
 from modeltrace_hub.web.compare_page import ComparePage
 from modeltrace_hub.web.explain_pages import ExplainPages
 from modeltrace_hub.web.health_pages import HealthPages
+from modeltrace_hub.web.llm_pages import LlmPages
 from modeltrace_hub.web.log_pages import LogPages
 from modeltrace_hub.web.metric_pages import MetricPages
 from modeltrace_hub.web.model_pages import ModelPages
@@ -90,6 +90,7 @@ def create_app(
         Pages(renderer, queries, limits, stats, writer.retention, settings).router(),
         ComparePage(renderer, queries).router(),
         LogPages(renderer, queries, limits).router(),
+        LlmPages(renderer, queries, limits).router(),
         ExplainPages(renderer, queries, limits).router(),
         MetricPages(renderer, queries, limits).router(),
         ServicePages(renderer, queries, limits).router(),
@@ -269,21 +270,3 @@ def _add_error_handlers(app: FastAPI, renderer: Renderer) -> None:
         response = respond(request, status.http, status.type, str(error))
         response.headers.update(status.headers)
         return response
-
-
-def encode_non_finite(value: Any) -> Any:  # noqa: ANN401  any record
-    """Replace non-finite numbers, which JSON does not support, by "NaN", "Infinity" and "-Infinity"."""
-    match value:
-        case float():
-            return json_double(value)
-        case list() | tuple():
-            return [encode_non_finite(item) for item in value]
-        case dict():
-            return {key: encode_non_finite(item) for key, item in value.items()}
-        case _:
-            return value
-
-
-def json_response(content: object, status: int = 200) -> Response:
-    """Return a JSON response that is never cached."""
-    return Response(orjson.dumps(content), status, {"Cache-Control": "no-store"}, "application/json")

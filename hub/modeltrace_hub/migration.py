@@ -1,7 +1,8 @@
 """Convert the tables of an older version of the hub.
 
 Version 1 had the columns of the resource and of the scope in every row. Version 2 has the tables `resources` and
-`scopes`. Version 3 adds the table `traces` (hub/modeltrace_hub/trace_summaries.py).
+`scopes`. Version 3 adds the table `traces` (hub/modeltrace_hub/trace_summaries.py), and version 4 its columns about LLM
+calls.
 """
 
 from collections.abc import Callable

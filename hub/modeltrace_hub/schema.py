@@ -15,7 +15,8 @@ from modeltrace_hub.migration import convert_from_version_1
 from modeltrace_hub.trace_summaries import summarize_all_traces
 
 # Increase this with every change of hub/modeltrace_hub/sql/schema. A test compares the two.
-SCHEMA_VERSION: Final = "3"
+SCHEMA_VERSION: Final = "4"
+_OLDER_VERSIONS: Final = frozenset({"1", "2", "3"})
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ def prepare_schema(connection: duckdb.DuckDBPyConnection, path: Path | None) -> 
         connection.commit()
         return
     version = _read_version(connection, path, tables)
-    if version in {"1", "2"}:
+    if version in _OLDER_VERSIONS:
         _convert(connection, path, version)
 
 
@@ -65,7 +66,7 @@ def _read_version(connection: duckdb.DuckDBPyConnection, path: Path | None, tabl
         raise StoreFormatError(f"{path} is a DuckDB database of another program. Choose another folder with --data.")
     row = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
     version = str(row[0]) if row else "unknown"
-    if version not in {"1", "2", SCHEMA_VERSION}:
+    if version not in {*_OLDER_VERSIONS, SCHEMA_VERSION}:
         raise StoreFormatError(
             f"{path} has schema version {version}; this hub needs version {SCHEMA_VERSION}. Nothing was changed. Use "
             "the version of Modeltrace that wrote the file, choose another folder with --data, or move the file away."
@@ -74,7 +75,7 @@ def _read_version(connection: duckdb.DuckDBPyConnection, path: Path | None, tabl
 
 
 def _convert(connection: duckdb.DuckDBPyConnection, path: Path | None, version: str) -> None:
-    """Convert a database of version 1 or 2 in one transaction.
+    """Convert a database of an older version in one transaction.
 
     Raises:
         StoreError: it cannot be converted; nothing was changed.
@@ -84,6 +85,7 @@ def _convert(connection: duckdb.DuckDBPyConnection, path: Path | None, version: 
         connection.begin()
         if version == "1":
             convert_from_version_1(connection, lambda table: _create_table(connection, table))
+        connection.execute("DROP TABLE IF EXISTS traces")
         _create_table(connection, "traces")
         summarize_all_traces(connection)
         connection.execute("UPDATE meta SET value = ? WHERE key = 'schema'", [SCHEMA_VERSION])

@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-import orjson
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import Response
 
+from modeltrace_hub.json_responses import json_response
 from modeltrace_hub.queries.compare import compare_traces
 from modeltrace_hub.queries.reader import Queries
 from modeltrace_hub.queries.span_search import search_spans
@@ -24,24 +24,19 @@ def trace_router(queries: Queries) -> APIRouter:
     def waterfall(trace_id: TraceIdPath) -> Response:
         """Return the rows of the waterfall of a trace as columns: tree, times, self times, critical path."""
         with queries.open_reader() as reader:
-            return _json_response(read_waterfall_columns(reader, trace_id.lower()))
+            return json_response(read_waterfall_columns(reader, trace_id.lower()))
 
     @router.get("/api/traces/{trace_id}/search", response_class=Response)
     def search(trace_id: TraceIdPath, parameters: Annotated[TraceSearch, Query()]) -> Response:
         """Return the IDs of the spans of a trace that contain a text."""
         with queries.open_reader() as reader:
             trace = locate_trace(reader, trace_id.lower())
-            return _json_response({"span_ids": search_spans(reader, trace, parameters.q)})
+            return json_response({"span_ids": search_spans(reader, trace, parameters.q)})
 
     @router.get("/api/compare", response_class=Response)
     def comparison(traces: Annotated[ComparedTraces, Query()]) -> Response:
         """Compare two traces by structure: their spans are matched by the path of services and names."""
         with queries.open_reader() as reader:
-            return _json_response(compare_traces(reader, traces.a, traces.b))
+            return json_response(compare_traces(reader, traces.a, traces.b))
 
     return router
-
-
-def _json_response(content: object) -> Response:
-    """Return a JSON response that is never cached."""
-    return Response(orjson.dumps(content), 200, {"Cache-Control": "no-store"}, "application/json")

@@ -13,6 +13,7 @@ import duckdb
 import orjson
 
 from modeltrace_hub.decode.batch import Batch, Row
+from modeltrace_hub.queries.llm_call import LLM_MARKS, LlmCall, read_llm_call
 from modeltrace_hub.queries.values import finite_number, int_attribute, to_text
 from modeltrace_hub.sql_files import MAX_CLOCK_SKEW_NS
 
@@ -50,6 +51,10 @@ class TraceSummary:
     output: str | None = None
     confidence: float | None = None
     batch_size: int | None = None
+    llm_call_count: int = 0
+    llm_models: list[str] = field(default_factory=list)
+    input_tokens: int | None = None
+    output_tokens: int | None = None
 
     def add_arrivals(self, first_ns: int, last_ns: int) -> None:
         """Include the arrivals of records."""
@@ -78,6 +83,8 @@ class TraceSummary:
         self.services = [str(self.service_name), *sorted(others)]
         if kind == "SERVER" and '"ml.' in attributes:
             self._add_prediction(effective_ns, orjson.loads(attributes))
+        if any(mark in attributes for mark in LLM_MARKS) and (call := read_llm_call(orjson.loads(attributes))):
+            self._add_llm_call(call)
 
     def _add_time(self, start_ns: int, end_ns: int) -> None:
         if self.timed_start_ns is not None and self.duration_ns is not None:
@@ -95,6 +102,15 @@ class TraceSummary:
         self.output = label if label is not None else to_text(attributes.get("ml.prediction.value"))
         self.confidence = finite_number(attributes.get("ml.prediction.confidence"))
         self.batch_size = int_attribute(attributes, "ml.inference.batch.size")
+
+    def _add_llm_call(self, call: LlmCall) -> None:
+        self.llm_call_count += 1
+        if call.model is not None:
+            self.llm_models = sorted({*self.llm_models, call.model})
+        if call.input_tokens is not None:
+            self.input_tokens = (self.input_tokens or 0) + call.input_tokens
+        if call.output_tokens is not None:
+            self.output_tokens = (self.output_tokens or 0) + call.output_tokens
 
 
 _to_row: Final = attrgetter(*(column.name for column in fields(TraceSummary)))

@@ -7,7 +7,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 MS = 10**6
 
-Value = str | bool | int | float | None | Mapping[str, Any]
+Value = str | bool | int | float | None | Mapping[str, Any] | list[Any]
 
 
 def key_values(values: Mapping[str, Value]) -> list[KeyValue]:
@@ -28,6 +28,11 @@ def any_value(value: Value) -> AnyValue:
             return AnyValue(string_value=value)
         case None:
             return AnyValue()
+        case list():
+            result = AnyValue()
+            result.array_value.SetInParent()
+            result.array_value.values.extend(any_value(item) for item in value)
+            return result
         case _:
             result = AnyValue()
             result.kvlist_value.values.extend(key_values(value))

@@ -217,12 +217,15 @@ def test_a_database_of_version_1_is_converted(stored: Path, requests: list[Messa
     store.close()
 
 
-def test_a_database_of_version_2_is_converted(stored: Path) -> None:
+@pytest.mark.parametrize(
+    ("version", "change"), [("2", "DROP TABLE traces"), ("3", "ALTER TABLE traces DROP COLUMN llm_call_count")]
+)
+def test_a_database_of_version_2_or_3_is_converted(stored: Path, version: str, change: str) -> None:
     """The table of traces is computed from the spans and log records."""
     path, summaries = stored, _summaries(stored)
     with duckdb.connect(str(path)) as connection:
-        connection.execute("DROP TABLE traces")
-        connection.execute("UPDATE meta SET value = '2' WHERE key = 'schema'")
+        connection.execute(change)
+        connection.execute("UPDATE meta SET value = ? WHERE key = 'schema'", [version])
 
     store = Store(path)
     assert store.read_meta("schema") == SCHEMA_VERSION

@@ -12,7 +12,7 @@ from modeltrace_hub.schema import SCHEMA_VERSION
 from modeltrace_hub.store import FILE_NAME, MAX_READERS, Store
 
 # A digest of all tables, columns and types, by schema version.
-SCHEMAS = {"1": "cecd395a8640bd46", "2": "0c5d77fbdce2ae9c", "3": "648ac1f30a3b3c47"}
+SCHEMAS = {"1": "cecd395a8640bd46", "2": "0c5d77fbdce2ae9c", "3": "648ac1f30a3b3c47", "4": "7758cbe2f263501b"}
 
 ENDLESS = "SELECT count(*) FROM range(1000000000) a, range(1000000000) b WHERE (a.range * b.range) % 7 = 3"
 

@@ -24,6 +24,7 @@ from modeltrace_hub.queries.filter_fields import (
 from modeltrace_hub.queries.filters import LimitedText, Parameters
 from modeltrace_hub.queries.list_fields import (
     LABEL_FIELDS,
+    LLM_FIELDS,
     LOG_FIELDS,
     PREDICTION_FIELDS,
     TRACE_FIELDS,
@@ -54,6 +55,7 @@ class _Source:
 _SOURCES: Final = {
     "traces": _Source(TRACE_FIELDS, "spans"),
     "logs": _Source(LOG_FIELDS, "logs"),
+    "llm_calls": _Source(LLM_FIELDS, "llm_calls"),
     "predictions": _Source(PREDICTION_FIELDS, "logs", "ml.prediction"),
     "labels": _Source(LABEL_FIELDS, "logs", "ml.feedback"),
     "violations": _Source(VIOLATION_FIELDS, "logs", "ml.data.violation"),
@@ -63,7 +65,7 @@ _SOURCES: Final = {
 class CompletionRequest(Parameters):
     """Select names or values of the filter line of a list."""
 
-    list: Literal["traces", "logs", "predictions", "labels", "violations"] = Field(description="The list.")
+    list: Literal["traces", "logs", "llm_calls", "predictions", "labels", "violations"] = Field(description="The list.")
     name: LimitedText = Field(None, description="A field or attribute. Without it, the names are returned.")
 
 

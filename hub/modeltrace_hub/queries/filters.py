@@ -202,7 +202,22 @@ class TraceFilter(RecordFilter):
         return min(int(start), MAX_NS), trace_id
 
 
-class LogFilter(RecordFilter):
+class RecordPage(RecordFilter):
+    """A page of the records that match, newest first."""
+
+    limit: int = Field(100, ge=1, le=1000, description="The maximum number of records.")
+    cursor: Annotated[str | None, Field(pattern="^[0-9]{1,19}-[0-9]{1,19}-[0-9]{1,7}$")] = Field(
+        None, description="`next` of the previous page."
+    )
+
+    @property
+    def cursor_position(self) -> tuple[int, int, int]:
+        """Time and arrival of the last record of the previous page, and how many records with both it has shown."""
+        time_ns, received_ns, count = map(int, (self.cursor or f"{MAX_NS}-{MAX_NS}-0").split("-"))
+        return min(time_ns, MAX_NS), min(received_ns, MAX_NS), count
+
+
+class LogFilter(RecordPage):
     """Filter log records."""
 
     parameter_conditions: ClassVar[Mapping[str, tuple[str, str]]] = {
@@ -216,7 +231,6 @@ class LogFilter(RecordFilter):
         "q": ("text", "~"),
     }
 
-    limit: int = Field(100, ge=1, le=1000, description="The maximum number of records.")
     trace_id: TraceId | None = Field(None, description="Written in this trace.")
     span_id: Annotated[str | None, Field(pattern="^[0-9a-f]{16}$")] = Field(None, description="Written in this span.")
     severity: Annotated[int | None, BeforeValidator(parse_severity)] = Field(
@@ -234,20 +248,11 @@ class LogFilter(RecordFilter):
     around: Annotated[int | None, Field(ge=0, le=MAX_NS)] = Field(
         None, description="List the 50 records before and after this time, in unix nanoseconds; `limit` is ignored."
     )
-    cursor: Annotated[str | None, Field(pattern="^[0-9]{1,19}-[0-9]{1,19}-[0-9]{1,7}$")] = Field(
-        None, description="`next` of the previous page."
-    )
 
     @property
     def field_set(self) -> FieldSet:
         """The fields of the filter line."""
         return LOG_FIELDS
-
-    @property
-    def cursor_position(self) -> tuple[int, int, int]:
-        """Time and arrival of the last record of the previous page, and how many records with both it has shown."""
-        time_ns, received_ns, count = map(int, (self.cursor or f"{MAX_NS}-{MAX_NS}-0").split("-"))
-        return min(time_ns, MAX_NS), min(received_ns, MAX_NS), count
 
 
 class MetricFilter(RecordFilter):

@@ -16,6 +16,8 @@ from modeltrace_hub.queries.filter_fields import (
 )
 
 _SERVICE: Final = FilterField("`service.name` of the resource", "service_name", may_be_empty=True)
+# NULL if neither number was sent.
+_TOKENS: Final = "coalesce(input_tokens + output_tokens, input_tokens, output_tokens)"
 
 TRACE_FIELDS: Final = FieldSet(
     {
@@ -36,6 +38,29 @@ TRACE_FIELDS: Final = FieldSet(
         "spans": FilterField("number of spans", "span_count", parse_number, ORDER_OPERATORS, of_trace=True),
         "output": FilterField("predicted label or value", "output", of_trace=True),
         "confidence": FilterField("of the prediction", "confidence", parse_number, ORDER_OPERATORS, of_trace=True),
+        "llm_calls": FilterField("number of LLM calls", "llm_call_count", parse_number, ORDER_OPERATORS, of_trace=True),
+        "tokens": FilterField(
+            "input and output tokens of the LLM calls", _TOKENS, parse_number, ORDER_OPERATORS, of_trace=True
+        ),
+    },
+    {},
+)
+
+# The columns are those of hub/modeltrace_hub/sql/queries/list_llm_calls.sql.
+LLM_FIELDS: Final = FieldSet(
+    {
+        "service": _SERVICE,
+        "name": FilterField("name of the span", "name"),
+        "model": FilterField("requested model", "model"),
+        "operation": FilterField("such as chat, embeddings, text_completion", "operation"),
+        "provider": FilterField("such as openai", "provider"),
+        "tokens": FilterField("input and output tokens", _TOKENS, parse_number, ORDER_OPERATORS),
+        "input_tokens": FilterField("tokens of the input", "input_tokens", parse_number, ORDER_OPERATORS),
+        "output_tokens": FilterField("tokens of the output", "output_tokens", parse_number, ORDER_OPERATORS),
+        "duration": FilterField("such as 300ms", "duration_ns", parse_required_duration, ORDER_OPERATORS),
+        "error": FilterField("the call failed", "(status_code = 'ERROR')", parse_flag, FLAG_OPERATORS),
+        "finish_reason": FilterField("part of a finish reason, such as length", "CAST(finish_reasons AS VARCHAR)"),
+        "trace_id": FilterField("32 hex digits", "trace_id", str.lower),
     },
     {},
 )

@@ -10,7 +10,7 @@ from modeltrace_hub.queries.conditions import sql_conditions
 from modeltrace_hub.queries.filter_fields import SEVERITIES
 from modeltrace_hub.queries.filters import LogFilter
 from modeltrace_hub.queries.reader import Reader, Record
-from modeltrace_hub.queries.search_windows import WINDOW_AGES_NS, collect_newest
+from modeltrace_hub.queries.search_windows import NOT_NEWER_THAN_CURSOR, WINDOW_AGES_NS, collect_newest, cut_page
 from modeltrace_hub.queries.trace import locate_trace
 from modeltrace_hub.sql_files import load_fragment
 
@@ -24,7 +24,6 @@ NO_SEVERITY: Final = "none"
 SEVERITY_NAMES: Final = (NO_SEVERITY, *SEVERITIES)
 
 _IN_TRACE: Final = "trace_id = $trace_id AND received_ns BETWEEN $first_received_ns AND $last_received_ns"
-_NOT_NEWER_THAN_CURSOR: Final = "(effective_ns < $cursor_ns OR received_ns <= $cursor_received_ns)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +51,11 @@ def list_logs(reader: Reader, filters: LogFilter) -> tuple[list[Record], str | N
         return _list_around(reader, filters, conditions, values), None
     cursor_ns, cursor_received_ns, skip = filters.cursor_position
     if filters.cursor is not None:
-        conditions.append(_NOT_NEWER_THAN_CURSOR)
+        conditions.append(NOT_NEWER_THAN_CURSOR)
         values |= {"cursor_ns": cursor_ns, "cursor_received_ns": cursor_received_ns}
     since_ns, until_ns = filters.time_range["since_ns"], min(filters.time_range["until_ns"], cursor_ns)
     records = _newest(reader, conditions, values, since_ns, until_ns, filters.limit + skip + 1)
-    has_more = len(records) > filters.limit + skip
-    records = records[: filters.limit + skip]
-    if not has_more:
-        return records[skip:], None
-    last = _times(records[-1])
-    return records[skip:], f"{last[0]}-{last[1]}-{sum(_times(record) == last for record in records)}"
+    return cut_page(records, filters.limit, skip)
 
 
 def count_logs(reader: Reader, filters: LogFilter) -> LogCounts | None:
@@ -153,7 +147,3 @@ def _list_around(reader: Reader, filters: LogFilter, conditions: list[str], valu
             break
         since_ns = until_ns
     return [*reversed(later), *_newest(reader, conditions, values, 0, around_ns, RECORDS_AROUND + 1)]
-
-
-def _times(record: Record) -> tuple[int, int]:
-    return record["effective_ns"], record["received_ns"]

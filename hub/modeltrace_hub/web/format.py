@@ -88,6 +88,11 @@ def number(value: float) -> str:
     return f"{value:.{decimals}f}"
 
 
+def count(value: int | None) -> str:
+    """Format a count with thousands separators; a dash for None."""
+    return "\N{EN DASH}" if value is None else f"{value:,}"
+
+
 def short_value(text: str) -> str:
     """Shorten a decimal number to six significant digits; return integers and any other text unchanged."""
     if not _DECIMAL.fullmatch(text):

@@ -168,10 +168,13 @@ class Pages:
 
 
 def _shown_fields(traces: Sequence[Record]) -> FieldSet:
-    """Return the fields that the help of the filter line lists: those of predictions only if there are predictions."""
-    if any(trace["output"] is not None for trace in traces):
-        return TRACE_FIELDS
-    fields = {name: field for name, field in TRACE_FIELDS.fields.items() if name not in {"output", "confidence"}}
+    """Return the fields that the help of the filter line lists: without those of predictions or LLM calls, if none."""
+    hidden: set[str] = set()
+    if all(trace["output"] is None for trace in traces):
+        hidden |= {"output", "confidence"}
+    if not any(trace["llm_call_count"] for trace in traces):
+        hidden |= {"llm_calls", "tokens"}
+    fields = {name: field for name, field in TRACE_FIELDS.fields.items() if name not in hidden}
     return FieldSet(fields, TRACE_FIELDS.prefixes)
 
 

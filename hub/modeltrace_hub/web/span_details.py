@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Final
 
+from modeltrace_hub.queries.llm_calls import read_span_conversation
 from modeltrace_hub.queries.reader import Reader, Record
 from modeltrace_hub.queries.span_times import self_time
 from modeltrace_hub.queries.span_tree import find_parent
@@ -22,10 +23,12 @@ def span_details(reader: Reader, trace: Record, span_id: str | None) -> dict[str
         span_id: the selected span; None if no span is selected.
     """
     if span_id is None:
-        return {"selected_spans": [], "own_times": [], "linked": {}, "linking": []}
+        return {"selected_spans": [], "conversations": [], "own_times": [], "linked": {}, "linking": []}
     spans = reader.fetch_all("get_span", **trace, span_id=span_id, limit=MAX_SPANS_PER_ID)
     linking = [link for link in find_linking_spans(reader, trace) if link["linked_span_id"] == span_id]
+    talks = [read_span_conversation(reader, trace, span) for span in spans]
     return {
+        "conversations": talks,
         "selected_spans": [{**span, "grouped_links": group_links(span["links"], *_TARGET)} for span in spans],
         "own_times": _self_times(reader, trace, span_id, spans),
         "linked": _find_linked_spans(reader, [link for span in spans for link in span["links"]]),

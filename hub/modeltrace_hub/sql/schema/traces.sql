@@ -23,5 +23,9 @@ CREATE TABLE traces (
     prediction_start_ns BIGINT,              -- start of the earliest SERVER span with a prediction or a batch
     output VARCHAR,                          -- its label or value
     confidence DOUBLE,
-    batch_size BIGINT
+    batch_size BIGINT,
+    llm_call_count BIGINT NOT NULL,          -- spans that are LLM calls (hub/modeltrace_hub/queries/llm_call.py)
+    llm_models VARCHAR[] NOT NULL,           -- their models, by name
+    input_tokens BIGINT,                     -- sum over the LLM calls; NULL: no call has it
+    output_tokens BIGINT
 );

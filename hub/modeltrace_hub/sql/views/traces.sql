@@ -14,6 +14,10 @@ SELECT
     status_code,
     output,
     confidence,
-    batch_size
+    batch_size,
+    llm_call_count,
+    llm_models,
+    input_tokens,
+    output_tokens
 FROM traces
 WHERE span_count > 0
