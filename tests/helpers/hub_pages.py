@@ -27,6 +27,7 @@ REQUIRED_QUERIES = {
     "/api/archive": "?since=1h",
     "/api/compare": "?a={trace_id}&b={trace_id}",
     "/api/completions": "?list=traces",
+    "/api/metrics/series": "?name=ml.predictions",
     "/api/sql": "?q=SELECT+count(*)+FROM+spans",
 }
 

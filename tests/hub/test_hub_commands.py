@@ -15,8 +15,16 @@ from modeltrace_hub.__main__ import cli
 from modeltrace_hub.errors import HubError, SettingsError
 from tests.helpers.in_process_hubs import InProcessHub, in_process_hub
 from tests.helpers.otlp_messages import attribute, log_request, metric_request, span, trace_request
+from tests.helpers.otlp_values import key_values
 
 TRACE_ID = "ab" * 16
+LLM_CALL = {
+    "gen_ai.operation.name": "chat",
+    "gen_ai.request.model": "gpt-4o",
+    "gen_ai.usage.input_tokens": 40,
+    "gen_ai.usage.output_tokens": 2,
+    "gen_ai.response.finish_reasons": ["stop"],
+}
 KEY = "a-key-of-twenty-characters"
 
 
@@ -26,7 +34,14 @@ def send(hub: InProcessHub, headers: dict[str, str] | None = None) -> None:
     start = 1_700_000_000 * 10**9
     ids = {"trace_id": bytes.fromhex(TRACE_ID)}
     spans = [
-        span(**ids, span_id=root, name="request", start_time_unix_nano=start, end_time_unix_nano=start + 2_000_000),
+        span(
+            **ids,
+            span_id=root,
+            name="request",
+            start_time_unix_nano=start,
+            end_time_unix_nano=start + 2_000_000,
+            attributes=key_values(LLM_CALL),
+        ),
         span(
             **ids,
             span_id=child,
@@ -122,6 +137,19 @@ def test_logs_and_metrics(source: list[str]) -> None:
     name = orjson.loads(output(["metrics", "--json"], source))["metrics"][0]["name"]
     assert name in output(["metrics"], source)
     assert "svc" in output(["metrics", name], source)
+
+
+def test_series_services_and_llm_calls(source: list[str]) -> None:
+    """A metric over time, the services, and the LLM calls are tables; JSON is that of the API."""
+    name = orjson.loads(output(["metrics", "--json"], source))["metrics"][0]["name"]
+    assert "TIME" in output(["series", name], source)
+    assert orjson.loads(output(["series", name, "--json"], source))["name"] == name
+    assert "No metric of this name" in str(run("series", "nothing", *source).exception)
+    assert output(["services"], source).splitlines()[1].split()[:2] == ["svc", "1"]
+    assert output(["services", "--until", "1970-01-02T00:00:00Z"], source) == "No spans have arrived in this time.\n"
+    text = output(["llm-calls", "--filter", "tokens > 40"], source)
+    assert text.splitlines()[1].split()[2:] == ["2", "ms", "gpt-4o", "chat", "40", "2", "stop", "svc", TRACE_ID]
+    assert output(["llm-calls", "--model", "other"], source) == "No LLM call matches.\n"
 
 
 def test_explain(source: list[str]) -> None:

@@ -12,7 +12,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue, KeyValu
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from modeltrace_hub.queries.list_fields import LABEL_FIELDS, LOG_FIELDS, PREDICTION_FIELDS, TRACE_FIELDS
+from modeltrace_hub.queries.list_fields import LABEL_FIELDS, LLM_FIELDS, LOG_FIELDS, PREDICTION_FIELDS, TRACE_FIELDS
 from tests.helpers.hub_pages import HubPages, hub_pages
 from tests.helpers.otlp_messages import attribute, log_request, resource, span, trace_request
 
@@ -256,16 +256,18 @@ def test_earlier_parameters_of_predictions_become_the_line(predicted: HubPages) 
 def test_the_help_of_a_page_has_every_field(
     traced: tuple[HubPages, dict[str, str]], logged: HubPages, predicted: HubPages
 ) -> None:
-    """The page lists the fields of its filter line, those of predictions only where there are predictions."""
+    """The page lists the fields of its filter line, those of predictions and LLM calls only where there are some."""
+    hidden = {"output", "confidence", "llm_calls", "tokens"}
     for pages, path, fields in (
         (logged, "/logs", LOG_FIELDS),
         (predicted, "/predictions", PREDICTION_FIELDS),
         (predicted, "/predictions?outcome=labelled", LABEL_FIELDS),
         (traced[0], "/traces", TRACE_FIELDS),
+        (traced[0], "/llm-calls", LLM_FIELDS),
     ):
         shown = set(re.findall(r"<dt><code>([\w.]+)</code></dt><dd>", pages.client.get(path).text))
         expected = {*fields.fields, *(f"{prefix}NAME" for prefix in fields.prefixes)}
-        assert shown == expected - ({"output", "confidence"} if path == "/traces" else set()), path
+        assert shown == expected - (hidden if path == "/traces" else set()), path
 
 
 @pytest.mark.parametrize("query", ["since=1h", "since=2026-01-31T12%3A00&until=2026-01-31T13%3A00%3A00Z"])

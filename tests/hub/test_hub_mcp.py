@@ -18,7 +18,10 @@ from tests.helpers.otlp_messages import attribute, span, trace_request
 
 TRACE_ID = "ab" * 16
 KEY = "a-key-of-twenty-characters"
-TOOLS = {"list_traces", "get_trace", "list_logs", "list_metrics", "explain", "query_sql", "list_views"}
+TOOLS = {
+    *("list_traces", "get_trace", "list_llm_calls", "get_llm_calls", "list_logs", "list_metrics", "get_metric_series"),
+    *("list_services", "explain", "query_sql", "list_views"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +39,7 @@ def hub() -> Iterator[InProcessHub]:
         yield hub
 
 
-def call(server: Any, name: str, **arguments: Any) -> Any:
+def call(server: Any, name: str, /, **arguments: Any) -> Any:
     """Call one tool, and return its result."""
 
     async def run() -> Any:
@@ -79,6 +82,11 @@ def test_answers_are_those_of_the_api_with_a_link(hub: InProcessHub) -> None:
     assert answer(server, "list_metrics")["metrics"] == []
     assert answer(server, "explain", filters={"select.error": "true"})["selected"]["count"] == 1
     assert "spans" in answer(server, "list_views")["views"]
+    assert answer(server, "list_llm_calls", model="gpt-4o")["llm_calls"] == []
+    conversations = answer(server, "get_llm_calls", trace_id=TRACE_ID)
+    assert (conversations["spans"], conversations["link"]) == ([], f"{hub.page_url}/t/{TRACE_ID}")
+    assert [service["service_name"] for service in answer(server, "list_services")["services"]] == ["svc"]
+    assert call(server, "get_metric_series", name="nothing").is_error
 
 
 def test_large_answers_are_cut(hub: InProcessHub) -> None:

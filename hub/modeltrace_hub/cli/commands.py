@@ -5,45 +5,29 @@ from collections.abc import Collection, Mapping
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
-import orjson
 import typer
 
 from modeltrace_hub.cli import text
-from modeltrace_hub.cli.api_client import DEFAULT_URL, Parameters, Source, quote_segment
+from modeltrace_hub.cli.api_client import DEFAULT_URL, quote_segment
+from modeltrace_hub.cli.options import (
+    Attributes,
+    Database,
+    FilterLine,
+    Json,
+    Key,
+    KeyFile,
+    Service,
+    Since,
+    Until,
+    Url,
+    query_parameters,
+    read_source,
+    show,
+)
+from modeltrace_hub.cli.summaries import llm_calls, series, services
 from modeltrace_hub.errors import ArgumentError, SettingsError
-
-_WHERE: Final = "Where to read"
-
-Url = Annotated[
-    str, typer.Option(envvar="MODELTRACE_HUB_URL", help="The address of a running hub.", rich_help_panel=_WHERE)
-]
-KeyFile = Annotated[
-    Path | None,
-    typer.Option(help="A file that has the hub's key; without it, MODELTRACE_HUB_KEY is used.", rich_help_panel=_WHERE),
-]
-Key = Annotated[str | None, typer.Option(envvar="MODELTRACE_HUB_KEY", hidden=True)]
-Database = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="Read this hub.duckdb, or the one in this folder, instead of a running hub. No hub may have it open.",
-        rich_help_panel=_WHERE,
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print the answer of the JSON API.")]
-Since = Annotated[str | None, typer.Option(help="Not before this time: RFC 3339, unix seconds, or an age (15m).")]
-Until = Annotated[str | None, typer.Option(help="Not after this time.")]
-Service = Annotated[str | None, typer.Option(help="service.name of the resource.")]
-Attributes = Annotated[
-    list[str] | None,
-    typer.Option("--attr", metavar="KEY=VALUE", help="An attribute of the record or its resource. Repeatable."),
-]
-FilterLine = Annotated[
-    str | None,
-    typer.Option("--filter", metavar="LINE", help="A filter line, as on the pages: 'service = shop duration > 100ms'."),
-]
 
 
 def traces(
@@ -65,7 +49,7 @@ def traces(
     database: Database = None,
 ) -> None:
     """List traces, newest first."""
-    parameters = _parameters(
+    parameters = query_parameters(
         attr,
         filter=filter_line,
         service=service,
@@ -78,7 +62,7 @@ def traces(
         limit=limit,
         cursor=cursor,
     )
-    _show(_source(url, key_file, key, database), "/api/traces", parameters, text.traces_text, as_json=as_json)
+    show(read_source(url, key_file, key, database), "/api/traces", parameters, text.traces_text, as_json=as_json)
 
 
 def trace(
@@ -95,8 +79,8 @@ def trace(
     if not trace_id.isalnum():  # an empty ID, or "..", would be the path of another function
         raise ArgumentError(f"{trace_id!r} is not a trace ID: it has 32 hexadecimal digits.")
     path = f"/api/traces/{quote_segment(trace_id)}"
-    source = _source(url, key_file, key, database)
-    _show(source, path, _parameters(limit=limit), text.trace_text, as_json=as_json)
+    source = read_source(url, key_file, key, database)
+    show(source, path, query_parameters(limit=limit), text.trace_text, as_json=as_json)
 
 
 def logs(
@@ -119,7 +103,7 @@ def logs(
     database: Database = None,
 ) -> None:
     """List log records, newest first."""
-    parameters = _parameters(
+    parameters = query_parameters(
         attr,
         filter=filter_line,
         service=service,
@@ -133,7 +117,7 @@ def logs(
         limit=limit,
         cursor=cursor,
     )
-    _show(_source(url, key_file, key, database), "/api/logs", parameters, text.logs_text, as_json=as_json)
+    show(read_source(url, key_file, key, database), "/api/logs", parameters, text.logs_text, as_json=as_json)
 
 
 def metrics(
@@ -153,10 +137,10 @@ def metrics(
     """List all metrics, or the points of one metric, newest first."""
     if name is None and any((service, filter_line, attr, since, until)):
         raise ArgumentError("Filters apply to the points of one metric. Name the metric, or list all without filters.")
-    parameters = _parameters(
+    parameters = query_parameters(
         attr, name=name, filter=filter_line, service=service, since=since, until=until, limit=limit
     )
-    _show(_source(url, key_file, key, database), "/api/metrics", parameters, text.metrics_text, as_json=as_json)
+    show(read_source(url, key_file, key, database), "/api/metrics", parameters, text.metrics_text, as_json=as_json)
 
 
 def sql(
@@ -179,10 +163,10 @@ def sql(
     columns. The statement ends after 10 s (MODELTRACE_HUB_SQL_TIMEOUT), and it may use 512 MiB of memory.
     """
     query = sys.stdin.read() if query == "-" else query
-    parameters = _parameters(q=query, since=since, until=until, limit=limit)
-    source = _source(url, key_file, key, database)
+    parameters = query_parameters(q=query, since=since, until=until, limit=limit)
+    source = read_source(url, key_file, key, database)
     if format_ in {"table", "json"}:
-        _show(source, "/api/sql", parameters, text.sql_text, as_json=as_json or format_ == "json")
+        show(source, "/api/sql", parameters, text.sql_text, as_json=as_json or format_ == "json")
         return
     if format_ == "parquet" and sys.stdout.isatty():
         raise ArgumentError("A Parquet file is not text. Send it to a file: … --format parquet > rows.parquet")
@@ -210,13 +194,13 @@ def explain(
     database: Database = None,
 ) -> None:
     """Find what is over-represented in a selection of traces or predictions, compared with the rest."""
-    pairs = [*_parameters(of=of, rows=rows)]
+    pairs = [*query_parameters(of=of, rows=rows)]
     for item in filters or ():
         name, equals, value = item.partition("=")
         if not equals or not name:
             raise ArgumentError(f"{item!r} is not NAME=VALUE, such as select.min_duration=300ms.")
         pairs.append((name, value))
-    _show(_source(url, key_file, key, database), "/api/explain", pairs, text.explain_text, as_json=as_json)
+    show(read_source(url, key_file, key, database), "/api/explain", pairs, text.explain_text, as_json=as_json)
 
 
 def alerts(
@@ -238,8 +222,8 @@ def alerts(
         from modeltrace_hub.alerts.config import read_alert_config  # noqa: PLC0415  not needed for other commands
 
         receivers = {receiver.name: receiver.rules for receiver in read_alert_config(check).receivers}
-    source = _source(url, key_file, key, database)
-    _show(source, "/api/alerts", [], partial(text.alerts_text, receivers=receivers), as_json=as_json)
+    source = read_source(url, key_file, key, database)
+    show(source, "/api/alerts", [], partial(text.alerts_text, receivers=receivers), as_json=as_json)
 
 
 def mcp(url: Url = DEFAULT_URL, key_file: KeyFile = None, key: Key = None, database: Database = None) -> None:
@@ -251,53 +235,8 @@ def mcp(url: Url = DEFAULT_URL, key_file: KeyFile = None, key: Key = None, datab
         raise SettingsError('The command needs the package mcp: pip install "modeltrace[mcp]".')
     from modeltrace_hub.mcp_server.tools import create_server  # noqa: PLC0415  an extra
 
-    with _source(url, key_file, key, database).open() as api:
+    with read_source(url, key_file, key, database).open() as api:
         create_server(api).run("stdio")
 
 
-COMMANDS: Final = (traces, trace, logs, metrics, alerts, explain, sql, mcp)
-
-
-def _source(url: str, key_file: Path | None, key: str | None, database: Path | None) -> Source:
-    """Return where to read.
-
-    Raises:
-        SettingsError: the file of the key cannot be read.
-    """
-    if key_file is not None:
-        try:
-            key = key_file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not text"
-            raise SettingsError(f"{key_file}, which should have the hub's key, cannot be read: {reason}.") from None
-    return Source(url, key, database)
-
-
-def _parameters(attributes: list[str] | None = None, **values: object) -> Parameters:
-    """Return the query parameters of the values that are given.
-
-    Raises:
-        ArgumentError: an attribute is not KEY=VALUE.
-    """
-    pairs = [
-        (name, str(value).lower() if isinstance(value, bool) else str(value))
-        for name, value in values.items()
-        if value is not None
-    ]
-    for attribute in attributes or ():
-        key, equals, value = attribute.partition("=")
-        if not equals or not key:
-            raise ArgumentError(f"--attr {attribute!r} is not KEY=VALUE.")
-        pairs.append((f"attr.{key}", value))
-    return pairs
-
-
-def _show(source: Source, path: str, parameters: Parameters, format_text: text.TextFormat, *, as_json: bool) -> None:
-    with source.open() as api:
-        content = api.get(path, parameters)
-    if as_json:
-        sys.stdout.buffer.write(content + b"\n")
-        sys.stdout.buffer.flush()
-        return
-    answer: dict[str, Any] = orjson.loads(content)
-    typer.echo(format_text(answer))
+COMMANDS: Final = (traces, trace, llm_calls, logs, metrics, series, services, alerts, explain, sql, mcp)

@@ -58,6 +58,61 @@ def traces_text(answer: Mapping[str, Any]) -> str:
     return format_table(("STARTED", "DURATION", "STATUS", "ERRORS", "TRACE", "SERVICES", "NAME"), rows)
 
 
+def llm_calls_text(answer: Mapping[str, Any]) -> str:
+    """Return the list of LLM calls."""
+    rows = [
+        (
+            _time(call["effective_ns"]),
+            _duration(call["duration_ns"]),
+            call["model"],
+            call["operation"],
+            call["input_tokens"],
+            call["output_tokens"],
+            call["error_type"] or "error" if call["status_code"] == "ERROR" else ",".join(call["finish_reasons"]),
+            call["service_name"],
+            call["trace_id"],
+        )
+        for call in answer["llm_calls"]
+    ]
+    head = ("STARTED", "DURATION", "MODEL", "OPERATION", "INPUT", "OUTPUT", "RESULT", "SERVICE", "TRACE")
+    return format_table(head, rows) if rows else "No LLM call matches."
+
+
+def services_text(answer: Mapping[str, Any]) -> str:
+    """Return the table of services."""
+    rows = [
+        (
+            service["service_name"],
+            service["request_count"],
+            _number(service["per_second"]),
+            _number(service["error_share"]),
+            _duration(service["p50_ns"]),
+            _duration(service["p95_ns"]),
+            _duration(service["p99_ns"]),
+        )
+        for service in answer["services"]
+    ]
+    head = ("SERVICE", "REQUESTS", "PER SECOND", "ERROR SHARE", "P50", "P95", "P99")
+    return format_table(head, rows) if rows else "No spans have arrived in this time."
+
+
+def series_text(answer: Mapping[str, Any]) -> str:
+    """Return a metric over time: one column for each group of series, and for each quantile."""
+    groups = answer["groups"]
+    columns = [group["values"] for group in groups] + [*answer["quantiles"].values()]
+    title = {"value": "", "rate": " per second"}.get(answer["kind"], ", measurements per second and quantiles")
+    rows = [
+        (_time(answer["since_ns"] + step * answer["step_ns"]), *(_number(values[step]) for values in columns))
+        for step in range(answer["steps"])
+        if any(values[step] is not None for values in columns)
+    ]
+    if not rows:
+        return "No data in this time."
+    names = [escape(group["name"]) or "all" for group in groups] + [*answer["quantiles"]]
+    unit = f" ({escape(answer['unit'])})" if answer["unit"] else ""
+    return f"{escape(answer['name'])}{unit}{title}\n{format_table(('TIME', *names), rows)}"
+
+
 def logs_text(answer: Mapping[str, Any]) -> str:
     """Return the list of log records."""
     rows = [
@@ -172,6 +227,11 @@ def _body(log: Mapping[str, Any]) -> str:
 
 def _time(ns: int) -> str:
     return utc_time(ns).removesuffix(" UTC")[:-3] + "Z"
+
+
+def _number(value: float | str | None) -> str:
+    """Return a number with six significant digits, and a number that JSON lacks as it is."""
+    return "" if value is None else value if isinstance(value, str) else f"{value:.6g}"
 
 
 def _duration(ns: int | None) -> str:

@@ -34,6 +34,7 @@ FilterLine = Annotated[
     str | None, Field(description="A filter line: service = shop duration > 100ms http.route ~ predict error exists.")
 ]
 Limit = Annotated[int, Field(ge=1, le=200)]
+TraceId = Annotated[str, Field(description="32 hexadecimal digits.", pattern=r"^\s*[0-9a-fA-F]{32}\s*$")]
 Pairs = list[tuple[str, str]]
 
 
@@ -44,8 +45,12 @@ def create_server(api: Api) -> MCPServer[Any]:
     functions: tuple[Callable[..., Any], ...] = (
         tools.list_traces,
         tools.get_trace,
+        tools.list_llm_calls,
+        tools.get_llm_calls,
         tools.list_logs,
         tools.list_metrics,
+        tools.get_metric_series,
+        tools.list_services,
         tools.explain,
         tools.query_sql,
         tools.list_views,
@@ -90,12 +95,44 @@ class Tools:
 
     async def get_trace(
         self,
-        trace_id: Annotated[str, Field(description="32 hexadecimal digits.", pattern=r"^\s*[0-9a-fA-F]{32}\s*$")],
+        trace_id: TraceId,
         limit: Limit = 100,
     ) -> str:
         """Get one trace: its spans, log records, predictions with labels, and metric points."""
         segment = quote_segment(trace_id.strip().lower())
         return await self._call(f"/api/traces/{segment}", _pairs(limit=limit), f"/t/{segment}", link_query=False)
+
+    async def list_llm_calls(
+        self,
+        service: Service = None,
+        model: Annotated[str | None, Field(description="The requested model.")] = None,
+        operation: Annotated[str | None, Field(description="Such as chat or embeddings.")] = None,
+        error: Annotated[bool | None, Field(description="Failed, or not.")] = None,
+        min_duration: Annotated[str | None, Field(description="At least this long: 300ms, 2s.")] = None,
+        attributes: Attributes = None,
+        since: Since = None,
+        until: Until = None,
+        limit: Limit = 20,
+    ) -> str:
+        """List calls of large language models, newest first: model, tokens, duration, finish reasons, span."""
+        pairs = _pairs(
+            attributes,
+            service=service,
+            model=model,
+            operation=operation,
+            error=error,
+            min_duration=min_duration,
+            since=since,
+            until=until,
+            limit=limit,
+        )
+        return await self._call("/api/llm-calls", pairs, "/llm-calls")
+
+    async def get_llm_calls(self, trace_id: TraceId, limit: Limit = 50) -> str:
+        """Get the conversations of one trace: messages, calls of tools, results and tokens of each span."""
+        segment = quote_segment(trace_id.strip().lower())
+        path = f"/api/traces/{segment}/llm-calls"
+        return await self._call(path, _pairs(limit=limit), f"/t/{segment}", link_query=False)
 
     async def list_logs(
         self,
@@ -140,6 +177,23 @@ class Tools:
         """List all metrics, or the data points of one metric, newest first."""
         pairs = _pairs(name=name, filter=filter_line, service=service, since=since, until=until, limit=limit)
         return await self._call("/api/metrics", pairs, "/")
+
+    async def get_metric_series(
+        self,
+        name: Annotated[str, Field(description="The metric.")],
+        by: Annotated[str | None, Field(description="Group series by this attribute, or by service.name.")] = None,
+        service: Service = None,
+        attributes: Attributes = None,
+        since: Since = None,
+        until: Until = None,
+    ) -> str:
+        """Get a metric over time: rates of a counter, values of a gauge, rate and quantiles of a histogram."""
+        pairs = _pairs(attributes, name=name, by=by, service=service, since=since, until=until)
+        return await self._call("/api/metrics/series", pairs, "/metrics")
+
+    async def list_services(self, since: Since = None, until: Until = None) -> str:
+        """List the services: requests, errors, durations and instances; without a time, of the last hour."""
+        return await self._call("/api/services", _pairs(since=since, until=until), "/services")
 
     async def explain(
         self,

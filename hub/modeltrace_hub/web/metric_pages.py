@@ -1,14 +1,16 @@
-"""Serve the page of metrics: the list of all, and the charts of one."""
+"""Serve the page of metrics: the list of all, and the charts of one, whose series the API returns, too."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, Response
 
+from modeltrace_hub.json_responses import encode_non_finite, json_response
 from modeltrace_hub.queries.filter_fields import ATTRIBUTE_PREFIX
+from modeltrace_hub.queries.metric_records import SeriesFilter, name_quantiles, select_variant, series_record
 from modeltrace_hub.queries.metric_series import (
     BY_INSTANCE,
     BY_SERVICE,
@@ -29,8 +31,6 @@ from modeltrace_hub.web.rendering import Renderer
 from modeltrace_hub.web.time_axis import TimeAxis
 from modeltrace_hub.web.ucum import format_value, rate_unit
 
-# The shares of the quantiles that are drawn.
-QUANTILES: Final = (0.5, 0.9, 0.99)
 # An attribute with more values is marked in the list: each value is a series.
 MANY_VALUES: Final = 100
 
@@ -45,9 +45,21 @@ class MetricPages:
 
     def router(self) -> APIRouter:
         """Return the route. It runs in worker threads, because queries block."""
-        router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-        router.add_api_route("/metrics", self._limits.expensive(self._metrics))
+        router = APIRouter()
+        router.add_api_route("/api/metrics/series", self._limits.expensive(self._series), response_class=Response)
+        page = self._limits.expensive(self._metrics)
+        router.add_api_route("/metrics", page, include_in_schema=False, response_class=HTMLResponse)
         return router
+
+    def _series(self, view: Annotated[SeriesFilter, Query()]) -> Response:
+        """Return a metric over time: rates of a counter, values of a gauge, buckets and quantiles of a histogram."""
+        with self._queries.open_reader() as reader:
+            variants = describe_metric(reader, view.name)
+            if not variants:
+                raise HTTPException(404, "No metric of this name is stored. See GET /api/metrics.")
+            metric = select_variant(variants, view)
+            series = read_series(reader, metric, view)
+        return json_response(encode_non_finite(series_record(view.name, metric, series)))
 
     def _metrics(self, request: Request) -> Response:
         return self._renderer.respond(request, partial(self._render, request))
@@ -68,7 +80,7 @@ class MetricPages:
                 return self._renderer.error(
                     request, 404, f"No metric “{view.name[:80]}” is stored. See the list of metrics."
                 )
-            metric = _select_variant(variants, view)
+            metric = select_variant(variants, view)
             context = _charts(reader, metric, view, self._renderer.root(request))
         return self._renderer.render(
             request,
@@ -88,18 +100,6 @@ class MetricPages:
             many_values=MANY_VALUES,
             **context,
         )
-
-
-def _select_variant(variants: list[Record], view: MetricView) -> Record:
-    """Return the metric with the type and unit of the address, or else the one that was received last."""
-    return next(
-        (
-            variant
-            for variant in variants
-            if view.type in {None, variant["type"]} and (view.unit is None or view.unit == variant["unit"])
-        ),
-        variants[0],
-    )
 
 
 def _split_choices(metric: Record) -> list[tuple[str, int]]:
@@ -128,11 +128,7 @@ def _charts(reader: Reader, metric: Record, view: MetricView, root: str) -> dict
     lines = replace(lines, resets=_draw_resets(axis, series, lines))
     if series.kind in {"rate", "value"}:
         lines = replace(lines, dots=_draw_dots(axis, series, lines, in_unit, root))
-    shares = (
-        [(share, [step.quantile(share) for step in series.buckets]) for share in QUANTILES] if series.buckets else []
-    )
-    shares += series.quantiles.items()
-    quantiles = [(f"p{100 * share:g}", values) for share, values in shares]
+    quantiles = [*name_quantiles(series).items()]
     return {
         "series": series,
         "lines": lines,

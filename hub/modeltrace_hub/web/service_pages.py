@@ -1,4 +1,4 @@
-"""Serve the page of services: a table with sparklines, or a map of the calls between them."""
+"""Serve services: the page with a table and sparklines, or a map of the calls between them, and the API calls."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +8,8 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response
 
+from modeltrace_hub.json_responses import json_response
+from modeltrace_hub.queries.filters import TimeRangeFilter
 from modeltrace_hub.queries.reader import Queries, Record
 from modeltrace_hub.queries.services import Range, ServiceFilter, list_service_calls, list_service_requests, read_range
 from modeltrace_hub.query_limits import QueryLimits
@@ -38,9 +40,26 @@ class ServicePages:
 
     def router(self) -> APIRouter:
         """Return the route. It runs in worker threads, because queries block."""
-        router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-        router.add_api_route("/services", self._limits.expensive(self._services))
+        router = APIRouter()
+        router.add_api_route("/api/services", self._limits.expensive(self._list), response_class=Response)
+        router.add_api_route("/api/services/calls", self._limits.expensive(self._calls), response_class=Response)
+        page = self._limits.expensive(self._services)
+        router.add_api_route("/services", page, include_in_schema=False, response_class=HTMLResponse)
         return router
+
+    def _list(self, filters: Annotated[TimeRangeFilter, Query()]) -> Response:
+        """Return requests, errors and durations of each service, in total and over time, and its instances."""
+        with self._queries.open_reader() as reader:
+            time = read_range(reader, filters)
+            services = list_service_requests(reader, time) if time else []
+        return json_response({**_range_record(time), "services": services})
+
+    def _calls(self, filters: Annotated[TimeRangeFilter, Query()]) -> Response:
+        """Return the calls between services, the most frequent first. `examined` is the share of the traces read."""
+        with self._queries.open_reader() as reader:
+            time = read_range(reader, filters)
+            calls, examined = list_service_calls(reader, time) if time else ([], 1.0)
+        return json_response({**_range_record(time), "calls": calls, "examined": examined})
 
     def _services(self, request: Request, filters: Annotated[ServiceFilter, Query()]) -> Response:
         return self._renderer.respond(request, partial(self._render, request, filters))
@@ -68,6 +87,12 @@ class ServicePages:
             examined=examined,
             hues=fmt.assign_hues(service["service_name"] for service in services),
         )
+
+
+def _range_record(time: Range | None) -> Record:
+    """Return the steps of the range of time; null without spans."""
+    names = ("since_ns", "until_ns", "step_ns", "steps")
+    return {name: getattr(time, name) if time else None for name in names}
 
 
 def _sparklines(service: Record, time: Range) -> dict[str, Sparkline]:
