@@ -24,6 +24,6 @@ def test_every_step_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
     assert result["equal_metrics"] is True
     assert 0 < result["exported_bytes_per_row"] < result["bytes_per_row"]
     assert set(result["seconds"]) == {
-        "insert", "evaluate", "export by day", "evaluate the files", "delete a tenth", "vacuum",
+        "insert", "evaluate", "evaluate a copy", "export by day", "evaluate the files", "delete a tenth", "vacuum",
     }  # fmt: skip
     assert "metrics of the files are equal: yes" in " ".join(capsys.readouterr().out.split())

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from modeltrace.bundles.manifest import Manifest
 from modeltrace.cli.bundle_option import find_manifest
 from modeltrace.cli.evaluate_file import NoDataError, evaluate_file, load_scorer, predict_batch, send_labels_of
 from modeltrace.cli.options import ModelName, ModelVersion, bundle_option, tag_option, time_option
-from modeltrace.cli.store import open_store_or_export
+from modeltrace.cli.store import open_metrics_store, open_store_or_export
 from modeltrace.client.client import Client
 from modeltrace.evaluation.evaluate import evaluate as evaluate_store
 from modeltrace.evaluation.fairness import evaluate_fairness
@@ -155,7 +155,8 @@ def evaluate(
             # Predictions before `since` calibrate the estimate.
             _print_expected(partial(open_store_or_export, exported, None, until), selection, as_json=as_json)
             return
-        metrics = _evaluate_store(open_store, selection, bundle, tolerance, by, over)
+        # The groups of a feature need its values.
+        metrics = _evaluate_store(partial(open_store, inputs=by is not None), selection, bundle, tolerance, by, over)
     else:
         given = (exported, since, until, name, version, tags, by, over, fairness, positive, reference_group, worst)
         if any(value is not None for value in given) or include_synthetic or pairs or expected:
@@ -263,20 +264,22 @@ def _evaluate_store(
 ) -> list[ModelMetrics]:
     if tolerance is None:
         tolerance = read_settings().evaluation_tolerance
-    with open_store() as store:
+    with ExitStack() as stack:
+        store = stack.enter_context(open_store())
         manifest = find_manifest(store, bundle)
         bins = segment_bins(manifest.features) if manifest else {}
+        source = store if by is not None else stack.enter_context(open_metrics_store(store, selection))
         evaluate = partial(
             evaluate_store,
-            store,
+            source,
             baselines=_baselines(manifest),
             tolerance=tolerance,
             concept_drift=over is None,
             locate_drifts=True,
         )
         if over is not None:
-            evaluate = partial(evaluate_periods, evaluate, store, unit=over)
-        metrics = evaluate(selection) if by is None else evaluate_segments(evaluate, store, selection, by, bins)
+            evaluate = partial(evaluate_periods, evaluate, source, unit=over)
+        metrics = evaluate(selection) if by is None else evaluate_segments(evaluate, source, selection, by, bins)
         if not metrics:
             synthetic = store.counts(selection._replace(include_synthetic=True)).predictions
             hint = f" ({synthetic:,} synthetic ones: --include-synthetic)" if synthetic else ""

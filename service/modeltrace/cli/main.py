@@ -142,6 +142,6 @@ def main() -> None:
         SafeConsole(stderr=True, soft_wrap=True, markup=True).print(f"[red]modeltrace:[/red] {escape(str(error))}")
         sys.exit(1)
     except ModuleNotFoundError as error:
-        if error.name != "pyarrow":
+        if error.name not in ("pyarrow", "duckdb_engine"):
             raise
-        sys.exit("modeltrace: this command needs pyarrow: pip install 'modeltrace[arrow]'")
+        sys.exit(f"modeltrace: this command needs {error.name}: pip install 'modeltrace[arrow]'")

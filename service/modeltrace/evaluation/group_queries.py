@@ -22,6 +22,8 @@ class FeatureValue(JsonValue):
     sqlite = "nullif({column} -> ('$.\"' || {place} || '\"'), 'null')"
     # PostgreSQL decodes all texts of the object, and cannot decode U+0000.
     postgresql = r"nullif(CAST(replace({column}, '\u0000', '\u0020')::json -> {place} AS TEXT), 'null')"
+    # DuckDB does not decode an unpaired surrogate, which is an error there.
+    duckdb = "nullif(CAST(TRY(json_extract({column}, '$.\"' || {place} || '\"')) AS TEXT), 'null')"
 
     def __init__(self, name: str) -> None:
         super().__init__(predictions.c.inputs, literal(name))

@@ -217,8 +217,12 @@ def _class_metrics(label: object, correct: int, predicted: int, support: int) ->
 
 
 def _sort_key(label: object) -> tuple[bool, float, str]:
-    """Sort numbers by value, then other labels as text."""
-    return (False, float(label), "") if isinstance(label, int | float) else (True, 0.0, str(label))
+    """Sort numbers by value (0 before false), then other labels as text."""
+    return (
+        (False, float(label), type(label).__name__ if isinstance(label, bool) else "")
+        if isinstance(label, int | float)
+        else (True, 0.0, str(label))
+    )
 
 
 def _ratio(part: int, total: int) -> float:

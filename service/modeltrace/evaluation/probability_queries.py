@@ -29,6 +29,7 @@ class Probability(JsonValue):
     sqlite = "json_extract({column}, '$[{place}][1]')"
     # PostgreSQL decodes all texts of the array, and cannot decode U+0000, which a class may contain.
     postgresql = r"CAST(replace({column}, '\u0000', '\u0020')::json -> {place} ->> 1 AS DOUBLE PRECISION)"
+    duckdb = "CAST(json_extract_string({column}, '$[{place}][1]') AS DOUBLE)"
 
     def __init__(self, index: int) -> None:
         # A literal in the SQL text, because PostgreSQL would not recognize that two parameters are equal.

@@ -35,6 +35,11 @@ from modeltrace.store.selection import Selection, label_join
 # The hash distinguishes models that were packed under the same name and version.
 MODEL_COLUMNS: Final = (predictions.c.model_name, predictions.c.model_version, predictions.c.model_hash)
 PREDICTION_ORDER: Final = (predictions.c.time, predictions.c.prediction_id)
+# The columns of predictions that metrics need, except those of the groups of a feature.
+METRIC_COLUMNS: Final = (
+    "prediction_id", "time", "trace_id", "model_name", "model_version", "model_hash", "label", "value", "confidence",
+    "shadow_of", "synthetic", "tags", "probabilities",
+)  # fmt: skip
 # Quantiles of the label delay and of the absolute error, in percent.
 PERCENTS: Final = (50, 95)
 # Maximum absolute value of a number. Larger numbers overflow when they are squared and summed.

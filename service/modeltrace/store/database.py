@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from modeltrace.errors import StoreError, StoreUnavailableError
-from modeltrace.store.store_url import StoreLocation
+from modeltrace.store.store_url import DUCKDB, StoreLocation
 
 # Seconds for which a writer waits for another writer's transaction.
 BUSY_TIMEOUT: Final = 5.0
@@ -24,13 +24,15 @@ BUSY_TIMEOUT: Final = 5.0
 MAX_WAL_BYTES: Final = 64 * 2**20
 # Timeouts in seconds after which an unresponsive server is unavailable; tcp_user_timeout is in milliseconds.
 _LIBPQ_OPTIONS: Final = {
-    "connect_timeout": 5,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,
+    "connect_timeout": "5",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
     "application_name": "modeltrace",
 }
+# DuckDB writes what exceeds the limit to temporary files. Without a limit, it uses most of the machine's memory.
+DUCKDB_CONFIG: Final = {"memory_limit": "2GB"}
 _READ_ONLY: Final = "modeltrace_read_only"
 _SQLITE_PRAGMAS: Final = (
     "PRAGMA synchronous=FULL",
@@ -86,14 +88,20 @@ class Database:
 
 def _create_engine(location: StoreLocation) -> Engine:
     """Create an engine. Its error messages contain no parameters, because parameters contain inputs of predictions."""
+    if location.url.drivername == DUCKDB:
+        return create_engine(location.url, connect_args={"config": DUCKDB_CONFIG}, hide_parameters=True)
     if location.file is None:
-        arguments = {name: value for name, value in _LIBPQ_OPTIONS.items() if name not in location.url.query}
-        return create_engine(location.url, connect_args=arguments, hide_parameters=True)
+        return create_engine(location.url, connect_args=libpq_options(location), hide_parameters=True)
     arguments = {"timeout": BUSY_TIMEOUT, "check_same_thread": False}
     engine = create_engine(location.url, connect_args=arguments, hide_parameters=True)
     event.listen(engine, "connect", _configure_connection)
     event.listen(engine, "begin", _begin_transaction)
     return engine
+
+
+def libpq_options(location: StoreLocation) -> dict[str, str]:
+    """Return the options of a connection to PostgreSQL that its URL does not have."""
+    return {name: value for name, value in _LIBPQ_OPTIONS.items() if name not in location.url.query}
 
 
 def _configure_connection(connection: sqlite3.Connection, _: object) -> None:
@@ -116,16 +124,23 @@ def _begin_transaction(connection: Connection) -> None:
 
 
 def translate_error(error: SQLAlchemyError, location: StoreLocation) -> StoreError:
-    """Convert a SQLAlchemy error to a store error.
-
-    The message contains only the first line of the database's message, because the other lines may contain values.
-    """
+    """Convert a SQLAlchemy error to a store error."""
     cause: Any = error.orig if isinstance(error, DBAPIError) else None
-    reason = str(cause or error).strip().partition("\n")[0]
+    kind = StoreError if cause is None or isinstance(error, DataError | IntegrityError) else StoreUnavailableError
+    return store_error(kind, str(cause or error), location)
+
+
+def store_error(kind: type[StoreError], message: str, location: StoreLocation) -> StoreError:
+    """Return an error with the location of the store and the first line of a database's message.
+
+    The other lines may contain values.
+    """
+    reason = message.strip().partition("\n")[0]
     password = location.url.password
     if isinstance(password, str) and password:  # libpq does not repeat the password, but gives no guarantee
         reason = reason.replace(password, "***")
-    kind = StoreError if cause is None or isinstance(error, DataError | IntegrityError) else StoreUnavailableError
+    if location.url.drivername == DUCKDB:
+        return kind(f"the predictions of {location.description}: {reason}")
     return kind(f"the prediction store {location.description}: {reason} (MODELTRACE_STORE)")
 
 

@@ -4,31 +4,29 @@ The layout is that of Hive, ``date=2026-11-30/predictions.parquet``, which Spark
 the column `date`. The other columns are those of `modeltrace.store.export`.
 """
 
-import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Final
 
+import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from pyarrow import fs
 
 from modeltrace.store.arrow_writer import arrow_schema, to_columns
+from modeltrace.store.columnar_store import TableLoader, open_columnar_store
 from modeltrace.store.export import ExportError, open_private
-from modeltrace.store.rows import Row, StoredLabel, StoredPrediction, from_json
-from modeltrace.store.store import Store, open_store
+from modeltrace.store.rows import StoredPrediction
+from modeltrace.store.store import Store
 
 DAY_NS: Final = 86_400 * 10**9
 FILE_NAME: Final = "predictions.parquet"
-# The temporary store is on disk, and each transaction waits for the disk.
-ROWS_PER_TRANSACTION: Final = 20_000
-# Columns of the export that are not columns of the table `predictions`.
-_LABEL_COLUMNS: Final = ("true_label", "received", "label_api_key_name")
+EXPORTED_COLUMNS: Final = StoredPrediction._fields
 
 
 def whole_days(since: int | None, until: int | None, now_ns: int) -> tuple[int | None, int]:
@@ -110,27 +108,39 @@ def _publish(filesystem: fs.FileSystem, local: Path, folder: str, path: str) -> 
 
 
 @contextmanager
-def open_exported_store(source: str, since: int | None, until: int | None) -> Iterator[Store]:
+def open_exported_store(
+    source: str, since: int | None, until: int | None, columns: Sequence[str] = EXPORTED_COLUMNS
+) -> Iterator[Store]:
     """Load exported predictions and their labels into a temporary store, which is deleted at the end of the block.
 
     Args:
         source: a folder or a URI that `export_days` wrote, or a single Parquet file of `modeltrace audit export`.
         since: the earliest time, in nanoseconds since the epoch; earlier days are not read.
         until: the first time after the selection, in nanoseconds since the epoch; later days are not read.
+        columns: the columns to read; others are NULL.
 
     Raises:
         ExportError: the source cannot be read, or its files are no exported predictions.
     """
-    with TemporaryDirectory(prefix="modeltrace-") as work, open_store(os.path.join(work, "exported.db")) as store:  # noqa: PTH118  a store's location is text
+    # Times are nanoseconds since the epoch in a store.
+    fields = [arrow_schema().field(name) for name in columns]
+    schema = pa.schema([f.with_type(pa.int64()) if pa.types.is_timestamp(f.type) else f for f in fields])
+
+    def load(loader: TableLoader) -> None:
+        batches = (batch.cast(schema) for batch in _read_batches(source, since, until, columns))
+        loader.add_labelled(pa.RecordBatchReader.from_batches(schema, batches))
+
+    with ExitStack() as stack:
         try:
-            for table in _combine(_read_batches(source, since, until)):
-                _load(store, table)
-        except (OSError, pa.ArrowException) as error:
+            store = stack.enter_context(open_columnar_store(source, load))
+        except (OSError, pa.ArrowException, duckdb.Error) as error:
             raise ExportError(f"cannot read {source}: {str(error).partition(chr(10))[0]}") from None
         yield store
 
 
-def _read_batches(source: str, since: int | None, until: int | None) -> Iterator[pa.RecordBatch]:
+def _read_batches(
+    source: str, since: int | None, until: int | None, columns: Sequence[str]
+) -> Iterator[pa.RecordBatch]:
     filesystem, root = _open_filesystem(source)
     date = pa.schema([("date", pa.string())])
     partitioning = ds.partitioning(date, flavor="hive")
@@ -149,37 +159,7 @@ def _read_batches(source: str, since: int | None, until: int | None) -> Iterator
     for fragment in dataset.get_fragments(condition):
         if "prediction_id" not in fragment.physical_schema.names:
             raise ExportError(f"{fragment.path} was not written by modeltrace audit export: no column prediction_id")
-        yield from fragment.to_batches(schema, columns=list(StoredPrediction._fields), filter=condition)
-
-
-def _combine(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Combine batches to tables of at least `ROWS_PER_TRANSACTION` rows, except the last one."""
-    pending: list[pa.RecordBatch] = []
-    for batch in batches:
-        pending.append(batch)
-        if sum(part.num_rows for part in pending) >= ROWS_PER_TRANSACTION:
-            yield pa.Table.from_batches(pending)
-            pending = []
-    if pending:
-        yield pa.Table.from_batches(pending)
-
-
-def _load(store: Store, table: pa.Table) -> None:
-    """Add the rows and labels of a table. Times become nanoseconds since the epoch."""
-    columns: dict[str, list[Any]] = {}
-    for name in StoredPrediction._fields:
-        column = table.column(name)
-        columns[name] = (column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column).to_pylist()
-    label_columns = [columns.pop(name) for name in _LABEL_COLUMNS]
-    rows = [Row(*values) for values in zip(*(columns[name] for name in Row._fields), strict=True)]
-    store.add_predictions(rows)
-    store.add_labels(
-        [
-            StoredLabel(row.shadow_of or row.prediction_id, from_json(label), received, row.time, key)  # type: ignore[arg-type]  # a JSON value
-            for row, label, received, key in zip(rows, *label_columns, strict=True)
-            if received is not None
-        ]
-    )
+        yield from fragment.to_batches(schema, columns=list(columns), filter=condition)
 
 
 def _open_filesystem(location: str) -> tuple[fs.FileSystem, str]:

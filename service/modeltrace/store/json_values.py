@@ -16,6 +16,7 @@ class JsonValue(FunctionElement[Any]):
 
     sqlite: ClassVar[str]
     postgresql: ClassVar[str]
+    duckdb: ClassVar[str]
 
 
 @compiles(JsonValue)

@@ -16,6 +16,7 @@ class TagValue(JsonValue):
     inherit_cache = True
     sqlite = "json_extract({column}, '$.' || {place})"
     postgresql = "({column}::json ->> {place})"
+    duckdb = "json_extract_string({column}, '$.' || {place})"
 
     def __init__(self, name: str) -> None:
         super().__init__(predictions.c.tags, literal(name))

@@ -10,6 +10,7 @@ from modeltrace.errors import StoreError
 
 SQLITE: Final = "sqlite"
 POSTGRESQL: Final = "postgresql+psycopg"
+DUCKDB: Final = "duckdb"  # only temporary stores, see `modeltrace.store.columnar_store`
 _DEFAULT_PORT: Final = 5432
 
 

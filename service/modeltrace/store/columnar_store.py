@@ -1,0 +1,84 @@
+"""Load predictions into temporary tables of DuckDB, which aggregates millions of rows within seconds.
+
+The tables have the columns of the prediction store, so the queries of the evaluation run on them unchanged. They are in
+a file, because they may be larger than the memory.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import duckdb
+import duckdb_engine  # noqa: F401  the dialect, which SQLAlchemy finds by its name
+import pyarrow as pa
+from sqlalchemy import URL, Table
+from sqlalchemy.dialects import postgresql
+
+from modeltrace.store.database import DUCKDB_CONFIG, Database
+from modeltrace.store.schema import predictions
+from modeltrace.store.store import Store
+from modeltrace.store.store_url import DUCKDB, StoreLocation
+
+
+class TableLoader:
+    """Writes Arrow batches to the tables of a temporary store. Call either `add` for both tables, or `add_labelled`."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+
+    def add(self, table: Table, reader: pa.RecordBatchReader) -> None:
+        """Create a table of the store from its rows. Columns that the reader lacks are NULL."""
+        self._create(table.name, _columns(table), reader)
+
+    def add_labelled(self, reader: pa.RecordBatchReader) -> None:
+        """Create both tables from predictions with their labels.
+
+        The columns of a label are `true_label`, `received` and `label_api_key_name`. The label of a shadow is that of
+        the primary prediction. Of several rows with one ID, the first is used.
+        """
+        columns = f"{_columns(predictions)}, true_label TEXT, received BIGINT, label_api_key_name TEXT"
+        self._create("labelled", columns, reader)
+        names = ", ".join(f'"{column.name}"' for column in predictions.columns)
+        self._connection.execute(
+            "DELETE FROM labelled USING (SELECT prediction_id AS id, min(rowid) AS first FROM labelled GROUP BY 1 "
+            "HAVING count(*) > 1) WHERE prediction_id = id AND labelled.rowid > first"
+        )
+        self._connection.execute(f"CREATE VIEW predictions AS SELECT {names} FROM labelled")  # noqa: S608  fixed names
+        self._connection.execute(
+            "CREATE TABLE labels AS SELECT coalesce(shadow_of, prediction_id) AS prediction_id, "
+            "min(true_label) AS label, min(received) AS received, min(time) AS prediction_time, "
+            "min(label_api_key_name) AS api_key_name FROM labelled WHERE received IS NOT NULL GROUP BY 1"
+        )
+
+    def _create(self, name: str, columns: str, reader: pa.RecordBatchReader) -> None:
+        self._connection.execute(f"CREATE TABLE {name} ({columns})")
+        self._connection.register("reader", reader)
+        self._connection.execute(f"INSERT INTO {name} BY NAME SELECT * FROM reader")  # noqa: S608  fixed names
+        self._connection.unregister("reader")
+
+
+@contextmanager
+def open_columnar_store(description: str, load: Callable[[TableLoader], None]) -> Iterator[Store]:
+    """Open a temporary store that can only be read. It is deleted at the end of the block.
+
+    Args:
+        description: the source of the predictions, for messages.
+        load: adds the predictions and labels.
+
+    Raises:
+        duckdb.Error: the rows cannot be written.
+    """
+    with TemporaryDirectory(prefix="modeltrace-") as work:
+        file = os.path.join(work, "predictions.duckdb")  # noqa: PTH118  a store's location is text
+        with duckdb.connect(file, config=dict(DUCKDB_CONFIG)) as connection:
+            load(TableLoader(connection))
+        location = StoreLocation(URL.create(DUCKDB, database=file), description)
+        with Store(Database(location)) as store:
+            yield store
+
+
+def _columns(table: Table) -> str:
+    dialect: Any = postgresql.dialect()  # type: ignore[no-untyped-call]  # DuckDB has the same names of types
+    return ", ".join(f'"{column.name}" {column.type.compile(dialect)}' for column in table.columns)
