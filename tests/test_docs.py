@@ -225,6 +225,7 @@ def options(command: Any) -> Iterator[str]:
         yield from options(inner if hasattr(inner, "commands") else context.command)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=page_id)
 def test_options_in_pages_exist(page: Path) -> None:
     """Each option in a shell line of `modeltrace` is an option of a command."""

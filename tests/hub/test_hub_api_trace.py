@@ -318,6 +318,7 @@ def test_an_exemplar_is_marked_on_its_point(start_hub: StartHub) -> None:
     assert point["bucket"] == 2
 
 
+@pytest.mark.slow
 def test_a_series_of_another_route_does_not_match(start_hub: StartHub) -> None:
     """A point matches only if all its attributes match."""
     sent = request_span(attributes=[attribute("http.route", "/other")])

@@ -234,6 +234,7 @@ def test_the_page_of_an_archive_needs_nothing_else(hub: InProcessHub) -> None:
     assert [*orjson.loads(files.read("traces.jsonl"))] == ["resourceSpans"]
 
 
+@pytest.mark.slow
 def test_a_large_trace_has_a_page_of_at_most_1_mb() -> None:
     """The page lists fewer spans; the JSON has all."""
     with in_process_hub() as hub:
@@ -371,6 +372,7 @@ def zipped(content: bytes) -> bytes:
     return target.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pack", [zipped, gzip.compress, bytes], ids=["zip", "gzip", "plain"])
 @pytest.mark.parametrize(
     ("content", "message"),
@@ -400,6 +402,7 @@ def line_of(span: dict[str, Any]) -> bytes:
     return orjson.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}) + b"\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 def test_lines_may_be_compressed_and_begin_with_a_byte_order_mark(pack: Callable[[bytes], bytes]) -> None:
     """Also one document of several lines."""

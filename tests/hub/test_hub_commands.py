@@ -157,6 +157,7 @@ def test_explain(source: list[str]) -> None:
     assert "1 selected traces against 0" in output(["explain", "select.error=true"], source)
 
 
+@pytest.mark.slow
 def test_sql(source: list[str]) -> None:
     """Rows as a table, as JSON, and as CSV; the query may come from standard input."""
     sql = "SELECT name, duration_ms FROM spans ORDER BY duration_ms DESC"

@@ -104,6 +104,7 @@ def states(html: str) -> dict[str, str]:
     return {re.sub(r"<[^>]*>", " ", name).split()[0]: state for name, state in rows}
 
 
+@pytest.mark.slow
 def test_the_page_compares_stored_traces(hub: HubPages) -> None:
     """The page lists all paths with their states, or those that differ; the API returns the same."""
     page = f"/compare?a={A}&b={B.upper()}"

@@ -124,6 +124,7 @@ def test_a_point_sent_twice_counts_once(store: Store, several: list[Run]) -> Non
     assert sum(added(store).values()) == sum(run.counted() for run in several)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=4), min_size=2, max_size=4))
 def test_a_new_start_time_is_a_reset(store: Store, lives: list[list[int]]) -> None:

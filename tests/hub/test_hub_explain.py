@@ -257,6 +257,7 @@ def test_numbers_are_in_the_bins_of_the_training_data(pages: HubPages) -> None:
     assert (first["selected_share"], first["other_share"]) == (1.0, 0.0)
 
 
+@pytest.mark.slow
 def test_without_a_cause_nothing_is_significant(pages: HubPages) -> None:
     """For random selections, the share with any significant property is about the stated 5 % at most."""
     chance = random.Random(7)  # noqa: S311  the same telemetry every time

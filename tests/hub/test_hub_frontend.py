@@ -73,6 +73,7 @@ def test_all_scripts_and_styles_are_small() -> None:
     assert compressed_size(set(STATIC.rglob("*.css"))) <= MAX_STYLES
 
 
+@pytest.mark.slow
 def test_the_scripts_of_each_page_are_small(hub: HubPages) -> None:
     """No page but that of metrics loads more than its budget of scripts."""
     hub.add(trace_request(span(trace_id=bytes.fromhex(TRACE_ID))))

@@ -63,6 +63,7 @@ def listed(pages: HubPages, path: str) -> int:
     return pages.client.get(path).text.count("<tr data-key=")
 
 
+@pytest.mark.slow
 def test_each_trace_is_in_the_cell_of_its_time_and_duration(pages: HubPages) -> None:
     """Counts agree with the traces: rows have the bounds 1, 1.5, 2, 3, 5 and 7 of each power of ten."""
     chance = random.Random(1)  # noqa: S311  the same traces every time

@@ -31,6 +31,7 @@ def listed(pages: HubPages, query: str = "") -> list[str]:
     return [trace["trace_id"] for trace in pages.client.get(f"/api/traces?{query}").json()["traces"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("start_ns", "end_ns", "words"),
     [

@@ -142,6 +142,7 @@ def test_counts_on_the_wire_equal_counts_of_the_decoder() -> None:
         wire.count_records(request.SerializeToString(), TRACES.shape, Budget(10, 12, 0))
 
 
+@pytest.mark.slow
 def test_an_ordinary_large_request_is_stored(hub: InProcessHub) -> None:
     """10,000 spans with eight attributes each are within all limits."""
     pairs = [attribute(f"bench.attribute.{number}", "a value") for number in range(8)]

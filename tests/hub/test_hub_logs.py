@@ -118,6 +118,7 @@ def test_the_pages_of_the_list_have_each_record_once(pages: HubPages) -> None:
     assert set(seen) == {*map(str, range(23)), *(f"old {n}" for n in range(4))}
 
 
+@pytest.mark.slow
 def test_records_are_counted_by_step_and_property(pages: HubPages) -> None:
     """The counts of the steps, of the facets and of the records are equal; each bar links to its records."""
     add(pages, *(record("a", n * 30) for n in range(50)), *(record("b", n * 45, "ERROR") for n in range(20)))
@@ -178,6 +179,7 @@ def test_an_invalid_neighbour_is_an_error_message(pages: HubPages, value: str) -
     assert (response.status_code, "kept" in response.text) == (422, True)
 
 
+@pytest.mark.slow
 def test_a_record_links_to_its_span_and_back(pages: HubPages) -> None:
     """The list links to the span and to the trace's records; the page of the trace links to the list."""
     trace, span_id = b"\xab" * 16, b"\xcd" * 8

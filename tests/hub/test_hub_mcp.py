@@ -71,6 +71,7 @@ def test_tools_are_described_and_only_read(hub: InProcessHub) -> None:
     assert all(tool.description and tool.annotations.read_only_hint for tool in tools)
 
 
+@pytest.mark.slow
 def test_answers_are_those_of_the_api_with_a_link(hub: InProcessHub) -> None:
     """A filter applies, and the link opens the same on a page."""
     server = f"{hub.page_url}/mcp"

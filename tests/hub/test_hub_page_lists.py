@@ -68,6 +68,7 @@ def test_a_row_has_the_clock_time(pages: HubPages) -> None:
     assert re.search(r"\d\d:\d\d:\d\d (now|\d+ s ago)", row)
 
 
+@pytest.mark.slow
 def test_links_of_one_trace_are_one_with_a_count(pages: HubPages) -> None:
     """The links of a request with the labels of a batch are one on both pages, with their number."""
     batch = root()

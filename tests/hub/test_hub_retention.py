@@ -143,6 +143,7 @@ def test_a_short_limit_applies_to_new_rows(store: Store, caplog: pytest.LogCaptu
     assert caplog.records == []
 
 
+@pytest.mark.slow
 def test_over_the_size_limit_the_oldest_are_deleted(any_store: Store) -> None:
     """The size falls below the limit, and the remaining rows are the newest without gaps."""
     start = time.time_ns()

@@ -69,6 +69,7 @@ def _stored(store: Store, batch: Batch, table: str) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.slow
 @given(value=any_values)
 @_quiet
 def test_every_value_has_an_inverse(value: AnyValue) -> None:

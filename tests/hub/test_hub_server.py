@@ -45,6 +45,7 @@ def test_head_is_answered_like_get(hub: InProcessHub, path: str) -> None:
     assert head.content == b""
 
 
+@pytest.mark.slow
 def test_every_route_with_get_has_head() -> None:
     """No page and no API call answers HEAD with another status than GET."""
     with hub_pages() as pages:

@@ -129,6 +129,7 @@ def test_calls_lead_from_the_caller_to_the_called_service(pages: HubPages) -> No
     assert "/traces?service=cart" in pages.links("/services?view=map", html)
 
 
+@pytest.mark.slow
 def test_an_empty_hub_and_an_empty_range(pages: HubPages) -> None:
     """The page says that there are no spans, and how to get some."""
     for query in ("", "?view=map"):

@@ -26,6 +26,9 @@ from modeltrace_hub.web.sql_pages import EXAMPLES
 from tests.helpers.in_process_hubs import InProcessHub, in_process_hub
 from tests.helpers.otlp_messages import attribute, log_request, span, trace_request
 
+# The queries run in a process of their own.
+pytestmark = pytest.mark.slow
+
 SECOND = 10**9
 START = 1_700_000_000 * SECOND
 TRACE_ID = "ab" * 16

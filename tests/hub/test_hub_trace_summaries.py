@@ -76,6 +76,7 @@ def stored(store: Store) -> list[tuple[Any, ...]]:
         return cursor.execute(SUMMARY).fetchall()
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=3, deadline=None)
 def test_every_commit_keeps_the_table_up_to_date(seed: int) -> None:

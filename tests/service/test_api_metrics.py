@@ -1,5 +1,6 @@
 """`/metrics`: Prometheus text, or 501."""
 
+import pytest
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import CollectorRegistry
@@ -14,6 +15,7 @@ from modeltrace.telemetry.providers import Telemetry
 from tests.helpers.in_process_services import SdkService
 
 
+@pytest.mark.slow
 def test_metrics_are_prometheus_text(settings: Settings, model: Model, rows: list[dict[str, float]]) -> None:
     """The instruments that are exported over OTLP, in a format that the Prometheus parser reads."""
     registry = CollectorRegistry()

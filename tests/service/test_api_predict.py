@@ -138,6 +138,7 @@ def test_a_chunked_body_over_the_limit_is_413(record: Callable[..., SdkService],
     assert answer.status_code == 413
 
 
+@pytest.mark.slow
 def test_a_batch_of_too_many_rows_is_413(record: Callable[..., SdkService], model: Model) -> None:
     """Ten million rows are rejected before any of them is validated."""
     service = record(model)

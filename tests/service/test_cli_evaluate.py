@@ -283,6 +283,7 @@ def two_days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str,
     return pairs
 
 
+@pytest.mark.slow
 def test_metrics_of_each_day_and_hour(two_days: list[tuple[str, str]]) -> None:
     """Each period has the metrics of its predictions alone; the first and the last end where the selection ends."""
     start = TIME - TIME % DAY

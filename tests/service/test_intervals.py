@@ -259,6 +259,7 @@ def quantile_model(alpha: float) -> QuantileRegressor:
     return QuantileRegressor(quantile=alpha, alpha=0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("held_out", [True, False], ids=["held_out", "cross_validation"])
 def test_quantile_models_give_intervals_of_different_widths(tmp_path: Path, *, held_out: bool) -> None:
     """The coverage is the level, whatever the models were fitted for; skops stores all three without pickle."""

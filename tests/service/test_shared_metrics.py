@@ -161,6 +161,7 @@ def count_in(commands: Connection, number: int) -> None:
     assert commands.recv() == number
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_counted_and_its_gauges_are_not(folder: Path, start_worker: Callable[..., Worker]) -> None:
     """After SIGKILL its counters stay, its active requests and gauges do not, and its files are removed."""
     worker = start_worker(1.0)

@@ -312,6 +312,7 @@ def test_reports_are_refused(packed: Bundles, task: str) -> None:
         build_layout(read_manifest(packed(task)[1]).manifest)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["IsolationForest", "LocalOutlierFactor(novelty=True)", "KMeans", "GaussianMixture", "PCA",
              "LinearRegression, two targets"],

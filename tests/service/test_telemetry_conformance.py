@@ -67,6 +67,7 @@ def send(client: TestClient, rows: Rows, case: str) -> int:
     return status
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_spans_equal_those_of_the_sdk(record: Callable[..., SdkService], model: Model, rows: Rows, case: str) -> None:
     """Name, kind, parent, flags, state, attributes, events, status and links of every span are equal."""
@@ -79,6 +80,7 @@ def test_spans_equal_those_of_the_sdk(record: Callable[..., SdkService], model: 
         assert comparable_spans(sidecar.spans()) == comparable_spans(expected_telemetry)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_metrics_equal_those_of_the_sdk(record: Callable[..., SdkService], model: Model, rows: Rows, case: str) -> None:
     """Name, unit, description, attributes, bounds, counts, sums and presence of exemplars are equal."""

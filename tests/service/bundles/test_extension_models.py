@@ -57,6 +57,7 @@ def test_an_estimator_predicts_the_same_after_loading(name: str, prepared: Prepa
     np.testing.assert_allclose(loaded.predict_proba(rows), estimator.predict_proba(rows), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_no_reviewed_name_is_stale(prepared: Prepared) -> None:
     """Each reviewed name is needed by one of the cases."""
     needed = {name for case in CASES for name in skops.io.get_untrusted_types(data=prepared(case)[1])}

@@ -74,6 +74,7 @@ def test_answers_to_json_are_those_of_the_estimator(kind: str, seed: int, tmp_pa
 TIMES = [kind for kind in COLUMNS if "64[" in kind]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TIMES)
 def test_a_time_is_iso_8601(kind: str, tmp_path: Path) -> None:
     """Equal times with other offsets or precisions are equal; other texts are rejected with what is expected."""
@@ -122,6 +123,7 @@ def test_generated_rows_and_files_have_valid_times(kind: str, tmp_path: Path) ->
         assert values == pytest.approx(estimator.predict(table), rel=1e-6)
 
 
+@pytest.mark.slow
 @given(
     st.datetimes(
         min_value=pd.Timestamp("1678-01-02").to_pydatetime(), max_value=pd.Timestamp("2261-12-30").to_pydatetime()

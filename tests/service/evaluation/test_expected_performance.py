@@ -83,6 +83,7 @@ def outcome_probability(scores: Any) -> Any:
     return scores**1.5 * 0.9 + 0.05
 
 
+@pytest.mark.slow
 def test_intervals_contain_the_metrics_as_often_as_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the 95 % intervals for later predictions with other scores, 95 % contain the metrics of later labels."""
     monkeypatch.setattr(expected_performance, "SIMULATIONS", 100)

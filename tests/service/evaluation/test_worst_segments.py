@@ -203,6 +203,7 @@ def test_tag_that_appears_late(store_url: str, monkeypatch: pytest.MonkeyPatch) 
     assert (segment.segment, segment.labels, segment.error) == ({"plan": None}, 150, pytest.approx(100 / 150))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classifier", [True, False])
 def test_errors_of_simulated_segments_are_bounded(*, classifier: bool) -> None:
     """Without differences, at most 5 % of the evaluations report a segment or have an interval without the error."""

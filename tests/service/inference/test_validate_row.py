@@ -52,6 +52,7 @@ NUMBERS = Schema(features=tuple(Feature(name=name, type="number", reference=REFE
 numbers = st.one_of(st.floats(allow_nan=False, allow_infinity=False), st.integers(), json_values)
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.sampled_from(["a", "b", "surprise"]), numbers))
 def test_the_fast_path_agrees_with_the_full_validation(row: dict[str, object]) -> None:
     """The fast path for numbers accepts rows without a violation only, and keeps every value."""

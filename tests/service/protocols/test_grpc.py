@@ -257,13 +257,15 @@ def test_a_running_call_is_answered_before_the_service_stops(regressor: Model) -
         return add_up(matrix)
 
     slow = replace(regressor, predict_fn=wait, cpu_bound=False)
-    with grpc_service(slow, inline_threshold=0, drain_timeout=60) as (service, channel, _):
+    with grpc_service(slow, inline_threshold=0, drain_timeout=60) as (service, _, address):
+        channel = grpc.insecure_channel(address)  # it stays open when the block ends
         running = channel.unary_unary(f"/{SERVICE}/ModelInfer").future(typed_request().SerializeToString(), timeout=60)
         assert started.wait(60)
         threading.Timer(0.3, finish.set).start()
 
     # The block ends when the application has stopped.
-    assert MESSAGES["ModelInferResponse"].FromString(running.result()).model_name == "rooms"
+    with channel:
+        assert MESSAGES["ModelInferResponse"].FromString(running.result()).model_name == "rooms"
     assert len(service.queue.requests[-1].predictions) == 2
 
 

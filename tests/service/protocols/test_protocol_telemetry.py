@@ -79,6 +79,7 @@ CASES: dict[str, Callable[[Rows], Request]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_telemetry_and_responses_equal_those_of_the_sdk(
     record: Callable[..., SdkService], model: Model, rows: Rows, case: str

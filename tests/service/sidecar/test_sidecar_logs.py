@@ -150,6 +150,7 @@ def test_access_log_records_are_those_of_the_sdk(recorded: tuple[Origin, list[Re
     assert parsed(parts).SerializeToString(deterministic=True) == expected.SerializeToString(deterministic=True)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(traffic())
 @example(lookalike_requests())

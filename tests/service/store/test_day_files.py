@@ -84,6 +84,7 @@ def test_each_day_has_a_file_that_duckdb_reads(store: Store, tmp_path: Path) -> 
     assert sum(rows for _, rows, _ in counted) == 2501
 
 
+@pytest.mark.slow
 def test_loaded_predictions_equal_those_of_the_store(store: Store, tmp_path: Path) -> None:
     """All values are equal: inputs of any type, nanoseconds, labels, and the label of a shadow."""
     export_days(store.read(), str(tmp_path / "lake"), replace=False)
@@ -204,6 +205,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *arguments: str) -> str
     return result.output
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("store")
 @pytest.mark.parametrize(
     "options",

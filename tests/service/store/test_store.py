@@ -321,6 +321,7 @@ def test_a_size_limit_deletes_the_oldest_predictions(tmp_path: Path) -> None:
     assert file.stat().st_size < 4 * limit
 
 
+@pytest.mark.slow
 def test_a_postgresql_store_has_no_size_limit(postgres: Postgres) -> None:
     """`shrink` deletes nothing."""
     with open_store(postgres.url(postgres.create_database())) as store:
@@ -344,6 +345,7 @@ def test_a_missing_store_is_created_only_on_request(store_url: str) -> None:
         open_store(store_url, create=False)
 
 
+@pytest.mark.slow
 def test_foreign_tables_are_not_used(postgres: Postgres) -> None:
     """A database with another table `predictions` is rejected."""
     name = postgres.create_database()
