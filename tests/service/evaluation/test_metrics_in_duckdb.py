@@ -26,7 +26,7 @@ from tests.helpers.factories import MODEL, stored_row
 from tests.helpers.postgres import Postgres
 
 START = 19_000 * DAY_NS
-STEP = DAY_NS // 400
+STEP = DAY_NS // 200
 # Classes and, for some of them, an equal label with another JSON text.
 CLASSES = {
     "text": (["benign", "malignant", "ünsure\u0000", ""], {}),
