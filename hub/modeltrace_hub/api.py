@@ -27,11 +27,12 @@ from modeltrace_hub.queries.logs import count_logs, group_logs, list_logs
 from modeltrace_hub.queries.metrics import list_metrics, list_points
 from modeltrace_hub.queries.models import list_models, read_models
 from modeltrace_hub.queries.predictions import read_predictions
+from modeltrace_hub.queries.quality import read_quality
 from modeltrace_hub.queries.reader import Queries
 from modeltrace_hub.queries.stats import StatsSource, collect_stats
 from modeltrace_hub.queries.trace import explain_missing_trace, read_trace
 from modeltrace_hub.queries.trace_search import search_traces
-from modeltrace_hub.queries.windows import ModelFilter, PredictionFilter, Window
+from modeltrace_hub.queries.windows import ModelFilter, PredictionFilter, QualityFilter, Window
 from modeltrace_hub.query_limits import QueryLimits
 from modeltrace_hub.settings import HubSettings
 from modeltrace_hub.sql_query.routes import sql_router
@@ -224,6 +225,15 @@ def _add_model_routes(app: FastAPI, queries: Queries, limits: QueryLimits) -> No
         if not matches:
             raise HTTPException(404, "No model of this name has telemetry in this window. See GET /api/models.")
         return json_response({"window": _window_json(window), **matches[0]})
+
+    @app.get("/api/quality", response_class=Response)
+    @limits.expensive
+    def quality(filters: Annotated[QualityFilter, Query()]) -> Response:
+        """Return the figures of the labelled predictions of a model: over time, by confidence, threshold and error."""
+        window = filters.current_window()
+        with queries.open_reader() as reader:
+            figures = read_quality(reader, filters.model, window, filters.over)
+        return json_response({"window": _window_json(window), "model": filters.model, **figures})
 
     @app.get("/api/predictions", response_class=Response)
     @limits.expensive

@@ -266,7 +266,7 @@ def test_the_help_of_a_page_has_every_field(
         (traced[0], "/llm-calls", LLM_FIELDS),
     ):
         shown = set(re.findall(r"<dt><code>([\w.]+)</code></dt><dd>", pages.client.get(path).text))
-        expected = {*fields.fields, *(f"{prefix}NAME" for prefix in fields.prefixes)}
+        expected = {*fields.fields, *(f"{prefix}NAME" for prefix in (*fields.prefixes, *fields.prefixed))}
         assert shown == expected - (hidden if path == "/traces" else set()), path
 
 

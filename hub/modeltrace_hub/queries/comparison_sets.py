@@ -21,7 +21,9 @@ _WITH_SPAN: Final = "trace_id IN (SELECT trace_id FROM spans WHERE received_ns >
 _OUTPUT: Final = "coalesce(attributes ->> '/ml.prediction.label', attributes ->> '/ml.prediction.value')"
 # The fields of the compared predictions, which have their true label.
 _FIELDS: Final = FieldSet(
-    {**PREDICTION_FIELDS.fields, "true_label": FilterField("true label", "true_label")}, PREDICTION_FIELDS.prefixes
+    {**PREDICTION_FIELDS.fields, "true_label": FilterField("true label", "true_label")},
+    PREDICTION_FIELDS.prefixes,
+    PREDICTION_FIELDS.prefixed,
 )
 _OUTCOMES: Final = {
     "incorrect": f"true_label <> {_OUTPUT}",
@@ -36,7 +38,8 @@ _ATTRIBUTES: Final = {
     "label": "ml.prediction.label",
     "output": "ml.prediction.label",
     "confidence": "ml.prediction.confidence",
-    "true_label": "ml.prediction.true_label",
+    "value": "ml.prediction.value",
+    **dict.fromkeys(("true_label", "true_value", "error", "correct"), "ml.prediction.true_label"),
 }
 
 

@@ -40,7 +40,7 @@ CACHE_SECONDS: Final = 10.0
 MAX_CACHED: Final = 200
 
 # Fields whose values are too many to choose from.
-_FREE_FIELDS: Final = frozenset({"text", "trace_id", "span_id", "id"})
+_FREE_FIELDS: Final = frozenset({"text", "trace_id", "span_id", "id", "value"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def _names(reader: Reader, source: _Source) -> list[dict[str, str]]:
 def _values(reader: Reader, source: _Source, name: str) -> list[str]:
     """Return the most frequent values of a field or attribute."""
     limits: dict[str, Any] = {"max_length": MAX_VALUE_LENGTH, "limit": MAX_VALUES}
-    field = source.fields.fields.get(name)
+    field, _ = source.fields.find(name)
     if field is None:
         condition = bind_attribute(source.fields, name, "=", "")
         pointer = json_pointer(condition.attribute)
@@ -134,6 +134,8 @@ def _values(reader: Reader, source: _Source, name: str) -> list[str]:
         return [*SEVERITIES]
     elif name in _FREE_FIELDS or field.parse is parse_required_duration:
         return []
+    elif field.of_label:
+        rows = _field_values(reader, _SOURCES["labels"], LABEL_FIELDS.fields[name], limits)
     else:
         rows = _field_values(reader, source, field, limits)
     return [row["value"] for row in rows]

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from modeltrace_hub.decode.values import dump_json
-from modeltrace_hub.queries.filter_fields import NUMERIC_OPERATORS, BoundCondition
+from modeltrace_hub.queries.filter_fields import NAME, NUMERIC_OPERATORS, BoundCondition
 from modeltrace_hub.queries.filter_line import EXISTS
 from modeltrace_hub.queries.reader import Reader, json_pointer
 
@@ -26,7 +26,11 @@ def sql_conditions(reader: Reader, conditions: Iterable[BoundCondition], prefix:
         if condition.operator != EXISTS:
             values[f"value_{n}"] = condition.value
         if condition.field is not None:
-            text = _compare(condition.field.sql, condition.operator, n)
+            sql = condition.field.sql
+            if NAME in sql:
+                sql = sql.replace(NAME, f"$name_{n}")
+                values[f"name_{n}"] = condition.attribute
+            text = _compare(sql, condition.operator, n)
             if condition.field.may_be_empty and condition.operator in {EXISTS, "!="}:
                 text = f"({text} AND {condition.field.sql} <> '')"
         else:

@@ -5,7 +5,7 @@ A name that is no field of the list is an attribute of the record or of its reso
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from modeltrace_hub.durations import parse_duration_ns
@@ -20,6 +20,8 @@ TEXT_OPERATORS: Final = ("=", "!=", "~", EXISTS)
 ORDER_OPERATORS: Final = ("=", "!=", *NUMERIC_OPERATORS, EXISTS)
 FLAG_OPERATORS: Final = ("=", "!=", EXISTS)
 CONDITION: Final = "{condition}"
+# In the SQL of a field with a prefix, the parameter with the rest of its name.
+NAME: Final = "{name}"
 
 
 def parse_required_duration(value: object) -> int:
@@ -78,7 +80,7 @@ class FilterField:
 
     `sql` is an expression on a record, NULL if the record does not have the field; with `may_be_empty`, "" means the
     same. `within` contains the condition on this expression. `of_trace` is true for an expression on a row of the table
-    `traces`.
+    `traces`, `of_label` for one on the label record of a prediction, which `within` reads.
     """
 
     description: str
@@ -87,6 +89,7 @@ class FilterField:
     operators: tuple[str, ...] = TEXT_OPERATORS
     within: str = CONDITION
     of_trace: bool = False
+    of_label: bool = False
     may_be_empty: bool = False
 
 
@@ -106,17 +109,26 @@ class AttributePrefix:
 
 @dataclass(frozen=True, slots=True)
 class FieldSet:
-    """The fields of one list by name, and the prefixes of attributes."""
+    """The fields of one list by name, the prefixes of attributes, and the fields whose names have a prefix."""
 
     fields: Mapping[str, FilterField]
     prefixes: Mapping[str, AttributePrefix]
+    prefixed: Mapping[str, FilterField] = field(default_factory=dict)
+
+    def find(self, name: str) -> tuple[FilterField | None, str]:
+        """Return a field, and the rest of its name if it has a prefix; None for the name of an attribute."""
+        for prefix, prefixed in self.prefixed.items():
+            if (rest := name.removeprefix(prefix)) not in {"", name}:
+                return prefixed, rest
+        return self.fields.get(name), ""
 
 
 @dataclass(frozen=True, slots=True)
 class BoundCondition:
     """A condition with a converted value, on a field or an attribute.
 
-    `field` is None for an attribute. `attribute` is its key, and `nested` the name of a value inside it.
+    `field` is None for an attribute. `attribute` is its key, and `nested` the name of a value inside it. `attribute` is
+    the rest of the name of a field with a prefix.
     """
 
     name: str
@@ -139,8 +151,8 @@ def bind_line(line: str, fields: FieldSet) -> list[BoundCondition]:
 
 def bind_field(fields: FieldSet, name: str, operator: str, value: object) -> BoundCondition:
     """Return a condition on a field whose value is already converted."""
-    field = fields.fields[name]
-    return BoundCondition(name, operator, value, field, within=field.within)
+    bound = fields.fields[name]
+    return BoundCondition(name, operator, value, bound, within=bound.within)
 
 
 def bind_attribute(fields: FieldSet, name: str, operator: str, value: object) -> BoundCondition:
@@ -155,7 +167,7 @@ def bind_attribute(fields: FieldSet, name: str, operator: str, value: object) ->
 
 def _bind_condition(condition: Condition, fields: FieldSet) -> BoundCondition:
     name, operator = condition.field, condition.operator
-    field = fields.fields.get(name)
+    field, rest = fields.find(name)
     if field is None:  # an attribute; the operators of order compare it as a number
         return bind_attribute(
             fields, name, operator, _convert(condition, parse_number if operator in NUMERIC_OPERATORS else str)
@@ -166,7 +178,8 @@ def _bind_condition(condition: Condition, fields: FieldSet) -> BoundCondition:
     if field.parse is parse_flag:
         value = operator == EXISTS or _convert(condition, parse_flag) == (operator == "=")
         return bind_field(fields, name, "=", value)
-    return bind_field(fields, name, operator, None if operator == EXISTS else _convert(condition, field.parse))
+    converted = None if operator == EXISTS else _convert(condition, field.parse)
+    return BoundCondition(name, operator, converted, field, rest, within=field.within)
 
 
 def _convert(condition: Condition, parse: Callable[[str], object]) -> object:

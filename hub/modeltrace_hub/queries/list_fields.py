@@ -1,10 +1,12 @@
 """The fields of each list: traces, log records, predictions, labels, violations and metric points."""
 
+from functools import partial
 from typing import Final
 
 from modeltrace_hub.queries.filter_fields import (
     CONDITION,
     FLAG_OPERATORS,
+    NAME,
     ORDER_OPERATORS,
     AttributePrefix,
     FieldSet,
@@ -100,6 +102,7 @@ METRIC_FIELDS: Final = FieldSet(
 _MODEL: Final = FilterField("name of the model", "attributes ->> '/ml.model.name'")
 _VERSION: Final = FilterField("version of the model", "attributes ->> '/ml.model.version'")
 _LABEL: Final = FilterField("predicted label", "attributes ->> '/ml.prediction.label'")
+_CONFIDENCE: Final = "TRY_CAST(attributes ->> '/ml.prediction.confidence' AS DOUBLE)"
 _PREDICTION_ID: Final = "attributes ->> '/ml.prediction.id'"
 # A label refers to its prediction by the prediction ID. Only the prediction log record has external ID, tags, inputs.
 _OF_PREDICTION: Final = (
@@ -107,8 +110,25 @@ _OF_PREDICTION: Final = (
 )
 
 
-def _prediction_fields(within: str) -> FieldSet:
-    """Return the fields that the prediction log record has. `within` contains the conditions that only it can meet."""
+# The label of a prediction is in a label record. A challenger's prediction has the label of the one that it shadows.
+_WITH_LABEL: Final = (
+    "EXISTS (SELECT 1 FROM (SELECT attributes AS label_attributes FROM logs WHERE event_name = 'ml.feedback')"  # noqa: S608  fixed texts
+    " WHERE label_attributes ->> '/ml.prediction.id'"
+    f" = coalesce(attributes ->> '/ml.prediction.shadow_of', {_PREDICTION_ID}) AND {CONDITION})"
+)
+
+
+def _prediction_fields(within: str, within_label: str, label_column: str) -> FieldSet:
+    """Return the fields of predictions and of labels.
+
+    Args:
+        within: contains the conditions that only the prediction log record can meet.
+        within_label: contains the conditions that only a label record can meet.
+        label_column: the attributes of the label record in `within_label`.
+    """
+    label, number = (f"{label_column} ->> '/ml.feedback.{name}'" for name in ("label", "value"))
+    of_label = partial(FilterField, within=within_label, of_label=within_label != CONDITION)
+    value, true_value = "TRY_CAST(attributes ->> '/ml.prediction.value' AS DOUBLE)", f"TRY_CAST({number} AS DOUBLE)"
     return FieldSet(
         {
             "service": _SERVICE,
@@ -118,30 +138,42 @@ def _prediction_fields(within: str) -> FieldSet:
             "id": FilterField("external ID", "attributes ->> '/ml.prediction.external_id'", within=within),
             "confidence": FilterField(
                 "probability of the predicted label",
-                "TRY_CAST(attributes ->> '/ml.prediction.confidence' AS DOUBLE)",
+                _CONFIDENCE,
                 parse_number,
                 ORDER_OPERATORS,
                 within=within,
+            ),
+            "value": FilterField("predicted number", value, parse_number, ORDER_OPERATORS),
+            "true_label": of_label("true label", f"coalesce({label}, {number})"),
+            "true_value": of_label("true number", true_value, parse_number, ORDER_OPERATORS),
+            "error": of_label(
+                "predicted minus true number", f"({value} - {true_value})", parse_number, ORDER_OPERATORS
+            ),
+            "correct": of_label(
+                "whether the predicted label is the true label",
+                f"(attributes ->> '/ml.prediction.label' = {label})",
+                parse_flag,
+                FLAG_OPERATORS,
             ),
         },
         {
             "input.": AttributePrefix("value of a feature", "ml.prediction.inputs", nested=True, within=within),
             "tag.": AttributePrefix("tag of the request", "ml.tag.", within=within),
         },
+        {
+            "probability.": FilterField(
+                "probability of a class, of a model with two classes",
+                f"CASE WHEN {_LABEL.sql} = {NAME} THEN {_CONFIDENCE} ELSE 1 - {_CONFIDENCE} END",
+                parse_number,
+                ORDER_OPERATORS,
+                within=within,
+            ),
+        },
     )
 
 
-PREDICTION_FIELDS: Final = _prediction_fields(CONDITION)
-_OF_LABEL: Final = _prediction_fields(_OF_PREDICTION)
-LABEL_FIELDS: Final = FieldSet(
-    {
-        **_OF_LABEL.fields,
-        "true_label": FilterField(
-            "true label", "coalesce(attributes ->> '/ml.feedback.label', attributes ->> '/ml.feedback.value')"
-        ),
-    },
-    _OF_LABEL.prefixes,
-)
+PREDICTION_FIELDS: Final = _prediction_fields(CONDITION, _WITH_LABEL, "label_attributes")
+LABEL_FIELDS: Final = _prediction_fields(_OF_PREDICTION, CONDITION, "attributes")
 VIOLATION_FIELDS: Final = FieldSet(
     {
         "service": _SERVICE,

@@ -67,14 +67,32 @@ def read_schema(reader: Reader, model: str, version: str | None) -> dict[str, Fe
     return schema
 
 
-def _parse_event(body: str | None) -> list[Mapping[str, Any]]:
-    """Return the feature descriptions of an `ml.model` event. Ignore wrong types: any sender can send an event."""
+def read_classes(reader: Reader, model: str) -> dict[str, list[str]]:
+    """Return the classes of each version, in the order of the model, as texts of labels.
+
+    Versions without classes, and those whose `ml.model` event is not stored, are left out.
+    """
+    classes_by_version = {}
+    for event in reader.fetch_all("list_model_bodies", model=model):
+        classes = _parse_object(event["body"]).get("classes")
+        if isinstance(classes, list):
+            # A service writes a label as Python's `str` does: True, 1.0.
+            classes_by_version[event["version"]] = [str(name) for name in classes]
+    return classes_by_version
+
+
+def _parse_object(body: str | None) -> Mapping[str, Any]:
+    """Return the JSON object of an event. Ignore wrong types: any sender can send an event."""
     try:
         event = orjson.loads(body or "")
     except orjson.JSONDecodeError:
-        return []
-    if not isinstance(event, Mapping):
-        return []
+        return {}
+    return event if isinstance(event, Mapping) else {}
+
+
+def _parse_event(body: str | None) -> list[Mapping[str, Any]]:
+    """Return the feature descriptions of an `ml.model` event."""
+    event = _parse_object(body)
     features, output = event.get("features"), event.get("output_reference")
     descriptions = [item for item in features if isinstance(item, Mapping)] if isinstance(features, list) else []
     if isinstance(output, Mapping):

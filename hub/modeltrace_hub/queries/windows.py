@@ -13,7 +13,8 @@ from modeltrace_hub.queries.filters import LimitedText, LineFilter, Parameters, 
 from modeltrace_hub.queries.list_fields import LABEL_FIELDS, PREDICTION_FIELDS, VIOLATION_FIELDS
 
 MINUTE_NS: Final = 60 * 10**9
-DAY_NS: Final = 24 * 60 * MINUTE_NS
+HOUR_NS: Final = 60 * MINUTE_NS
+DAY_NS: Final = 24 * HOUR_NS
 MIN_WINDOW_NS: Final = MINUTE_NS
 MAX_WINDOW_NS: Final = 31 * DAY_NS
 
@@ -127,10 +128,24 @@ class ModelFilter(Parameters):
         return window_between(since_ns, until_ns, now_ns)
 
 
+Period = Annotated[
+    Literal["hour", "day"] | None,
+    Field(description="The length of a step; by default, an hour in windows of up to three days, else a day."),
+]
+
+
+class QualityFilter(ModelFilter):
+    """Select the labelled predictions of a model, and the steps of their figures over time."""
+
+    model: Annotated[str, Field(min_length=1, max_length=256, description="`ml.model.name`.")]
+    over: Period = None
+
+
 class ModelPageView(ModelFilter):
-    """The state of the models page: one model or all, and whether all features are shown."""
+    """The state of the models page: one model or all, the steps of its charts, and whether all features are shown."""
 
     model: LimitedText = None
+    over: Period = None
     all: bool = False
 
 

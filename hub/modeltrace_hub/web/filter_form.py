@@ -75,7 +75,9 @@ def move_to_line(
 
 def attribute_name(fields: FieldSet, key: str) -> str:
     """Return the name of an attribute in a filter line: its key, with a prefix if the key is the name of a field."""
-    is_field = key in fields.fields or any(key.startswith(start) for start in (*fields.prefixes, ATTRIBUTE_PREFIX))
+    is_field = key in fields.fields or any(
+        key.startswith(start) for start in (*fields.prefixes, *fields.prefixed, ATTRIBUTE_PREFIX)
+    )
     return f"{ATTRIBUTE_PREFIX}{key}" if is_field else key
 
 

@@ -53,10 +53,12 @@ def draw_lines(
     text: Callable[[float | None], str],
     *,
     height: float = HEIGHT,
+    from_zero: bool = True,
 ) -> LineChart:
-    """Draw one line per group. `text` formats a value with its unit."""
+    """Draw one line per group. `text` formats a value with its unit; `from_zero` adds 0 to the axis of values."""
     values = [value for _, series in groups for value in series if value is not None and math.isfinite(value)]
-    ticks = round_ticks(min([0.0, *values]), max([0.0, *values]))
+    outer = [0.0] if from_zero or not values else []
+    ticks = round_ticks(min(outer + values), max(outer + values))
     low, high = ticks[0], ticks[-1]
 
     def y(value: float) -> float:

@@ -11,6 +11,7 @@ from modeltrace_hub.queries.filters import MAX_ROW_INDEX
 from modeltrace_hub.queries.model_schema import OUTPUT, read_schema
 from modeltrace_hub.queries.models import read_models
 from modeltrace_hub.queries.predictions import read_predictions
+from modeltrace_hub.queries.quality import STEP_LENGTHS_NS, read_quality
 from modeltrace_hub.queries.reader import Queries, Reader, Record
 from modeltrace_hub.queries.windows import DEFAULT_WINDOW, ModelPageView, PredictionFilter, Window
 from modeltrace_hub.query_limits import QueryLimits
@@ -18,6 +19,7 @@ from modeltrace_hub.web import format as fmt
 from modeltrace_hub.web.filter_form import move_to_line, parse_filters
 from modeltrace_hub.web.model_charts import Link, bin_label, draw_bins, draw_confidence, draw_traffic
 from modeltrace_hub.web.model_links import difference_query, explain_query, prediction_link
+from modeltrace_hub.web.quality_charts import draw_quality
 from modeltrace_hub.web.rendering import Renderer
 from modeltrace_hub.web.time_range import PARAMETERS
 
@@ -51,6 +53,10 @@ class ModelPages:
         window = view.current_window()
         with self._queries.open_reader() as reader:
             models = [_model_context(reader, model, view, window) for model in read_models(reader, window, view.model)]
+            # The charts read all predictions of a model, so only the page of one model has them.
+            quality = read_quality(reader, view.model, window, view.over) if view.model and models else None
+        if quality is not None:
+            _add_charts(models[0], quality)
         return self._renderer.render(
             request,
             "models.html",
@@ -58,7 +64,13 @@ class ModelPages:
             view=view,
             window=window,
             default_window=DEFAULT_WINDOW,
-            kept={name: value for name, value in request.query_params.items() if name in {"model", "all"} and value},
+            kept={
+                name: value
+                for name, value in request.query_params.items()
+                if name in {"model", "over", "all"} and value
+            },
+            over=quality["over"] if quality else None,
+            over_queries={name: urlencode(dict(request.query_params) | {"over": name}) for name in STEP_LENGTHS_NS},
             models=models,
         )
 
@@ -142,6 +154,15 @@ def _model_context(reader: Reader, model: Record, view: ModelPageView, window: W
         # Regressors have none.
         "has_confidence": has_confidence,
     }
+
+
+def _add_charts(model: Record, quality: Record) -> None:
+    """Add the charts of labelled predictions to the shown versions of a model."""
+    figures = {item["version"]: item for item in quality["versions"]}
+    for version in model["versions"]:
+        version["quality_charts"] = draw_quality(
+            figures.get(version["version"]), quality["over"], quality["step_ns"], version["link"]
+        )
 
 
 def _output_bins(version: Record) -> list[Record]:
