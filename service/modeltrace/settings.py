@@ -158,6 +158,12 @@ class Settings(HttpSettings):
     evaluation_window_hours: float = Field(
         168, gt=0, description="Hours, by the time of prediction, that an evaluation covers."
     )
+    evaluation_expected_hours: float = Field(
+        0,
+        ge=0,
+        description="Hours before now of whose newest 20,000 predictions the accuracy is estimated without labels; "
+        "0: no estimate.",
+    )
     evaluation_tolerance: float | None = Field(
         None,
         ge=0,

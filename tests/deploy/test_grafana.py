@@ -14,6 +14,7 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from deploy.grafana.source.render import FOLDER, render_all
+from modeltrace.telemetry.metrics.instruments import EVALUATION_GAUGES
 
 ROOT = Path(__file__).parents[2]
 GRAFANA = ROOT / "deploy" / "grafana"
@@ -219,3 +220,18 @@ def test_provisioned_folders_are_mounted() -> None:
     assert mounts["./deploy/grafana/provisioning"] == "/etc/grafana/provisioning"
     assert mounts["./deploy/grafana/dashboards"] == provider["options"]["path"]
     assert not provider["allowUiUpdates"]
+
+
+def test_metrics_of_evaluations_exist() -> None:
+    """Each `ml_evaluation_*` in a panel or rule is a gauge of the service, or a series that a rule records."""
+    texts = [json.dumps(dashboard) for dashboard in DASHBOARDS.values()]
+    rules = "\n".join(path.read_text() for path in sorted((ROOT / "deploy/prometheus/rules").glob("*.yml")))
+    units = {"1": "_ratio", "s": "_seconds"}
+    gauges = {gauge.name.replace(".", "_") + units.get(gauge.unit, "") for gauge in EVALUATION_GAUGES}
+    recorded = set(re.findall(r"record: (job_model:ml_evaluation_[\w:]+)", rules))
+    # The names of attributes.
+    attributes = {"ml_evaluation_label", "ml_evaluation_average"}
+
+    for text in (*texts, rules):
+        assert set(re.findall(r"(?<![\w:])ml_evaluation_\w+", text)) <= gauges | attributes
+        assert set(re.findall(r"job_model:ml_evaluation_[\w:]+", text)) <= recorded

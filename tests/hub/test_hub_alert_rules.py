@@ -16,7 +16,7 @@ from modeltrace_hub.alerts.evaluate import evaluate_rules
 from modeltrace_hub.alerts.rules import RULES, Condition
 from modeltrace_hub.queries.reader import Queries
 from tests.helpers.in_process_hubs import InProcessHub, in_process_hub
-from tests.helpers.metric_points import CUMULATIVE, SECOND, gauge
+from tests.helpers.metric_points import CUMULATIVE, SECOND, Attributes, gauge
 from tests.helpers.model_features import Feature
 from tests.helpers.model_telemetry import ModelService
 from tests.helpers.otlp_sender import Sender
@@ -65,11 +65,19 @@ def test_thresholds_are_those_of_prometheus() -> None:
     assert f"> {service_rules.MAX_SLOW_SHARE} " in rules["HighLatency"]
     assert f"* 300 > {service_rules.MAX_SLOW_REQUESTS}" in rules["HighLatency"]
     assert f"> {service_rules.MAX_FAILURES}" in rules["RequestFailures"]
-    assert f"> {model_rules.MIN_ACCURACY_FALL} " in rules["AccuracyFell"]
+    assert f"> {model_rules.MIN_CHANGE} " in rules["AccuracyFell"]
     assert f"> {model_rules.STANDARD_DEVIATIONS} * sqrt(" in rules["AccuracyFell"]
     assert f"< {model_rules.MIN_COVERAGE_SHARE} * avg_over_time" in rules["LabelsMissing"]
     assert f"(ml_evaluation_labels) >= {model_rules.MIN_LABELS}" in records
     assert f"(ml_evaluation_predictions) >= {model_rules.MIN_PREDICTIONS}" in records
+    quality = (ROOT / "deploy/prometheus/rules/quality.yml").read_text()
+    for name in ("RocAucFell", "CalibrationWorse", "IntervalCoverageLow", "ExpectedAccuracyFell"):
+        assert f"> {model_rules.MIN_CHANGE} " in rules[name]
+    for name in ("RocAucFell", "IntervalCoverageLow"):
+        assert f"> {model_rules.STANDARD_DEVIATIONS} * sqrt(" in rules[name]
+    assert f"> sqrt({model_rules.CALIBRATION_FACTOR} / job_model" in rules["CalibrationWorse"]
+    assert f"(ml_evaluation_class_labels) >= {model_rules.MIN_CLASS_LABELS}" in quality
+    assert f"(ml_evaluation_interval_labels) >= {model_rules.MIN_LABELS}" in quality
     assert service_rules._PREDICTION_ROUTE.pattern in rules["NoPredictions"]
     for name in ("InputDrift", "NewCategories", "MissingValues", "PredictionDrift", "LowConfidence"):
         assert rules[name].endswith("job_model_feature:ml_drift:state == 1")
@@ -200,9 +208,19 @@ def test_concept_drift_is_reported_for_a_day() -> None:
         assert conditions(hub) == {}
 
 
-WEEK = {"accuracy": 0.9, "label_coverage": 0.9, "labels": 1000.0, "predictions": 1200.0}
-# A model's figures of the week before and of now, and the alert. Three standard deviations of the share of 210 labels
-# are 6.2 points.
+WEEK = {
+    "accuracy": 0.9,
+    "label_coverage": 0.9,
+    "labels": 2000.0,
+    "predictions": 2200.0,
+    "roc_auc__macro": 0.9,
+    "calibration_error": 0.03,
+    "class_labels__a": 5000.0,
+    "class_labels__b": 400.0,
+}
+INTERVALS = {"interval.labels": 1000.0, "interval.level": 0.9}
+# A model's figures of the week before and of now, and the alert. The cases are those of deploy/prometheus/tests. Three
+# standard deviations of the share of 210 labels are 6.2 points.
 COMPARED: dict[str, tuple[dict[str, float], dict[str, float], set[str]]] = {
     "fell": (WEEK, {**WEEK, "accuracy": 0.8}, {"AccuracyFell"}),
     "little": (WEEK, {**WEEK, "accuracy": 0.86}, set()),
@@ -214,7 +232,30 @@ COMPARED: dict[str, tuple[dict[str, float], dict[str, float], set[str]]] = {
     "fewer": (WEEK, {**WEEK, "label_coverage": 0.5}, set()),
     "few predictions": (WEEK, {**WEEK, "label_coverage": 0.4, "predictions": 199}, set()),
     "same": (WEEK, WEEK, set()),
+    "area": (WEEK, {**WEEK, "roc_auc__macro": 0.8}, {"RocAucFell"}),
+    "small area": (WEEK, {**WEEK, "roc_auc__macro": 0.86}, set()),
+    "other area": (WEEK, {**WEEK, "roc_auc__weighted": 0.1}, set()),
+    "rare class": (WEEK, {**WEEK, "roc_auc__macro": 0.5, "class_labels__b": 29}, set()),
+    "area by chance": (WEEK, {**WEEK, "roc_auc__macro": 0.8, "class_labels__b": 60}, set()),
+    "calibration": (WEEK, {**WEEK, "calibration_error": 0.13}, {"CalibrationWorse"}),
+    "small error": (WEEK, {**WEEK, "calibration_error": 0.07}, set()),
+    "error by chance": (WEEK, {**WEEK, "calibration_error": 0.13, "labels": 240}, set()),
+    "narrow": ({}, {**INTERVALS, "interval.coverage": 0.8}, {"IntervalCoverageLow"}),
+    "a little narrow": ({}, {**INTERVALS, "interval.coverage": 0.86}, set()),
+    "wide": ({}, {**INTERVALS, "interval.coverage": 0.99}, set()),
+    "narrow by chance": ({}, {**INTERVALS, "interval.coverage": 0.84, "interval.labels": 200}, set()),
+    "few intervals": ({}, {**INTERVALS, "interval.coverage": 0.5, "interval.labels": 199}, set()),
+    "expected": (WEEK, {**WEEK, "expected.accuracy": 0.8, "expected.accuracy.high": 0.82}, {"ExpectedAccuracyFell"}),
+    "not expected": (WEEK, {**WEEK, "expected.accuracy": 0.86, "expected.accuracy.high": 0.87}, set()),
+    "uncertain": (WEEK, {**WEEK, "expected.accuracy": 0.8, "expected.accuracy.high": 0.95}, set()),
 }
+
+
+def evaluation_gauge(name: str, model: Attributes, value: float, at: int) -> Metric:
+    """Return a gauge; `name__macro` is a mean over classes, `name__a` the value of the class a."""
+    name, _, part = name.partition("__")
+    key = "ml.evaluation.average" if part in ("macro", "weighted") else "ml.evaluation.label"
+    return gauge(f"ml.evaluation.{name}", "1", [((*model, (key, part)) if part else model, value)], at)
 
 
 def test_figures_are_compared_with_the_week_before() -> None:
@@ -222,11 +263,10 @@ def test_figures_are_compared_with_the_week_before() -> None:
     with in_process_hub() as hub:
         sender = Sender(str(hub.client.base_url))
         for model, (before, now, _) in COMPARED.items():
-            attributes = (("ml.model.name", model), ("ml.model.version", "1"))
+            attributes: Attributes = (("ml.model.name", model), ("ml.model.version", "1"))
             for age, figures in ((3 * 24 * HOUR, before), (2 * 24 * HOUR, before), (MINUTE, now)):
                 at = time.time_ns() - age
-                points = {f"ml.evaluation.{name}": value for name, value in figures.items()}
-                sender.metrics(*(gauge(name, "1", [(attributes, value)], at) for name, value in points.items()))
+                sender.metrics(*(evaluation_gauge(name, attributes, value, at) for name, value in figures.items()))
         found = conditions(hub)
 
     alerts = {(rule, dict(item.labels)["ml_model_name"]) for rule, items in found.items() for item in items}

@@ -53,6 +53,47 @@ def label_panels() -> Panels:
     ]
 
 
+def quality_panels() -> Panels:
+    """Build the panels about probabilities, prediction intervals and the estimate without labels."""
+    expected = f"ml_evaluation_expected_accuracy_ratio{{{MODEL}}}"
+    return [
+        time_series_panel(
+            8,
+            "ROC AUC",
+            "Area under the ROC curve, the mean over classes, and its mean of the week that ended yesterday. An alert "
+            "fires if it is 5 points lower and chance does not explain it.",
+            "short",
+            range_query(f'ml_evaluation_roc_auc_ratio{{{MODEL}, ml_evaluation_average="macro"}}', VERSION_LEGEND),
+            range_query(f"job_model:ml_evaluation_roc_auc:mean7d{{{MODEL}}}", f"week before · {VERSION_LEGEND}"),
+            max_value=1,
+        ),
+        time_series_panel(
+            8,
+            "Expected accuracy, without labels",
+            "Accuracy of the newest predictions, estimated from their probabilities, with its 95 % interval, and the "
+            "mean accuracy of the week that ended yesterday. Set MODELTRACE_EVALUATION_EXPECTED_HOURS to see it.",
+            "percentunit",
+            range_query(expected, VERSION_LEGEND),
+            range_query(f"ml_evaluation_expected_accuracy_low_ratio{{{MODEL}}}", f"low · {VERSION_LEGEND}"),
+            range_query(f"ml_evaluation_expected_accuracy_high_ratio{{{MODEL}}}", f"high · {VERSION_LEGEND}"),
+            range_query(f"job_model:ml_evaluation_accuracy:mean7d{{{MODEL}}}", f"week before · {VERSION_LEGEND}"),
+            max_value=1,
+        ),
+        time_series_panel(
+            8,
+            "Coverage of prediction intervals",
+            "Share of the labels of a regressor that are inside of the prediction interval, with its 95 % interval, "
+            "and the share that should be.",
+            "percentunit",
+            range_query(f"ml_evaluation_interval_coverage_ratio{{{MODEL}}}", VERSION_LEGEND),
+            range_query(f"ml_evaluation_interval_coverage_low_ratio{{{MODEL}}}", f"low · {VERSION_LEGEND}"),
+            range_query(f"ml_evaluation_interval_coverage_high_ratio{{{MODEL}}}", f"high · {VERSION_LEGEND}"),
+            range_query(f"ml_evaluation_interval_level_ratio{{{MODEL}}}", f"should be · {VERSION_LEGEND}"),
+            max_value=1,
+        ),
+    ]
+
+
 def class_panels() -> Panels:
     """Build the panels about each class."""
     by = {"ml_model_version": "Version", "ml_model_hash": "SHA-256", "ml_evaluation_label": "Class"}

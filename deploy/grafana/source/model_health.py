@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from deploy.grafana.source import links
-from deploy.grafana.source.labels import class_panels, coverage_panels, label_panels
+from deploy.grafana.source.labels import class_panels, coverage_panels, label_panels, quality_panels
 from deploy.grafana.source.model_files import model_file_panels
 from deploy.grafana.source.models import DRIFT, FEATURE, MODEL, OUTPUTS, VERSION, drift_metric, increase_1h, share
 from deploy.grafana.source.panels import (
@@ -38,6 +38,7 @@ def model_health() -> Dashboard:
             "Data quality": _quality(),
             "Predictions": _predictions(),
             "True labels, by time of prediction": label_panels(),
+            "Probabilities and intervals": quality_panels(),
             "Classes": class_panels(),
             "Labels as they arrive": coverage_panels(),
             "Versions and their model files": model_file_panels(),

@@ -65,6 +65,10 @@ MODEL_VERSION_CONFLICT: Final = Rule("ModelVersionConflict", "10m", "ticket", "m
 ACCURACY_FELL: Final = Rule("AccuracyFell", "10m", "ticket", "ml")
 WORSE_THAN_HELD_OUT: Final = Rule("WorseThanHeldOut", "10m", "ticket", "ml")
 CONCEPT_DRIFT: Final = Rule("ConceptDrift", "5m", "page", "ml")
+ROC_AUC_FELL: Final = Rule("RocAucFell", "10m", "ticket", "ml")
+CALIBRATION_WORSE: Final = Rule("CalibrationWorse", "10m", "ticket", "ml")
+INTERVAL_COVERAGE_LOW: Final = Rule("IntervalCoverageLow", "10m", "ticket", "ml")
+EXPECTED_ACCURACY_FELL: Final = Rule("ExpectedAccuracyFell", "10m", "ticket", "ml")
 LABELS_MISSING: Final = Rule("LabelsMissing", "1h", "ticket", "ml")
 
 # Requests of services.
@@ -87,6 +91,7 @@ RULES: Final = {
     for rule in (
         *(INPUT_DRIFT, NEW_CATEGORIES, MISSING_VALUES, PREDICTION_DRIFT, LOW_CONFIDENCE),
         *(MODEL_VERSION_CONFLICT, ACCURACY_FELL, WORSE_THAN_HELD_OUT, CONCEPT_DRIFT, LABELS_MISSING),
+        *(ROC_AUC_FELL, CALIBRATION_WORSE, INTERVAL_COVERAGE_LOW, EXPECTED_ACCURACY_FELL),
         *(HIGH_LATENCY, REQUEST_FAILURES, SERVICE_DOWN, NO_PREDICTIONS),
         *(SDK_DROPPING, SDK_EXPORTS_FAILING, KEPT_ON_DISK, SIDECAR_RESTARTING),
         *(PREDICTIONS_NOT_STORED, LABELS_NOT_STORED, METRIC_OVERFLOW),

@@ -70,12 +70,15 @@ class _Scores(NamedTuple):
     outcomes: Floats  # 1 or 0; NaN without a label
 
 
-def estimate_performance(store: Store, selection: Selection) -> list[ExpectedPerformance]:
+def estimate_performance(
+    store: Store, selection: Selection, *, max_predictions: int | None = None
+) -> list[ExpectedPerformance]:
     """Return the expected performance of each classifier in a selection, calibrated with predictions before it.
 
     Args:
         store: the store with predictions and labels.
         selection: the predictions, with `since`.
+        max_predictions: estimate the performance of the newest of them only; `None`: of all.
 
     Raises:
         StoreError: the store cannot be read.
@@ -84,16 +87,20 @@ def estimate_performance(store: Store, selection: Selection) -> list[ExpectedPer
     results = []
     for name, version, model_hash in store.fetch_all(statement.distinct().order_by(*MODEL_COLUMNS)):
         of_model = selection._replace(model_name=name, model_version=version, model_hash=model_hash)
-        results.append(_estimate(store, of_model))
+        results.append(_estimate(store, of_model, max_predictions))
     return results
 
 
-def _estimate(store: Store, selection: Selection) -> ExpectedPerformance:
-    latest = (column.desc() for column in PREDICTION_ORDER)
+def _estimate(store: Store, selection: Selection, max_predictions: int | None) -> ExpectedPerformance:
+    latest = [column.desc() for column in PREDICTION_ORDER]
     earlier = _statement(selection._replace(since=None, until=selection.since)).where(labels.c.label.is_not(None))
     positive = _positive_label(store, selection)
     known = _read(store.fetch_all(earlier.order_by(*latest).limit(MAX_LABELS)), positive)
-    later = _read((row for page in store.fetch_pages(_statement(selection)) for row in page), positive)
+    selected = _statement(selection)
+    if max_predictions is None:
+        later = _read((row for page in store.fetch_pages(selected) for row in page), positive)
+    else:
+        later = _read(store.fetch_all(selected.order_by(*latest).limit(max_predictions)), positive)
     result = ExpectedPerformance(
         selection.model_name or "",
         selection.model_version or "",

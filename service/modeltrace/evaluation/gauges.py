@@ -1,7 +1,7 @@
 """Export metrics of models as gauges. Served versions and the classes of bundles limit the number of series."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
@@ -25,6 +25,9 @@ from modeltrace.telemetry.names import (
     ML_MODEL_VERSION,
     QUANTILE,
 )
+
+if TYPE_CHECKING:  # its import takes a second
+    from modeltrace.evaluation.expected_rows import ExpectedPerformance
 
 _SECOND: Final = 10**9
 
@@ -82,6 +85,8 @@ def metric_points(metrics: ModelMetrics, known_labels: set[tuple[bool, object]])
         yield from _regression_points(metrics.regression)
     if metrics.baseline:
         yield from _baseline_points(metrics.baseline)
+    if metrics.expected:
+        yield from _expected_points(metrics.expected)
     if metrics.drift and metrics.drift.labels:
         yield GaugePoint(instruments.DRIFT_LEVEL, metrics.drift.level, {})
         if metrics.error_rate is not None:
@@ -90,6 +95,25 @@ def metric_points(metrics: ModelMetrics, known_labels: set[tuple[bool, object]])
         start, end = metrics.period
         yield GaugePoint(instruments.EVALUATION_WINDOW, (end - start) / _SECOND, {})
         yield GaugePoint(instruments.EVALUATION_TIME, end / _SECOND, {})
+
+
+def _expected_points(expected: "ExpectedPerformance") -> Iterator[GaugePoint]:
+    """Yield the points of an estimate without labels, and its state only if there is none that can be trusted."""
+    accuracy, state = expected.accuracy, -1
+    if accuracy is not None:
+        state = 0 if expected.reason is None else 1
+    yield GaugePoint(instruments.EXPECTED_STATE, state, {})
+    if accuracy is None or state:
+        return
+    yield GaugePoint(instruments.EXPECTED_ACCURACY, accuracy.estimate, {})
+    yield GaugePoint(instruments.EXPECTED_ACCURACY_LOW, accuracy.low, {})
+    yield GaugePoint(instruments.EXPECTED_ACCURACY_HIGH, accuracy.high, {})
+    for instrument, interval in (
+        (instruments.EXPECTED_F1, expected.f1),
+        (instruments.EXPECTED_ROC_AUC, expected.roc_auc),
+    ):
+        if interval is not None:
+            yield GaugePoint(instrument, interval.estimate, {})
 
 
 def _classification_points(
@@ -112,6 +136,8 @@ def _classification_points(
         yield GaugePoint(instruments.PRECISION, entry.precision, attributes)
         yield GaugePoint(instruments.RECALL, entry.recall, attributes)
         yield GaugePoint(instruments.F1, entry.f1, attributes)
+        if isinstance(entry, ClassMetrics):
+            yield GaugePoint(instruments.CLASS_LABELS, entry.support, attributes)
     if metrics.probabilities:
         yield from _probability_points(metrics.probabilities)
     if metrics.calibration:

@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from modeltrace.evaluation.baseline_comparison import BaselineComparison
 from modeltrace.evaluation.calibration import CalibrationMetrics, LabelledCount, calibration_metrics
@@ -17,6 +17,9 @@ from modeltrace.evaluation.concept_drift import DriftResult
 from modeltrace.evaluation.interval_coverage import IntervalCoverage
 from modeltrace.evaluation.probability_metrics import ProbabilityMetrics
 from modeltrace.store.rows import label_key
+
+if TYPE_CHECKING:  # its import takes a second
+    from modeltrace.evaluation.expected_rows import ExpectedPerformance
 
 
 class ResidualSums(NamedTuple):
@@ -137,6 +140,7 @@ class ModelMetrics:
     drift_predictions: tuple[PredictionRef, ...] = ()
     model_hash: str | None = None  # SHA-256 of the model's file
     segment: Mapping[str, str | None] | None = None  # name and value of a tag; the value is `None` without the tag
+    expected: "ExpectedPerformance | None" = None  # estimated without labels; only where it is published
     period: tuple[int, int] | None = None  # start and end of the selection, if known; nanoseconds since the epoch
 
     @property

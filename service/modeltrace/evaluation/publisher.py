@@ -24,6 +24,7 @@ from modeltrace.telemetry.metrics.model_catalog import Baseline, ModelCatalog, M
 from modeltrace.telemetry.metrics.outcomes import OutcomeCounter
 
 if TYPE_CHECKING:  # imported on the publisher's thread, see `_Evaluator`
+    from modeltrace.evaluation.expected_rows import ExpectedPerformance
     from modeltrace.store.leader_lock import LeaderLock
     from modeltrace.store.store import Store
 
@@ -34,6 +35,8 @@ RUNS_METRIC: Final = "modeltrace.evaluation.runs"
 REST_FACTOR: Final = 9
 # Seconds for which a shutdown waits for a run.
 STOP_TIMEOUT: Final = 0.5
+# The newest predictions of which the accuracy is estimated. They are read in Python.
+MAX_EXPECTED_PREDICTIONS: Final = 20_000
 _HOUR_NS: Final = 3600 * 10**9
 
 
@@ -46,6 +49,7 @@ class PublisherConfig(NamedTuple):
     interval: float  # seconds between two runs
     window_ns: int  # the duration of the evaluated window before now, in nanoseconds
     tolerance: float | None  # as in `modeltrace.evaluation.evaluate.evaluate`
+    expected_window_ns: int = 0  # the duration before now whose accuracy is estimated without labels; 0: none
 
 
 class Publisher:
@@ -146,7 +150,37 @@ class _Evaluator:
             drift_since=now - now % window - window,
             tolerance=self._config.tolerance,
         )
-        return [replace(metrics, period=(now - window, now)) for metrics in results]
+        expected = self._expected(self._store, name, now)
+        return [
+            replace(
+                metrics,
+                period=(now - window, now),
+                # A model without a hash is the only one of its version.
+                expected=next(
+                    (
+                        item
+                        for item in expected.get(metrics.model_version, ())
+                        if metrics.model_hash in (None, item.model_hash)
+                    ),
+                    None,
+                ),
+            )
+            for metrics in results
+        ]
+
+    def _expected(self, store: "Store", name: str, now: int) -> Mapping[str, Sequence["ExpectedPerformance"]]:
+        """Return the accuracy of recent predictions that is estimated without labels, by version."""
+        if not self._config.expected_window_ns:
+            return {}
+        from modeltrace.evaluation.expected_rows import estimate_performance  # noqa: PLC0415  its import takes a second
+        from modeltrace.store.selection import Selection  # noqa: PLC0415  see the class
+
+        since = now - self._config.expected_window_ns
+        selection = Selection(since=since, model_name=name, include_synthetic=False)
+        by_version: dict[str, list[ExpectedPerformance]] = {}
+        for item in estimate_performance(store, selection, max_predictions=MAX_EXPECTED_PREDICTIONS):
+            by_version.setdefault(item.model_version, []).append(item)
+        return by_version
 
     def close(self) -> None:
         """Close the store and release the locks."""
@@ -169,5 +203,6 @@ def start_publisher(settings: Settings, catalog: ModelCatalog, meter: Meter) -> 
         settings.evaluation_interval,
         window,
         settings.evaluation_tolerance,
+        int(settings.evaluation_expected_hours * _HOUR_NS),
     )
     return Publisher(config, meter)

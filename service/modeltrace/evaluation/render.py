@@ -24,7 +24,7 @@ MAX_MATRIX_CLASSES: Final = 12
 def to_json(metrics: ModelMetrics) -> dict[str, Any]:
     """Return the metrics as a JSON object; unknown values are null."""
     result = asdict(metrics)
-    del result["drift"], result["drift_predictions"], result["error_rate"]
+    del result["drift"], result["drift_predictions"], result["error_rate"], result["expected"]
     result["period"] = metrics.period and dict(zip(("since_ns", "until_ns"), metrics.period, strict=True))
     drift = None
     if metrics.drift is not None:

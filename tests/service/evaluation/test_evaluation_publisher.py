@@ -14,9 +14,11 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client.parser import text_string_to_metric_families
 
 from modeltrace.evaluation.baseline_comparison import compare_error_rates
+from modeltrace.evaluation.expected_rows import estimate_performance
 from modeltrace.evaluation.publisher import RUNS_METRIC, Publisher, PublisherConfig, start_publisher
 from modeltrace.settings import read_settings
 from modeltrace.store.rows import StoredLabel, to_json
+from modeltrace.store.selection import Selection
 from modeltrace.store.store import open_store
 from modeltrace.telemetry.metrics.instruments import build_views
 from modeltrace.telemetry.metrics.model_catalog import Baseline, ModelCatalog
@@ -42,13 +44,14 @@ class Replica:
         names: tuple[str, ...] = (NAME,),
         tolerance: float | None = None,
         baseline: Baseline | None = None,
+        expected_window: int = 0,
     ) -> None:
         self._reader = InMemoryMetricReader()
         meter = MeterProvider([self._reader], views=build_views(), shutdown_on_exit=False).get_meter("test")
         self.models = dict.fromkeys(names, ("a", "b"))
         baselines = {(NAME, "1", "f" * 64): baseline} if baseline else {}
         self.publisher = Publisher(
-            PublisherConfig(url, lambda: self.models, lambda: baselines, 0.02, HOUR, tolerance), meter
+            PublisherConfig(url, lambda: self.models, lambda: baselines, 0.02, HOUR, tolerance, expected_window), meter
         )
 
     def points(self) -> dict[tuple[str, ...], float]:
@@ -82,14 +85,19 @@ def replicas(store_url: str) -> Iterator[list[Replica]]:
 
 
 def store_predictions(
-    url: str, predictions: Sequence[tuple[Any, Any, float | None]], *, version: str = "1", name: str = NAME
+    url: str,
+    predictions: Sequence[tuple[Any, Any, float | None]],
+    *,
+    version: str = "1",
+    name: str = NAME,
+    age: int = HOUR // 2,
 ) -> None:
-    """Store predictions of this hour with labels and confidences."""
-    now = time.time_ns() - HOUR // 2
+    """Store predictions with labels and confidences, by default of this hour."""
+    now = time.time_ns() - age
     model = ModelInfo(name, version, "f" * 64, ())
     rows = [
         stored_row(
-            f"{name}-{version}-{n}",
+            f"{name}-{version}-{age}-{n}",
             time=now + n,
             model=model,
             inputs=None,
@@ -113,6 +121,39 @@ def store_predictions(
 def metric_points(replica: Replica) -> dict[tuple[str, ...], float]:
     """Return the points of the metrics, without those that change with every run."""
     return {name: value for name, value in replica.points().items() if name[0] not in (RUNS_METRIC, "evaluation.time")}
+
+
+@pytest.mark.parametrize(("earlier", "arrived", "state"), [(400, 0, 0), (200, 0, -1), (400, 60, 1)])
+def test_the_accuracy_that_is_expected_without_labels(store_url: str, earlier: int, arrived: int, state: int) -> None:
+    """It equals `estimate_performance`, and is published only if it can be trusted."""
+    confidences = [0.6, 0.7, 0.8, 0.9]
+    labelled = [("a", "a" if n % 10 < 6 + n % 4 else "b", confidences[n % 4]) for n in range(earlier)]
+    store_predictions(store_url, labelled, age=3 * HOUR)
+    recent = [("a", "b" if n < arrived else ..., 0.6 if n % 3 else 0.9) for n in range(300)]
+    store_predictions(store_url, recent)
+    with open_store(store_url) as store:
+        selection = Selection(since=time.time_ns() - HOUR, include_synthetic=False)
+        (expected,) = estimate_performance(store, selection)
+        (newest,) = estimate_performance(store, selection, max_predictions=100)
+    replica = Replica(store_url, expected_window=HOUR)
+    try:
+        wait_until(replica.publishes, description="metrics")
+        points = metric_points(replica)
+    finally:
+        replica.publisher.stop()
+        replica.publisher.close(time.monotonic() + 5)
+
+    prefix = "evaluation.expected."
+    found = {key[0].removeprefix(prefix): value for key, value in points.items() if key[0].startswith(prefix)}
+    assert found.pop("state") == state
+    assert newest.predictions == 100
+    if state:
+        assert found == {}
+    else:
+        assert expected.accuracy is not None
+        estimate, low, high = expected.accuracy.estimate, expected.accuracy.low, expected.accuracy.high
+        assert found == pytest.approx({"accuracy": estimate, "accuracy.low": low, "accuracy.high": high}, abs=1e-9)
+        assert low < estimate < high
 
 
 def test_one_replica_publishes_and_the_other_takes_over(store_url: str, replicas: list[Replica]) -> None:
@@ -178,6 +219,8 @@ def test_gauges_of_a_classifier(store_url: str) -> None:
             ("evaluation.f1", "1", "macro"): (6 / 7 + 2 / 3) / 2,
             ("evaluation.f1", "1", "a"): 6 / 7,
             ("evaluation.f1", "1", "b"): 2 / 3,
+            ("evaluation.class_labels", "1", "a"): 4,
+            ("evaluation.class_labels", "1", "b"): 1,
             ("evaluation.calibration_error", "1"): 0.15,
             ("evaluation.top_label_brier_score", "1"): (3 * 0.25**2 + 2 * 0.75**2) / 5,
             ("evaluation.baseline.error", "1"): 0.25,
@@ -200,6 +243,7 @@ def test_gauges_of_a_classifier(store_url: str) -> None:
             (f"evaluation.{name}", "2", label)
             for name in ("precision", "recall", "f1") for label in ("a", "macro", "weighted")
         ),
+        ("evaluation.class_labels", "2", "a"),
         ("evaluation.label_delay", "2", "0.5"), ("evaluation.label_delay", "2", "0.95"),
     }  # fmt: skip
     assert {name[1] for name in points} == {"1", "2"}

@@ -154,6 +154,30 @@ RECALL: Final = Instrument(
     "ml.evaluation.recall", "1", "Share of the rows of a class that were predicted correctly.", MAX_BUNDLE_SERIES
 )
 F1: Final = Instrument("ml.evaluation.f1", "1", "Harmonic mean of precision and recall.", MAX_BUNDLE_SERIES)
+CLASS_LABELS: Final = Instrument(
+    "ml.evaluation.class_labels", "{label}", "Number of true labels of a class.", MAX_BUNDLE_SERIES
+)
+EXPECTED_ACCURACY: Final = Instrument(
+    "ml.evaluation.expected.accuracy", "1", "Accuracy of recent predictions, estimated without their labels.", 1000
+)
+EXPECTED_ACCURACY_LOW: Final = Instrument(
+    "ml.evaluation.expected.accuracy.low", "1", "Lower bound of the 95 % interval of the estimated accuracy.", 1000
+)
+EXPECTED_ACCURACY_HIGH: Final = Instrument(
+    "ml.evaluation.expected.accuracy.high", "1", "Upper bound of the 95 % interval of the estimated accuracy.", 1000
+)
+EXPECTED_F1: Final = Instrument(
+    "ml.evaluation.expected.f1", "1", "F1 of the positive class, estimated without labels.", 1000
+)
+EXPECTED_ROC_AUC: Final = Instrument(
+    "ml.evaluation.expected.roc_auc", "1", "Area under the ROC curve, estimated without labels.", 1000
+)
+EXPECTED_STATE: Final = Instrument(
+    "ml.evaluation.expected.state",
+    "{state}",
+    "0: the estimate is valid, 1: labels that have arrived contradict it, -1: there is no estimate.",
+    1000,
+)
 CALIBRATION_ERROR: Final = Instrument(
     "ml.evaluation.calibration_error", "1", "Expected calibration error, over ten bins of the confidence.", 1000
 )
@@ -232,7 +256,8 @@ EVALUATION_GAUGES: Final = (
     MEAN_ABSOLUTE_PERCENTAGE_ERROR, R2, ABSOLUTE_ERROR, INTERVAL_LABELS, INTERVAL_COVERAGE, INTERVAL_COVERAGE_LOW,
     INTERVAL_COVERAGE_HIGH, INTERVAL_LEVEL, INTERVAL_WIDTH, BASELINE_ERROR, BASELINE_INCREASE, BASELINE_STANDARD_ERROR,
     BASELINE_THRESHOLD, BASELINE_STATE, EVALUATION_WINDOW, EVALUATION_TIME, EVALUATED_PREDICTIONS, LABELS,
-    LABEL_COVERAGE, LABEL_DELAY, DRIFT_LEVEL, DRIFT_ERROR_RATE,
+    LABEL_COVERAGE, LABEL_DELAY, DRIFT_LEVEL, DRIFT_ERROR_RATE, CLASS_LABELS, EXPECTED_ACCURACY, EXPECTED_ACCURACY_LOW,
+    EXPECTED_ACCURACY_HIGH, EXPECTED_F1, EXPECTED_ROC_AUC, EXPECTED_STATE,
 )  # fmt: skip
 
 
