@@ -257,7 +257,9 @@ def _value(feature: Feature) -> dict[str, Any]:
         described["minimum"], described["maximum"] = enforced or (-largest, largest)
     if feature.is_time and on_violation.type == "reject":
         zoned = feature.timezone is not None
-        described["description"] = f"Expected: {feature.time_column.expected}"
+        valid = feature.valid_range if on_violation.range == "reject" else None
+        limits = "" if valid is None else f", from {feature.range_text(valid)}"
+        described["description"] = f"Expected: {feature.time_column.expected}{limits}"
         described |= {"format": "duration"} if feature.type == "timedelta" else {"format": "date-time"} if zoned else {}
     if feature.is_text:
         described["maxLength"] = feature.max_text_length

@@ -1,7 +1,7 @@
 """Derive the schema of a feature from its training column: type, range, categories, binned distribution."""
 
 from collections.abc import Sequence
-from datetime import date, time, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any, Literal
 
 import numpy as np
@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from modeltrace.bundles.reference_distribution import categorical_reference, numeric_reference
-from modeltrace.bundles.time_columns import describe_times, is_time_dtype
+from modeltrace.bundles.time_columns import ValidRange, describe_times, is_time_dtype
 from modeltrace.bundles.training_frame import DATE_ADVICE
 from modeltrace.errors import PackError
 from modeltrace.inference.category_levels import Level, LevelKind, infer_level_kind, level_name
@@ -20,6 +20,7 @@ from modeltrace.inference.validate import MAX_FLOAT, MAX_INTEGER
 # Maximum number of categories that the schema lists for a text column: its most frequent texts.
 MAX_LISTED_CATEGORIES = 10_000
 NUMERIC_TYPES = ("number", "integer")
+TIME_TYPES = ("datetime", "timedelta")
 # Minimum of a `max_length` that is derived from the training data, in characters.
 MIN_TEXT_LIMIT = 256
 
@@ -27,7 +28,7 @@ MIN_TEXT_LIMIT = 256
 def describe_column(
     column: "pd.Series",
     *,
-    valid_range: tuple[float, float] | None = None,
+    valid_range: ValidRange | None = None,
     strict_categories: bool = False,
     max_length: int | None = None,
 ) -> Feature:
@@ -35,7 +36,7 @@ def describe_column(
 
     Args:
         column: the values of the feature in the training data.
-        valid_range: the lowest and highest number that a request may send.
+        valid_range: the lowest and highest number, time or duration that a request may send.
         strict_categories: reject categories that the training data does not contain.
         max_length: the maximum number of characters of a text in a request; by default it is derived from the data.
 
@@ -49,20 +50,21 @@ def describe_column(
         raise PackError(f"column {column.name}: every value is missing. Remove the column and fit again")
     if max_length is not None and kind != "category":
         raise PackError(f"--max-length: column {column.name} has the type {kind}, not text")
-    if valid_range and kind not in NUMERIC_TYPES:
-        raise PackError(f"--range: column {column.name} has the type {kind}, not a number")
+    if valid_range and kind not in (*NUMERIC_TYPES, *TIME_TYPES):
+        raise PackError(f"--range: column {column.name} has the type {kind}, not a number, a time or a duration")
     common = {"name": str(column.name), "type": kind, "nullable": len(present) < len(column)}
-    if kind in ("datetime", "timedelta"):
-        return Feature.model_validate({**common, **describe_times(column)})
+    if kind in TIME_TYPES:
+        return Feature.model_validate({**common, **describe_times(column, valid_range)})
     if kind in NUMERIC_TYPES:
+        limits = None if valid_range is None else _numeric_range(column.name, valid_range)
         values = present.to_numpy(dtype=np.float64)
         _check_numbers(present, values, kind)
         return Feature(
             **common,
             dtype="int64" if kind == "integer" and not common["nullable"] else "float64",
-            valid_range=valid_range,
+            valid_range=limits,
             training_range=(float(values.min()), float(values.max())),
-            example=_example(column.name, values, kind, valid_range),
+            example=_example(column.name, values, kind, limits),
             reference=numeric_reference(values, n=len(column)),
         )
     if kind == "boolean":
@@ -213,6 +215,20 @@ def _dtype(column: "pd.Series") -> Dtype:
     """Return the dtype of the column that the estimator receives: the training column's dtype, or `object`."""
     names: tuple[Dtype, ...] = ("bool", "boolean", "str", "string", "category")
     return next((name for name in names if column.dtype == name), "object")
+
+
+def _numeric_range(name: object, valid_range: ValidRange) -> tuple[float, float]:
+    """Return the bounds of a range of numbers.
+
+    Raises:
+        PackError: the bounds are no numbers, or not in order.
+    """
+    low, high = valid_range
+    if isinstance(low, str | datetime | timedelta) or isinstance(high, str | datetime | timedelta):
+        raise PackError(f"--range {name}={low}/{high}: the column contains numbers; write --range {name}=LOW:HIGH")
+    if not low <= high:
+        raise PackError(f"--range {name}={low:g}:{high:g}: the lowest value is greater than the highest")
+    return float(low), float(high)
 
 
 def _example(

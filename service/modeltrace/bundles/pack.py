@@ -25,6 +25,7 @@ from modeltrace.bundles.proxies.native_models import wrap_model
 from modeltrace.bundles.repeated_rows import duplicate_probability
 from modeltrace.bundles.schema_redaction import redact_schema
 from modeltrace.bundles.target_order import verify_target_order
+from modeltrace.bundles.time_columns import ValidRange
 from modeltrace.bundles.traffic_file import encode_traffic
 from modeltrace.bundles.training_frame import DATE_ADVICE, date_columns, to_frame, to_series
 from modeltrace.bundles.training_schema import build_schema
@@ -54,7 +55,7 @@ def pack(
     version: str = "1.0.0",
     artifact_format: ArtifactFormat = "skops",
     traffic: pd.DataFrame | None = None,
-    valid_ranges: Mapping[str, tuple[float, float]] | None = None,
+    valid_ranges: Mapping[str, ValidRange] | None = None,
     strict_categories: bool = False,
     max_lengths: Mapping[str, int] | None = None,
     allowed_violations: AllowedViolations | None = None,
@@ -87,7 +88,8 @@ def pack(
         artifact_format: the format of the estimator's file; use joblib if skops does not support a type.
         traffic: held-out rows to replay later, with the column of `target` if there is one. They are the reference of
             the model's outputs.
-        valid_ranges: by feature, the lowest and highest value that a request may send.
+        valid_ranges: by feature, the lowest and highest value that a request may send: numbers, or times or durations
+            (as objects, or as ISO 8601 texts).
         strict_categories: reject categories that the training data does not contain.
         max_lengths: by text feature, the maximum number of characters of a text in a request. The default is at least
             256 and at least four times the longest text of the training data.

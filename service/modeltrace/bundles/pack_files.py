@@ -230,11 +230,9 @@ def _feature_notes(feature: Feature) -> list[str]:
     if feature.categories is not None:
         notes.append(f"{len(feature.categories)} categories")
     elif feature.training_range is not None:
-        to_text = feature.time_column.to_text if feature.is_time else None
-        low, high = (f"{v:g}" if to_text is None else to_text(round(v * 1e6)) for v in feature.training_range)
-        notes.append(f"{low} to {high}")
+        notes.append(feature.range_text(feature.training_range))
     if feature.valid_range is not None:
-        notes.append("valid {:g} to {:g}".format(*feature.valid_range))
+        notes.append(f"valid {feature.range_text(feature.valid_range)}")
     if feature.nullable:
         notes.append("may be missing")
     if counted := [reason for reason, action in feature.on_violation if action == "count"]:

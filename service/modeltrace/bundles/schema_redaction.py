@@ -76,9 +76,9 @@ def _round_edges(edges: "NDArray[np.float64]") -> "NDArray[np.float64]":
 
 
 def _placeholder_number(feature: Feature, middle: float) -> Value:
-    if feature.is_time:
-        return feature.time_column.to_text(round(middle) * 1_000_000)
     low, high = feature.valid_range or (middle, middle)
+    if feature.is_time:
+        return feature.time_column.to_text(round(min(max(round(middle), low), high) * 1e6))
     if feature.type == "integer":
         return int(min(max(round(middle), math.ceil(low)), math.floor(high)))
     return min(max(middle, low), high)

@@ -1,14 +1,18 @@
 """Describe training columns of times and durations. Their distributions are in seconds."""
 
-from typing import Any, Final
+from datetime import datetime, timedelta
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from modeltrace.bundles.reference_distribution import numeric_reference
-from modeltrace.inference.time_values import TimeColumn, TimeKind
+from modeltrace.errors import PackError
+from modeltrace.inference.time_values import TimeColumn, TimeKind, to_time_text
 
+# The lowest and the highest value of a feature: numbers, or times and durations as objects or ISO 8601 texts.
+ValidRange: TypeAlias = tuple[float, float] | tuple[str, str] | tuple[datetime, datetime] | tuple[timedelta, timedelta]
 _MICROSECONDS: Final = 1_000_000
 
 
@@ -33,19 +37,43 @@ def to_seconds(column: "pd.Series") -> NDArray[np.float64]:
     return seconds
 
 
-def describe_times(column: "pd.Series") -> dict[str, Any]:
-    """Return the fields of the feature, without name, type and whether it may be missing."""
+def describe_times(column: "pd.Series", valid_range: ValidRange | None = None) -> dict[str, Any]:
+    """Return the fields of the feature, without name, type and whether it may be missing. Ranges are in seconds.
+
+    Raises:
+        PackError: a bound of the range is no value of this column, the bounds are not in order, or no value of the
+            training data is in the range.
+    """
     layout = time_column(column)
     microseconds = np.sort(_to_microseconds(column))
     seconds = microseconds / _MICROSECONDS
+    limits = None if valid_range is None else _to_limits(column.name, layout, valid_range)
+    if limits is not None:
+        microseconds = microseconds[(seconds >= limits[0]) & (seconds <= limits[1])]
+        if not len(microseconds):
+            low, high = valid_range or ("", "")
+            raise PackError(f"--range {column.name}={low}/{high}: no value of the training data is in that range")
     return {
         "dtype": f"{layout.kind}64",
         "unit": layout.unit,
         "timezone": layout.timezone,
+        "valid_range": limits,
         "training_range": (float(seconds[0]), float(seconds[-1])),
         "example": layout.to_text(int(microseconds[len(microseconds) // 2])),
         "reference": numeric_reference(seconds, n=len(column)),
     }
+
+
+def _to_limits(name: object, layout: TimeColumn, valid_range: ValidRange) -> tuple[float, float]:
+    bounds = [to_time_text(bound) for bound in valid_range]
+    option = f"--range {name}={bounds[0]}/{bounds[1]}"
+    try:
+        low, high = (layout.to_seconds(bound) for bound in bounds)
+    except (ValueError, TypeError):
+        raise PackError(f"{option}: write LOW/HIGH, each {layout.expected}") from None
+    if low > high:
+        raise PackError(f"{option}: the lowest value is greater than the highest")
+    return low, high
 
 
 def _to_microseconds(column: "pd.Series") -> NDArray[np.int64]:

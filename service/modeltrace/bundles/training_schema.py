@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from modeltrace.bundles.columns import describe_column
+from modeltrace.bundles.time_columns import ValidRange
 from modeltrace.errors import PackError
 from modeltrace.inference.allowed_violations import AllowedViolations, allow_violations, check_allowed_violations
 from modeltrace.inference.schema import Schema
@@ -14,7 +15,7 @@ from modeltrace.printable import first_line
 def build_schema(
     training: pd.DataFrame,
     *,
-    valid_ranges: Mapping[str, tuple[float, float]],
+    valid_ranges: Mapping[str, ValidRange],
     max_lengths: Mapping[str, int],
     strict_categories: bool,
     allowed_violations: AllowedViolations,
@@ -29,9 +30,6 @@ def build_schema(
     for option, names in (("--range", valid_ranges), ("--max-length", max_lengths)):
         if unknown := set(names) - set(training.columns):
             raise PackError(f"{option} {min(unknown)}: the training data has no feature of that name")
-    for name, (low, high) in valid_ranges.items():
-        if not low <= high:
-            raise PackError(f"--range {name}={low:g}:{high:g}: the lowest value is greater than the highest")
     features = []
     for name in training.columns:
         allowed = allowed_violations.get(name)

@@ -20,6 +20,7 @@ from modeltrace.bundles.registry.publish import register as publish
 from modeltrace.bundles.registry.search_paths import search_paths
 from modeltrace.bundles.registry.source import MLFLOW_PREFIX
 from modeltrace.bundles.registry.version_order import sort_best_first
+from modeltrace.bundles.time_columns import ValidRange
 from modeltrace.cli.options import TrustPickle
 from modeltrace.inference.intervals import DEFAULT_LEVEL
 from modeltrace.inference.schema import PRIVACY_RULES, REASONS, PrivacyRule, Reason
@@ -29,16 +30,23 @@ from modeltrace.terminal import command, echo
 _registry_option = partial(typer.Option, rich_help_panel="MLflow registry")
 
 
-def parse_valid_range(text: str) -> tuple[str, float, float]:
-    """Parse `FEATURE=LOW:HIGH`."""
+def parse_valid_range(text: str) -> tuple[str, ValidRange]:
+    """Parse `FEATURE=LOW:HIGH` with numbers, or `FEATURE=LOW/HIGH` with texts of times or durations."""
     name, _, bounds = text.rpartition("=")
+    low_time, slash, high_time = bounds.partition("/")
+    if name and slash:
+        return name, (low_time, high_time)
     try:
         low, high = (float(bound) for bound in bounds.split(":"))
     except ValueError:
-        raise typer.BadParameter("write FEATURE=LOW:HIGH, e.g. age=0:120", param_hint="--range") from None
+        raise typer.BadParameter(
+            "write FEATURE=LOW:HIGH, e.g. age=0:120, or for times and durations FEATURE=LOW/HIGH, e.g. "
+            "since=2020-01-01/2025-12-31",
+            param_hint="--range",
+        ) from None
     if not name or not float("-inf") < low <= high < float("inf"):
         raise typer.BadParameter("the bounds must be finite, the lower one first: age=0:120", param_hint="--range")
-    return name, low, high
+    return name, (low, high)
 
 
 def parse_max_length(text: str) -> tuple[str, int]:
@@ -113,7 +121,12 @@ def pack(
     ] = None,
     ranges: Annotated[
         list[str] | None,
-        typer.Option("--range", metavar="FEATURE=LOW:HIGH", help="Reject numbers outside this range. Repeatable."),
+        typer.Option(
+            "--range",
+            metavar="FEATURE=LOW:HIGH",
+            help="Reject numbers outside this range. Times and durations are ISO 8601, with a slash: "
+            "since=2020-01-01/2025-12-31. Repeatable.",
+        ),
     ] = None,
     strict_categories: Annotated[  # noqa: FBT002  a flag
         bool, typer.Option("--strict-categories", help="Reject categories that are not in the data.")
@@ -236,7 +249,7 @@ def pack(
             name=model_name,
             version=version,
             out=bundle,
-            valid_ranges={feature: (low, high) for feature, low, high in map(parse_valid_range, ranges or ())},
+            valid_ranges=dict(map(parse_valid_range, ranges or ())),
             strict_categories=strict_categories,
             max_lengths=dict(map(parse_max_length, max_lengths or ())),
             allowed_violations=merge_allowed_violations(allow_violations or []),

@@ -86,8 +86,8 @@ def traffic(
         list[str] | None,
         _faults_option(
             metavar="SHIFT",
-            help="Shift a feature in every row: FEATURE=FACTOR, FEATURE+=X, or FEATURE+=Xsd (standard deviations). "
-            "Repeatable.",
+            help="Shift a feature in every row: FEATURE=FACTOR, FEATURE+=X, or FEATURE+=Xsd (standard deviations). For "
+            "a time or a duration: FEATURE+=P30D (ISO 8601) or FEATURE+=Xsd. Repeatable.",
         ),
     ] = None,
     shift_after: Annotated[

@@ -41,7 +41,7 @@ def allow_violations(feature: Feature, reasons: Collection[Reason]) -> Feature:
     impossible: dict[Reason, str | None] = {
         "missing": "the training data has missing values, so they are valid" if feature.nullable else None,
         "type": None,
-        "range": None if feature.valid_range else f"it has no valid range; --range {feature.name}=LOW:HIGH sets one",
+        "range": None if feature.valid_range else "it has no valid range, which --range sets",
         "category": None if feature.enforce_categories else f"it has the type {feature.type}, which has no categories",
     }
     for reason in reasons:

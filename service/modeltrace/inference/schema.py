@@ -103,7 +103,7 @@ class Feature(StrictModel):
     dtype: Dtype = "float64"
     missing_as: Literal["nan", "none"] = "nan"
     nullable: bool = False
-    # `valid_range` is enforced; `training_range` only describes the values of the training data.
+    # `valid_range` is enforced; `training_range` only describes the values of the training data. Times are in seconds.
     valid_range: tuple[float, float] | None = None
     training_range: tuple[float, float] | None = None
     # For the dtype `category`: all levels, in the order of the estimator's column. Otherwise: the most frequent texts.
@@ -183,6 +183,11 @@ class Feature(StrictModel):
         assert self.type in ("datetime", "timedelta")  # noqa: S101  a feature with `is_time`
         assert self.unit is not None  # noqa: S101  checked by the validator
         return TimeColumn(self.type, self.unit, self.timezone)
+
+    def range_text(self, bounds: tuple[float, float]) -> str:
+        """Return `LOW to HIGH` for people: numbers, or times or durations."""
+        low, high = (self.time_column.to_text(round(b * 1e6)) if self.is_time else f"{b:g}" for b in bounds)
+        return f"{low} to {high}"
 
     @cached_property
     def is_text(self) -> bool:

@@ -55,7 +55,7 @@ class TimeColumn(NamedTuple):
             ValueError: the text is neither, or is out of the range of 64-bit nanoseconds.
         """
         if self.kind == "timedelta":
-            return _parse_duration(text)
+            return parse_duration(text)
         time = datetime.fromisoformat(text)
         if (time.tzinfo is None) != (self.timezone is None) or not _FIRST_YEAR <= time.year <= _LAST_YEAR:
             raise ValueError(text)
@@ -104,7 +104,12 @@ def seconds_fn(column: TimeColumn) -> Callable[[Any], Any]:
     return convert
 
 
-def _parse_duration(text: str) -> int:
+def parse_duration(text: str) -> int:
+    """Return the microseconds of an ISO 8601 duration.
+
+    Raises:
+        ValueError: the text is none, or the duration is longer than 106,000 days.
+    """
     match = _DURATION.fullmatch(text)
     if match is None or text.endswith(("P", "T")):
         raise ValueError(text)

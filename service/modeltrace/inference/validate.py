@@ -147,10 +147,10 @@ def _check_time(feature: Feature, value: object) -> Violation | None:
     if not isinstance(value, str):
         return _wrong_type(feature, column.expected, value)
     try:
-        column.to_microseconds(value)
+        seconds = column.to_seconds(value)
     except ValueError:
         return _violation(feature, "type", f"expected {column.expected}")
-    return None
+    return _check_range(feature, seconds)
 
 
 def _check_number(feature: Feature, value: float) -> Violation | None:
@@ -165,10 +165,14 @@ def _check_number(feature: Feature, value: float) -> Violation | None:
         return Violation(feature.name, "range", f"{feature.name}: the number is too large")
     if integer and not number.is_integer():
         return _violation(feature, "type", "expected an integer, got a fraction")
-    if feature.valid_range and not feature.valid_range[0] <= number <= feature.valid_range[1]:
-        low, high = feature.valid_range
-        return _violation(feature, "range", f"outside the valid range {low:g} to {high:g}")
-    return None
+    return _check_range(feature, number)
+
+
+def _check_range(feature: Feature, number: float) -> Violation | None:
+    bounds = feature.valid_range
+    if bounds is None or bounds[0] <= number <= bounds[1]:
+        return None
+    return _violation(feature, "range", f"outside the valid range {feature.range_text(bounds)}")
 
 
 def _wrong_type(feature: Feature, expected: str, value: object) -> Violation:

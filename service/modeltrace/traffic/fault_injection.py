@@ -10,10 +10,12 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from modeltrace.errors import SettingsError
 from modeltrace.inference.schema import Feature
+from modeltrace.inference.time_values import TimeColumn, parse_duration
 
 Row = dict[str, object]
 
@@ -22,6 +24,8 @@ SLOW_BODY_CHUNKS = 20
 SLOW_BODY_SECONDS = 2.0
 
 UNKNOWN_FEATURE = "no_such_feature"
+# The limit of times and durations, in microseconds: that of 64-bit nanoseconds.
+MAX_MICROSECONDS = 2**63 // 1000
 NUMERIC_TYPES = ("number", "integer")
 
 _SHIFT = re.compile(r"(?P<feature>.+?)(?P<sign>\+=|=)(?P<number>[^=]+?)(?P<unit>sd)?")
@@ -43,52 +47,80 @@ def select_evenly(share: float, phase: float) -> Iterator[bool]:
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """Drift of one numeric feature: the value is multiplied by `factor`, then `offset` is added.
+    """Drift of one feature of numbers, times or durations: the value is multiplied by `factor`, then `offset` is added.
 
-    `std_devs` is an offset in standard deviations of the training data; `resolve` converts it to `offset`.
+    `std_devs` is an offset in standard deviations of the training data; `resolve` converts it to `offset`, and sets
+    `column` for times and durations. Their offsets are in seconds, and written as a duration.
     """
 
     feature: str
     factor: float = 1.0
     offset: float = 0.0
     std_devs: float = 0.0
+    is_duration: bool = False
+    column: TimeColumn | None = None
 
     def resolve(self, features: Sequence[Feature]) -> "Shift":
         """Return the shift with its offset in the unit of the feature.
 
         Raises:
-            SettingsError: the model has no numeric feature of that name, or its standard deviation is unknown.
+            SettingsError: the model has no feature of that name that can be shifted in this way, or its standard
+                deviation is unknown.
         """
-        numeric = {feature.name: feature for feature in features if feature.type in NUMERIC_TYPES}
-        if self.feature not in numeric:
+        shiftable = {feature.name: feature for feature in features if feature.type in NUMERIC_TYPES or feature.is_time}
+        feature = shiftable.get(self.feature)
+        if feature is None:
             raise SettingsError(
-                f"--shift {self.feature}: the model has no numeric feature of that name; it has {', '.join(numeric)}"
+                f"--shift {self.feature}: the model has no feature of that name with numbers, times or durations; it "
+                f"has {', '.join(shiftable)}"
             )
+        column = feature.time_column if feature.is_time else None
+        self._check_form(column)
         if not self.std_devs:
-            return self
-        deviation = numeric[self.feature].reference.deviation
+            return replace(self, column=column)
+        deviation = feature.reference.deviation
         if not deviation:
             raise SettingsError(
                 f"--shift {self.feature}: the feature's standard deviation is 0 or not published by the model; write "
-                "FEATURE+=X with a number in the unit of the feature"
+                f"FEATURE+={'P1D, or another duration' if column else 'X with a number in the unit of the feature'}"
             )
-        return replace(self, offset=self.offset + self.std_devs * deviation, std_devs=0.0)
+        return replace(self, offset=self.offset + self.std_devs * deviation, std_devs=0.0, column=column)
+
+    def _check_form(self, column: TimeColumn | None) -> None:
+        if self.is_duration and column is None:
+            raise SettingsError(f"--shift {self.feature}: the feature contains numbers, so write a number after +=")
+        if column is not None and self.offset and not self.is_duration:
+            raise SettingsError(f"--shift {self.feature}: write a duration after +=, such as P30D or -PT12H")
+        if column is not None and column.kind == "datetime" and self.factor != 1:
+            raise SettingsError(f"--shift {self.feature}: a time has no multiples; write FEATURE+=P30D or FEATURE+=1sd")
 
     def apply(self, row: Row) -> None:
         """Shift the value in place. A missing value stays missing; an integer stays an integer."""
         value = row.get(self.feature)
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        if self.column is not None:
+            if isinstance(value, str):
+                with suppress(ValueError):  # a text that is no time is sent as it is
+                    row[self.feature] = self._shift_time(self.column, value)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
             shifted = value * self.factor + self.offset
             row[self.feature] = round(shifted) if isinstance(value, int) else shifted
 
+    def _shift_time(self, column: TimeColumn, text: str) -> str:
+        shifted = round(column.to_microseconds(text) * self.factor + self.offset * 1e6)
+        return column.to_text(min(max(shifted, -MAX_MICROSECONDS), MAX_MICROSECONDS))
+
 
 def parse_shift(text: str) -> Shift:
-    """Parse `FEATURE=FACTOR`, `FEATURE+=X` or `FEATURE+=Xsd` (standard deviations of the training data).
+    """Parse `FEATURE=FACTOR`, `FEATURE+=X`, `FEATURE+=DURATION` or `FEATURE+=Xsd` (standard deviations).
 
     Raises:
         SettingsError: the text has none of these forms.
     """
     match = _SHIFT.fullmatch(text)
+    if match and match["sign"] == "+=":
+        with suppress(ValueError):
+            duration = parse_duration(match["number"] + (match["unit"] or ""))
+            return Shift(match["feature"], offset=duration / 1e6, is_duration=True)
     try:
         number = float(match["number"]) if match else math.nan
     except ValueError:
@@ -96,7 +128,7 @@ def parse_shift(text: str) -> Shift:
     if match is None or not math.isfinite(number) or (match["unit"] and match["sign"] == "="):
         raise SettingsError(
             f"--shift {text}: write FEATURE=FACTOR, FEATURE+=X or FEATURE+=Xsd (standard deviations), e.g. "
-            "mean_radius=1.5 or mean_radius+=1sd"
+            "mean_radius=1.5 or mean_radius+=1sd; for a time or duration FEATURE+=P30D"
         )
     if match["sign"] == "=":
         return Shift(match["feature"], factor=number)

@@ -134,6 +134,7 @@ def test_allowed_violations_and_privacy_are_shown(run: Run, folder: Path) -> Non
         (("train.csv", "--data", "train.csv"), "must end in .skops"),
         (("iris.skops", "--data", "train.csv", "--range", "petal_width=9"), "FEATURE=LOW:HIGH"),
         (("iris.skops", "--data", "train.csv", "--range", "petal_width=2:1"), "the lower one first"),
+        (("iris.skops", "--data", "train.csv", "--range", "petal_width=2024-01-01/P1D"), "the column contains numbers"),
         (("iris.skops", "--data", "train.csv", "--range", "girth=0:1"), "--range girth: the"),
         (
             ("iris.skops", "--data", "train.csv", "--allow-violations", "petal_width=rage"),

@@ -164,12 +164,68 @@ def test_private_times_are_redacted(kind: str, rule: Any, tmp_path: Path) -> Non
             assert first in feature.reference.shares
 
 
-def test_a_range_of_numbers_does_not_apply_to_times(tmp_path: Path) -> None:
-    """The message names the type."""
+RANGES: dict[str, tuple[Any, list[str], list[str]]] = {
+    "datetime64[us]": (
+        ("2024-01-02", "2024-02-01T12:00:00.000001"),
+        ["2024-01-02T00:00:00", "2024-01-31", "2024-02-01T12:00:00.000001"],
+        ["2024-01-01T23:59:59.999999", "2024-02-01T12:00:00.000002"],
+    ),
+    "datetime64[us, UTC]": (
+        (pd.Timestamp("2024-01-02T01:00+01:00"), pd.Timestamp("2024-01-03T00:00Z")),
+        ["2024-01-02T00:00:00Z", "2024-01-03T09:00:00+09:00"],
+        ["2024-01-02T00:00:00+01:00", "2024-01-03T00:00:00-01:00"],
+    ),
+    "timedelta64[s]": (("-PT1H", timedelta(hours=36)), ["-PT3600S", "P1DT12H"], ["-PT1H0M1S", "P2D"]),
+}
+
+
+@pytest.mark.parametrize("kind", RANGES)
+def test_a_range_of_times(kind: str, tmp_path: Path) -> None:
+    """A time or duration outside is rejected with the range; the example and generated rows are inside."""
+    valid_range, inside, outside = RANGES[kind]
+    layout = TimeColumn(
+        "timedelta" if kind.startswith("timedelta") else "datetime", "us", "UTC" if "UTC" in kind else None
+    )
+    column = pd.Series([layout.to_text(layout.to_microseconds(text)) for text in (*inside, *outside)] * 20)
+    column = pd.to_timedelta(column) if layout.kind == "timedelta" else pd.to_datetime(column, format="ISO8601")
+    _, _, model = pack_column(column.astype(kind), tmp_path / "bundle", valid_ranges={NAME: valid_range})
+    feature = model.features[0]
+
+    for texts, status in ((inside, 200), (outside, 422)):
+        with records_service(model) as service:
+            for text in texts:
+                answer = service.client.post("/predict", json={"features": {NAME: text, "other": 1}})
+                assert answer.status_code == status, text
+                if status == 422:
+                    assert f"outside the valid range {feature.range_text(feature.valid_range)}" in answer.text
+            assert feature.range_text(feature.valid_range) in service.client.get("/openapi.json").text
+    rows = [{NAME: feature.example, "other": 1.0}]
+    rows += [sample.row for sample in itertools.islice(sample_reference(model.features, random.Random(0)), 100)]  # noqa: S311  rows of a test
+    assert all(isinstance(output, ModelOutput) for output in score(model, rows))
+
+
+@pytest.mark.parametrize(
+    ("valid_range", "message"),
+    [
+        ((0, 1), r"--range .*=0/1: write LOW/HIGH, each an ISO 8601 time without an offset"),
+        (("2024-01-01Z", "2025-01-01"), r"write LOW/HIGH, each an ISO 8601 time without an offset"),
+        (("P1D", "P2D"), r"write LOW/HIGH, each an ISO 8601 time"),
+        (("2025-01-01", "2024-01-01"), r"=2025-01-01/2024-01-01: the lowest value is greater than the highest"),
+        (("1700-01-01", "1700-01-02"), r"no value of the training data is in that range"),
+    ],
+)
+def test_a_range_that_does_not_fit_times_is_refused(valid_range: Any, message: str, tmp_path: Path) -> None:
+    """The message says what to write."""
     column = COLUMNS["datetime64[us]"](np.random.default_rng(0))
 
-    with pytest.raises(PackError, match=r"--range: column .* has the type datetime, not a number"):
-        pack_column(column, tmp_path / "bundle", valid_ranges={NAME: (0, 1)})
+    with pytest.raises(PackError, match=message):
+        pack_column(column, tmp_path / "bundle", valid_ranges={NAME: valid_range})
+
+
+def test_a_range_of_times_does_not_apply_to_numbers(tmp_path: Path) -> None:
+    """The message shows the form for numbers."""
+    with pytest.raises(PackError, match=r"--range other=2024-01-01/2025-01-01: the column contains numbers; write"):
+        pack_column(pd.Series([1.0, 2.0]), tmp_path / "bundle", valid_ranges={"other": ("2024-01-01", "2025-01-01")})
 
 
 def test_a_unit_belongs_to_times_only(tmp_path: Path) -> None:

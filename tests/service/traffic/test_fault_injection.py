@@ -119,6 +119,62 @@ def test_only_numeric_features_can_be_shifted(name: str) -> None:
         Shift(name, factor=2).resolve(FEATURES)
 
 
+TIMES = (
+    Feature(name="since", type="datetime", dtype="datetime64", unit="us", timezone="UTC", reference=REFERENCE),
+    Feature(
+        name="wait",
+        type="timedelta",
+        dtype="timedelta64",
+        unit="s",
+        reference=Reference(n=1, shares={"00": 0.5, "01": 0.5, "missing": 0, "other": 0}, edges=(5.0,), deviation=90.0),
+    ),
+    *FEATURES,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "before", "after"),
+    [
+        ("since+=P30DT1H", "2024-01-31T00:00:00+01:00", "2024-03-01T00:00:00Z"),
+        ("since+=-PT0.000001S", "2024-01-31T00:00:00Z", "2024-01-30T23:59:59.999999Z"),
+        ("since+=P1D", None, None),
+        ("since+=P1D", "not a time", "not a time"),
+        ("wait+=PT30S", "PT1M", "P0DT0H1M30S"),
+        ("wait=2.5", "PT1M", "P0DT0H2M30S"),
+        ("wait+=-2sd", "PT1M", "-P0DT0H2M0S"),
+    ],
+)
+def test_shift_changes_a_time(text: str, before: str | None, after: str | None) -> None:
+    """Times and durations are shifted by a duration; durations also by a factor or by standard deviations."""
+    shift = parse_shift(text).resolve(TIMES)
+    row: dict[str, object] = {shift.feature: before}
+    shift.apply(row)
+    assert row[shift.feature] == after
+
+
+def test_a_shift_of_a_duration_is_bounded() -> None:
+    """A factor that no duration can have does not end the traffic."""
+    row: dict[str, object] = {"wait": "P1D"}
+    parse_shift("wait=1e30").resolve(TIMES).apply(row)
+    assert row["wait"] == "P106751DT23H47M16.854775S"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("since=2", "a time has no multiples"),
+        ("since+=5", "write a duration after"),
+        ("since+=1sd", r"standard deviation is 0 or not published by the model; write FEATURE\+=P1D"),
+        ("wait+=5", "write a duration after"),
+        ("size+=P1D", "the feature contains numbers, so write a number after"),
+    ],
+)
+def test_a_shift_that_does_not_fit_the_feature_is_an_error(text: str, message: str) -> None:
+    """The message says what to write."""
+    with pytest.raises(SettingsError, match=message):
+        parse_shift(text).resolve(TIMES)
+
+
 def test_shift_starts_after_its_delay() -> None:
     """Earlier rows are not changed."""
     now = 100.0
