@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,6 +22,7 @@ from modeltrace.bundles.manifest import Artifact, Manifest, OnnxFile
 from modeltrace.bundles.onnx.export import ONNX_FILE, export_onnx
 from modeltrace.bundles.output_reference import MAX_REFERENCE_ROWS, build_output_reference, confidence_threshold
 from modeltrace.bundles.output_schema import check_target, describe_outputs
+from modeltrace.bundles.parallelism import warn_of_parallelism
 from modeltrace.bundles.proxies.native_models import wrap_model
 from modeltrace.bundles.repeated_rows import duplicate_probability
 from modeltrace.bundles.schema_redaction import redact_schema
@@ -137,9 +139,10 @@ def pack(
     if not as_frame and (times := [feature.name for feature in schema.features if feature.is_time]):
         raise PackError(f"column {times[0]} contains times: fit the estimator on a data frame, not on an array")
     task, classes, named_outputs = describe_outputs(estimator, task, sample, target, as_frame=as_frame)
+    predict_sample = partial(make_predict_fn(estimator, task), sample if as_frame else to_array(sample))
+    warn_of_parallelism(estimator, predict_sample, on_message)
     if task == "multi_output" and isinstance(target, pd.DataFrame):
-        matrix = sample if as_frame else to_array(sample)
-        verify_target_order(make_predict_fn(estimator, task)(matrix), target.iloc[positions[:SAMPLE_ROWS]])
+        verify_target_order(predict_sample(), target.iloc[positions[:SAMPLE_ROWS]])
     target = check_target(target, task, classes)
     if allowed_violations:
         verify_allowed_violations(make_predict_fn(estimator, task), schema, to_rows(sample), as_frame=as_frame)

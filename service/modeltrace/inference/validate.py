@@ -150,7 +150,7 @@ def _check_time(feature: Feature, value: object) -> Violation | None:
         seconds = column.to_seconds(value)
     except ValueError:
         return _violation(feature, "type", f"expected {column.expected}")
-    return _check_range(feature, seconds)
+    return _check_range(feature, seconds, feature.valid_range) if feature.valid_range else None
 
 
 def _check_number(feature: Feature, value: float) -> Violation | None:
@@ -165,12 +165,11 @@ def _check_number(feature: Feature, value: float) -> Violation | None:
         return Violation(feature.name, "range", f"{feature.name}: the number is too large")
     if integer and not number.is_integer():
         return _violation(feature, "type", "expected an integer, got a fraction")
-    return _check_range(feature, number)
+    return _check_range(feature, number, feature.valid_range) if feature.valid_range else None
 
 
-def _check_range(feature: Feature, number: float) -> Violation | None:
-    bounds = feature.valid_range
-    if bounds is None or bounds[0] <= number <= bounds[1]:
+def _check_range(feature: Feature, number: float, bounds: tuple[float, float]) -> Violation | None:
+    if bounds[0] <= number <= bounds[1]:
         return None
     return _violation(feature, "range", f"outside the valid range {feature.range_text(bounds)}")
 
