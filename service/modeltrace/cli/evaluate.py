@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,16 +11,16 @@ import typer
 
 from modeltrace.bundles.manifest import Manifest
 from modeltrace.cli.bundle_option import find_manifest
+from modeltrace.cli.evaluate_fairness import print_fairness
 from modeltrace.cli.evaluate_file import NoDataError, evaluate_file, load_scorer, predict_batch, send_labels_of
+from modeltrace.cli.mlflow_results import MlflowName, log_evaluation
 from modeltrace.cli.options import ModelName, ModelVersion, bundle_option, tag_option, time_option
 from modeltrace.cli.store import open_metrics_store, open_store_or_export
 from modeltrace.client.client import Client
 from modeltrace.evaluation.evaluate import evaluate as evaluate_store
-from modeltrace.evaluation.fairness import evaluate_fairness
 from modeltrace.evaluation.metrics import ModelMetrics
 from modeltrace.evaluation.periods import Unit, evaluate_periods
 from modeltrace.evaluation.render import to_json, to_text
-from modeltrace.evaluation.render_fairness import to_text as fairness_to_text
 from modeltrace.evaluation.render_periods import to_tables
 from modeltrace.evaluation.segments import evaluate_segments
 from modeltrace.keys import client_key
@@ -121,6 +120,7 @@ def evaluate(
             help="For a regressor: concept drift counts a larger absolute error as a wrong prediction.",
         ),
     ] = None,
+    mlflow: MlflowName = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,  # noqa: FBT002  a flag
 ) -> None:
     """Compare predictions with true labels: accuracy, F1, calibration, concept drift, or a regressor's errors.
@@ -135,6 +135,7 @@ def evaluate(
               modeltrace evaluate --since 7d --worst 10
               modeltrace evaluate --since 1d --expected
               modeltrace evaluate --since 7d --fairness sex --positive granted
+              modeltrace evaluate --since 7d --mlflow churn
               modeltrace evaluate --from s3://lake/predictions --since 2026-11-01 --until 2026-12-01
     """
     if file is None:
@@ -142,11 +143,12 @@ def evaluate(
             raise typer.BadParameter("--url, --feedback and --target require FILE")
         selection = Selection(since, until, None, name, version, include_synthetic=include_synthetic)
         selection = selection._replace(tags=tuple(tags or ()))
-        _check_modes({"--by and --over": by or over, "--worst": worst, "--expected": expected, "--fairness": fairness})
+        modes = {"--by and --over": by or over, "--worst": worst, "--expected": expected, "--fairness": fairness}
+        _check_modes({**modes, "--mlflow": mlflow})
         open_store = partial(open_store_or_export, exported, since, until)
         if _check_fairness(fairness, positive, reference_group):
             group = fairness or "", positive or "", reference_group
-            _print_fairness(open_store, selection, bundle, *group, as_json=as_json)
+            print_fairness(open_store, selection, bundle, *group, as_json=as_json)
             return
         if worst is not None or pairs:
             _print_worst(open_store, selection, bundle, worst, pairs=pairs, as_json=as_json)
@@ -166,6 +168,8 @@ def evaluate(
             )
             raise typer.BadParameter(f"{options} cannot be combined with FILE")
         metrics = _evaluate_file(file, target, bundle, url, tolerance, feedback=feedback)
+    if mlflow:
+        log_evaluation(mlflow, metrics)
     if as_json:
         _print_json(map(to_json, metrics))
         return
@@ -208,28 +212,6 @@ def _evaluate_file(
 
 def _print_json(results: Iterable[object]) -> None:
     echo(json.dumps(list(results), indent=2, ensure_ascii=False))
-
-
-def _print_fairness(
-    open_store: OpenStore,
-    selection: Selection,
-    bundle: str | None,
-    attribute: str,
-    positive: str,
-    reference_group: str | None,
-    *,
-    as_json: bool,
-) -> None:
-    with open_store() as store:
-        manifest = find_manifest(store, bundle)
-        bins = segment_bins(manifest.features) if manifest else {}
-        results = evaluate_fairness(store, selection, attribute, positive, reference_group, bins)
-    if as_json:
-        _print_json(map(asdict, results))
-        return
-    console = SafeConsole()
-    for metrics in results:
-        console.print(fairness_to_text(metrics))
 
 
 def _print_worst(

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from modeltrace.bundles.manifest import Manifest, read_manifest
 from modeltrace.cli.bundle_option import resolve_bundle
+from modeltrace.cli.mlflow_results import MlflowName, log_report
 from modeltrace.cli.options import IncludeSynthetic, analysed_bundle_option, time_option
 from modeltrace.cli.store import open_configured_store, progress_display
 from modeltrace.report.columns import build_layout
@@ -82,6 +83,7 @@ class ComparisonOptions(ReportOptions):
     rows: Annotated[
         int, typer.Option(min=1, help="The largest number of predictions. If there are more, a random sample is used.")
     ] = MAX_ROWS
+    mlflow: MlflowName = None
     python: Annotated[
         Path | None,
         typer.Option(
@@ -148,6 +150,8 @@ def run_library(
             summary = run_program(python, program, description, folder)
         yield comparison, summary, output
         move_to_output(output, out)
+    if options.mlflow:
+        log_report(options.mlflow, options.version or manifest.version, out)
 
 
 def _read_window(

@@ -18,6 +18,7 @@ from typing import Any, Final
 import mlflow
 import mlflow.artifacts
 from mlflow import MlflowClient
+from mlflow.entities import Metric
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
@@ -28,6 +29,9 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 NOT_FOUND_CODES: Final = {ErrorCode.Name(INVALID_PARAMETER_VALUE), ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)}
 EXPERIMENT: Final = "modeltrace"
 ARTIFACT_FOLDER: Final = "bundle"
+# The characters that names of metrics cannot have, and the metrics of one request.
+_METRIC_CHARACTERS: Final = re.compile(r"[^\w/. :-]")
+MAX_METRICS: Final = 1000
 _CREDENTIALS: Final = re.compile(r"://[^/\s]*@")
 
 
@@ -122,6 +126,22 @@ def register(
     return str(version.version)
 
 
+def log_results(
+    client: MlflowClient, name: str, number: str, metrics: Mapping[str, float], timestamp: int, folder: str, to: str
+) -> str:
+    """Log metrics, and the files of a folder, to the run of a version, and return the ID of the run."""
+    run_id = client.get_model_version(name, number).run_id
+    if not run_id:
+        raise MlflowException(f"version {number} of {name} has no run", RESOURCE_DOES_NOT_EXIST)
+    points = [
+        Metric(_METRIC_CHARACTERS.sub("_", key), value, timestamp, timestamp // 1000) for key, value in metrics.items()
+    ]
+    for start in range(0, len(points), MAX_METRICS):
+        client.log_batch(run_id, points[start : start + MAX_METRICS])
+    client.log_artifacts(run_id, folder, to)
+    return str(run_id)
+
+
 def _version_entry(client: MlflowClient, version: ModelVersion) -> dict[str, Any]:
     number = str(version.version)
     return {
@@ -134,7 +154,8 @@ def _version_entry(client: MlflowClient, version: ModelVersion) -> dict[str, Any
 
 
 METHODS: Final[Mapping[str, Callable[..., Any]]] = {
-    method.__name__: method for method in (registry_uri, get_version, list_versions, list_files, download, register)
+    method.__name__: method
+    for method in (registry_uri, get_version, list_versions, list_files, download, register, log_results)
 }
 
 
