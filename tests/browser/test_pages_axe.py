@@ -8,6 +8,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from playwright.sync_api import Browser
 
 from tests.helpers.frontend import node_modules
+from tests.helpers.llm_telemetry import llm_trace
 from tests.helpers.otlp_sender import exception_event, log_record, prediction_record, span
 from tests.helpers.otlp_values import MS
 from tests.helpers.sites import Site
@@ -35,9 +36,13 @@ def paths(site: Site) -> list[str]:
         log_record(trace_id, root, "soon", severity="WARN"),
         log_record(trace_id, root, "now", severity="ERROR"),
     )
+    calls = llm_trace(b"\x0d" * 16)
+    site.sender.spans(*calls)
     return [
         "/",
         "/traces",
+        "/llm-calls",
+        f"/t/{'0d' * 16}?span={calls[1].span_id.hex()}",
         "/traces?min_duration=x",
         "/logs",
         "/logs?view=groups",
