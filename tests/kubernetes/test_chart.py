@@ -240,6 +240,21 @@ def test_every_variable_of_the_service_is_a_setting() -> None:
                 assert used <= known, path.name
 
 
+def test_the_evaluation_is_a_job_of_its_own() -> None:
+    """It reads the store of the service, logs to MLflow, and is off by default."""
+    manifests = render(EXAMPLE["evaluation"])
+    job = find(manifests, "CronJob")
+    (container,) = pods(manifests)["CronJob/modeltrace-evaluation"]["containers"]
+    variables = {entry["name"]: entry for entry in container["env"]}
+
+    assert (job["spec"]["schedule"], job["spec"]["concurrencyPolicy"]) == ("10 3 * * *", "Forbid")
+    assert container["args"] == ["evaluate", "--since=7d", "--mlflow=churn", "--json"]
+    assert container["image"] == "registry.example.com/modeltrace-mlflow:0.1.0"
+    assert variables["MLFLOW_TRACKING_URI"]["value"] == "https://mlflow.example.com"
+    assert variables["MODELTRACE_STORE"]["valueFrom"]["secretKeyRef"] == {"name": "modeltrace", "key": "store-url"}
+    assert not [m for m in render(EXAMPLE["service"]) if m["kind"] == "CronJob"]
+
+
 def test_secrets_come_from_existing_secrets() -> None:
     """The chart creates no Secret, and keys and URLs of databases are references."""
     manifests = render(EXAMPLE["replicas"])

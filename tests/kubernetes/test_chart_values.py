@@ -68,6 +68,9 @@ REFUSED = {
     "kafka.enabled=true,kafka.brokers={k:9092},kafka.autoscaling.enabled=true,gateway.configs={opensearch.yaml}": (
         "kafka.autoscaling.enabled=true cannot be combined with opensearch.yaml in gateway.configs"
     ),
+    "service.evaluation.schedule=10 3 * * *": "service.evaluation.schedule needs service.store.type=postgresql",
+    "service.evaluation.schedule=hourly": "at '/service/evaluation/schedule': 'hourly' does not match pattern",
+    "service.evaluation.since=1 week": "at '/service/evaluation/since': '1 week' does not match pattern",
     "doctor.backend=stack": "doctor.jaeger is empty: set the address of its HTTP API, or doctor.backend=none",
     "doctor.backend=hub": "doctor.hub is empty: set the address of the hub, or doctor.backend=none",
     "doctor.backend=hub,doctor.hub=http://h,service.enabled=false": "doctor.backend needs service.enabled=true",
