@@ -1,8 +1,9 @@
 """The rows of the table in docs/models.md for estimators of other libraries than scikit-learn."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
-from tests.helpers import extension_models, native_models
+from tests.helpers import extension_models, mlflow_models, native_models
 from tests.helpers.estimator_case import EstimatorCase, Fitted
 from tests.helpers.native_models import FittedCase
 
@@ -21,12 +22,16 @@ _QUICK = (
 
 
 def library_cases() -> Iterator[EstimatorCase]:
-    """Yield the cases of XGBoost, LightGBM and CatBoost, then those of imbalanced-learn and category_encoders."""
+    """Yield the cases of XGBoost, LightGBM and CatBoost, of imbalanced-learn and category_encoders, and of MLflow."""
     for name, fit in native_models.CASES.items():
         yield _case(_RENAMED.get(name, name), "XGBoost, LightGBM, CatBoost", fit)
     named = {_library_name(name): fit for name, fit in extension_models.cases().items()}
     for name, fit in sorted(named.items(), key=lambda item: (item[0].startswith("category"), item[0])):
         yield _case(name, "imbalanced-learn and category_encoders", fit)
+    yield EstimatorCase("mlflow: LogisticRegression, flavor sklearn", "MLflow", mlflow_models.fit_sklearn_flavor)
+    for model, answer in (("churn", "labels"), ("price", "numbers")):
+        fit_pyfunc = partial(mlflow_models.fit_pyfunc, model)
+        yield EstimatorCase(f"mlflow: pyfunc, {answer}", "MLflow", fit_pyfunc, artifact_format="joblib")
 
 
 def _case(name: str, group: str, fit: Callable[[], FittedCase]) -> EstimatorCase:

@@ -25,7 +25,7 @@ from tests.helpers.tables import mlflow_rows
 
 
 def log(prefix: str) -> None:
-    """Register one model per serialization format, as MLflow's users do."""
+    """Register one model per serialization format, and a pyfunc, as MLflow's users do."""
     estimator = LogisticRegression(max_iter=1000).fit(X, LABELS)
     for serialization_format in ("skops", "cloudpickle"):
         name = f"{prefix}-{serialization_format}"
@@ -37,6 +37,17 @@ def log(prefix: str) -> None:
             pip_requirements=[],  # inferring them would start another process
         )
         MlflowClient().set_registered_model_alias(name, "champion", str(model.registered_model_version))
+    rows = mlflow_rows()
+    name = f"{prefix}-pyfunc"
+    mlflow.pyfunc.log_model(
+        python_model=Churn(),
+        name="model",
+        registered_model_name=name,
+        signature=infer_signature(rows, np.array(["yes"])),
+        input_example=rows[:40],
+        pip_requirements=[],
+    )
+    MlflowClient().set_registered_model_alias(name, "champion", "1")
 
 
 def load(uri: str) -> None:
@@ -76,8 +87,16 @@ def save(folder: str) -> None:
         "churn": (Churn(), with_plan),
         "price": (Price(), infer_signature(numbers, np.array([1.5]))),
     }
+    pyfuncs["example"] = pyfuncs["churn"]
+    examples = {"example": rows[:40]}
     for name, (model, signature) in pyfuncs.items():
-        mlflow.pyfunc.save_model(Path(folder, name), python_model=model, signature=signature, pip_requirements=[])
+        mlflow.pyfunc.save_model(
+            Path(folder, name),
+            python_model=model,
+            signature=signature,
+            input_example=examples.get(name),
+            pip_requirements=[],
+        )
     estimator = LogisticRegression(max_iter=1000).fit(X, LABELS)
     for serialization_format in ("skops", "cloudpickle"):
         mlflow.sklearn.save_model(

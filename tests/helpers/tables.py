@@ -70,3 +70,9 @@ def mlflow_rows() -> pd.DataFrame:
             "premium": rng.random(220) < 0.2,
         }
     )
+
+
+def churned(rows: pd.DataFrame) -> "pd.Series[str]":
+    """Return what the pyfunc `Churn` of `tests.helpers.mlflow_program` predicts for rows of `mlflow_rows`."""
+    score = rows.income + rows.calls * np.where(rows.plan == "basic", 1, -1)
+    return pd.Series(np.where((score > 0) | rows.premium, "yes", "no"), name="churned")

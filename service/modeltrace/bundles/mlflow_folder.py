@@ -6,12 +6,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+import pandas as pd
 import yaml
 
 from modeltrace.bundles.distributions import install_command
 from modeltrace.bundles.registry.publish import MLMODEL_FILE, estimator_file
 from modeltrace.errors import PackError, UntrustedModelError
 from modeltrace.imports import import_object
+from modeltrace.printable import first_line
 
 # The types of a column in a signature, and the dtype that MLflow accepts for it; `None` accepts every dtype of texts.
 DTYPES: Final[Mapping[str, str | None]] = {
@@ -55,6 +57,26 @@ def read_pyfunc(folder: Path, *, trust_pickle: bool) -> Any:  # noqa: ANN401  it
     if find_spec("mlflow") is None:
         raise PackError(f"{folder} needs MLflow. Install it with: {install_command('mlflow')}")
     return import_object("modeltrace.bundles.pyfunc_model:PyfuncModel")(folder, columns)
+
+
+def read_input_example(folder: Path) -> pd.DataFrame:
+    """Return the input example that MLflow has saved with a model.
+
+    Raises:
+        PackError: the folder has no input example, or it is not a data frame.
+    """
+    info = _read_description(folder).get("saved_input_example_info")
+    remedy = "Name the training data with --data, or save the model with log_model(…, input_example=data)"
+    if not isinstance(info, dict):
+        raise PackError(f"{folder} has no input example. {remedy}")
+    name = info.get("artifact_path")
+    if info.get("type") != "dataframe" or info.get("pandas_orient") != "split" or name != Path(str(name)).name:
+        raise PackError(f"{folder}: the input example is not a data frame with names of columns. {remedy}")
+    try:
+        table = json.loads((folder / name).read_bytes())
+        return pd.DataFrame(table["data"], columns=table["columns"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise PackError(f"{folder / name}: the input example cannot be read ({first_line(error)}). {remedy}") from None
 
 
 def _read_description(folder: Path) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ from modeltrace.bundles.artifact import ArtifactFormat, load_artifact
 from modeltrace.bundles.code.pack_code import importable
 from modeltrace.bundles.estimator_checks import unwrap_search
 from modeltrace.bundles.manifest import MANIFEST_FILE, Manifest, read_manifest
-from modeltrace.bundles.mlflow_folder import find_estimator, read_pyfunc
+from modeltrace.bundles.mlflow_folder import find_estimator, read_input_example, read_pyfunc
 from modeltrace.bundles.proxies.native_models import NATIVE_SUFFIXES, read_native_file, wrap_model
 from modeltrace.bundles.quantile_models import add_quantile_models
 from modeltrace.bundles.training_files import read_training_table, restore_categories
@@ -21,7 +21,7 @@ from modeltrace.errors import ModeltraceError, PackError
 from modeltrace.inference.intervals import IntervalRule
 from modeltrace.inference.schema import Feature
 from modeltrace.printable import first_line
-from modeltrace.terminal import SafeConsole, command
+from modeltrace.terminal import SafeConsole, command, echo
 
 # Classes whose shares are printed.
 MAX_SHOWN_CLASSES = 8
@@ -32,7 +32,7 @@ FORMATS: dict[str, ArtifactFormat] = {".skops": "skops", ".joblib": "joblib", ".
 
 def pack_files(
     model_file: Path,
-    data: Path,
+    data: Path | None,
     pack: Callable[..., Path],
     *,
     targets: Sequence[str],
@@ -47,7 +47,7 @@ def pack_files(
     Args:
         model_file: the file of a fitted estimator. Its suffix is one of `FORMATS` or `NATIVE_SUFFIXES`. Or a folder
             with a model that MLflow has saved.
-        data: the training data, see `read_training_table`.
+        data: the training data, see `read_training_table`. `None`: the input example of a model that MLflow has saved.
         pack: `modeltrace.bundles.pack.pack` with all arguments that are not read from files.
         targets: the column with the labels, or the columns of an estimator with several outputs.
         traffic: held-out rows to replay, a file as for `data`.
@@ -62,7 +62,7 @@ def pack_files(
     """
     with importable(code):
         estimator = _read_model(model_file, trust_pickle=trust_pickle, trusted_types=trusted_types)
-        features, labels = _read_training(data, targets)
+        features, labels = _read_example(model_file, targets) if data is None else _read_training(data, targets)
         if quantile_files is not None:
             models = (
                 _read_model(file, trust_pickle=trust_pickle, trusted_types=trusted_types) for file in quantile_files
@@ -73,7 +73,7 @@ def pack_files(
             features = estimator.prepare(features, labels)
             pack = partial(pack, artifact_format="joblib")
         restored: list[str] = []
-        if data.suffix != ".parquet":
+        if data is None or data.suffix != ".parquet":
             features, restored = restore_categories(wrap_model(estimator, labels), features)
         held_out = None if traffic is None else read_training_table(traffic)
         try:
@@ -82,8 +82,15 @@ def pack_files(
             raise
         except Exception as error:  # raised by the user's estimator or table, so it is not a defect of this program
             cause = f"{type(error).__name__}: {first_line(error)}"
-            raise PackError(f"cannot pack {model_file} with {data}: {cause}") from error
+            raise PackError(f"cannot pack {model_file} with {data or 'its input example'}: {cause}") from error
     _print_summary(bundle, features, restored)
+    if data is None:
+        echo(
+            f"Warning: the {len(features):,} rows of the model's input example stand for its training data, so ranges, "
+            "categories and classes are those of these rows, and few rows show only large drift. If you can, pack "
+            "with --data",
+            err=True,
+        )
 
 
 def _read_training(data: Path, targets: Sequence[str]) -> tuple[pd.DataFrame, Any]:
@@ -96,6 +103,17 @@ def _read_training(data: Path, targets: Sequence[str]) -> tuple[pd.DataFrame, An
     if not targets:
         return features, None
     return features, table[targets[0]] if len(targets) == 1 else table[[*targets]]
+
+
+def _read_example(model_file: Path, targets: Sequence[str]) -> tuple[pd.DataFrame, None]:
+    if not model_file.is_dir():
+        raise PackError(
+            f"{model_file}: name the training data with --data. Only a model that MLflow has saved with an input "
+            "example is packed without it"
+        )
+    if targets:
+        raise PackError(f"--target {targets[0]}: an input example has no labels. Name the training data with --data")
+    return read_input_example(model_file), None
 
 
 def _read_model(path: Path, *, trust_pickle: bool, trusted_types: tuple[str, ...]) -> Any:  # noqa: ANN401  any model

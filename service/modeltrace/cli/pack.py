@@ -15,7 +15,7 @@ from modeltrace.bundles.pack_files import pack_files
 from modeltrace.bundles.registry.catalog import Catalog
 from modeltrace.bundles.registry.mlflow_client import MlflowClient
 from modeltrace.bundles.registry.next_version import known_versions, next_version, version_sources
-from modeltrace.bundles.registry.publish import download_estimator
+from modeltrace.bundles.registry.publish import download_model
 from modeltrace.bundles.registry.publish import register as publish
 from modeltrace.bundles.registry.search_paths import search_paths
 from modeltrace.bundles.registry.source import MLFLOW_PREFIX
@@ -92,9 +92,13 @@ def pack(
         ),
     ],
     data: Annotated[
-        Path,
-        typer.Option(metavar="FILE", help="The training data: .csv, .tsv, .jsonl (each also with .gz) or .parquet."),
-    ],
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            show_default="the input example of a model of MLflow",
+            help="The training data: .csv, .tsv, .jsonl (each also with .gz) or .parquet.",
+        ),
+    ] = None,
     target: Annotated[
         list[str] | None,
         typer.Option(
@@ -236,8 +240,8 @@ def pack(
     known: Collection[str] = ()
     with TemporaryDirectory() as folder, MlflowClient() as mlflow:
         registered = model_file.startswith(MLFLOW_PREFIX)
-        file = download_estimator(mlflow, model_file, Path(folder)) if registered else Path(model_file)
-        model_name = name or file.stem
+        file = download_model(mlflow, model_file, Path(folder)) if registered else Path(model_file)
+        model_name = name or (file.name if file.is_dir() else file.stem)
         bundle = out or Path(model_name)
         if version is None:
             configured = search_paths([settings.bundle, settings.challenger])

@@ -22,9 +22,11 @@ from modeltrace.bundles.pack import pack
 from modeltrace.bundles.pack_files import pack_files
 from modeltrace.bundles.pyfunc_model import PyfuncModel
 from modeltrace.errors import PackError, UntrustedModelError
+from modeltrace.inference.model import ModelOutput
+from modeltrace.inference.scoring import score
 from tests.helpers.estimators import LABELS, iris_frame
 from tests.helpers.services import run_modeltrace, running_service
-from tests.helpers.tables import mlflow_rows
+from tests.helpers.tables import churned, mlflow_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -53,12 +55,6 @@ def churn(saved: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert "a pyfunc of MLflow cannot be fitted again" in result.stderr
     assert f"Next: MODELTRACE_TRUST_PICKLE=true modeltrace up {out}" in result.stdout
     return out
-
-
-def churned(rows: pd.DataFrame) -> "pd.Series[str]":
-    """Return what the model predicts."""
-    score = rows.income + rows.calls * np.where(rows.plan == "basic", 1, -1)
-    return pd.Series(np.where((score > 0) | rows.premium, "yes", "no"), name="churned")
 
 
 def prices(rows: pd.DataFrame) -> "pd.Series[float]":
@@ -173,6 +169,71 @@ def test_a_signature_that_cannot_be_a_schema_is_refused(
 
     with pytest.raises(PackError, match=message):
         pack_folder(tmp_path, "price", tmp_path / "out")
+
+
+def test_a_pyfunc_is_packed_without_data(saved: Path, tmp_path: Path) -> None:
+    """The types are those of the signature, the values those of the input example; a warning says what is missing."""
+    out = tmp_path / "example"
+    result = run_modeltrace("pack", str(saved / "example"), "--trust-pickle", "--out", str(out))
+
+    assert result.returncode == 0, result.stderr
+    assert "Warning: the 40 rows of the model's input example stand for its training data" in result.stderr
+    model = load_bundle(out, trust_pickle=True)
+    assert model.name == "example"
+    assert {feature.name: feature.type for feature in model.features} == {
+        "income": "number", "calls": "integer", "plan": "category", "premium": "boolean",
+    }  # fmt: skip
+    assert set(model.classes or ()) == {"yes", "no"}
+    rows = ROWS[100:].to_dict("records")
+    outputs = score(model, rows)
+    assert [o.label for o in outputs if isinstance(o, ModelOutput)] == churned(ROWS[100:]).tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("price", (), "price has no input example. Name the training data with --data"),
+        ("example", ("--target", "churned"), "--target churned: an input example has no labels"),
+        ("churn.csv", (), "churn.csv: name the training data with --data. Only a model that MLflow has saved"),
+    ],
+)
+def test_without_data_an_input_example_is_needed(
+    name: str, arguments: tuple[str, ...], message: str, saved: Path, tmp_path: Path
+) -> None:
+    """The message says what to do."""
+    file = saved / name
+    if file.is_file():
+        file = tmp_path / "model.skops"
+        shutil.copy(saved / "skops" / "model.skops", file)
+        message = message.replace("churn.csv", "model.skops")
+    result = run_modeltrace("pack", str(file), "--trust-pickle", *arguments, "--out", str(tmp_path / "out"))
+
+    assert result.returncode == 1
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("info", "message"),
+    [
+        ({"type": "ndarray", "artifact_path": "input_example.json"}, "is not a data frame with names of columns"),
+        (
+            {"type": "dataframe", "pandas_orient": "split", "artifact_path": "../input_example.json"},
+            "is not a data frame with names of columns",
+        ),
+        (
+            {"type": "dataframe", "pandas_orient": "split", "artifact_path": "missing.json"},
+            r"missing\.json: the input example cannot be read",
+        ),
+    ],
+)
+def test_an_input_example_that_cannot_be_used(info: object, message: str, saved: Path, tmp_path: Path) -> None:
+    """An array, a file outside the folder, and a file that is missing."""
+    shutil.copytree(saved / "example", tmp_path / "example")
+    file = tmp_path / "example" / "MLmodel"
+    file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), "saved_input_example_info": info}))
+
+    with pytest.raises(PackError, match=message):
+        mlflow_folder.read_input_example(tmp_path / "example")
 
 
 def test_a_folder_without_a_model_is_refused(saved: Path, tmp_path: Path) -> None:

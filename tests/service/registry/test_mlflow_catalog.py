@@ -20,12 +20,14 @@ from typer.testing import CliRunner
 
 from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.manifest import read_manifest
+from modeltrace.bundles.mlflow_folder import find_estimator
 from modeltrace.bundles.registry import mlflow_client
 from modeltrace.bundles.registry.catalog import Catalog
 from modeltrace.bundles.registry.mlflow_catalog import MlflowCatalog
 from modeltrace.bundles.registry.mlflow_client import MlflowClient
-from modeltrace.bundles.registry.publish import download_estimator, register
+from modeltrace.bundles.registry.publish import download_model, register
 from modeltrace.bundles.registry.source import MlflowSource
+from modeltrace.bundles.verify_outputs import predict_rows
 from modeltrace.cli.main import app
 from modeltrace.errors import (
     BundleError,
@@ -38,6 +40,7 @@ from modeltrace.errors import (
 from tests.helpers.bundles import flip_byte, pack_iris
 from tests.helpers.estimators import LABELS, X, iris_frame
 from tests.helpers.processes import Process, free_port, running, wait_until
+from tests.helpers.tables import churned, mlflow_rows
 
 pytestmark = pytest.mark.slow
 
@@ -218,18 +221,43 @@ def test_a_model_without_a_bundle_is_refused_and_can_be_packed(
     assert len(load_bundle(bundle.path).predict(X)) == len(X)
 
 
-def test_only_scikit_learn_models_are_packed(registry: Registry, tmp_path: Path) -> None:
-    """A folder is refused, and so is a version without a description of a scikit-learn model."""
+@pytest.mark.extended
+@pytest.mark.filterwarnings("ignore")  # MLflow warns of type hints
+@pytest.mark.parametrize("version", ["@champion", "/1"])
+def test_a_registered_pyfunc_is_packed(plain_models: str, tmp_path: Path, version: str) -> None:
+    """By alias and by number, without training data: it has a signature and an input example."""
+    out = tmp_path / "out"
+    arguments = ["pack", f"models:/{plain_models}-pyfunc{version}", "--trust-pickle", "--out", str(out)]
+    result = CliRunner().invoke(app, arguments)
+
+    assert result.exit_code == 0, result.exception
+    model = load_bundle(out, trust_pickle=True)
+    assert model.name == f"{plain_models}-pyfunc"
+    rows = mlflow_rows()
+    assert [output.label for output in predict_rows(model, rows)] == churned(rows).tolist()
+
+
+def test_other_versions_are_not_packed(registry: Registry, tmp_path: Path) -> None:
+    """A folder is refused, and so is a version without a description of a model that can be packed."""
     register(registry.client, registry.bundles["1.0.0"], "odd", "champion")
     description = registry.stored_files("MLmodel")[-1]
-    for text in (
-        "flavors: {onnx: {}}",
-        "[",
-        "flavors: {sklearn: {pickled_model: ../../x, serialization_format: pickle}}",
+    for number, text in enumerate(
+        (
+            "flavors: {onnx: {}}",
+            "[",
+            "flavors: {sklearn: {pickled_model: ../../x, serialization_format: pickle}}",
+        )
     ):
         description.write_text(text)
-        with pytest.raises(PackError, match="models:/odd@champion"):
-            download_estimator(registry.client, "models:/odd@champion", tmp_path)
+        (tmp_path / str(number)).mkdir()
+        folder = download_model(registry.client, "models:/odd@champion", tmp_path / str(number))
+        with pytest.raises(PackError, match="odd"):
+            find_estimator(folder)
+    description.unlink()
+    with pytest.raises(PackError, match="models:/odd@champion contains no file MLmodel"):
+        download_model(registry.client, "models:/odd@champion", tmp_path)
+    with pytest.raises(PackError, match="is not a model in a registry"):
+        download_model(registry.client, str(tmp_path), tmp_path)
 
 
 def test_a_process_that_has_died_is_replaced(registry: Registry) -> None:

@@ -88,6 +88,11 @@ def download(_: MlflowClient, uri: str, file: str, folder: str) -> None:
         shutil.move(path, Path(folder, file.rpartition("/")[2]))
 
 
+def download_folder(_: MlflowClient, uri: str, folder: str) -> str:
+    """Download all files at an artifact URI into an empty folder, and return the folder that contains them."""
+    return str(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder))
+
+
 def register(
     client: MlflowClient,
     folder: str,
@@ -155,7 +160,16 @@ def _version_entry(client: MlflowClient, version: ModelVersion) -> dict[str, Any
 
 METHODS: Final[Mapping[str, Callable[..., Any]]] = {
     method.__name__: method
-    for method in (registry_uri, get_version, list_versions, list_files, download, register, log_results)
+    for method in (
+        registry_uri,
+        get_version,
+        list_versions,
+        list_files,
+        download,
+        download_folder,
+        register,
+        log_results,
+    )
 }
 
 

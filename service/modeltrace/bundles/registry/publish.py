@@ -1,8 +1,9 @@
-"""Register a bundle in an MLflow registry, and download a registered estimator to pack it."""
+"""Register a bundle in an MLflow registry, and download a registered model to pack it."""
 
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, Final
 
 import yaml
@@ -57,14 +58,16 @@ def _mlflow_flavors(bundle: Path, manifest: Manifest) -> Mapping[str, Mapping[st
     return {"python_function": function, "sklearn": sklearn}
 
 
-def download_estimator(client: MlflowClient, source: str, folder: Path) -> Path:
-    """Download the estimator of a version into a folder, and return its file, with a suffix that `pack` expects.
+def download_model(client: MlflowClient, source: str, folder: Path) -> Path:
+    """Download a version of a registered model that MLflow has saved, and return its folder.
+
+    `folder` is a temporary folder of the caller. The folder in it has the name of the model.
 
     Raises:
         SettingsError: the source is malformed, or MLflow is not installed.
         BundleNotFoundError: the registry has no such version.
         RegistryUnavailableError: the registry or its artifact store cannot be reached.
-        PackError: the version is not a scikit-learn model.
+        PackError: the version contains no model of MLflow.
     """
     model = parse_source(source)
     if not isinstance(model, MlflowSource):
@@ -72,10 +75,8 @@ def download_estimator(client: MlflowClient, source: str, folder: Path) -> Path:
     uri = MlflowCatalog(client, folder).get_version(model)["uri"]
     if MLMODEL_FILE not in client.call("list_files", uri=uri):
         raise PackError(f"{source} contains no file {MLMODEL_FILE}, so it is not a model that MLflow has saved")
-    client.call("download", uri=uri, file=MLMODEL_FILE, folder=str(folder))
-    file, suffix = estimator_file(folder / MLMODEL_FILE, source)
-    client.call("download", uri=uri, file=file, folder=str(folder))
-    return (folder / Path(file).name).rename(folder / f"{model.name}{suffix}")
+    path: str = client.call("download_folder", uri=uri, folder=mkdtemp(dir=folder))
+    return Path(path).rename(folder / model.name)
 
 
 def estimator_file(description: Path, source: str) -> tuple[str, str]:
@@ -89,10 +90,7 @@ def estimator_file(description: Path, source: str) -> tuple[str, str]:
         options = flavors["sklearn"]
         file, serialization = options["pickled_model"], options.get("serialization_format", "pickle")
     except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError, AttributeError):
-        raise PackError(
-            f"{source} is not a scikit-learn model: its {MLMODEL_FILE} has no flavor sklearn. To serve it as a "
-            f"pyfunc, download its folder (mlflow artifacts download --artifact-uri {source}) and pack the folder"
-        ) from None
+        raise PackError(f"{source}: the flavor sklearn in {MLMODEL_FILE} cannot be read") from None
     is_local = isinstance(file, str) and ".." not in file and ":" not in file and not file.startswith("/")
     if serialization not in SUFFIX_BY_FORMAT or not is_local:
         raise PackError(f"{source}: the path or format of the estimator is unknown: {file}, {serialization}")
