@@ -37,7 +37,7 @@ def test_the_page_shows_the_report_without_a_network(browser: Browser, report: P
     page.locator("svg.main-svg").first.wait_for(timeout=30_000)
 
     assert page.title() == "people 1.0.0, 2.0.0"
-    assert "held-out rows of people 1.0.0" in page.locator("header").inner_text()
+    assert "test rows of people 1.0.0" in page.locator("header").inner_text()
     assert [url for url in requested if not url.startswith(("file:", "data:", "blob:"))] == []
     assert errors == []
     context.close()

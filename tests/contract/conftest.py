@@ -20,7 +20,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def rows(bundle: Path) -> list[dict[str, float]]:
-    """The held-out rows of the example."""
+    """The test rows of the example."""
     return held_out_rows(bundle)
 
 

@@ -37,7 +37,7 @@ def iris_rows(number: int) -> list[dict[str, float]]:
 
 
 def held_out_rows(bundle: Path) -> list[dict[str, float]]:
-    """Return the held-out rows of the example bundle, without their labels."""
+    """Return the test rows of the example bundle, without their labels."""
     rows: list[dict[str, float]] = (
         pd.read_parquet(bundle / "traffic.parquet").drop(columns="target").to_dict(orient="records")
     )

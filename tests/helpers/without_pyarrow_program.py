@@ -16,7 +16,7 @@ from modeltrace.bundles.pack import pack
 from modeltrace.bundles.training_files import read_training_table
 from modeltrace.client.client import Client
 from modeltrace.store.export import export_predictions
-from modeltrace.traffic.rows import load_held_out_samples, load_samples
+from modeltrace.traffic.rows import load_samples, load_test_samples
 
 
 class Headers:
@@ -48,7 +48,7 @@ def main(folder: Path) -> None:
     held_out = table.assign(kind=labels, start=table.start + pd.Timedelta(days=99))
     bundle = pack(estimator.fit(table, labels), table, labels, name="m", out=folder / "m", traffic=held_out)
     model = load(bundle)
-    samples = load_held_out_samples(bundle, model.features)
+    samples = load_test_samples(bundle, model.features)
     (folder / "rows.parquet").touch()
     client = Client("http://127.0.0.1:1")
     result = {

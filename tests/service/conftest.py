@@ -51,7 +51,7 @@ def model(example: Path) -> Model:
 
 @pytest.fixture(scope="session")
 def rows(example: Path) -> list[dict[str, float]]:
-    """The example's held-out rows."""
+    """The example's test rows."""
     return held_out_rows(example)
 
 

@@ -58,7 +58,7 @@ def evaluate_as_json(*arguments: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory: pytest.TempPathFactory, example: Path) -> dict[str, Path]:
-    """The held-out rows of the example with some wrong and missing labels, in each file format."""
+    """The test rows of the example with some wrong and missing labels, in each file format."""
     table = pd.read_parquet(example / "traffic.parquet")
     table.loc[table.index[::9], "target"] = "benign"
     table.loc[table.index[3:5], "target"] = None

@@ -149,7 +149,7 @@ def test_outputs_of_a_bundle_without_held_out_rows_do_not_drift(case: Case) -> N
     assert [row["threshold"] for row in results if row["statistic"] == "low_confidence"] == [None]
     text = case.run("prediction")
     assert re.search(r"low_confidence +[\d.]+ +- +600 +no held-out reference", text)
-    assert "Pack with labels (--target) or held-out rows (--traffic)" in text
+    assert "Pack with labels (--target) or test rows (--traffic)" in text
     assert {row["state"] for row in case.json("age")["results"]} == {"drift"}
 
 

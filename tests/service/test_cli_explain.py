@@ -31,7 +31,7 @@ Explain = Callable[..., Any]
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bundles of classifiers with and without held-out rows or probabilities, and of a regressor."""
+    """Bundles of classifiers with and without test rows or probabilities, and of a regressor."""
     folder = tmp_path_factory.mktemp("bundles")
     frame, options = iris_frame(), {"cross_validation_seconds": 0}
     pack_iris(folder / "plain", "1.0.0", **options)
@@ -79,12 +79,12 @@ def explain(bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> E
 
 @pytest.mark.parametrize(
     ("name", "background", "rows"),
-    [("plain", "earlier stored predictions", 20), ("held-out", "held-out rows", 17)],
+    [("plain", "earlier stored predictions", 20), ("held-out", "test rows", 17)],
 )
 def test_contributions_add_up_to_the_stored_probability(
     explain: Explain, name: str, background: str, rows: int
 ) -> None:
-    """The background are the held-out rows of the bundle or, without them, earlier predictions of the model."""
+    """The background are the test rows of the bundle or, without them, earlier predictions of the model."""
     result = explain(name, "ab" * 16, "--row", "20", "--json")
 
     output = json.loads(result.stdout)

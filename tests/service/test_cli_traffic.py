@@ -46,7 +46,7 @@ def test_all_requests_are_answered(live: ServiceAndHub) -> None:
 
 
 def test_held_out_rows_have_true_labels(live: ServiceAndHub, example: Path) -> None:
-    """Most predictions for held-out rows are correct."""
+    """Most predictions for test rows are correct."""
     done = run_modeltrace(
         "traffic", live.service.url, "--bundle", str(example), "--batch", "50", "--count", "2", "--json",
         OTEL_SDK_DISABLED="true",

@@ -277,7 +277,7 @@ def test_the_label_shares_of_a_detector_are_cross_validated(packed: Bundles) -> 
 
 
 def test_held_out_rows_are_the_reference_of_a_clusterer(tmp_path: Path) -> None:
-    """Held-out rows of a clusterer need no labels."""
+    """Test rows of a clusterer need no labels."""
     fitted = cases()["KMeans"].fit()
     held_out = TABLE + 0.01
     manifest = read_manifest(pack(fitted.estimator, TABLE, name="k", out=tmp_path / "b", traffic=held_out)).manifest

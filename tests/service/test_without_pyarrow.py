@@ -31,7 +31,7 @@ def run(code: str, *arguments: str | Path) -> "subprocess.CompletedProcess[str]"
 
 
 def test_a_bundle_with_held_out_rows_is_packed_and_read(tmp_path: Path) -> None:
-    """Held-out rows are JSON Lines with the values that requests have; other uses of pyarrow say how to install it."""
+    """Test rows are JSON Lines with the values that requests have; other uses of pyarrow say how to install it."""
     done = run("import runpy; runpy.run_module('tests.helpers.without_pyarrow_program', run_name='__main__')", tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)

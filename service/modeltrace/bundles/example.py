@@ -2,7 +2,7 @@
 
 scikit-learn includes 569 real rows (Wisconsin breast cancer). An example that runs for hours would repeat them, and
 repeated rows count as drift. Therefore, a `GaussianCopula` is fitted on a part of the real rows. The training rows, the
-held-out rows and the rows that `modeltrace traffic` sends are independent samples from it, with different seeds.
+test rows and the rows that `modeltrace traffic` sends are independent samples from it, with different seeds.
 """
 
 import json
@@ -29,7 +29,7 @@ HELD_OUT_ROWS = 1000
 
 
 def build_example(out: Path, *, force: bool = False, onnx: bool = False) -> Path:
-    """Fit the example model and pack it into `out`, with held-out rows and the real rows that its generator needs."""
+    """Fit the example model and pack it into `out`, with test rows and the real rows that its generator needs."""
     real, _ = load_real_rows()
     train = sample_rows(real, TRAINING_ROWS, seed=0)
     features, labels = train.drop(columns=TARGET), train[TARGET]

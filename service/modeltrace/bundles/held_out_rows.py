@@ -1,4 +1,4 @@
-"""Predictions for rows that the model was not fitted on: held-out rows, or cross-validation of the training data."""
+"""Predictions for rows that the model was not fitted on: test rows, or cross-validation of the training data."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from modeltrace.errors import PackError
 from modeltrace.inference.held_out import HeldOut, HeldOutMethod
 from modeltrace.inference.model import Label, Model, ModelOutput, class_key, to_json_label
 
-# Held-out rows may equal training rows as often as training rows equal each other, and this share more.
+# Test rows may equal training rows as often as training rows equal each other, and this share more.
 MAX_KNOWN_SHARE: Final = 0.1
 # A regressor's error on the rows that it was fitted on may be this multiple of the error of clones on new rows.
 MAX_ERROR_RATIO: Final = 1.2
@@ -44,7 +44,7 @@ def find_held_out(
     seconds: float | None,
     on_message: OnMessage,
 ) -> HeldOutPredictions | None:
-    """Predict held-out rows or, if they are not suitable, cross-validate the training data.
+    """Predict test rows or, if they are not suitable, cross-validate the training data.
 
     `seconds` is the time limit of the cross-validation, 0 for none; `None`: clones cannot be fitted as the model was.
 
@@ -62,7 +62,7 @@ def find_held_out(
         on_message(
             f"Warning: no held-out reference of the model's predictions: {error}. Training rows are the reference, so "
             "PredictionDrift and LowConfidence raise no alert. To change that, pack with at least "
-            f"{MIN_HELD_OUT_ROWS} held-out rows (--traffic)"
+            f"{MIN_HELD_OUT_ROWS} test rows (--traffic)"
         )
     return None
 
@@ -70,16 +70,16 @@ def find_held_out(
 def _predict_held_out(
     model: Model, training: pd.DataFrame, traffic: pd.DataFrame, target: "pd.Series | None"
 ) -> HeldOutPredictions:
-    """Predict held-out rows. The column with the name of `target` contains their labels.
+    """Predict test rows. The column with the name of `target` contains their labels.
 
     Raises:
         PackError: there are too few rows, they are training rows, or the model fails on them.
     """
     if len(traffic) < MIN_HELD_OUT_ROWS:
-        raise PackError(f"there are {len(traffic)} held-out rows, at least {MIN_HELD_OUT_ROWS} are needed")
+        raise PackError(f"there are {len(traffic)} test rows, at least {MIN_HELD_OUT_ROWS} are needed")
     rows = convert_columns(traffic[list(model.schema.names)])[:MAX_REFERENCE_ROWS]
     if _are_known(rows, training):
-        raise PackError("the held-out rows contain rows of the training data")
+        raise PackError("the test rows contain rows of the training data")
     outputs = predict_rows(model, rows)
     labels: list[Label | None] = [None] * len(rows)
     if target is not None and str(target.name) in traffic.columns:

@@ -77,7 +77,7 @@ class CodeFile(ModelFile):
 
 
 class TrafficFile(StrictModel):
-    """A Parquet file of held-out rows to replay: one column per feature, and one with true labels if there are any."""
+    """A Parquet file of test rows to replay: one column per feature, and one with true labels if there are any."""
 
     file: FileName
     rows: int = Field(ge=1)

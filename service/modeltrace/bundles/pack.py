@@ -88,7 +88,7 @@ def pack(
         out: the folder to write; by default, the name of the model in the current folder.
         version: the version of the model.
         artifact_format: the format of the estimator's file; use joblib if skops does not support a type.
-        traffic: held-out rows to replay later, with the column of `target` if there is one. They are the reference of
+        traffic: test rows to replay later, with the column of `target` if there is one. They are the reference of
             the model's outputs.
         valid_ranges: by feature, the lowest and highest value that a request may send: numbers, or times or durations
             (as objects, or as ISO 8601 texts).
@@ -105,7 +105,7 @@ def pack(
             service imports them from the bundle if it trusts them.
         requirements: a file in pip's format with the packages that they need; the service checks them at its start.
         onnx: add the model for ONNX Runtime, and verify on training rows that it predicts the same.
-        cross_validation_seconds: the time limit of the cross-validation that replaces missing held-out rows; 0 for
+        cross_validation_seconds: the time limit of the cross-validation that replaces missing test rows; 0 for
             none.
         interval_level: the probability with which the prediction interval of a regressor encloses the true label.
         on_message: gets progress messages and warnings.

@@ -50,7 +50,7 @@ def pack_files(
         data: the training data, see `read_training_table`. `None`: the input example of a model that MLflow has saved.
         pack: `modeltrace.bundles.pack.pack` with all arguments that are not read from files.
         targets: the column with the labels, or the columns of an estimator with several outputs.
-        traffic: held-out rows to replay, a file as for `data`.
+        traffic: test rows to replay, a file as for `data`.
         trust_pickle: allow joblib and pickle files, which can run any code.
         trusted_types: dotted names of types that are trusted, in addition to the reviewed ones.
         code: folders or files with the user's modules that the estimator needs.
@@ -149,7 +149,7 @@ def _print_summary(bundle: Path, training: pd.DataFrame, restored: Sequence[str]
         console.print(line)
     if manifest.traffic is not None:
         labels = "with" if manifest.traffic.target else "without"
-        console.print(f"Held-out rows: {manifest.traffic.rows:,}, {labels} labels")
+        console.print(f"Test rows: {manifest.traffic.rows:,}, {labels} labels")
     if (onnx := manifest.onnx) is not None:
         console.print(
             f"ONNX model in {onnx.precision}, verified on {onnx.verified_rows:,} rows of training data: predictions "
@@ -190,7 +190,7 @@ def _output_lines(manifest: Manifest) -> Sequence[str]:
         return []
     rows = {
         "training": "rows of training data (no held-out reference)",
-        "held_out": "held-out rows",
+        "held_out": "test rows",
         "cross_validation": "rows of training data, by cross-validation",
     }[outputs.source]
     if outputs.edges is None:

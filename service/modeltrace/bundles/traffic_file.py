@@ -1,4 +1,4 @@
-"""The file with held-out rows in a bundle."""
+"""The file with test rows in a bundle."""
 
 import orjson
 import pandas as pd
@@ -15,7 +15,7 @@ JSON_LINES_FILE = "traffic.jsonl"
 
 
 def encode_traffic(traffic: pd.DataFrame, schema: Schema, target: str | None) -> tuple[TrafficFile, bytes]:
-    """Return the description and the content of the file with held-out rows: Parquet, or JSON Lines without pyarrow.
+    """Return the description and the content of the file with test rows: Parquet, or JSON Lines without pyarrow.
 
     `target` is the column with the true labels, if there is one.
 

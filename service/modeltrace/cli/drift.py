@@ -22,7 +22,7 @@ from modeltrace.printable import truncate
 from modeltrace.settings import read_settings
 from modeltrace.store.selection import Selection
 from modeltrace.terminal import SafeConsole, echo
-from modeltrace.traffic.rows import RowSourceError, Sample, load_held_out_samples, load_samples
+from modeltrace.traffic.rows import RowSourceError, Sample, load_samples, load_test_samples
 
 # Nanoseconds.
 DAY = 86_400 * 10**9
@@ -40,7 +40,7 @@ def drift(
         typer.Option(
             metavar="FILE",
             help="The rows to compare with: .csv, .parquet or .jsonl.",
-            show_default="the held-out rows of the bundle",
+            show_default="the test rows of the bundle",
         ),
     ] = None,
     include_synthetic: IncludeSynthetic = False,  # noqa: FBT002  a flag
@@ -58,9 +58,9 @@ def drift(
         path = resolve_bundle(read_settings(bundle=bundle), store)
         manifest = read_manifest(path).manifest
         if reference is None and manifest.traffic is None:
-            raise SettingsError(f"{path} has no held-out rows: name a file with --reference, such as the training data")
+            raise SettingsError(f"{path} has no test rows: name a file with --reference, such as the training data")
         samples = (
-            load_held_out_samples(path, manifest.features)
+            load_test_samples(path, manifest.features)
             if reference is None
             else load_samples(reference, manifest.features)
         )

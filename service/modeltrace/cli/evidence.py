@@ -119,7 +119,7 @@ def _print_evidence(manifest: Manifest, drilldown: Drilldown, start: int) -> Non
     if any(result.state == "no held-out reference" for result in drilldown.results):
         console.print(
             "The bundle knows only the model's outputs for rows that it was fitted on, so no drift of the outputs is "
-            "reported. Pack with labels (--target) or held-out rows (--traffic)"
+            "reported. Pack with labels (--target) or test rows (--traffic)"
         )
     increased = [bin_ for bin_ in drilldown.bins if bin_.increased]
     if not increased:

@@ -27,7 +27,7 @@ from modeltrace.store.rows import StoredPrediction
 from modeltrace.store.selection import Selection
 from modeltrace.store.store import Store
 from modeltrace.terminal import SafeConsole, echo
-from modeltrace.traffic.rows import load_held_out_samples, load_samples
+from modeltrace.traffic.rows import load_samples, load_test_samples
 
 # Stored predictions that are the background if there are no other rows.
 STORED_ROWS = 1000
@@ -45,7 +45,7 @@ def explain(
         typer.Option(
             metavar="FILE",
             help="Rows that the prediction is compared with: .csv, .parquet or .jsonl.",
-            show_default="the held-out rows of the bundle, or stored predictions",
+            show_default="the test rows of the bundle, or stored predictions",
         ),
     ] = None,
     bundle: Annotated[
@@ -74,7 +74,7 @@ def explain(
             manifest = read_manifest(recorded.path).manifest
         rows, source = _background(background, recorded.path, manifest.features, store, prediction)
         if manifest.traffic is None and background is None:
-            echo(f"The bundle has no held-out rows, so {source} are the background (--background)", err=True)
+            echo(f"The bundle has no test rows, so {source} are the background (--background)", err=True)
     result = explain_prediction(prediction, model, rows, source, tolerance_of(manifest, model))
     if as_json:
         echo(json.dumps(asdict(result), indent=2, ensure_ascii=False))
@@ -101,7 +101,7 @@ def _background(
     if file is not None:
         return [sample.row for sample in load_samples(file, features)], str(file)
     if read_manifest(bundle).manifest.traffic is not None:
-        return [sample.row for sample in load_held_out_samples(bundle, features)], "held-out rows"
+        return [sample.row for sample in load_test_samples(bundle, features)], "test rows"
     selection = Selection(until=prediction.time, model_hash=prediction.model_hash, include_synthetic=False)
     return [*store.latest_inputs(selection, STORED_ROWS)], "earlier stored predictions"
 

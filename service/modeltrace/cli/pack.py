@@ -120,7 +120,7 @@ def pack(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Held-out rows, in the same formats: the reference of the model's predictions, and generated traffic.",
+            help="Test rows, in the same formats: the reference of the model's predictions, and generated traffic.",
         ),
     ] = None,
     ranges: Annotated[
@@ -193,7 +193,7 @@ def pack(
             "--cross-validation-seconds",
             metavar="SECONDS",
             min=0,
-            help="The time limit of cross-validation, which predicts training rows as new rows without held-out "
+            help="The time limit of cross-validation, which predicts training rows as new rows without test "
             "rows. It needs --target. 0 turns it off.",
         ),
     ] = 120.0,

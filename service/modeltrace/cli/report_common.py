@@ -26,7 +26,7 @@ from modeltrace.report.sources import (
     Window,
     read_window,
     reference_from_file,
-    reference_from_held_out,
+    reference_from_test_rows,
     reference_from_window,
 )
 from modeltrace.report.venvs import Library, ensure_venv
@@ -69,7 +69,7 @@ class ComparisonOptions(ReportOptions):
         Path | None,
         typer.Option(
             metavar="FILE",
-            show_default="the bundle's held-out rows",
+            show_default="the bundle's test rows",
             help="The data to compare with, e.g. the training data: .csv or .parquet.",
         ),
     ] = None
@@ -174,7 +174,7 @@ def _load_reference(
         return reference_from_window(_read_window(store, options, manifest, *period))
     if options.reference is not None:
         return reference_from_file(options.reference, options.target, bundle, manifest, settings)
-    return reference_from_held_out(bundle, manifest, settings)
+    return reference_from_test_rows(bundle, manifest, settings)
 
 
 @contextmanager

@@ -62,7 +62,7 @@ def traffic(
         str | None,
         _rows_option(
             metavar="SOURCE",
-            help="A bundle with held-out rows. For the example of `modeltrace up`, new rows are generated.",
+            help="A bundle with test rows. For the example of `modeltrace up`, new rows are generated.",
         ),
     ] = None,
     feedback: Annotated[

@@ -14,7 +14,7 @@ Error = Annotated[float, Field(ge=0)]
 class HeldOut(StrictModel):
     """The quality of predictions for rows that the model was not fitted on.
 
-    With `held_out`, the packed model predicted held-out rows. With `cross_validation`, clones of the estimator were
+    With `held_out`, the packed model predicted test rows. With `cross_validation`, clones of the estimator were
     fitted on a part of the training data and predicted the rest.
     """
 

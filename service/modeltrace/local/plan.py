@@ -249,7 +249,7 @@ def traffic_arguments(config: UpConfig, *, has_rows: bool, has_labels: bool, rea
 
     Args:
         config: the configuration of `up`.
-        has_rows: whether the bundle has held-out rows.
+        has_rows: whether the bundle has test rows.
         has_labels: whether these rows have true labels.
         ready_timeout: seconds to wait until the service is ready.
     """

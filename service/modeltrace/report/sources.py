@@ -1,4 +1,4 @@
-"""Read the rows to compare: a window of the store, and a file, held-out rows or an earlier window as the reference."""
+"""Read the rows to compare: a window of the store, and a file, test rows or an earlier window as the reference."""
 
 import random
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -20,7 +20,7 @@ from modeltrace.store.rows import StoredPrediction
 from modeltrace.store.selection import Selection
 from modeltrace.store.store import Store
 from modeltrace.traffic.fault_injection import make_rng
-from modeltrace.traffic.rows import MAX_ROWS, Sample, load_held_out_samples, load_samples
+from modeltrace.traffic.rows import MAX_ROWS, Sample, load_samples, load_test_samples
 
 CHUNK_ROWS: Final = 10_000
 MAX_OTHERS: Final = 5
@@ -200,20 +200,20 @@ def reference_from_file(
     return _from_samples(samples, f"rows of {path}", path.stat().st_mtime_ns, bundle, manifest, settings)
 
 
-def reference_from_held_out(bundle: Path, manifest: Manifest, settings: Settings) -> Reference:
-    """Read the held-out rows of a bundle, and predict them with its model.
+def reference_from_test_rows(bundle: Path, manifest: Manifest, settings: Settings) -> Reference:
+    """Read the test rows of a bundle, and predict them with its model.
 
     Raises:
-        ReportError: the bundle has no held-out rows.
+        ReportError: the bundle has no test rows.
     """
     if manifest.traffic is None:
         raise ReportError(
-            f"nothing to compare with: {bundle} has no held-out rows. Name the training data with --reference FILE, or "
+            f"nothing to compare with: {bundle} has no test rows. Name the training data with --reference FILE, or "
             "an earlier window with --reference-since and --reference-until"
         )
     time = int(datetime.fromisoformat(manifest.created).timestamp()) * 10**9
-    description = f"held-out rows of {manifest.name} {manifest.version} ({bundle})"
-    samples = load_held_out_samples(bundle, manifest.features)
+    description = f"test rows of {manifest.name} {manifest.version} ({bundle})"
+    samples = load_test_samples(bundle, manifest.features)
     return _from_samples(samples, description, time, bundle, manifest, settings)
 
 

@@ -1,4 +1,4 @@
-"""Sources of rows: a file, the held-out rows of a bundle, or the reference bins of the model's training data."""
+"""Sources of rows: a file, the test rows of a bundle, or the reference bins of the model's training data."""
 
 import itertools
 import json
@@ -84,11 +84,11 @@ def read_samples(
         raise RowSourceError(str(error)) from None
 
 
-def load_held_out_samples(bundle: Path, features: Sequence[Feature]) -> list[Sample]:
-    """Load the held-out rows of a bundle, with their true labels.
+def load_test_samples(bundle: Path, features: Sequence[Feature]) -> list[Sample]:
+    """Load the test rows of a bundle, with their true labels.
 
     Raises:
-        RowSourceError: there is no such bundle, or it has no held-out rows.
+        RowSourceError: there is no such bundle, or it has no test rows.
     """
     try:
         traffic = json.loads(read_regular(bundle / "model.json", max_bytes=MAX_MANIFEST_BYTES))["traffic"]
@@ -104,7 +104,7 @@ def load_held_out_samples(bundle: Path, features: Sequence[Feature]) -> list[Sam
         raise RowSourceError(str(error)) from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RowSourceError(f"{bundle} is not a readable bundle: {error!r}") from None
-    raise RowSourceError(f"{bundle} has no held-out rows; name a file with --data")
+    raise RowSourceError(f"{bundle} has no test rows; name a file with --data")
 
 
 def sample_reference(features: Sequence[Feature], rng: random.Random) -> Iterator[Sample]:

@@ -29,8 +29,8 @@ from modeltrace.traffic.rows import (
     RowSourceError,
     Sample,
     cycle_shuffled,
-    load_held_out_samples,
     load_samples,
+    load_test_samples,
     sample_reference,
 )
 from modeltrace.traffic.telemetry import build_traced_client
@@ -147,20 +147,20 @@ def select_row_source(config: TrafficConfig, model: ServedModel, rng: random.Ran
     """Return an endless iterator over rows.
 
     The rows are from the file `data`, or from `bundle`. A bundle with a generator yields new rows without end; for
-    other bundles the held-out rows are repeated. Without `data` and `bundle`, rows are sampled from the reference bins
+    other bundles the test rows are repeated. Without `data` and `bundle`, rows are sampled from the reference bins
     of the model.
 
     Raises:
         RowSourceError: there are no rows, or labels are to be sent and the rows have none.
     """
     if config.feedback.share and config.bundle is None:
-        raise RowSourceError("--feedback sends the true labels of a bundle's held-out rows: name one with --bundle")
+        raise RowSourceError("--feedback sends the true labels of a bundle's test rows: name one with --bundle")
     if config.data is not None:
         return cycle_shuffled(load_samples(config.data, model.features), rng)
     if config.bundle is not None:
-        held_out = load_held_out_samples(config.bundle, model.features)
+        held_out = load_test_samples(config.bundle, model.features)
         if config.feedback.share and all(sample.label is None for sample in held_out):
-            raise RowSourceError(f"--feedback: the held-out rows of {config.bundle} have no true labels")
+            raise RowSourceError(f"--feedback: the test rows of {config.bundle} have no true labels")
         if (config.bundle / GENERATOR_FILE).is_file():
             # Imported here: only the example has a generator, and importing scipy takes 0.1 s.
             from modeltrace.traffic.generated import generate_samples  # noqa: PLC0415  see above

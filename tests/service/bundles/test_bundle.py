@@ -236,7 +236,7 @@ def test_a_failed_write_leaves_nothing(bundle: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_example_is_reproducible(tmp_path: Path) -> None:
-    """Building it twice gives the same features and the same held-out rows."""
+    """Building it twice gives the same features and the same test rows."""
     first, second = (build_example(tmp_path / name) for name in ("first", "second"))
     manifests = [read_manifest(bundle)[0] for bundle in (first, second)]
 
@@ -246,7 +246,7 @@ def test_the_example_is_reproducible(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_example_is_fitted_without_names(tmp_path: Path) -> None:
-    """The example accepts arrays, has text labels, and contains labelled held-out rows."""
+    """The example accepts arrays, has text labels, and contains labelled test rows."""
     manifest, _ = read_manifest(build_example(tmp_path / "example"))
 
     assert (manifest.name, manifest.version, manifest.fitted_with) == ("breast-cancer", "1.0.0", "array")

@@ -19,7 +19,7 @@ from modeltrace.local.plan import UpError
 from modeltrace.regular_files import NotRegularError, read_regular, stat_regular
 from modeltrace.traffic.fault_injection import make_rng
 from modeltrace.traffic.generated import generate_samples
-from modeltrace.traffic.rows import RowSourceError, load_held_out_samples
+from modeltrace.traffic.rows import RowSourceError, load_test_samples
 from tests.helpers.bundles import pack_iris
 from tests.helpers.estimators import iris_frame
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    """Return a bundle with held-out rows, in a folder of bundles."""
+    """Return a bundle with test rows, in a folder of bundles."""
     return pack_iris(tmp_path / "models" / "iris", "1.0.0", traffic=iris_frame())
 
 
@@ -114,11 +114,11 @@ def test_only_regular_files_are_read(file: str, make: Callable[[Path], None], bu
 def test_held_out_rows_are_a_regular_file(make: Callable[[Path], None], bundle: Path) -> None:
     """`traffic` and `report` read only a regular file."""
     features = read_manifest(bundle)[0].features
-    assert len(load_held_out_samples(bundle, features)) > 1
+    assert len(load_test_samples(bundle, features)) > 1
     replace(bundle / "traffic.parquet", make)
 
     with pytest.raises(RowSourceError, match=r"traffic\.parquet"):
-        load_held_out_samples(bundle, features)
+        load_test_samples(bundle, features)
 
 
 @pytest.mark.parametrize("make", SPECIAL_FILES)
@@ -145,7 +145,7 @@ def test_a_file_of_another_size_is_not_read(bundle: Path) -> None:
     with pytest.raises(BundleIntegrityError, match=r"model\.skops is not the file .* altered"):
         load_bundle(bundle)
     with pytest.raises(RowSourceError, match=r"traffic\.parquet does not have the size"):
-        load_held_out_samples(bundle, manifest.features)
+        load_test_samples(bundle, manifest.features)
 
 
 def test_a_huge_manifest_is_not_read(bundle: Path) -> None:

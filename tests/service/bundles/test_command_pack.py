@@ -66,7 +66,7 @@ def test_a_skops_file_is_packed(run: Run, folder: Path) -> None:
     assert digest in result.stdout
     assert "modeltrace up iris" in result.stdout
     assert all(feature.name in result.stdout for feature in manifest.features)
-    assert "Held-out rows: 50, with labels" in result.stdout
+    assert "Test rows: 50, with labels" in result.stdout
 
 
 def test_brackets_are_printed_unchanged(run: Run, folder: Path) -> None:

@@ -164,7 +164,7 @@ def test_rows_stay_within_the_range_of_the_real_ones(generator: GaussianCopula, 
 
 
 def test_held_out_rows_have_the_same_distribution(watch: DriftWatch, example: Path) -> None:
-    """Reports compare traffic with the held-out rows, so they find no drift either."""
+    """Reports compare traffic with the test rows, so they find no drift either."""
     held_out = pd.read_parquet(example / "traffic.parquet").drop(columns=TARGET)
     assert len(held_out) == HELD_OUT_ROWS
     assert not watch.alarms(watch.count(held_out.to_numpy()))

@@ -88,7 +88,7 @@ def test_held_out_rows_without_labels_have_no_accuracy(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("traffic", "message"),
     [
-        (noisy_rows(MIN_HELD_OUT_ROWS - 1, 1)[0], "there are 199 held-out rows, at least 200 are needed"),
+        (noisy_rows(MIN_HELD_OUT_ROWS - 1, 1)[0], "there are 199 test rows, at least 200 are needed"),
         (noisy_rows(600, 0)[0][:300], "contain rows of the training data"),
     ],
     ids=["few", "known"],

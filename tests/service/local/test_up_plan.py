@@ -142,7 +142,7 @@ def test_log_of_the_service_is_a_file(config: UpConfig, otel: OtelSettings) -> N
 
 @pytest.mark.parametrize(("has_rows", "has_labels"), [(False, False), (True, False), (True, True)])
 def test_traffic_sends_labels_if_the_bundle_has_them(config: UpConfig, has_rows: bool, has_labels: bool) -> None:
-    """Traffic uses the held-out rows and the true labels of the bundle if it has them."""
+    """Traffic uses the test rows and the true labels of the bundle if it has them."""
     arguments = traffic_arguments(config, has_rows=has_rows, has_labels=has_labels, ready_timeout=60)
 
     assert ("--bundle" in arguments, "--feedback" in arguments) == (has_rows, has_labels)

@@ -167,7 +167,7 @@ def test_errors(features: tuple[Feature, ...]) -> None:
 
 @pytest.mark.slow
 def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The reference are the held-out rows of the bundle, or a file."""
+    """The reference are the test rows of the bundle, or a file."""
     frame = pd.concat([iris_frame(), iris_frame() + 0.01, iris_frame() + 0.02])
     bundle = pack_iris(tmp_path / "iris", "1.0.0", traffic=frame, cross_validation_seconds=0)
     without = pack_iris(tmp_path / "without", "1.0.0", cross_validation_seconds=0)
@@ -205,4 +205,4 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "iris 1.0.0 · drift · ROC AUC" in text.stdout
     assert "petal_width" in text.stdout
     assert isinstance(missing.exception, SettingsError)
-    assert "has no held-out rows: name a file with --reference" in str(missing.exception)
+    assert "has no test rows: name a file with --reference" in str(missing.exception)

@@ -49,11 +49,11 @@ def test_two_classes_against_the_held_out_rows(two: ReportCase, tmp_path: Path) 
     rows = labelled(two.store)
     true, predicted = [row.true_label for row in rows], [row.label for row in rows]
 
-    assert f"200 held-out rows of people 1.0.0 ({two.bundle}), predicted by its model; 200 with a true label" in output
+    assert f"200 test rows of people 1.0.0 ({two.bundle}), predicted by its model; 200 with a true label" in output
     assert "429 predictions of people 1.0.0, 2.0.0" in output
     assert metric_in(output, "accuracy") == pytest.approx(accuracy_score(true, predicted), abs=1e-4)
     assert metric_in(output, "F1") == pytest.approx(f1_score(true, predicted, pos_label="yes"), abs=1e-4)
-    for text in ("held-out rows of people 1.0.0", "inputs were erased", "Predictions against true labels"):
+    for text in ("test rows of people 1.0.0", "inputs were erased", "Predictions against true labels"):
         assert text in page
     assert HOSTILE_NAME not in page
     assert not re.search(r'(?:src|href)="(?:https?:)?//(?!plotly\.com/")', page)
