@@ -153,8 +153,8 @@ def _no_predictions(service: str, counts: _Counts) -> Iterator[Condition]:
     )
     earlier = counts.total(_PREDICTIONS, STEPS)
     if (earlier or requests) and not counts.total(_PREDICTIONS, 2):
-        summary = f"{service} has made no prediction for 10 minutes; its predictions of the last hour and requests"
-        yield _condition(rules.NO_PREDICTIONS, service, earlier or requests, 0, summary)
+        summary = f"{service} makes no predictions: it has made none for 10 minutes"
+        yield _condition(rules.NO_PREDICTIONS, service, earlier or requests, None, summary)
 
 
 def _services_down(reader: Reader, now_ns: int) -> Iterator[Condition]:
@@ -165,11 +165,13 @@ def _services_down(reader: Reader, now_ns: int) -> Iterator[Condition]:
     alive = {row["service_name"] for row in recent}
     for row in hour:
         if row["service_name"] not in alive:
-            summary = f"{row['service_name']} sends no telemetry any more; its instances within the last hour"
-            yield _condition(rules.SERVICE_DOWN, row["service_name"], len(row["instances"]), 0, summary)
+            summary = f"{row['service_name']} sends no telemetry any more: it has sent no metrics for 5 minutes"
+            yield _condition(rules.SERVICE_DOWN, row["service_name"], len(row["instances"]), None, summary)
 
 
-def _condition(rule: Rule, service: str, value: float, threshold: float, summary: str, **labels: str) -> Condition:
+def _condition(
+    rule: Rule, service: str, value: float, threshold: float | None, summary: str, **labels: str
+) -> Condition:
     path = f"traces?{urlencode({'service': service, 'since': '1h'})}"
-    text = f"{summary}: {value:.3g}, threshold {threshold:.3g}."
+    text = summary + ("." if threshold is None else f": {value:.3g}, threshold {threshold:.3g}.")
     return Condition(rule.name, make_labels(job=service, **labels), value, threshold, text, path)
