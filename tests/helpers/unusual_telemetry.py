@@ -25,7 +25,7 @@ MODEL = "churn"
 MAX_NS = 2**63 - 1
 SECOND = 10**9
 _HUB = Path(modeltrace_hub.__file__).parent
-_NAME = re.compile(r"\b(?:ml|http|service|error|exception)\.[a-z_]+(?:\.[a-z_]+)*\b")
+_NAME = re.compile(r"\b(?:ml|http|service|error|exception|gen_ai|llm|openinference)\.[a-z_]+(?:\.[a-z_]+)*\b")
 
 _STRINGS = (
     *("", " ", "x", "0", "00", "7", "-1", "NaN", "Infinity", "missing", "other", "true", "null", "[]", "{}", "1.0.0"),
