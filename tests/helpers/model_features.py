@@ -40,6 +40,7 @@ class Feature:
     shift: float = 0.0
     missing: float = 0.0
     privacy: str = "plain"
+    importance: float | None = None
 
     @property
     def bins(self) -> dict[str, float]:
@@ -70,6 +71,8 @@ class Feature:
         common: dict[str, Any] = {"name": self.name, "type": "category" if self.categories else "number"}
         if self.privacy != "plain":
             return {**common, "privacy": self.privacy}
+        if self.importance is not None:
+            common["importance"] = self.importance
         if self.categories:
             return {**common, "bins": list(self.bins)}
         return {**common, "training_range": [-3.5, 3.5], "edges": EDGES, "mean": 0.0}

@@ -1,20 +1,24 @@
 """The pages about models name what they leave out, and lead to the comparison of two versions."""
 
 import re
+from collections.abc import Sequence
 from html import unescape
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
 
 from tests.helpers.in_process_hubs import InProcessHub
+from tests.helpers.model_features import Feature
 from tests.helpers.model_telemetry import ModelService
 from tests.helpers.otlp_sender import Sender
 
 
-def service(hub: InProcessHub, name: str, version: str = "1.0.0") -> ModelService:
+def service(
+    hub: InProcessHub, name: str, version: str = "1.0.0", features: Sequence[Feature] = (Feature("age"),)
+) -> ModelService:
     """Return a model service that sends to the hub."""
     sender = Sender(f"http://127.0.0.1:{hub.settings.http_port}", instance=f"{name} {version}")
-    return ModelService(sender, name, version)
+    return ModelService(sender, name, version, features)
 
 
 def links(html: str) -> list[tuple[str, str]]:
@@ -64,3 +68,24 @@ def test_each_version_leads_to_its_difference_from_the_previous_one(hub: InProce
     assert (query["select.version"], query["against.version"]) == (["2.0.0"], ["1.1.0"])
     explained = httpx.get(f"{hub.page_url}/api/explain?{urlsplit(found[0][0]).query}").json()
     assert (explained["selected"]["count"], explained["other"]["count"]) == (7, 6)
+
+
+def test_drifted_features_are_sorted_by_importance(hub: InProcessHub) -> None:
+    """A feature that drifted less, but that the model uses, is first; without importances, the larger PSI is first."""
+    importances = (0.02, 0.9, 0.08), (None, None, None)
+    for name, values in zip(("weighed", "plain"), importances, strict=True):
+        features = [
+            Feature(feature, shift=shift, importance=value)
+            for feature, shift, value in zip(("much", "less", "none"), (2.0, 1.0, 0.0), values, strict=True)
+        ]
+        sender = service(hub, name, features=features)
+        sender.start()
+        sender.predict(600)
+        sender.export()
+
+    pages = {name: httpx.get(f"{hub.page_url}/models", params={"model": name}).text for name in ("weighed", "plain")}
+
+    rows = {name: re.findall(r'<th scope="row">(much|less|none)</th>', html) for name, html in pages.items()}
+    assert rows == {"weighed": ["less", "much", "none"], "plain": ["much", "less", "none"]}
+    assert re.findall(r'<td class="numeric">(90|2|8)\u202f%</td>', pages["weighed"]) == ["90", "2", "8"]
+    assert ">Importance</th>" not in pages["plain"]

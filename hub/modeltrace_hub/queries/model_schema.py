@@ -37,6 +37,7 @@ class Feature:
     low: float | None  # smallest value of the training data, if the event says so
     high: float | None  # largest value of the training data, if the event says so
     privacy: str  # privacy rule of the values
+    importance: float | None = None  # its share in the importances of all features for the model; None: unknown
 
     def interval(self, bin_: str) -> tuple[float, float] | None:
         """Return the bounds of a numeric bin, the lower one exclusive; None for other bins."""
@@ -109,7 +110,8 @@ def _parse_feature(description: Mapping[str, Any]) -> Feature | None:
     edges, value_range = _parse_numbers(edges), _parse_numbers(value_range)
     low, high = value_range if value_range and len(value_range) == 2 else (None, None)
     bin_names = tuple(to_text(bin_) or "" for bin_ in bins) if isinstance(bins, list) else ()
-    return Feature(name, edges, bin_names, low, high, to_text(description.get("privacy")) or UNCHANGED)
+    privacy, importance = to_text(description.get("privacy")) or UNCHANGED, finite_number(description.get("importance"))
+    return Feature(name, edges, bin_names, low, high, privacy, importance)
 
 
 def _parse_numbers(values: Any) -> tuple[float, ...] | None:  # noqa: ANN401  any JSON

@@ -1,5 +1,6 @@
 """Serve the pages about models: the metrics of each model, and the predictions behind a number."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Final
 from urllib.parse import urlencode
@@ -8,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from modeltrace_hub.queries.filters import MAX_ROW_INDEX
-from modeltrace_hub.queries.model_schema import OUTPUT, read_schema
+from modeltrace_hub.queries.model_schema import OUTPUT, Feature, read_schema
 from modeltrace_hub.queries.models import read_models
 from modeltrace_hub.queries.predictions import read_predictions
 from modeltrace_hub.queries.quality import STEP_LENGTHS_NS, read_quality
@@ -137,7 +138,10 @@ def _model_context(reader: Reader, model: Record, view: ModelPageView, window: W
         has_confidence = has_confidence or not is_regressor
         if (confidence := version["confidence"]) is not None and sum(confidence["counts"]):
             version["confidence_chart"] = draw_confidence(confidence, link)
-        features = version["features"]
+        features = _sort_by_importance(version["features"], schema)
+        version["features"] = features
+        version["importances"] = {name: feature.importance for name, feature in schema.items()}
+        version["has_importance"] = any(value is not None for value in version["importances"].values())
         drifting = sum(feature["state"] == "drift" for feature in features)
         version["shown_features"] = [
             (feature, draw_bins(feature, schema.get(feature["feature"]), _feature_link(link, feature["feature"])))
@@ -154,6 +158,19 @@ def _model_context(reader: Reader, model: Record, view: ModelPageView, window: W
         # Regressors have none.
         "has_confidence": has_confidence,
     }
+
+
+def _sort_by_importance(features: list[Record], schema: Mapping[str, Feature]) -> list[Record]:
+    """Sort features: those in drift first, then by PSI, weighted with the importance for the model if it is known."""
+    if all(feature.importance is None for feature in schema.values()):
+        return features
+
+    def weighted(item: Record) -> float:
+        described = schema.get(item["feature"])
+        psi = item["statistics"].get("psi", {}).get("value")
+        return (psi or 0.0) * ((described.importance if described else None) or 0.0)
+
+    return sorted(features, key=lambda item: (item["state"] != "drift", -weighted(item)))
 
 
 def _add_charts(model: Record, quality: Record) -> None:

@@ -76,6 +76,7 @@ def load_bundle(
         engine=engine,
         output_reference=manifest.output_reference,
         held_out=manifest.held_out,
+        importance=manifest.importance,
         confidence_threshold=manifest.confidence_threshold,
         duplicate_probability=manifest.duplicate_probability,
     )

@@ -138,12 +138,12 @@ def _verify_same_fit(
     """
     if model.task == "regressor":
         rounding = ROUNDING * float(np.abs(labels).mean())
-        if _mean_error(own, labels) > MAX_ERROR_RATIO * _mean_error(outputs, labels) + rounding:
+        if mean_error(own, labels) > MAX_ERROR_RATIO * mean_error(outputs, labels) + rounding:
             raise CrossValidationError(
                 "the model has larger errors on its training data than clones have on new rows, so it was fitted on "
                 "other labels than the column of --target, for example transformed ones"
             )
-    elif _accuracy(own, labels) < _accuracy(outputs, labels) - MAX_ACCURACY_LOSS:
+    elif accuracy(own, labels) < accuracy(outputs, labels) - MAX_ACCURACY_LOSS:
         raise CrossValidationError(
             "the model is less accurate on its training data than clones are on new rows, so it was fitted in another "
             "way, for example with sample weights or on resampled rows"
@@ -159,8 +159,8 @@ def summarize(predictions: HeldOutPredictions, threshold: float | None) -> HeldO
     if threshold is not None and len(confidences) == len(outputs):
         summary["low_confidence_share"] = sum(value < threshold for value in confidences) / len(outputs)
     if outputs[0].value is None:
-        accuracy = _accuracy([output for output, _ in pairs], [label for _, label in pairs]) if pairs else None
-        return HeldOut(**summary, accuracy=accuracy)
+        share = accuracy([output for output, _ in pairs], [label for _, label in pairs]) if pairs else None
+        return HeldOut(**summary, accuracy=share)
     errors = _absolute_errors(pairs)
     if errors is None:
         return HeldOut(**{**summary, "labelled_rows": 0})
@@ -182,12 +182,14 @@ def _absolute_errors(pairs: Sequence[tuple[ModelOutput, Label]]) -> NDArray[np.f
     return errors if finite else None
 
 
-def _accuracy(outputs: Sequence[ModelOutput], labels: Sequence[object] | NDArray[Any]) -> float:
+def accuracy(outputs: Sequence[ModelOutput], labels: Sequence[object] | NDArray[Any]) -> float:
+    """Return the share of outputs whose label is the true label."""
     correct = [_is_same(output.label, to_json_label(label)) for output, label in zip(outputs, labels, strict=True)]
     return sum(correct) / len(correct)
 
 
-def _mean_error(outputs: Sequence[ModelOutput], labels: NDArray[np.float64]) -> float:
+def mean_error(outputs: Sequence[ModelOutput], labels: NDArray[np.float64]) -> float:
+    """Return the mean absolute error of a regressor."""
     return float(np.abs(np.array([output.value for output in outputs], dtype=np.float64) - labels).mean())
 
 

@@ -11,6 +11,7 @@ from modeltrace.bundles.artifact import ArtifactFormat
 from modeltrace.bundles.onnx.model import Precision
 from modeltrace.errors import BundleError, BundleIntegrityError, BundleNotFoundError
 from modeltrace.inference.held_out import HeldOut
+from modeltrace.inference.importance import Importance
 from modeltrace.inference.intervals import IntervalRule
 from modeltrace.inference.model import Label
 from modeltrace.inference.named_outputs import MAX_OUTPUTS, Output
@@ -114,6 +115,8 @@ class Manifest(StrictModel):
     output_reference: OutputReference | None = None
     # The quality of predictions for rows that the model was not fitted on, the reference for confidence and accuracy.
     held_out: HeldOut | None = None
+    # How important each feature is for the model, the weight of its drift.
+    importance: Importance | None = None
     # An output with a lower confidence counts as uncertain. Only classifiers with probabilities have it.
     confidence_threshold: float | None = Field(default=None, ge=0, le=1)
     # How the prediction interval of a regressor is computed.

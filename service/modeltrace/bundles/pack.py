@@ -23,6 +23,7 @@ from modeltrace.bundles.onnx.export import ONNX_FILE, export_onnx
 from modeltrace.bundles.output_reference import MAX_REFERENCE_ROWS, build_output_reference, confidence_threshold
 from modeltrace.bundles.output_schema import check_target, describe_outputs
 from modeltrace.bundles.parallelism import warn_of_parallelism
+from modeltrace.bundles.permutation_importance import measure_importance
 from modeltrace.bundles.proxies.native_models import wrap_model
 from modeltrace.bundles.repeated_rows import duplicate_probability
 from modeltrace.bundles.schema_redaction import redact_schema
@@ -68,6 +69,7 @@ def pack(
     requirements: Path | str | None = None,
     onnx: bool = False,
     cross_validation_seconds: float = 120.0,
+    importance_seconds: float = 30.0,
     interval_level: float = DEFAULT_LEVEL,
     on_message: Callable[[str], None] = lambda _: None,
     force: bool = False,
@@ -107,6 +109,8 @@ def pack(
         onnx: add the model for ONNX Runtime, and verify on training rows that it predicts the same.
         cross_validation_seconds: the time limit of the cross-validation that replaces missing test rows; 0 for
             none.
+        importance_seconds: the time limit of the permutation importance of the features, which needs labelled rows in
+            `traffic`; 0 for none.
         interval_level: the probability with which the prediction interval of a regressor encloses the true label.
         on_message: gets progress messages and warnings.
         force: replace an existing bundle.
@@ -200,7 +204,8 @@ def pack(
                 seconds=cross_validation_seconds if refittable else None, on_message=on_message,
             )  # fmt: skip
             references = _output_references(outputs[:MAX_REFERENCE_ROWS], held_out, model.classes, interval)
-            manifest = manifest.model_copy(update=references)
+            importance = measure_importance(model, traffic, held_out, seconds=importance_seconds, on_message=on_message)
+            manifest = manifest.model_copy(update={**references, "importance": importance})
     return write_bundle(bundle, manifest, files, force=force)
 
 

@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +16,7 @@ from modeltrace.cli.bundle_option import resolve_bundle
 from modeltrace.cli.options import IncludeSynthetic, analysed_bundle_option, time_option
 from modeltrace.cli.store import open_configured_store
 from modeltrace.errors import SettingsError
+from modeltrace.inference.importance import Importance
 from modeltrace.inference.schema import Feature
 from modeltrace.monitoring.domain_classifier import ALPHA, MIN_ROWS, DomainError, DomainResult, compare_samples
 from modeltrace.printable import truncate
@@ -78,11 +79,39 @@ def drift(
         [_values(sample.row, manifest.features) for sample in samples],
         [_values(row, manifest.features) for row in inputs],
     )
+    features = weigh_features(result, manifest.importance)
     if as_json:
-        model = {"name": manifest.name, "version": manifest.version}
-        echo(json.dumps({"model": model, **asdict(result)}, indent=2, ensure_ascii=False))
+        content = {"model": {"name": manifest.name, "version": manifest.version}, **asdict(result)}
+        echo(json.dumps({**content, "features": [*map(asdict, features)]}, indent=2, ensure_ascii=False))
     else:
-        _print(f"{manifest.name} {manifest.version}", result)
+        _print(f"{manifest.name} {manifest.version}", result, features)
+
+
+@dataclass(frozen=True, slots=True)
+class WeighedFeature:
+    """A feature with its importance for the classifier of the drift, and for the model.
+
+    `model_importance` is the share in the importances of all features of the model, and `weighted` its product with
+    `importance`. Both are None if the bundle has no importances.
+    """
+
+    feature: str
+    importance: float
+    model_importance: float | None
+    weighted: float | None
+
+
+def weigh_features(result: DomainResult, importance: Importance | None) -> list[WeighedFeature]:
+    """Weigh the features by their importance for the model, and sort them by it. Without it, the order stays."""
+    if importance is None:
+        return [WeighedFeature(entry.feature, entry.importance, None, None) for entry in result.features]
+    shares = importance.shares()
+    weighed = [
+        WeighedFeature(entry.feature, entry.importance, share, max(entry.importance, 0.0) * share)
+        for entry in result.features
+        for share in [shares.get(entry.feature, 0.0)]
+    ]
+    return sorted(weighed, key=lambda entry: -(entry.weighted or 0.0))
 
 
 def _check_numbers(file: Path, samples: Sequence[Sample], features: Sequence[Feature]) -> None:
@@ -108,7 +137,7 @@ def _value(value: Any, feature: Feature) -> Any:  # noqa: ANN401  of JSON
     return None if feature.type in ("number", "integer") and not is_number else value
 
 
-def _print(model: str, result: DomainResult) -> None:
+def _print(model: str, result: DomainResult, features: Sequence[WeighedFeature]) -> None:
     console = SafeConsole(soft_wrap=True)
     state = "drift" if result.drift else "no drift"
     console.print(
@@ -122,7 +151,9 @@ def _print(model: str, result: DomainResult) -> None:
     )
     if result.excluded:
         console.print(f"Not compared: {', '.join(result.excluded)} (private, or times)")
-    table = Table("feature", "change of the AUC if shuffled", box=None)
-    for entry in result.features[:MAX_FEATURES_SHOWN]:
-        table.add_row(entry.feature, f"{-entry.importance:+.3f}")
+    is_weighed = any(entry.weighted is not None for entry in features)
+    table = Table("feature", "change of the AUC if shuffled", *(["importance for the model"] * is_weighed), box=None)
+    for entry in features[:MAX_FEATURES_SHOWN]:
+        share = [] if entry.model_importance is None else [f"{entry.model_importance:.1%}"]
+        table.add_row(entry.feature, f"{-entry.importance:+.3f}", *share)
     console.print(table)

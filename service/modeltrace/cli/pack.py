@@ -197,6 +197,16 @@ def pack(
             "rows. It needs --target. 0 turns it off.",
         ),
     ] = 120.0,
+    importance_seconds: Annotated[
+        float,
+        typer.Option(
+            "--importance-seconds",
+            metavar="SECONDS",
+            min=0,
+            help="The time limit of the importance of each feature, which is measured on --traffic rows with labels. 0 "
+            "turns it off.",
+        ),
+    ] = 30.0,
     lower: Annotated[
         Path | None,
         typer.Option(metavar="MODEL", help="The file of a regressor of a lower quantile, for prediction intervals."),
@@ -263,6 +273,7 @@ def pack(
             requirements=requirements,
             onnx=onnx,
             cross_validation_seconds=cross_validation_seconds,
+            importance_seconds=importance_seconds,
             interval_level=DEFAULT_LEVEL if interval_level is None else interval_level,
             on_message=lambda message: echo(message, err=True),
             force=force,

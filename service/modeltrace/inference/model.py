@@ -11,6 +11,7 @@ import numpy as np
 from modeltrace.errors import InferenceError
 from modeltrace.inference.features import Matrix
 from modeltrace.inference.held_out import HeldOut
+from modeltrace.inference.importance import Importance
 from modeltrace.inference.intervals import IntervalRule
 from modeltrace.inference.named_outputs import Output
 from modeltrace.inference.schema import Feature, OutputReference, Schema
@@ -75,6 +76,7 @@ class Model:
     engine: Engine = "sklearn"
     output_reference: OutputReference | None = None
     held_out: HeldOut | None = None
+    importance: Importance | None = None
     confidence_threshold: float | None = None
     duplicate_probability: float | None = None
     details_fn: PredictFn | None = None  # as `PredictFns.with_details`
@@ -155,6 +157,7 @@ class Model:
             "features": [feature.model_dump(mode="json") for feature in self.schema.features],
             "on_unknown": self.schema.on_unknown,
             "held_out": None if self.held_out is None else self.held_out.model_dump(mode="json"),
+            "importance": None if self.importance is None else self.importance.model_dump(mode="json"),
             "interval": None if self.interval is None else self.interval.model_dump(mode="json"),
             "created": self.created,
         }

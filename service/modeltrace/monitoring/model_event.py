@@ -27,7 +27,8 @@ DISCLOSED_RULES = frozenset({"plain"})
 
 def log_model_event(model: Model) -> None:
     """Log the event. Its body describes features and outputs as JSON. Many features are split into several records."""
-    parts = list(_split([_describe(feature) for feature in model.schema.features]))
+    shares = {} if model.importance is None else model.importance.shares()
+    parts = list(_split([_describe(feature, shares.get(feature.name)) for feature in model.schema.features]))
     for number, features in enumerate(parts, 1):
         reference = model.output_reference
         body = {
@@ -55,8 +56,11 @@ def log_model_event(model: Model) -> None:
         )
 
 
-def _describe(feature: Feature) -> dict[str, object]:
-    """Describe a feature. The description of a private feature has no ranges, bins or values."""
+def _describe(feature: Feature, importance: float | None) -> dict[str, object]:
+    """Describe a feature. The description of a private feature has no ranges, bins or values.
+
+    `importance` is its share in the importances of all features; `None` if it is unknown.
+    """
     common: dict[str, object] = {"name": feature.name, "type": feature.type, "nullable": feature.nullable}
     if feature.privacy not in DISCLOSED_RULES:
         return {**common, "privacy": feature.privacy}
@@ -69,6 +73,7 @@ def _describe(feature: Feature) -> dict[str, object]:
         "deviation": reference.deviation,
         "bins": None if reference.edges else list(reference.shares),
         "rows": reference.n,
+        "importance": importance,
     }
     return {**common, **{key: value for key, value in distribution.items() if value is not None}}
 
