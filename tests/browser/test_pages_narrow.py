@@ -1,0 +1,86 @@
+"""Pages at a width of 390 px: nothing is wider than the screen, and lists of few columns need no horizontal scroll."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from tests.helpers.model_features import Feature
+from tests.helpers.model_telemetry import ModelService
+from tests.helpers.otlp_sender import Sender
+from tests.helpers.sites import Site, running_site
+
+pytestmark = pytest.mark.slow
+
+FEATURES = (Feature("age", shift=1.0), Feature("city", ("bern", "basel")))
+MODEL = "/predictions?model=churn"
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    """Yield a hub with predictions, labels, log records and spans of a model with two versions."""
+    with running_site() as site:
+        for version in ("1.0.0", "1.1.0"):
+            service = ModelService(Sender(site.sender.endpoint, instance=version), "churn", version, FEATURES)
+            service.start()
+            service.label(service.predict(300, recorded=30)[-1], "no", "yes")
+            service.export()
+        yield site
+
+
+@pytest.fixture
+def narrow(browser: Browser, site: Site) -> Iterator[Page]:
+    """Yield a page of 390 px."""
+    page = browser.new_page(base_url=site.url, viewport={"width": 390, "height": 844})
+    page.set_default_timeout(30_000)
+    yield page
+    page.close()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/", "/models", "/models?model=churn", MODEL, f"{MODEL}&outcome=labelled", "/logs", "/logs?view=groups"),
+        *("/services", "/services?view=map", "/traces", "/metrics", "/health", "/sql"),
+        f"/explain?of=predictions&model=churn&select.version=1.1.0&since={int(time.time()) - 7200}",
+    ],
+)
+def test_no_page_is_wider_than_the_screen(narrow: Page, path: str) -> None:
+    """The page has no horizontal scroll bar: wide tables scroll in their own box."""
+    narrow.goto(path)
+
+    assert narrow.locator("html").evaluate("root => root.scrollWidth") <= 390
+
+
+@pytest.mark.parametrize("path", ["/services", "/logs?view=groups"])
+def test_lists_show_their_main_columns(narrow: Page, path: str) -> None:
+    """Without the columns of second importance, the list is not cut."""
+    narrow.goto(path)
+    boxes = narrow.locator(".wide:has(.list)")
+
+    assert boxes.count() == 1
+    assert boxes.first.evaluate("box => box.scrollWidth - box.clientWidth") <= 0
+
+
+def test_titles_name_what_the_page_shows(narrow: Page) -> None:
+    """The title of a page names the list, the model and the version that it shows."""
+    titles = {}
+    for path in (
+        *("/models", "/models?model=churn", MODEL, f"{MODEL}&version=1.0.0&outcome=incorrect", "/logs?view=groups"),
+        *("/services?view=map", "/explain?of=predictions&model=churn", "/explain", "/compare"),
+    ):
+        narrow.goto(path)
+        titles[path] = narrow.title().removesuffix(" · Modeltrace").strip()
+
+    assert list(titles.values()) == [
+        "Models",
+        "Model churn",
+        "Predictions of churn",
+        "Labels of churn 1.0.0",
+        "Groups of log records",
+        "Service map",
+        "What distinguishes predictions of churn",
+        "What distinguishes traces",
+        "Compare traces",
+    ]
