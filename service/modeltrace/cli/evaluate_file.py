@@ -16,7 +16,7 @@ from modeltrace.errors import InvalidFeaturesError, ModeltraceError
 from modeltrace.evaluation.metrics import ModelMetrics
 from modeltrace.evaluation.scored_rows import ScoredRow, ScratchStore, to_model_label
 from modeltrace.inference.model import ModelOutput
-from modeltrace.inference.tasks import TASK_NAMES
+from modeltrace.inference.tasks import SCORE, TASK_NAMES
 from modeltrace.monitoring.held_out_baseline import baseline_of
 from modeltrace.settings import read_settings
 from modeltrace.terminal import echo
@@ -58,7 +58,7 @@ def predict_batch(
     client: Client, model: ServedModel, rows: Sequence[object]
 ) -> Sequence[Prediction | InvalidFeaturesError]:
     """Predict rows with the probability of each class, or with the prediction interval, if the service returns them."""
-    if not model.classes:
+    if model.task != "classifier":
         return client.predict_batch(rows, interval=model.interval_level is not None)
     try:
         return client.predict_batch(rows, probabilities=True)
@@ -73,6 +73,12 @@ def _probabilities(row: Prediction | ModelOutput) -> Sequence[float] | None:
         return row.probabilities
     by_name = row.probabilities
     return None if by_name is None else [math.nan if value is None else value for value in by_name.values()]
+
+
+def _outlier_score(row: Prediction | ModelOutput) -> float | None:
+    outputs = row.outputs or (None,)
+    score = outputs[0] if isinstance(outputs, tuple) else outputs.get(SCORE)
+    return score if isinstance(score, float) else None
 
 
 def send_labels_of(client: Client, labels: Sequence[tuple[str, Any]]) -> None:
@@ -131,6 +137,7 @@ def evaluate_file(
                         _probabilities(row),
                         row.interval,
                         model.interval_level,
+                        _outlier_score(row) if model.task == "outlier_detector" else None,
                     )
                     for row, label in predicted
                 ]

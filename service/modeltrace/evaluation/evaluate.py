@@ -18,7 +18,7 @@ from modeltrace.evaluation.metrics import (
     PredictionRef,
     classification_metrics,
 )
-from modeltrace.evaluation.probabilities import probability_metrics
+from modeltrace.evaluation.probabilities import outlier_ranking, probability_metrics
 from modeltrace.evaluation.residuals import read_residuals, regression_of_model
 from modeltrace.store.rows import from_json, label_key
 from modeltrace.store.selection import Selection
@@ -100,7 +100,9 @@ def _classification(
     metrics = classification_metrics([_to_count(*row) for row in counts])
     if metrics is None:
         return None
-    return replace(metrics, probabilities=probability_metrics(store, of_model, {row[1] for row in counts}))
+    probabilities = probability_metrics(store, of_model, {row[1] for row in counts})
+    ranking = None if probabilities else outlier_ranking(store, of_model, {row[0] for row in counts})
+    return replace(metrics, probabilities=probabilities, outlier_ranking=ranking)
 
 
 def _compare(metrics: ModelMetrics, baseline: Baseline) -> BaselineComparison | None:

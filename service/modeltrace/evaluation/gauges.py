@@ -13,7 +13,7 @@ from modeltrace.evaluation.metrics import (
     ModelMetrics,
     RegressionMetrics,
 )
-from modeltrace.evaluation.probability_metrics import ProbabilityMetrics
+from modeltrace.evaluation.probability_metrics import ClassRanking, ProbabilityMetrics, RankingMeans
 from modeltrace.store.rows import label_key
 from modeltrace.telemetry.metrics import instruments
 from modeltrace.telemetry.metrics.instruments import Instrument
@@ -140,18 +140,24 @@ def _classification_points(
             yield GaugePoint(instruments.CLASS_LABELS, entry.support, attributes)
     if metrics.probabilities:
         yield from _probability_points(metrics.probabilities)
+    if (ranking := metrics.outlier_ranking) is not None:
+        yield from _ranking_points([("macro", ranking), ("weighted", ranking)])
     if metrics.calibration:
         yield GaugePoint(instruments.CALIBRATION_ERROR, metrics.calibration.expected_calibration_error, {})
         yield GaugePoint(instruments.TOP_LABEL_BRIER_SCORE, metrics.calibration.top_label_brier_score, {})
 
 
 def _probability_points(metrics: ProbabilityMetrics) -> Iterator[GaugePoint]:
-    for average, means in (("macro", metrics.macro), ("weighted", metrics.weighted)):
+    yield from _ranking_points([("macro", metrics.macro), ("weighted", metrics.weighted)])
+    yield GaugePoint(instruments.LOG_LOSS, metrics.log_loss, {})
+    yield GaugePoint(instruments.BRIER_SCORE, metrics.brier_score, {})
+
+
+def _ranking_points(rankings: Sequence[tuple[str, RankingMeans | ClassRanking]]) -> Iterator[GaugePoint]:
+    for average, means in rankings:
         if means.roc_auc is not None and means.average_precision is not None:
             yield GaugePoint(instruments.ROC_AUC, means.roc_auc, {ML_EVALUATION_AVERAGE: average})
             yield GaugePoint(instruments.AVERAGE_PRECISION, means.average_precision, {ML_EVALUATION_AVERAGE: average})
-    yield GaugePoint(instruments.LOG_LOSS, metrics.log_loss, {})
-    yield GaugePoint(instruments.BRIER_SCORE, metrics.brier_score, {})
 
 
 def _regression_points(metrics: RegressionMetrics) -> Iterator[GaugePoint]:

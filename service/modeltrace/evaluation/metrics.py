@@ -15,7 +15,7 @@ from modeltrace.evaluation.baseline_comparison import BaselineComparison
 from modeltrace.evaluation.calibration import CalibrationMetrics, LabelledCount, calibration_metrics
 from modeltrace.evaluation.concept_drift import DriftResult
 from modeltrace.evaluation.interval_coverage import IntervalCoverage
-from modeltrace.evaluation.probability_metrics import ProbabilityMetrics
+from modeltrace.evaluation.probability_metrics import ClassRanking, ProbabilityMetrics
 from modeltrace.store.rows import label_key
 
 if TYPE_CHECKING:  # its import takes a second
@@ -66,7 +66,11 @@ class ClassMeans:
 
 @dataclass(frozen=True, slots=True)
 class ClassificationMetrics:
-    """The metrics of a classifier. `probabilities` is `None` if the store has none of labelled predictions."""
+    """The metrics of a classifier or an outlier detector.
+
+    `probabilities` is `None` if the store has none of labelled predictions. `outlier_ranking` is how well the score of
+    an outlier detector separates outliers; `None` for a classifier.
+    """
 
     accuracy: float
     balanced_accuracy: float  # the mean recall of the classes that are a true label
@@ -77,6 +81,7 @@ class ClassificationMetrics:
     confusion: tuple[ConfusionCell, ...]
     calibration: CalibrationMetrics | None
     probabilities: ProbabilityMetrics | None = None
+    outlier_ranking: ClassRanking | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Compute the metrics of predicted probabilities from the prediction store."""
+"""Compute the metrics of predicted probabilities, and of the scores of outlier detectors, from the store."""
 
 import math
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from typing import Any
 
 from modeltrace.evaluation import probability_queries as queries
 from modeltrace.evaluation.probability_metrics import ClassRanking, ProbabilityMetrics, RankingMeans
+from modeltrace.inference.tasks import INLIER, OUTLIER
 from modeltrace.store.rows import from_json, label_key
 from modeltrace.store.selection import Selection
 from modeltrace.store.store import Store
@@ -48,6 +49,23 @@ def probability_metrics(store: Store, selection: Selection, true_labels: set[str
         weighted=_means(rankings, [ranking.support for ranking in rankings]),
         classes=rankings,
     )
+
+
+def outlier_ranking(store: Store, selection: Selection, predicted: set[str]) -> ClassRanking | None:
+    """Return how well the score of an outlier detector separates outliers; `None` without scores, as of a classifier.
+
+    Args:
+        store: the store with predictions and labels.
+        selection: predictions of one model.
+        predicted: the JSON texts of all predicted labels in the selection.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    if not predicted <= {str(INLIER), str(OUTLIER)}:  # avoid a query that scans all predictions of a classifier
+        return None
+    ((positives, negatives, discordant, precisions),) = store.fetch_all(queries.outlier_ranking_sums(selection))
+    return None if positives is None else _class_ranking(OUTLIER, positives, negatives, discordant, precisions)
 
 
 def _class_ranking(

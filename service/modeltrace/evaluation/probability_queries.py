@@ -1,7 +1,8 @@
 """Aggregate queries on the probabilities of classes. They return a few numbers for millions of predictions.
 
 All queries select the labelled predictions of one model with finite probabilities whose true label is a class of the
-model. The database sorts and groups them, so the memory of the process does not depend on their number.
+model, or those of an outlier detector with a score. The database sorts and groups them, so the memory of the process
+does not depend on their number.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,6 +12,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Double, Integer, Select, and_, case, cast, func, literal_column, null, select
 
+from modeltrace.inference.tasks import INLIER, OUTLIER, SCORE
 from modeltrace.store.json_values import JsonValue
 from modeltrace.store.schema import labels, predictions
 from modeltrace.store.selection import Selection, label_join
@@ -34,6 +36,18 @@ class Probability(JsonValue):
     def __init__(self, index: int) -> None:
         # A literal in the SQL text, because PostgreSQL would not recognize that two parameters are equal.
         super().__init__(predictions.c.probabilities, literal_column(str(int(index))))
+
+
+class OutlierScore(JsonValue):
+    """SQL expression: the score of an outlier detector; NULL if the prediction has none."""
+
+    type = Double()
+    inherit_cache = True
+    sqlite = "json_extract({column}, '$.' || {place})"
+    postgresql = r"CAST(replace({column}, '\u0000', '\u0020')::json ->> {place} AS DOUBLE PRECISION)"
+
+    def __init__(self) -> None:
+        super().__init__(predictions.c.outputs, literal_column(f"'{SCORE}'"))
 
 
 def recorded_probabilities(selection: Selection) -> Select[Any]:
@@ -95,12 +109,39 @@ def ranking_sums(selection: Selection, class_labels: Sequence[Sequence[str]], in
     """
     true_class = _true_class(class_labels)
     every = [Probability(k).is_not(None) for k in range(len(class_labels))]
-    inner = (
+    return _ranking_sums(
         select(Probability(index).label("score"), case((true_class == index, 1), else_=0).label("positive"))
         .select_from(predictions.join(labels, label_join()))
         .where(*selection.conditions(), predictions.c.probabilities.is_not(None), true_class.is_not(None), *every)
-        .subquery()
     )
+
+
+def outlier_ranking_sums(selection: Selection) -> Select[Any]:
+    """Sum over the groups of equal scores of an outlier detector; outliers are positive, and lower scores rank higher.
+
+    Columns: as those of `ranking_sums`.
+    """
+    score, outlier = OutlierScore(), labels.c.label.in_(_texts(OUTLIER))
+    return _ranking_sums(
+        select((-score).label("score"), case((outlier, 1), else_=0).label("positive"))
+        .select_from(predictions.join(labels, label_join()))
+        .where(
+            *selection.conditions(),
+            predictions.c.outputs.is_not(None),
+            score.is_not(None),
+            labels.c.label.in_([*_texts(OUTLIER), *_texts(INLIER)]),
+        )
+    )
+
+
+def _texts(label: int) -> list[str]:
+    """Return the JSON texts of a whole number."""
+    return [str(label), f"{label}.0"]
+
+
+def _ranking_sums(scored: Select[Any]) -> Select[Any]:
+    """Sum over the groups of equal scores; `scored` selects `score` and `positive`, which is 1 or 0."""
+    inner = scored.subquery()
     groups = (
         select(
             inner.c.score,

@@ -118,7 +118,7 @@ def _classification(metrics: ClassificationMetrics) -> Iterator[RenderableType]:
     yield table
     if 1 < len(metrics.classes) <= MAX_MATRIX_CLASSES:
         yield _confusion(metrics)
-    yield from _probabilities(metrics.probabilities)
+    yield from _probabilities(metrics.probabilities) if metrics.outlier_ranking is None else _outlier_ranking(metrics)
     if metrics.calibration:
         yield from _calibration(metrics.calibration)
 
@@ -145,6 +145,14 @@ def _probabilities(metrics: ProbabilityMetrics | None) -> Iterator[RenderableTyp
         for average, means in (("macro mean", metrics.macro), ("weighted mean", metrics.weighted)):
             table.add_row(average, _ratio(means.roc_auc), _ratio(means.average_precision), "", style="dim")
     yield table
+
+
+def _outlier_ranking(metrics: ClassificationMetrics) -> Iterator[RenderableType]:
+    if (ranking := metrics.outlier_ranking) is not None:
+        yield Text(
+            f"  outliers by score: ROC AUC {_ratio(ranking.roc_auc)}, average precision "
+            f"{_ratio(ranking.average_precision)}, {ranking.support:,} labels are outliers"
+        )
 
 
 def _ratio(value: float | None) -> str:

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple, Self
 from modeltrace.errors import ModeltraceError
 from modeltrace.evaluation.evaluate import evaluate
 from modeltrace.evaluation.metrics import ModelMetrics
+from modeltrace.inference.tasks import SCORE
 from modeltrace.store.rows import Row, StoredLabel, label_key, probabilities_to_json, to_json
 from modeltrace.store.selection import ALL
 from modeltrace.store.store import open_store
@@ -25,7 +26,7 @@ class LabelError(ModeltraceError):
 class ScoredRow(NamedTuple):
     """The prediction for one row, its true label or `None`, and what is known of its details.
 
-    These are the probability of each class, or the bounds and the level of the prediction interval.
+    These are the probability of each class, the bounds and the level of the prediction interval, or the outlier score.
     """
 
     label: Value
@@ -35,6 +36,7 @@ class ScoredRow(NamedTuple):
     probabilities: Sequence[float] | None = None
     interval: Sequence[float] | None = None
     interval_level: float | None = None
+    score: float | None = None  # of an outlier detector
 
 
 class ScratchStore:
@@ -88,6 +90,7 @@ class ScratchStore:
             model_name=name, model_version=version, model_hash="", code_version="", inputs=None, label=label,
             value=scored.value, confidence=scored.confidence,
             probabilities=probabilities, interval_low=low, interval_high=high, interval_level=scored.interval_level,
+            outputs=None if scored.score is None else to_json({SCORE: scored.score}),
         )  # fmt: skip
 
 

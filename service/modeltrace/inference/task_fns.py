@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 from modeltrace.errors import InferenceError
 from modeltrace.inference.features import Matrix
 from modeltrace.inference.model import Label, ModelOutput, PredictFn, to_json_label
-from modeltrace.inference.tasks import Task
+from modeltrace.inference.tasks import INLIER, OUTLIER, Task
 
-SCORE: Final = "score"  # of an outlier detector: the result of `decision_function`
 DISTANCE: Final = "distance"  # of a clusterer: from the row to the centre of its cluster
-INLIER, OUTLIER = 1, -1
 # Outlier detectors of scikit-learn whose label is -1 if and only if the score is negative.
 _SIGN_DETECTORS: Final = ("EllipticEnvelope", "IsolationForest", "LocalOutlierFactor", "SGDOneClassSVM")
 

@@ -18,3 +18,7 @@ TASK_NAMES: Final[Mapping[str, str]] = {
 LABELLED_TASKS: Final[tuple[Task, ...]] = ("classifier", "regressor", "outlier_detector")
 # The tasks whose predictions are neither one label nor one value, so that their drift is not monitored.
 UNMONITORED_TASKS: Final[tuple[Task, ...]] = ("multi_output", "transformer")
+# The labels of an outlier detector, and its named output: the result of `decision_function`, lower for outliers.
+INLIER: Final = 1
+OUTLIER: Final = -1
+SCORE: Final = "score"
