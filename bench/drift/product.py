@@ -21,6 +21,7 @@ from modeltrace.bundles.training_schema import build_schema
 from modeltrace.bundles.verify_outputs import to_rows
 from modeltrace.inference.held_out import HeldOut
 from modeltrace.inference.model import ModelOutput, to_json_label
+from modeltrace.inference.monitored_outputs import MonitoredOutputs
 from modeltrace.inference.predict_fns import make_predict_fn
 from modeltrace.inference.schema import Feature, OutputReference
 from modeltrace.monitoring import drift
@@ -90,6 +91,7 @@ NO_OUTPUTS: Final = Outputs()
 class _MonitoredModel(NamedTuple):
     features: Sequence[Feature]
     output_reference: OutputReference | None
+    monitored_outputs: MonitoredOutputs | None
     confidence_threshold: float | None
     held_out: HeldOut | None
     duplicate_probability: float | None
@@ -114,7 +116,7 @@ class Monitor:
         self._feature_bins = FeatureBins(self.schema)
         self._outputs = outputs
         self._model = _MonitoredModel(
-            self.schema.features, self._outputs.reference, self._outputs.confidence_threshold,
+            self.schema.features, self._outputs.reference, None, self._outputs.confidence_threshold,
             self._outputs.held_out, duplicate_probability(training),
         )  # fmt: skip
         self._criticals: dict[str, dict[str, float]] = {}

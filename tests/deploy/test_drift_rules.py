@@ -30,7 +30,9 @@ def expectations(results: Mapping[tuple[str, str], DriftResult], window: str) ->
     """Return one expression per value, which is 1 if the value is within 1e-9."""
     expressions = []
     for (feature, statistic), result in results.items():
-        labels = {"ml_feature_name": feature, "ml_drift_statistic": statistic, "window": window}
+        key = "ml_output_name" if feature.startswith("\x1f") else "ml_feature_name"
+        names = {"ml_feature_name": "", "ml_output_name": "", key: feature.removeprefix("\x1f")}
+        labels = {**names, "ml_drift_statistic": statistic, "window": window}
         fields = {
             "value": result.value,
             "threshold": result.threshold,

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 
 from modeltrace.bundles.columns import describe_column
-from modeltrace.bundles.output_reference import build_output_reference
+from modeltrace.bundles.output_reference import build_monitored_outputs, build_output_reference
 from modeltrace.inference.held_out import HeldOut
 from modeltrace.inference.model import Model, ModelOutput
-from modeltrace.inference.schema import Reference, Schema
+from modeltrace.inference.named_outputs import Output
+from modeltrace.inference.schema import OutputReference, Reference, Schema
 from modeltrace.monitoring import drift
 from modeltrace.monitoring.dependence import bin_variance
 from modeltrace.monitoring.drift_check import (
@@ -21,10 +22,11 @@ from modeltrace.monitoring.drift_check import (
     check_drift,
     window_independent_share,
 )
-from modeltrace.monitoring.gauges import OUTPUTS, critical_values, reference_metrics
-from modeltrace.telemetry.metrics.features import REMEMBERED_ROWS
+from modeltrace.monitoring.gauges import OUTPUTS, critical_values, named_output_key, reference_metrics
+from modeltrace.telemetry.metrics.repeated_rows import REMEMBERED_ROWS
 
 ROWS: Final = 600
+NAMED: Final = (Output(name="score"), Output(name="kind", classes=("a", "b", "missing")))
 # The value of a state in the rules.
 DRIFT_STATES: Final = {
     "drift": 1, "ok": 0, "not enough data": -1, "rows repeat": -2, "reference too small": -3,
@@ -36,7 +38,8 @@ Labels = Mapping[str, str]
 def drift_model(*, regressor: bool = False, held_out: bool = True) -> Model:
     """Return a model with numbers with and without missing values, a constant, a text and a boolean.
 
-    A seventh of the held-out rows have low confidence.
+    It has a label or a value, and two named outputs: a number and a label. A seventh of the held-out rows have low
+    confidence.
     """
     rng = np.random.default_rng(7)
     columns = {
@@ -62,6 +65,12 @@ def drift_model(*, regressor: bool = False, held_out: bool = True) -> Model:
         created="",
         predict_fn=lambda _: [],
         output_reference=build_output_reference(outputs, classes),
+        outputs=NAMED,
+        monitored_outputs=build_monitored_outputs(
+            [ModelOutput(outputs=(score, "ab"[n % 3 == 0])) for n, score in enumerate(rng.normal(size=ROWS))],
+            NAMED,
+            "multi_output",
+        ),
         confidence_threshold=None if regressor else 0.5,
         held_out=HeldOut(method="held_out", rows=ROWS, low_confidence_share=None if regressor else 1 / 7)
         if held_out
@@ -105,7 +114,8 @@ class TrafficCounts:
         if model.duplicate_probability is not None:
             limit = drift.max_repeated_share(model.duplicate_probability, 2 * REMEMBERED_ROWS)
         repeat = predictions > 0 and self.repeated / predictions > limit
-        references = {feature.name: feature.reference for feature in model.schema.features}
+        references: dict[str, Reference] = {feature.name: feature.reference for feature in model.schema.features}
+        references |= {named_output_key(name): reference for name, reference in _named(model).items()}
         results = [
             (name, result)
             for name, window in self.windows.items()
@@ -114,7 +124,7 @@ class TrafficCounts:
                 reference,
                 window._replace(rows_repeat=repeat),
                 criticals[name],
-                has_reference=name != OUTPUTS or model.held_out is not None,
+                has_reference=name in model.schema.names or model.held_out is not None,
             )
         ]
         if low_confidence is not None:
@@ -153,6 +163,10 @@ def draw_traffic(model: Model, rng: np.random.Generator, rows: int, *, shift: fl
     shares = np.array(list(model.output_reference.shares.values()))
     p = shares * np.exp(shift * rng.normal(size=len(shares)))
     windows[OUTPUTS] = window(model.output_reference, rng.multinomial(rows, p / p.sum()).tolist())
+    for name, reference in _named(model).items():
+        shares = np.array(list(reference.shares.values()))
+        p = shares * np.exp(shift * rng.normal(size=len(shares)))
+        windows[named_output_key(name)] = window(reference, rng.multinomial(rows, p / p.sum()).tolist())
     return TrafficCounts(windows, int(rows * (1 + shift) / 7) if model.confidence_threshold is not None else 0)
 
 
@@ -182,6 +196,11 @@ def counter_series(model: Model, traffic: TrafficCounts) -> Iterator[tuple[str, 
     for bin_name, count in zip(model.output_reference.shares, traffic.windows[OUTPUTS].counts, strict=True):
         if count:  # the series of a label begins with its first prediction
             yield "ml_predictions_total", {**common, label: bin_name}, count
+    for name, reference in _named(model).items():
+        window, labels = traffic.windows[named_output_key(name)], {**common, "ml_output_name": name}
+        for bin_name, count in zip(reference.shares, window.counts, strict=True):
+            yield "ml_output_observations_total", {**labels, "ml_output_bin": bin_name}, count
+        yield "ml_output_successive_difference_total", labels, window.difference
     yield "ml_prediction_successive_difference_total", common, traffic.windows[OUTPUTS].difference
     yield "ml_predictions_pairs_total", common, traffic.windows[OUTPUTS].pairs
     yield "ml_predictions_repeated_total", common, traffic.repeated
@@ -190,6 +209,10 @@ def counter_series(model: Model, traffic: TrafficCounts) -> Iterator[tuple[str, 
         yield "ml_prediction_confidence_count", {**common, "ml_prediction_label": "no"}, predictions
         if traffic.low_confidence:
             yield "ml_predictions_low_confidence_total", common, traffic.low_confidence
+
+
+def _named(model: Model) -> Mapping[str, OutputReference]:
+    return model.monitored_outputs.references if model.monitored_outputs else {}
 
 
 def _model(model: Model) -> Labels:

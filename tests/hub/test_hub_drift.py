@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Metric, NumberDataPoint, Sum
 
 from modeltrace.inference.held_out import HeldOut
-from modeltrace.inference.schema import Reference
+from modeltrace.inference.schema import OutputReference, Reference
 from modeltrace.monitoring import drift
 from modeltrace.monitoring.drift_check import WindowCounts, check_confidence, check_drift
 from modeltrace_hub.queries import metric_names
@@ -24,6 +24,7 @@ from tests.helpers.otlp_values import key_values
 
 MODEL: Attributes = (("ml.model.name", "m"), ("ml.model.version", "1"))
 FEATURE: Attributes = (*MODEL, ("ml.feature.name", "f"))
+OUTPUT: Attributes = (*MODEL, ("ml.output.name", "f"))
 OF_NUMBERS = ("psi", "jensen_shannon", "ks", "location", "spread", "missing")
 OF_CATEGORIES = ("psi", "jensen_shannon", "share_change", "new_categories", "missing")
 
@@ -123,6 +124,83 @@ def windows(draw: st.DrawFn, reference: Reference) -> WindowCounts:
         counts[-1] = 0
     difference, pairs = draw(st.floats(0, 500)), draw(st.integers(0, 2000))
     return WindowCounts(counts, draw(st.integers(0, 60)), difference=difference, pairs=pairs)
+
+
+def named_output_in_sql(
+    store: Store, reference: OutputReference, window: WindowCounts, criticals: Mapping[str, float], *, held_out: bool
+) -> Record:
+    """Return the statistics of a named output that the hub computes, by name; a feature has the same name."""
+    bins = [(*OUTPUT, ("ml.output.bin", name)) for name in reference.shares]
+    scores = drift.normal_scores(reference.number_shares).tolist()
+    missing = (*FEATURE, ("ml.feature.bin", "missing"))
+    gauges: dict[str, dict[Attributes, float]] = {
+        "ml.output.reference": dict(zip(bins, reference.shares.values(), strict=True)),
+        "ml.feature.reference": {missing: 1.0},
+        "ml.feature.reference.score": dict(zip(bins, scores, strict=False)),
+        "ml.feature.reference.size": {OUTPUT: reference.n, FEATURE: 10},
+        "ml.prediction.reference.held_out": {MODEL: reference.n if held_out else 0},
+        "ml.drift.min_effect": {
+            (*MODEL, ("ml.drift.statistic", name)): value for name, value in drift.MIN_EFFECT.items()
+        },
+        "ml.drift.critical_value": {
+            (*OUTPUT, ("ml.drift.statistic", name)): value for name, value in criticals.items()
+        },
+    }
+    with store.write() as connection:
+        connection.execute("DELETE FROM metric_points")
+    store_metrics(
+        store,
+        "one",
+        counter("ml.output.observations", dict(zip(bins, map(float, window.counts), strict=True))),
+        counter("ml.feature.observations", {missing: 7.0}),
+        counter("ml.output.successive_difference", {OUTPUT: window.difference}),
+        counter("ml.predictions.pairs", {MODEL: float(window.pairs)}),
+        *(gauge(name, "1", values.items(), SINCE + SECOND) for name, values in gauges.items()),
+    )
+    with Queries(store).open_reader() as reader:
+        feature, row = reader.fetch_all(
+            "compute_drift",
+            counters=[*DRIFT_COUNTERS],
+            since_ns=SINCE,
+            until_ns=UNTIL,
+            step_ns=UNTIL - SINCE,
+            lookback_ns=SECOND,
+            min_rows=MIN_ROWS,
+            min_training_rows=MIN_TRAINING_ROWS,
+        )
+    assert (feature["feature"], feature["output"], feature["n"]) == ("f", None, 7)
+    assert (row["feature"], row["output"]) == (None, "f")
+    return {statistic["statistic"]: statistic for statistic in row["statistics"]}
+
+
+@pytest.mark.slow
+@settings(max_examples=15, deadline=None)
+@given(data=st.data(), numeric=st.booleans(), held_out=st.booleans(), critical=st.floats(0.1, 8))
+def test_named_outputs_agree(store: Store, data: Any, *, numeric: bool, held_out: bool, critical: float) -> None:
+    """Numbers and labels, one of which has the name of a bin of features, with and without held-out rows."""
+    names = [f"{index:02d}" for index in range(5)] if numeric else ["other", "a", "missing", "unseen", "b"]
+    counts = data.draw(st.lists(st.integers(1, 400), min_size=5, max_size=5))
+    edges = (0.0, 1.0, 2.0, 3.0) if numeric else None
+    reference = OutputReference(n=sum(counts), shares=dict(zip(names, shares_of(counts), strict=True)), edges=edges)
+    window = WindowCounts(
+        data.draw(st.lists(st.integers(0, 300), min_size=5, max_size=5)),
+        difference=data.draw(st.floats(0, 500)),
+        pairs=data.draw(st.integers(0, 2000)),
+    )
+    statistics = OF_NUMBERS[:-1] if numeric else ("psi", "jensen_shannon", "share_change")
+    criticals = dict.fromkeys(statistics, critical)
+
+    found = named_output_in_sql(store, reference, window, criticals, held_out=held_out)
+
+    assert {name for name, statistic in found.items() if statistic["min_effect"] is not None} == set(criticals)
+    for expected in check_drift(reference, window, criticals, has_reference=held_out):
+        actual = found[expected.statistic]
+        assert (actual["n"], actual["state"]) == (expected.n, expected.state)
+        if math.isfinite(expected.value) and expected.n:
+            assert actual["value"] == pytest.approx(expected.value, rel=1e-9, abs=1e-12)
+        # If no share has changed, the threshold is that of any label.
+        if math.isfinite(expected.threshold) and expected.n and abs(expected.value) > 1e-9:
+            assert actual["threshold"] == pytest.approx(expected.threshold, rel=1e-9)
 
 
 @pytest.mark.slow

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from modeltrace.bundles.columns import describe_column
 from modeltrace.inference.schema import Schema
 from modeltrace.monitoring.binning import FeatureBins
-from modeltrace.telemetry.metrics.features import CHUNK_ROWS, MAX_RETIRED_MODELS, FeatureMetrics, RepeatedRowCounter
+from modeltrace.telemetry.metrics.features import CHUNK_ROWS, MAX_RETIRED_MODELS, FeatureMetrics
 from modeltrace.telemetry.metrics.model_catalog import ModelCatalog, ReferenceData
+from modeltrace.telemetry.metrics.repeated_rows import RepeatedRowCounter
 from modeltrace.telemetry.records.model_info import ModelInfo
 from modeltrace.telemetry.records.prediction import RequestRecord
 from tests.helpers.factories import answered_row, request_record

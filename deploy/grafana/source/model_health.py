@@ -250,10 +250,11 @@ def _predictions() -> Panels:
         time_series_panel(
             8,
             "Prediction drift",
-            "Population stability index of the predictions, and its threshold for the number of rows.",
+            "Population stability index of the predictions and of each named output, and its threshold for the number "
+            "of rows.",
             "short",
-            range_query(psi, f"{VERSION_LEGEND}"),
-            range_query(threshold, f"threshold · {VERSION_LEGEND}"),
+            range_query(psi, f"{VERSION_LEGEND} {{{{ml_output_name}}}}"),
+            range_query(threshold, f"threshold · {VERSION_LEGEND} {{{{ml_output_name}}}}"),
             limits=(MIN_EFFECT[PSI],),
         ),
         time_series_panel(

@@ -23,6 +23,7 @@ COUNTERS: Final = (
 DRIFT_COUNTERS: Final = (
     *(PREDICTIONS, VIOLATIONS, "ml.feature.observations", "ml.feature.sum", "ml.predictions.pairs"),
     *("ml.feature.successive_difference", "ml.prediction.successive_difference"),
+    *("ml.output.observations", "ml.output.successive_difference"),
 )
 
 EVALUATION: Final = "ml.evaluation."

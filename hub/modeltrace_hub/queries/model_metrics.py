@@ -33,7 +33,7 @@ def version_metrics(
         window: the window.
         counts: rows of sum_model_counters.sql; attributes are text.
         gauges: rows of get_model_gauges.sql; values are finite.
-        drift_rows: rows of compute_drift.sql, one per feature and one for the output.
+        drift_rows: rows of compute_drift.sql, one per feature, one for the output, and one per named output.
         evaluated: rows of get_model_gauges.sql with the evaluation of this model.
         first_ns: the time of the first telemetry of the version in the window.
     """
@@ -43,8 +43,10 @@ def version_metrics(
     predictions = sum(row["added"] for row in rows_by_name[names.PREDICTIONS])
     repeated = _repeated_rows(rows_by_name[names.REPEATED], gauges, predictions)
     rows_repeat = repeated is not None and repeated["exceeded"]
-    features = [_feature_drift(row, rows_repeat=rows_repeat) for row in drift_rows if row["feature"] is not None]
-    output = next((_feature_drift(row, rows_repeat=rows_repeat) for row in drift_rows if row["feature"] is None), None)
+    compared = [_feature_drift(row, rows_repeat=rows_repeat) for row in drift_rows]
+    named_outputs = [row for row in compared if row["output"] is not None]
+    features = [row for row in compared if row["feature"] is not None]
+    output = next((row for row in compared if row["feature"] is None and row["output"] is None), None)
     # Its share of independent predictions applies to their confidence, too.
     independent_share = output["independent_share"] if output else 1.0
     return {
@@ -58,6 +60,7 @@ def version_metrics(
         "missing_values": _missing_values(features),
         "features": sorted(features, key=_drift_order),
         "output": output if output and any(bin_["share"] for bin_ in output["bins"]) else None,
+        "named_outputs": sorted(named_outputs, key=_drift_order),
         "feedback": _feedback(rows_by_name),
         "evaluation": evaluation(evaluated),
         "concept_drift": concept_drift(evaluated),
@@ -196,7 +199,7 @@ def _feature_drift(row: Record, *, rows_repeat: bool) -> Record:
 def _drift_order(feature: Record) -> tuple[object, ...]:
     """Return a sort key: drifting features first, then by PSI."""
     psi = feature["statistics"].get("psi", {}).get("value")
-    return feature["state"] != "drift", -(psi if psi is not None else -1), feature["feature"]
+    return feature["state"] != "drift", -(psi if psi is not None else -1), feature["feature"] or feature["output"]
 
 
 def _feedback(rows_by_name: Mapping[str, list[Record]]) -> Record:

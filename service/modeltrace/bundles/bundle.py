@@ -75,6 +75,7 @@ def load_bundle(
         or (manifest.artifact.format == "skops" and not trusted_types and manifest.code is None),
         engine=engine,
         output_reference=manifest.output_reference,
+        monitored_outputs=manifest.monitored_outputs,
         held_out=manifest.held_out,
         importance=manifest.importance,
         confidence_threshold=manifest.confidence_threshold,

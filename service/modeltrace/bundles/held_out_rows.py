@@ -15,6 +15,7 @@ from modeltrace.bundles.verify_outputs import predict_rows
 from modeltrace.errors import PackError
 from modeltrace.inference.held_out import HeldOut, HeldOutMethod
 from modeltrace.inference.model import Label, Model, ModelOutput, class_key, to_json_label
+from modeltrace.inference.tasks import NAMED_OUTPUT_TASKS, TASK_NAMES
 
 # Test rows may equal training rows as often as training rows equal each other, and this share more.
 MAX_KNOWN_SHARE: Final = 0.1
@@ -103,6 +104,8 @@ def _cross_validate(
     """
     if model.task == "clusterer":
         raise CrossValidationError("the clusters of a clusterer have other numbers after each fit")
+    if model.task in NAMED_OUTPUT_TASKS:
+        raise CrossValidationError(f"{TASK_NAMES[model.task]} is not cross-validated")
     if target is None and model.task != "outlier_detector":
         raise CrossValidationError("the labels of the training data are unknown (--target)")
     if seconds is None:

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, Field, ValidationError, field_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from modeltrace.bundles.artifact import ArtifactFormat
 from modeltrace.bundles.onnx.model import Precision
@@ -14,6 +14,7 @@ from modeltrace.inference.held_out import HeldOut
 from modeltrace.inference.importance import Importance
 from modeltrace.inference.intervals import IntervalRule
 from modeltrace.inference.model import Label
+from modeltrace.inference.monitored_outputs import MonitoredOutputs
 from modeltrace.inference.named_outputs import MAX_OUTPUTS, Output
 from modeltrace.inference.schema import Feature, OutputReference, Schema, StrictModel, ViolationAction
 from modeltrace.inference.tasks import Task
@@ -113,6 +114,8 @@ class Manifest(StrictModel):
     requirements: ModelFile | None = None
     # The distribution of the model's outputs when it was packed, the reference for output drift.
     output_reference: OutputReference | None = None
+    # The distributions of the named outputs when the bundle was packed, the reference for their drift.
+    monitored_outputs: MonitoredOutputs | None = None
     # The quality of predictions for rows that the model was not fitted on, the reference for confidence and accuracy.
     held_out: HeldOut | None = None
     # How important each feature is for the model, the weight of its drift.
@@ -152,6 +155,12 @@ class Manifest(StrictModel):
         if reference is not None and not reference.has_valid_bins(()):
             raise ValueError("is not a distribution")
         return reference
+
+    @model_validator(mode="after")
+    def _monitors_its_outputs(self) -> Self:
+        if self.monitored_outputs is not None:
+            self.monitored_outputs.check(self.outputs)
+        return self
 
     def feature_schema(self) -> Schema:
         """Return the feature schema."""

@@ -14,8 +14,9 @@ from modeltrace.inference.model import Label, class_key, to_json_label
 from modeltrace.inference.named_outputs import MAX_OUTPUTS, Output
 from modeltrace.inference.predict_fns import make_predict_fn
 from modeltrace.inference.task_fns import DISTANCE, classes_of, has_distances, output_classes
-from modeltrace.inference.tasks import LABELLED_TASKS, SCORE, Task
+from modeltrace.inference.tasks import LABELLED_TASKS, Task
 from modeltrace.inference.text_input import to_input
+from modeltrace.outlier_labels import SCORE
 from modeltrace.printable import first_line
 
 

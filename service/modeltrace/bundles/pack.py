@@ -20,7 +20,13 @@ from modeltrace.bundles.interval_rule import final_rule, initial_rule
 from modeltrace.bundles.libraries import find_libraries, installed_versions
 from modeltrace.bundles.manifest import Artifact, Manifest, OnnxFile
 from modeltrace.bundles.onnx.export import ONNX_FILE, export_onnx
-from modeltrace.bundles.output_reference import MAX_REFERENCE_ROWS, build_output_reference, confidence_threshold
+from modeltrace.bundles.output_reference import (
+    MAX_REFERENCE_ROWS,
+    Source,
+    build_monitored_outputs,
+    build_output_reference,
+    confidence_threshold,
+)
 from modeltrace.bundles.output_schema import check_target, describe_outputs
 from modeltrace.bundles.parallelism import warn_of_parallelism
 from modeltrace.bundles.permutation_importance import measure_importance
@@ -36,10 +42,10 @@ from modeltrace.bundles.verify_outputs import predict_rows, to_array, to_rows, v
 from modeltrace.errors import PackError
 from modeltrace.inference.allowed_violations import AllowedViolations, verify_allowed_violations, violating_rows
 from modeltrace.inference.intervals import DEFAULT_LEVEL, IntervalRule
-from modeltrace.inference.model import Label, Model, ModelOutput
+from modeltrace.inference.model import Model, ModelOutput
 from modeltrace.inference.predict_fns import make_predict_fn
 from modeltrace.inference.schema import PrivacyRule, Schema
-from modeltrace.inference.tasks import UNMONITORED_TASKS, Task
+from modeltrace.inference.tasks import NAMED_OUTPUT_TASKS, Task
 from modeltrace.printable import validation_message
 
 # Rows that are predicted to determine the input type and to verify the allowed violations.
@@ -198,30 +204,32 @@ def pack(
         if code:
             verify_in_new_process(candidate, trusted_types)
         verify_replaceable(bundle, force=force)  # before the cross-validation, which may take minutes
-        if task not in UNMONITORED_TASKS:
-            held_out = find_held_out(
-                estimator, model, training, target, traffic,
-                seconds=cross_validation_seconds if refittable else None, on_message=on_message,
-            )  # fmt: skip
-            references = _output_references(outputs[:MAX_REFERENCE_ROWS], held_out, model.classes, interval)
-            importance = measure_importance(model, traffic, held_out, seconds=importance_seconds, on_message=on_message)
-            manifest = manifest.model_copy(update={**references, "importance": importance})
+        held_out = find_held_out(
+            estimator, model, training, target, traffic,
+            seconds=cross_validation_seconds if refittable else None, on_message=on_message,
+        )  # fmt: skip
+        references = _output_references(outputs[:MAX_REFERENCE_ROWS], held_out, model, interval)
+        importance = measure_importance(model, traffic, held_out, seconds=importance_seconds, on_message=on_message)
+        manifest = manifest.model_copy(update={**references, "importance": importance})
     return write_bundle(bundle, manifest, files, force=force)
 
 
 def _output_references(
     training_outputs: Sequence[ModelOutput],
     held_out: HeldOutPredictions | None,
-    classes: Sequence[Label] | None,
+    model: Model,
     interval: IntervalRule | None,
 ) -> dict[str, Any]:
     """Return the fields of the manifest that describe the outputs of the model."""
     outputs = training_outputs if held_out is None else held_out.outputs
-    threshold = confidence_threshold(outputs, classes)
+    threshold = confidence_threshold(outputs, model.classes)
+    source: Source = "training" if held_out is None else held_out.method
+    of_output = None
+    if model.task not in NAMED_OUTPUT_TASKS:
+        of_output = build_output_reference(outputs, model.classes, source)
     return {
-        "output_reference": build_output_reference(
-            outputs, classes, "training" if held_out is None else held_out.method
-        ),
+        "output_reference": of_output,
+        "monitored_outputs": build_monitored_outputs(outputs, model.outputs, model.task, source),
         "held_out": None if held_out is None else summarize(held_out, threshold),
         "confidence_threshold": threshold,
         "interval": final_rule(interval, held_out),

@@ -19,7 +19,7 @@ from modeltrace.bundles.training_files import read_training_table, restore_categ
 from modeltrace.bundles.training_frame import date_columns, identifier_columns, number_object_columns
 from modeltrace.errors import ModeltraceError, PackError
 from modeltrace.inference.intervals import IntervalRule
-from modeltrace.inference.schema import Feature
+from modeltrace.inference.schema import Feature, OutputReference
 from modeltrace.printable import first_line
 from modeltrace.terminal import SafeConsole, command, echo
 
@@ -186,20 +186,22 @@ def _column_notes(table: pd.DataFrame) -> list[str]:
 
 def _output_lines(manifest: Manifest) -> Sequence[str]:
     """Describe the reference distribution of the model's outputs."""
+    monitored = manifest.monitored_outputs
+    named = [] if monitored is None else [*monitored.references.items()]
+    lines = [
+        f"Output {name} for {_rows_of(reference)}: mean {reference.mean:g}, standard deviation {reference.deviation:g}"
+        for name, reference in named[:MAX_SHOWN_CLASSES]
+        if reference.mean is not None
+    ]
     if (outputs := manifest.output_reference) is None:
-        return []
-    rows = {
-        "training": "rows of training data (no held-out reference)",
-        "held_out": "test rows",
-        "cross_validation": "rows of training data, by cross-validation",
-    }[outputs.source]
+        return lines
     if outputs.edges is None:
         shares = sorted(outputs.shares.items(), key=lambda item: -item[1])
         more = f", {len(shares) - MAX_SHOWN_CLASSES} more" if len(shares) > MAX_SHOWN_CLASSES else ""
         summary = ", ".join(f"{label} {share:.1%}" for label, share in shares[:MAX_SHOWN_CLASSES]) + more
     else:
         summary = f"mean {outputs.mean:g}, standard deviation {outputs.deviation:g}"
-    lines = [f"Predictions for {outputs.n:,} {rows}: {summary}"]
+    lines.insert(0, f"Predictions for {_rows_of(outputs)}: {summary}")
     if manifest.confidence_threshold is not None:
         share = None if manifest.held_out is None else manifest.held_out.low_confidence_share
         known = "" if share is None else f": {share:.1%} of these predictions"
@@ -218,6 +220,15 @@ def _output_lines(manifest: Manifest) -> Sequence[str]:
             "No prediction intervals: too few rows with a label that the model was not fitted on (--target, --traffic)"
         )
     return lines
+
+
+def _rows_of(reference: OutputReference) -> str:
+    rows = {
+        "training": "rows of training data (no held-out reference)",
+        "held_out": "test rows",
+        "cross_validation": "rows of training data, by cross-validation",
+    }[reference.source]
+    return f"{reference.n:,} {rows}"
 
 
 def _interval_line(rule: IntervalRule) -> str:

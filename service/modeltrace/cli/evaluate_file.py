@@ -16,8 +16,9 @@ from modeltrace.errors import InvalidFeaturesError, ModeltraceError
 from modeltrace.evaluation.metrics import ModelMetrics
 from modeltrace.evaluation.scored_rows import ScoredRow, ScratchStore, to_model_label
 from modeltrace.inference.model import ModelOutput
-from modeltrace.inference.tasks import SCORE, TASK_NAMES
+from modeltrace.inference.tasks import TASK_NAMES
 from modeltrace.monitoring.held_out_baseline import baseline_of
+from modeltrace.outlier_labels import SCORE
 from modeltrace.settings import read_settings
 from modeltrace.terminal import echo
 from modeltrace.traffic.rows import Sample, read_samples

@@ -6,7 +6,7 @@ from typing import Any
 
 from modeltrace.evaluation import probability_queries as queries
 from modeltrace.evaluation.probability_metrics import ClassRanking, ProbabilityMetrics, RankingMeans
-from modeltrace.inference.tasks import INLIER, OUTLIER
+from modeltrace.outlier_labels import INLIER, OUTLIER
 from modeltrace.store.rows import from_json, label_key
 from modeltrace.store.selection import Selection
 from modeltrace.store.store import Store

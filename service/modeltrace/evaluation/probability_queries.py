@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Double, Integer, Select, and_, case, cast, func, literal_column, null, select
 
-from modeltrace.inference.tasks import INLIER, OUTLIER, SCORE
+from modeltrace.outlier_labels import INLIER, OUTLIER, SCORE
 from modeltrace.store.json_values import JsonValue
 from modeltrace.store.schema import labels, predictions
 from modeltrace.store.selection import Selection, label_join

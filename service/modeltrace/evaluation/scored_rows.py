@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, Self
 from modeltrace.errors import ModeltraceError
 from modeltrace.evaluation.evaluate import evaluate
 from modeltrace.evaluation.metrics import ModelMetrics
-from modeltrace.inference.tasks import SCORE
+from modeltrace.outlier_labels import SCORE
 from modeltrace.store.rows import Row, StoredLabel, label_key, probabilities_to_json, to_json
 from modeltrace.store.selection import ALL
 from modeltrace.store.store import open_store

@@ -13,6 +13,7 @@ from modeltrace.inference.features import Matrix
 from modeltrace.inference.held_out import HeldOut
 from modeltrace.inference.importance import Importance
 from modeltrace.inference.intervals import IntervalRule
+from modeltrace.inference.monitored_outputs import MonitoredOutputs
 from modeltrace.inference.named_outputs import Output
 from modeltrace.inference.schema import Feature, OutputReference, Schema
 from modeltrace.inference.tasks import LABELLED_TASKS, Task
@@ -75,6 +76,7 @@ class Model:
     cpu_bound: bool = False
     engine: Engine = "sklearn"
     output_reference: OutputReference | None = None
+    monitored_outputs: MonitoredOutputs | None = None
     held_out: HeldOut | None = None
     importance: Importance | None = None
     confidence_threshold: float | None = None

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from modeltrace.errors import InferenceError
 from modeltrace.inference.features import Matrix
 from modeltrace.inference.model import Label, ModelOutput, PredictFn, to_json_label
-from modeltrace.inference.tasks import INLIER, OUTLIER, Task
+from modeltrace.inference.tasks import Task
+from modeltrace.outlier_labels import INLIER, OUTLIER
 
 DISTANCE: Final = "distance"  # of a clusterer: from the row to the centre of its cluster
 # Outlier detectors of scikit-learn whose label is -1 if and only if the score is negative.

@@ -16,9 +16,5 @@ TASK_NAMES: Final[Mapping[str, str]] = {
 }
 # The tasks whose predictions can have true labels: the model predicts one label or one value that may be wrong.
 LABELLED_TASKS: Final[tuple[Task, ...]] = ("classifier", "regressor", "outlier_detector")
-# The tasks whose predictions are neither one label nor one value, so that their drift is not monitored.
-UNMONITORED_TASKS: Final[tuple[Task, ...]] = ("multi_output", "transformer")
-# The labels of an outlier detector, and its named output: the result of `decision_function`, lower for outliers.
-INLIER: Final = 1
-OUTLIER: Final = -1
-SCORE: Final = "score"
+# The tasks whose predictions are neither one label nor one value, but named outputs only.
+NAMED_OUTPUT_TASKS: Final[tuple[Task, ...]] = ("multi_output", "transformer")

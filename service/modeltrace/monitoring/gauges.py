@@ -9,12 +9,13 @@ import numpy as np
 from modeltrace.bin_names import UNSEEN
 from modeltrace.inference.held_out import HeldOut
 from modeltrace.inference.model import Model
+from modeltrace.inference.monitored_outputs import MonitoredOutputs
 from modeltrace.inference.schema import Feature, OutputReference, Reference
 from modeltrace.monitoring import drift
 from modeltrace.monitoring.binning import FeatureBins
 from modeltrace.monitoring.dependence import bin_scores
 from modeltrace.monitoring.held_out_baseline import baseline_of
-from modeltrace.telemetry.metrics.features import REMEMBERED_ROWS
+from modeltrace.monitoring.output_bins import OutputBins
 from modeltrace.telemetry.metrics.instruments import (
     CONFIDENCE_THRESHOLD,
     DRIFT_CRITICAL_VALUE,
@@ -25,23 +26,34 @@ from modeltrace.telemetry.metrics.instruments import (
     HELD_OUT_ROWS,
     LOW_CONFIDENCE_REFERENCE,
     MODEL_LOADED,
+    OUTPUT_REFERENCE,
     PREDICTION_REFERENCE,
     REFERENCE_SCORE,
     REFERENCE_SIZE,
     REPEATED_LIMIT,
 )
 from modeltrace.telemetry.metrics.model_catalog import ReferenceData
+from modeltrace.telemetry.metrics.repeated_rows import REMEMBERED_ROWS
 from modeltrace.telemetry.names import (
     ML_DRIFT_STATISTIC,
     ML_FEATURE_BIN,
     ML_FEATURE_NAME,
     ML_MODEL_HASH,
+    ML_OUTPUT_BIN,
+    ML_OUTPUT_NAME,
     ML_PREDICTION_BIN,
     ML_PREDICTION_LABEL,
 )
 
 # The key of the model's outputs in place of a feature's name. No feature has an empty name.
 OUTPUTS = ""
+# The first character of the key of a named output. Names of features contain no control characters.
+_NAMED_OUTPUT = "\x1f"
+
+
+def named_output_key(name: str) -> str:
+    """Return the key of a named output in place of a feature's name."""
+    return _NAMED_OUTPUT + name
 
 
 def reference_metrics(model: Model) -> ReferenceData:
@@ -49,7 +61,9 @@ def reference_metrics(model: Model) -> ReferenceData:
     bins = FeatureBins(model.schema)
     references = {feature.name: feature.reference for feature in model.schema.features}
     outputs = model.output_reference
+    named = {} if model.monitored_outputs is None else model.monitored_outputs.references
     sizes: dict[str, Reference] = {**references, **({OUTPUTS: outputs} if outputs else {})}
+    sizes |= {named_output_key(name): reference for name, reference in named.items()}
     deviations = [(name, references[name].deviation) for name in bins.numeric_names]
     output_key = ML_PREDICTION_BIN if outputs and outputs.edges is not None else ML_PREDICTION_LABEL
     threshold, held_out = model.confidence_threshold, model.held_out
@@ -72,6 +86,11 @@ def reference_metrics(model: Model) -> ReferenceData:
             PREDICTION_REFERENCE: [
                 (share, {output_key: name}) for name, share in (outputs.shares if outputs else {}).items()
             ],
+            OUTPUT_REFERENCE: [
+                (share, _attributes(named_output_key(name), bin_name))
+                for name, reference in named.items()
+                for bin_name, share in reference.shares.items()
+            ],
             CONFIDENCE_THRESHOLD: [] if threshold is None else [(threshold, {})],
             HELD_OUT_ROWS: [(0 if held_out is None else held_out.rows, {})],
             LOW_CONFIDENCE_REFERENCE: [] if low_confidence is None else [(low_confidence, {})],
@@ -85,12 +104,16 @@ def reference_metrics(model: Model) -> ReferenceData:
         },
         output_scores=bin_scores(outputs) if outputs else {},
         classes=tuple(model.classes or ()),
+        output_bins=OutputBins(model.monitored_outputs, model.output_names) if model.monitored_outputs else None,
         baseline=baseline_of(model.held_out),
     )
 
 
 def _attributes(feature: str, bin_name: str | None = None) -> Mapping[str, str]:
-    """Return the metric attributes of a feature (none for `OUTPUTS`), or of one of its bins."""
+    """Return the metric attributes of a feature (none for `OUTPUTS`) or a named output, or of one of its bins."""
+    if feature.startswith(_NAMED_OUTPUT):
+        named = {ML_OUTPUT_NAME: feature.removeprefix(_NAMED_OUTPUT)}
+        return named if bin_name is None else {**named, ML_OUTPUT_BIN: bin_name}
     attributes = {ML_FEATURE_NAME: feature} if feature else {}
     return attributes if bin_name is None else {**attributes, ML_FEATURE_BIN: bin_name}
 
@@ -113,6 +136,10 @@ class MonitoredModel(Protocol):
         """The distribution of the model's outputs before it was served."""
 
     @property
+    def monitored_outputs(self) -> MonitoredOutputs | None:
+        """The distributions of the named outputs before the model was served; `None` if none is monitored."""
+
+    @property
     def confidence_threshold(self) -> float | None:
         """The confidence below which a prediction has low confidence."""
 
@@ -126,7 +153,7 @@ class MonitoredModel(Protocol):
 
 
 def critical_values(model: MonitoredModel) -> dict[tuple[str, str], float]:
-    """Return the critical value of each drift statistic of a model, by feature (or `OUTPUTS`) and statistic.
+    """Return the critical value of each drift statistic, by feature (`OUTPUTS`, or `named_output_key`) and statistic.
 
     All statistics share the false alarm rate, so each critical value depends on their number.
     """
@@ -139,6 +166,10 @@ def critical_values(model: MonitoredModel) -> dict[tuple[str, str], float]:
     if model.output_reference:
         references[OUTPUTS] = model.output_reference
         monitored += [(OUTPUTS, statistic) for statistic in _statistics(model.output_reference)]
+    if model.monitored_outputs is not None:
+        for name, reference in model.monitored_outputs.references.items():
+            references[named_output_key(name)] = reference
+            monitored += [(named_output_key(name), statistic) for statistic in _statistics(reference)]
     if model.confidence_threshold is not None:
         monitored.append((OUTPUTS, drift.LOW_CONFIDENCE))
     level = drift.FALSE_ALARM_RATE / len(monitored)

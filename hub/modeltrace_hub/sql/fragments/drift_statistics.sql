@@ -91,8 +91,9 @@ bin_share AS (
     SELECT
         model, version, feature, size, share, independent_share,
         CASE
-            WHEN bin = 'missing' AND feature <> '' THEN 'missing'
-            WHEN bin = 'unseen' AND feature <> '' THEN 'new_categories'
+            WHEN feature = '' OR starts_with(feature, chr(31)) THEN 'share_change'
+            WHEN bin = 'missing' THEN 'missing'
+            WHEN bin = 'unseen' THEN 'new_categories'
             ELSE 'share_change'
         END AS statistic,
         counted.n + coalesce(rejected, 0) AS n_bin,
@@ -134,8 +135,8 @@ statistic_limits AS (
         PARTITION BY model, version, feature, statistic ORDER BY abs(value) / threshold DESC NULLS LAST, abs(value) DESC
     ) = 1
 ),
--- A statistic is in drift if it is above the minimum effect and above `by_chance`. The output has no state if the model
--- was fitted on all rows of its reference.
+-- A statistic is in drift if it is above the minimum effect and above `by_chance`. Outputs have no state if the model was
+-- fitted on all rows of their reference.
 statistic_states AS (
     SELECT
         model, version, feature,
@@ -144,7 +145,7 @@ statistic_states AS (
             'threshold': threshold,
             'state': CASE
                 WHEN min_effect IS NULL OR by_chance IS NULL AND n > 0 THEN NULL
-                WHEN feature = '' AND held_out_rows IS NULL THEN 'no held-out reference'
+                WHEN (feature = '' OR starts_with(feature, chr(31))) AND held_out_rows IS NULL THEN 'no held-out reference'
                 WHEN independent < $min_rows OR value IS NULL THEN 'not enough data'
                 WHEN abs(value) > threshold THEN 'drift'
                 WHEN size < $min_training_rows THEN 'reference too small'
@@ -152,6 +153,6 @@ statistic_states AS (
             END
         } ORDER BY position) AS statistics
     FROM statistic_limits
-    LEFT JOIN held_out USING (model, version, feature)
+    LEFT JOIN held_out USING (model, version)
     GROUP BY model, version, feature
 )

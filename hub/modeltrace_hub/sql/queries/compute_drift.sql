@@ -1,6 +1,7 @@
 -- The drift of each model in a window. The features are compared with the training data, and the output with the output
--- on the training data. One row per feature, and one row for the output, in which `feature` is NULL. docs/monitoring.md
--- defines the statistics.
+-- on the training data. One row per feature, one row for the output, in which `feature` is NULL, and one row per named
+-- output, in which `output` is its name. docs/monitoring.md defines the statistics. Within the query, the key of the
+-- output is the feature '', and that of a named output begins with U+001F, which names of features do not contain.
 WITH {counter_increases},
 -- The newest value of each gauge that describes the training data or a threshold. The feature '' is the output.
 gauge AS (
@@ -8,9 +9,10 @@ gauge AS (
         name,
         attributes ->> '/ml.model.name' AS model,
         coalesce(attributes ->> '/ml.model.version', '') AS version,
-        coalesce(attributes ->> '/ml.feature.name', '') AS feature,
+        coalesce(attributes ->> '/ml.feature.name', chr(31) || (attributes ->> '/ml.output.name'), '') AS feature,
         coalesce(
-            attributes ->> '/ml.feature.bin', attributes ->> '/ml.prediction.bin', attributes ->> '/ml.prediction.label'
+            attributes ->> '/ml.feature.bin', attributes ->> '/ml.output.bin', attributes ->> '/ml.prediction.bin',
+            attributes ->> '/ml.prediction.label'
         ) AS bin,
         attributes ->> '/ml.drift.statistic' AS statistic,
         arg_max(value, time_ns) AS value
@@ -21,7 +23,7 @@ gauge AS (
             name IN (
                 'ml.feature.reference', 'ml.feature.reference.mean', 'ml.feature.reference.size',
                 'ml.feature.reference.deviation', 'ml.feature.reference.score', 'ml.prediction.reference',
-                'ml.prediction.reference.held_out', 'ml.drift.min_effect', 'ml.drift.critical_value'
+                'ml.output.reference', 'ml.prediction.reference.held_out', 'ml.drift.min_effect', 'ml.drift.critical_value'
             )
             AND time_ns BETWEEN $since_ns - $lookback_ns AND $until_ns
             AND received_ns >= $since_ns - $lookback_ns - {max_clock_skew_ns}
@@ -36,20 +38,23 @@ observed AS (
     SELECT
         attributes ->> '/ml.model.name' AS model,
         coalesce(attributes ->> '/ml.model.version', '') AS version,
-        coalesce(attributes ->> '/ml.feature.name', '') AS feature,
+        coalesce(attributes ->> '/ml.feature.name', chr(31) || (attributes ->> '/ml.output.name'), '') AS feature,
         coalesce(
-            attributes ->> '/ml.feature.bin', attributes ->> '/ml.prediction.bin', attributes ->> '/ml.prediction.label'
+            attributes ->> '/ml.feature.bin', attributes ->> '/ml.output.bin', attributes ->> '/ml.prediction.bin',
+            attributes ->> '/ml.prediction.label'
         ) AS bin,
         sum(added) AS observed
     FROM increase
-    WHERE name IN ('ml.feature.observations', 'ml.predictions')
+    WHERE name IN ('ml.feature.observations', 'ml.output.observations', 'ml.predictions')
     GROUP BY ALL
 ),
 -- The share of each bin in the training data.
 reference AS (
     SELECT model, version, feature, bin, value AS share
     FROM gauge
-    WHERE name IN ('ml.feature.reference', 'ml.prediction.reference') AND bin IS NOT NULL AND value BETWEEN 0 AND 1
+    WHERE
+        name IN ('ml.feature.reference', 'ml.output.reference', 'ml.prediction.reference')
+        AND bin IS NOT NULL AND value BETWEEN 0 AND 1
 ),
 reference_mean AS (
     SELECT
@@ -97,10 +102,13 @@ difference AS (
     SELECT
         attributes ->> '/ml.model.name' AS model,
         coalesce(attributes ->> '/ml.model.version', '') AS version,
-        coalesce(attributes ->> '/ml.feature.name', '') AS feature,
+        coalesce(attributes ->> '/ml.feature.name', chr(31) || (attributes ->> '/ml.output.name'), '') AS feature,
         sum(added) AS difference
     FROM increase
-    WHERE name IN ('ml.feature.successive_difference', 'ml.prediction.successive_difference')
+    WHERE
+        name IN (
+            'ml.feature.successive_difference', 'ml.output.successive_difference', 'ml.prediction.successive_difference'
+        )
     GROUP BY ALL
 ),
 pairs AS (
@@ -119,7 +127,7 @@ training AS (
 ),
 -- The number of these rows that the model was not fitted on.
 held_out AS (
-    SELECT model, version, feature, value AS held_out_rows FROM gauge
+    SELECT model, version, value AS held_out_rows FROM gauge
     WHERE name = 'ml.prediction.reference.held_out' AND feature = '' AND value BETWEEN 1 AND 1e15
 ),
 min_effect AS (
@@ -143,7 +151,8 @@ compared AS (
 ),
 {drift_statistics}
 SELECT
-    model, version, nullif(feature, '') AS feature, n, independent_share, size, mean, reference_mean, reference_deviation,
+    model, version, CASE WHEN feature <> '' AND NOT starts_with(feature, chr(31)) THEN feature END AS feature,
+    CASE WHEN starts_with(feature, chr(31)) THEN feature[2:] END AS output, n, independent_share, size, mean, reference_mean, reference_deviation,
     statistics, bins
 FROM feature_statistics LEFT JOIN statistic_states USING (model, version, feature)
-ORDER BY model, version, feature NULLS FIRST
+ORDER BY model, version, output IS NOT NULL, feature NULLS FIRST, output

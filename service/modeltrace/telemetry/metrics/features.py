@@ -1,6 +1,6 @@
-"""Metrics of features: counts of each bin, the sums for their means, repeated rows and differences of requests.
+"""Metrics of features and named outputs: counts of each bin, sums for means, repeated rows, differences of requests.
 
-    records ─► rows ─► bins ─► counts ─► ml.feature.observations, ml.feature.sum
+    records ─► rows ─► bins ─► counts ─► ml.feature.observations, ml.feature.sum, ml.output.observations
                                   ▲
     bundle ─► shares and means of the training data ─► ml.feature.reference, ml.feature.reference.mean
 
@@ -23,6 +23,8 @@ from modeltrace.telemetry.metrics.instruments import (
     FEATURE_DIFFERENCE,
     FEATURE_OBSERVATIONS,
     FEATURE_SUM,
+    OUTPUT_DIFFERENCE,
+    OUTPUT_OBSERVATIONS,
     PREDICTION_DIFFERENCE,
     REFERENCE_GAUGES,
     REPEATED_PREDICTIONS,
@@ -30,10 +32,11 @@ from modeltrace.telemetry.metrics.instruments import (
     Instrument,
 )
 from modeltrace.telemetry.metrics.model_catalog import ModelCatalog, ReferenceData
+from modeltrace.telemetry.metrics.repeated_rows import RepeatedRowCounter
 from modeltrace.telemetry.metrics.successive_differences import SuccessiveDifferences
-from modeltrace.telemetry.names import ML_FEATURE_BIN, ML_FEATURE_NAME, ML_FEATURE_SIGN
+from modeltrace.telemetry.names import ML_FEATURE_BIN, ML_FEATURE_NAME, ML_FEATURE_SIGN, ML_OUTPUT_BIN, ML_OUTPUT_NAME
 from modeltrace.telemetry.records.model_info import ModelInfo
-from modeltrace.telemetry.records.prediction import RequestRecord, Value
+from modeltrace.telemetry.records.prediction import PredictedRow, RequestRecord
 from modeltrace.telemetry.records.trace import RequestTrace
 
 # Rows that are binned at a time. The limit bounds the memory for a large batch.
@@ -41,8 +44,6 @@ CHUNK_ROWS: Final = 1024
 # Replaced versions that are still reported. A version with 300 features has about 4,000 points per export.
 MAX_RETIRED_MODELS: Final = 8
 SIGNS: Final = ("positive", "negative")
-# A row is compared with the last distinct rows: at least with this number of them, and at most with twice as many.
-REMEMBERED_ROWS: Final = 4096
 COUNTERS: Final = (
     FEATURE_OBSERVATIONS,
     FEATURE_SUM,
@@ -50,9 +51,11 @@ COUNTERS: Final = (
     PREDICTION_DIFFERENCE,
     REQUEST_PAIRS,
     REPEATED_PREDICTIONS,
+    OUTPUT_OBSERVATIONS,
+    OUTPUT_DIFFERENCE,
 )
 
-RowOfRequest = tuple[tuple[Value, ...], RequestRecord]
+RowOfRequest = tuple[PredictedRow, RequestRecord]
 
 
 class FeatureMetrics:
@@ -78,7 +81,7 @@ class FeatureMetrics:
                 if model is not latest:
                     rows, latest = by_model.setdefault(model, []), model
                 for row in request.predictions:
-                    rows.append((row.inputs, request))
+                    rows.append((row, request))
         for model, rows in by_model.items():
             if counts := self._counts_of(model):
                 for start in range(0, len(rows), CHUNK_ROWS):
@@ -90,7 +93,7 @@ class FeatureMetrics:
                 series = model.name, model.version
                 # A version in two roles has one count. If it is packed again with other bins, the count restarts.
                 counts = self._reported.get(series)
-                if counts is None or counts.schema_hash != model.schema_hash:
+                if counts is None or not counts.has_bins_of(reference, model):
                     counts = self._reported[series] = _FeatureCounts(reference, model, self._filter)
                 self._counts[model] = counts
             return self._counts.get(model)
@@ -122,68 +125,60 @@ class FeatureMetrics:
         return metrics
 
 
-class RepeatedRowCounter:
-    """Counts rows that equal one of the last distinct rows.
-
-    It remembers hashes in two generations, and drops the older one when the newer one is full. Hashes never leave the
-    process.
-    """
-
-    def __init__(self, max_remembered: int = REMEMBERED_ROWS) -> None:
-        self.count = 0
-        self._max_remembered = max_remembered
-        self._older: set[int] = set()
-        self._newer: set[int] = set()
-
-    def add(self, rows: Iterable[tuple[Value, ...]]) -> None:
-        """Count further rows."""
-        older, newer = self._older, self._newer
-        for row in rows:
-            digest = hash(row)
-            if digest in newer:
-                self.count += 1
-                continue
-            self.count += digest in older
-            newer.add(digest)
-            if len(newer) >= self._max_remembered:
-                older, newer = newer, set()
-        self._older, self._newer = older, newer
-
-
 class _FeatureCounts:
-    """The counts of one model's inputs."""
+    """The counts of one model's inputs and named outputs. The columns of the outputs follow those of the features."""
 
     def __init__(self, reference: ReferenceData, model: ModelInfo, exemplar_filter: str) -> None:
-        bins = reference.bins
+        bins, outputs = reference.bins, reference.output_bins
         attributes = model.metric_attributes()
         self._model_attributes = attributes
         self._repeated = RepeatedRowCounter()
-        self._differences = SuccessiveDifferences(bins.scores, reference.output_scores, len(bins.names))
+        scores = bins.scores if outputs is None else np.concatenate([bins.scores, outputs.scores])
+        self._columns = np.arange(len(bins.names) + len(outputs.names if outputs else ()))
+        self._differences = SuccessiveDifferences(scores, reference.output_scores, len(self._columns))
         self.schema_hash = model.schema_hash
         self._bins = bins
+        self._output_bins = outputs
+        features = self._columns[: len(bins.names)]
+        self._exemplar_columns = [*features[bins.exemplar_columns], *self._columns[len(bins.names) :]]
         self._always, self._sampled = exemplar_filter == "always_on", exemplar_filter == "trace_based"
         self._attributes = [
             {**attributes, ML_FEATURE_NAME: name, ML_FEATURE_BIN: bin_} for name, bin_ in bins.bin_names
+        ]
+        self._attributes += [
+            {**attributes, ML_OUTPUT_NAME: name, ML_OUTPUT_BIN: bin_}
+            for name, bin_ in (outputs.bin_names if outputs else ())
         ]
         self._sum_attributes = [
             {**attributes, ML_FEATURE_NAME: name, ML_FEATURE_SIGN: sign}
             for sign in SIGNS
             for name in bins.numeric_names
         ]
-        self._feature_attributes = [{**attributes, ML_FEATURE_NAME: name} for name in bins.names]
+        self._difference_attributes = [{**attributes, ML_FEATURE_NAME: name} for name in bins.names]
+        self._difference_attributes += [
+            {**attributes, ML_OUTPUT_NAME: name} for name in (outputs.names if outputs else ())
+        ]
         self._start = time_ns()
         self._lock = Lock()
-        self._counts = np.zeros(len(bins.bin_names), dtype=np.int64)
+        self._counts = np.zeros(len(self._attributes), dtype=np.int64)
         self._sums = np.zeros((len(SIGNS), len(bins.numeric_names)))
         # For each bin, the request that may become its exemplar, and whether that request is pinned.
-        self._requests = np.full(len(bins.bin_names), None, dtype=object)
-        self._pinned = np.zeros(len(bins.bin_names), dtype=bool)
+        self._requests = np.full(len(self._attributes), None, dtype=object)
+        self._pinned = np.zeros(len(self._attributes), dtype=bool)
+
+    def has_bins_of(self, reference: ReferenceData, model: ModelInfo) -> bool:
+        """Return whether a model has the same features and the same bins of named outputs."""
+        other = reference.output_bins and reference.output_bins.monitored
+        return self.schema_hash == model.schema_hash and (self._output_bins and self._output_bins.monitored) == other
 
     def add(self, rows: Sequence[RowOfRequest]) -> None:
         """Count rows, each with its request."""
-        inputs = [values for values, _ in rows]
+        inputs = [row.inputs for row, _ in rows]
         numbers = self._bins.numeric_values(inputs)
         indices = self._bins.digitize(inputs, numbers)
+        if self._output_bins is not None:
+            of_outputs = self._output_bins.digitize([row.outputs for row, _ in rows])
+            indices = np.hstack([indices, of_outputs + len(self._bins.bin_names)])
         with self._lock:
             self._repeated.add(inputs)
             self._counts += np.bincount(indices.ravel(), minlength=len(self._counts))
@@ -192,7 +187,7 @@ class _FeatureCounts:
             self._sums[1] -= np.minimum(summed, 0.0).sum(axis=0)
             requests = [request for _, request in rows]
             self._differences.add(requests, indices)
-            self._choose_exemplars(requests, indices[:, self._bins.exemplar_columns])
+            self._choose_exemplars(requests, indices[:, self._exemplar_columns])
 
     def _choose_exemplars(self, requests: Sequence[RequestRecord], indices: NDArray[np.intp]) -> None:
         """For each bin, store the latest pinned request; if none is pinned, store the latest request."""
@@ -234,15 +229,17 @@ class _FeatureCounts:
             NumberDataPoint(attributes, start, now, total, [])
             for attributes, total in zip(self._sum_attributes, sums, strict=True)
         ]
-        feature_differences = [
+        all_differences = [
             NumberDataPoint(attributes, start, now, total, [])
-            for attributes, total in zip(self._feature_attributes, differences, strict=True)
+            for attributes, total in zip(self._difference_attributes, differences, strict=True)
         ]
         of_model = [
             [NumberDataPoint(self._model_attributes, start, now, total, [])]
             for total in (output_difference, pairs, repeated)
         ]
-        return observations, feature_sums, feature_differences, *of_model
+        n_bins, n_features = len(self._bins.bin_names), len(self._bins.names)
+        of_features = observations[:n_bins], feature_sums, all_differences[:n_features]
+        return *of_features, *of_model, observations[n_bins:], all_differences[n_features:]
 
 
 def _exemplar(request: RequestRecord) -> Exemplar:

@@ -91,6 +91,18 @@ REFERENCE_SIZE: Final = Instrument(
 PREDICTION_REFERENCE: Final = Instrument(
     "ml.prediction.reference", "1", "Share of the model's predictions before it was served.", 1000
 )
+OUTPUT_REFERENCE: Final = Instrument(
+    "ml.output.reference", "1", "Share of a named output in a bin before the model was served.", MAX_BUNDLE_SERIES
+)
+OUTPUT_OBSERVATIONS: Final = Instrument(
+    "ml.output.observations", "{prediction}", "Number of predictions by the bin of a named output.", MAX_BUNDLE_SERIES
+)
+OUTPUT_DIFFERENCE: Final = Instrument(
+    "ml.output.successive_difference",
+    "1",
+    "Sum of half the squared differences between the named outputs of consecutive requests.",
+    MAX_BUNDLE_SERIES,
+)
 CONFIDENCE_THRESHOLD: Final = Instrument(
     "ml.prediction.confidence.threshold", "1", "Confidence below which it counts as low.", 100
 )
@@ -125,8 +137,8 @@ MODEL_LOADED: Final = Instrument("ml.model.loaded", "{model}", "Model in use, by
 # Reference data of a bundle.
 REFERENCE_GAUGES: Final = (
     FEATURE_REFERENCE, FEATURE_REFERENCE_MEAN, FEATURE_REFERENCE_DEVIATION, REFERENCE_SCORE, REFERENCE_SIZE,
-    PREDICTION_REFERENCE, CONFIDENCE_THRESHOLD, HELD_OUT_ROWS, LOW_CONFIDENCE_REFERENCE, REPEATED_LIMIT,
-    DRIFT_MIN_EFFECT, DRIFT_CRITICAL_VALUE, MODEL_LOADED,
+    PREDICTION_REFERENCE, OUTPUT_REFERENCE, CONFIDENCE_THRESHOLD, HELD_OUT_ROWS, LOW_CONFIDENCE_REFERENCE,
+    REPEATED_LIMIT, DRIFT_MIN_EFFECT, DRIFT_CRITICAL_VALUE, MODEL_LOADED,
 )  # fmt: skip
 
 # Metrics of labelled predictions, by version; precision, recall and F1 also by class.
@@ -286,6 +298,8 @@ def build_views() -> list[View]:
             FEATURE_SUM,
             FEATURE_DIFFERENCE,
             PREDICTION_DIFFERENCE,
+            OUTPUT_OBSERVATIONS,
+            OUTPUT_DIFFERENCE,
             REQUEST_PAIRS,
             REPEATED_PREDICTIONS,
             *REFERENCE_GAUGES,

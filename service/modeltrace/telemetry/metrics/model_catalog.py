@@ -51,6 +51,29 @@ class Bins(Protocol):
         """Return the index of the bin of each value, shape (n_rows, n_features)."""
 
 
+class OutputBins(Protocol):
+    """Assigns named outputs to their bins."""
+
+    @property
+    def monitored(self) -> object:
+        """The distributions; equal ones have the same bins."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The names of the monitored outputs."""
+
+    @property
+    def bin_names(self) -> Sequence[tuple[str, str]]:
+        """Output and bin of each bin of all monitored outputs."""
+
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        """The score of each bin of all monitored outputs; NaN for bins of labels."""
+
+    def digitize(self, rows: Sequence[tuple[Value, ...] | None]) -> NDArray[np.intp]:
+        """Return the index of the bin of each monitored output, shape (n_rows, n_outputs)."""
+
+
 class Baseline(NamedTuple):
     """The errors of a model for rows that it was not fitted on."""
 
@@ -72,6 +95,7 @@ class ReferenceData(NamedTuple):
     output_scores: Mapping[str, float] = MappingProxyType({})
     privacy_rules: PrivacyRules | None = None  # None: no feature is private
     classes: tuple[object, ...] = ()  # of a classifier
+    output_bins: OutputBins | None = None  # None: no named output is monitored
     baseline: Baseline | None = None  # None: the bundle has no errors for held-out rows
 
 
