@@ -32,8 +32,8 @@ from modeltrace.monitoring.gauges import reference_metrics
 from modeltrace.settings import read_settings
 from modeltrace.store.rows import StoredLabel, to_json
 from modeltrace.store.store import open_store
-from modeltrace.telemetry.metrics.instruments import build_views
 from modeltrace.telemetry.metrics.model_catalog import ModelCatalog
+from modeltrace.telemetry.metrics.views import build_views
 from modeltrace_hub.web.format import number, percent
 from tests.helpers.factories import stored_row
 from tests.helpers.held_out import set_held_out

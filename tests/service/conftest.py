@@ -22,7 +22,7 @@ from modeltrace.bundles.example import build_example
 from modeltrace.inference.model import Model
 from modeltrace.settings import Settings, read_settings
 from modeltrace.telemetry.logging import PREDICTION_LOGGER, export_logs
-from modeltrace.telemetry.metrics.instruments import build_views
+from modeltrace.telemetry.metrics.views import build_views
 from modeltrace.telemetry.providers import Telemetry
 from tests.helpers.bundles import held_out_rows
 from tests.helpers.in_process_services import SdkService, records_service

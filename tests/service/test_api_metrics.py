@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 from modeltrace.app import create_app
 from modeltrace.inference.model import Model
 from modeltrace.settings import Settings
-from modeltrace.telemetry.metrics.instruments import build_views
+from modeltrace.telemetry.metrics.views import build_views
 from modeltrace.telemetry.providers import Telemetry
 from tests.helpers.in_process_services import SdkService
 

@@ -252,13 +252,16 @@ def test_evaluate_prints_the_coverage_of_a_file_and_of_the_store(
         of_service = json.loads(run(file, "--target", "y", "--url", url, "--feedback", "--json"))[0]
     of_store = json.loads(run("--json", "--bundle", bundles["residuals"]))[0]
     text = run("--bundle", bundles["residuals"])
+    exported = tmp_path / "predictions.parquet"
+    assert CliRunner().invoke(app, ["audit", "export", str(exported)]).exit_code == 0
+    of_export = json.loads(run("--from", exported, "--json", "--bundle", bundles["residuals"]))[0]
 
     found = of_bundle["regression"]["intervals"]
     assert found["rows"] == 400
     assert found["level"] == pytest.approx(0.8)
     assert found["low"] < found["coverage"] < found["high"]
     assert abs(found["coverage"] - 0.8) < 0.08
-    for other in (of_service, of_store):
+    for other in (of_service, of_store, of_export):
         assert other["regression"]["intervals"] == pytest.approx(found, rel=1e-9)
     assert f"prediction intervals: {found['coverage']:.2%} of 400 labels are inside, 95% interval" in text
     assert f"nominal 0.8, mean width {found['mean_width']:.6g}" in text

@@ -45,6 +45,7 @@ class OutlierScore(JsonValue):
     inherit_cache = True
     sqlite = "json_extract({column}, '$.' || {place})"
     postgresql = r"CAST(replace({column}, '\u0000', '\u0020')::json ->> {place} AS DOUBLE PRECISION)"
+    duckdb = "CAST(json_extract_string({column}, '$.' || {place}) AS DOUBLE)"
 
     def __init__(self) -> None:
         super().__init__(predictions.c.outputs, literal_column(f"'{SCORE}'"))

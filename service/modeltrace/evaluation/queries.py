@@ -38,7 +38,7 @@ PREDICTION_ORDER: Final = (predictions.c.time, predictions.c.prediction_id)
 # The columns of predictions that metrics need, except those of the groups of a feature.
 METRIC_COLUMNS: Final = (
     "prediction_id", "time", "trace_id", "model_name", "model_version", "model_hash", "label", "value", "confidence",
-    "shadow_of", "synthetic", "tags", "probabilities",
+    "shadow_of", "synthetic", "tags", "probabilities", "outputs", "interval_low", "interval_high", "interval_level",
 )  # fmt: skip
 # Quantiles of the label delay and of the absolute error, in percent.
 PERCENTS: Final = (50, 95)

@@ -20,8 +20,8 @@ from modeltrace.settings import read_settings
 from modeltrace.store.rows import StoredLabel, to_json
 from modeltrace.store.selection import Selection
 from modeltrace.store.store import open_store
-from modeltrace.telemetry.metrics.instruments import build_views
 from modeltrace.telemetry.metrics.model_catalog import Baseline, ModelCatalog
+from modeltrace.telemetry.metrics.views import build_views
 from modeltrace.telemetry.records.model_info import ModelInfo
 from tests.helpers.factories import stored_row
 from tests.helpers.postgres import Postgres

@@ -135,11 +135,15 @@ def test_a_file_and_the_store_have_the_same_figures(tmp_path: Path, monkeypatch:
         of_service = json.loads(run(file, "--target", "y", "--url", url, "--feedback", "--json"))[0]["classification"]
     of_store = json.loads(run("--json", "--bundle", bundle))[0]["classification"]
 
+    exported = tmp_path / "predictions.parquet"
+    assert CliRunner().invoke(app, ["audit", "export", str(exported)]).exit_code == 0
+    of_export = json.loads(run("--from", exported, "--json", "--bundle", bundle))[0]["classification"]
+
     ranking = of_bundle["outlier_ranking"]
     assert ranking["roc_auc"] == pytest.approx(metrics.roc_auc_score(far, -detector.decision_function(test)), rel=1e-9)
     assert [entry["label"] for entry in of_bundle["classes"]] == [-1, 1]
     predicted, true = detector.predict(test), np.where(far, -1, 1)
     assert of_bundle["classes"][0]["recall"] == pytest.approx(metrics.recall_score(true, predicted, pos_label=-1))
-    for other in (of_service, of_store):
+    for other in (of_service, of_store, of_export):
         assert other["outlier_ranking"] == pytest.approx(ranking, rel=1e-9)
     assert f"outliers by score: ROC AUC {ranking['roc_auc']:.4f}" in run("--bundle", bundle)

@@ -35,11 +35,11 @@ from modeltrace.telemetry.export.sidecar_exporters import SidecarLogExporter, Si
 from modeltrace.telemetry.export.sidecar_process import SidecarProcess
 from modeltrace.telemetry.metrics.features import FeatureMetrics
 from modeltrace.telemetry.metrics.feedback import FeedbackMetrics
-from modeltrace.telemetry.metrics.instruments import build_views
 from modeltrace.telemetry.metrics.model_catalog import ModelCatalog
 from modeltrace.telemetry.metrics.predictions import PredictionMetrics
 from modeltrace.telemetry.metrics.readers import PeriodicRecordMetricsReader, PrometheusReader
 from modeltrace.telemetry.metrics.store import StoreHealth
+from modeltrace.telemetry.metrics.views import build_views
 from modeltrace.telemetry.providers import SCOPE_NAME, SidecarPipeline, Telemetry, instrument_process
 from modeltrace.telemetry.records.prediction import Origin
 from modeltrace.telemetry.records.trace import RequestTracer

@@ -1,11 +1,8 @@
-"""Instruments for predictions, and the Views that set bounds, exemplars and cardinality limits."""
+"""Instruments for predictions, with their bounds and cardinality limits."""
 
 from typing import Final, NamedTuple
 
-from opentelemetry.sdk.metrics.view import DropAggregation, ExplicitBucketHistogramAggregation, View
 from opentelemetry.semconv.metrics.http_metrics import HTTP_SERVER_REQUEST_DURATION
-
-from modeltrace.telemetry.metrics.exemplars import reservoir_factory
 
 # Bounds in seconds. Alerts use 0.3 and 0.5, because a percentile between two bounds is only an estimate.
 DURATION_BOUNDS: Final = (
@@ -278,37 +275,3 @@ WITH_EXEMPLARS: Final = (
     REQUEST_DURATION, INFERENCE_DURATION, CONFIDENCE, PREDICTIONS, LOW_CONFIDENCE, VIOLATIONS, SYNTHETIC_PREDICTIONS,
     FEEDBACK, FEEDBACK_DELAY, FEEDBACK_ERROR, FEEDBACK_REJECTED,
 )  # fmt: skip
-
-
-def build_views() -> list[View]:
-    """Return the Views with the bounds that alerts need, the choice of exemplars, and cardinality limits."""
-    views = [
-        View(
-            instrument_name=instrument.name,
-            aggregation=ExplicitBucketHistogramAggregation(boundaries=instrument.bounds) if instrument.bounds else None,
-            exemplar_reservoir_factory=reservoir_factory,
-            aggregation_cardinality_limit=instrument.cardinality_limit,
-        )
-        for instrument in WITH_EXEMPLARS
-    ]
-    views += [
-        View(instrument_name=instrument.name, aggregation_cardinality_limit=instrument.cardinality_limit)
-        for instrument in (
-            FEATURE_OBSERVATIONS,
-            FEATURE_SUM,
-            FEATURE_DIFFERENCE,
-            PREDICTION_DIFFERENCE,
-            OUTPUT_OBSERVATIONS,
-            OUTPUT_DIFFERENCE,
-            REQUEST_PAIRS,
-            REPEATED_PREDICTIONS,
-            *REFERENCE_GAUGES,
-            *EVALUATION_GAUGES,
-        )
-    ]
-    # The default bounds are for milliseconds.
-    durations = ExplicitBucketHistogramAggregation(boundaries=DURATION_BOUNDS)
-    views.append(View(instrument_name="otel.sdk.*.duration", aggregation=durations))
-    # The instrumentation stores the response size in a shared object, so the size is wrong with concurrent requests.
-    views.append(View(instrument_name="http.server.*.body.size", aggregation=DropAggregation()))
-    return views

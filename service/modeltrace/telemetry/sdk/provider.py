@@ -10,8 +10,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from modeltrace.otel_settings import OtelSettings
-from modeltrace.telemetry.metrics.instruments import build_views
 from modeltrace.telemetry.metrics.readers import PrometheusReader
+from modeltrace.telemetry.metrics.views import build_views
 from modeltrace.telemetry.providers import SCOPE_NAME, Telemetry, instrument_process
 from modeltrace.telemetry.sampling import IgnoreRemoteParent
 from modeltrace.telemetry.sdk.counting_exporters import (
