@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,24 +59,40 @@ def classifier_rows(version: str, rows: int = 300) -> Iterator[tuple[Row, Stored
 
 
 def regressor_rows(rows: int = 300) -> Iterator[tuple[Row, StoredLabel | None]]:
-    """Yield predictions of numbers; some labels are equal to them, zero, or not a number."""
+    """Yield predictions of numbers, most with intervals; some labels are equal to them, zero, or not a number."""
     rng = np.random.default_rng(5)
     for number in range(rows):
         value = float(np.round(rng.normal(1000, 50), number % 4))
         true = {3: value, 5: 0, 7: "unknown"}.get(number % 20, float(np.round(value + rng.normal(3, 10), 1)))
         model = MODEL._replace(version="number")
-        row = stored_row(f"n{number:05}", time=START + number * STEP, model=model, label=None, value=value)
+        row = stored_row(
+            f"n{number:05}", time=START + number * STEP, model=model, label=None, value=value,
+            interval=(value - number % 9, value + number % 17, 0.8) if number % 5 else (),
+        )  # fmt: skip
         yield row._replace(confidence=None), StoredLabel(row.prediction_id, true, row.time + number, row.time)
+
+
+def detector_rows(rows: int = 300) -> Iterator[tuple[Row, StoredLabel | None]]:
+    """Yield predictions of an outlier detector with ties of scores."""
+    rng = np.random.default_rng(6)
+    for number in range(rows):
+        score = float(np.round(rng.normal(), 1 + number % 3))
+        row = stored_row(
+            f"o{number:05}", time=START + number * STEP, model=MODEL._replace(version="odd"), confidence=None,
+            label="-1" if score < 0 else "1",
+        )._replace(outputs=to_json({"score": score}))  # fmt: skip
+        yield row, StoredLabel(row.prediction_id, int(rng.choice([-1, 1])), row.time + number, row.time)
 
 
 def fill(store: Store) -> None:
     """Add the predictions of all models, and their labels."""
     entries = [*(entry for version in CLASSES for entry in classifier_rows(version)), *regressor_rows()]
+    entries += detector_rows()
     store.add_predictions([row for row, _ in entries])
     store.add_labels([label for _, label in entries if label is not None])
 
 
-def metrics(store: Store, selection: Selection = ALL) -> list[object]:
+def metrics(store: Store, selection: Selection = ALL) -> list[dict[str, Any]]:
     """Return all metrics, as `modeltrace evaluate --json` prints them."""
     results = evaluate(store, selection, locate_drifts=True)
     return list(json.loads(json.dumps([metrics_to_json(result) for result in results])))
@@ -88,7 +105,9 @@ def test_metrics_of_parquet_files_equal_those_of_sqlite(tmp_path: Path) -> None:
         fill(store)
         export_days(store.read(), str(tmp_path / "lake"), replace=False)
         expected = metrics(store)
-    assert len(expected) == 5  # three classifiers, their shadows and the regressor
+    assert len(expected) == 6  # three classifiers, their shadows, the regressor and the outlier detector
+    assert sum(bool((result.get("regression") or {}).get("intervals")) for result in expected) == 1
+    assert sum(bool((result.get("classification") or {}).get("outlier_ranking")) for result in expected) == 1
 
     with open_exported_store(str(tmp_path / "lake"), None, None) as whole:
         assert is_close(metrics(whole), expected)
