@@ -1,4 +1,4 @@
-"""Measure the importance of each feature: shuffle its values in held-out rows, and compare the quality.
+"""Measure the importance of each feature: shuffle its values in test rows, and compare the quality.
 
 scikit-learn's `permutation_importance` gives the same numbers, but it has no time limit and does not call the packed
 model.
@@ -33,17 +33,17 @@ def measure_importance(
     seconds: float,
     on_message: Callable[[str], None],
 ) -> Importance | None:
-    """Return the permutation importance of each feature for held-out rows.
+    """Return the permutation importance of each feature for test rows.
 
     Args:
         model: the packed model, a classifier or a regressor.
-        traffic: the held-out rows; their first ones are those of `held_out`.
+        traffic: the test rows; their first ones are those of `held_out`.
         held_out: the predictions for held-out rows, with their labels.
         seconds: the time limit, 0 for no importance. When it is reached, the repeats so far count; one is needed.
         on_message: gets the reason if the limit is reached before.
 
     Returns:
-        The importance; None without held-out rows that have labels, for other models, and without enough time.
+        The importance; None without test rows that have labels, for other models, and without enough time.
     """
     if traffic is None or held_out is None or held_out.method != "held_out" or seconds <= 0:
         return None

@@ -17,7 +17,7 @@ class FeatureImportance(StrictModel):
 
 
 class Importance(StrictModel):
-    """Permutation importance for held-out rows with labels (Breiman, Machine Learning 2001).
+    """Permutation importance for test rows with labels (Breiman, Machine Learning 2001).
 
     The importance is the decrease of the accuracy of a classifier, or the increase of the mean absolute error of a
     regressor.

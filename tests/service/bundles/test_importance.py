@@ -1,4 +1,4 @@
-"""`pack` measures the importance of each feature on held-out rows, and drift is weighed with it."""
+"""`pack` measures the importance of each feature on test rows, and drift is weighed with it."""
 
 import json
 import logging
@@ -43,14 +43,14 @@ def table(rows: int, seed: int) -> tuple[pd.DataFrame, pd.Series]:
 def pack_table(
     out: Path, *, regressor: bool = False, rows: int = 600, **options: Any
 ) -> tuple[Any, Manifest, list[str]]:
-    """Pack a pipeline with held-out rows, and return the estimator, the manifest and the messages."""
-    (training, score), (held_out, later) = table(800, 1), table(rows, 2)
+    """Pack a pipeline with test rows, and return the estimator, the manifest and the messages."""
+    (training, score), (test_rows, later) = table(800, 1), table(rows, 2)
     model = LinearRegression() if regressor else LogisticRegression()
     columns = make_column_transformer((OneHotEncoder(), ["city"]), (StandardScaler(), ["strong", "weak", "noise"]))
     target, truth = (score, later) if regressor else ((score > 0).rename("target"), later > 0)
     estimator = make_pipeline(columns, model).fit(training, target)
     messages: list[str] = []
-    options = {"traffic": held_out.assign(target=truth), "cross_validation_seconds": 0, **options}
+    options = {"traffic": test_rows.assign(target=truth), "cross_validation_seconds": 0, **options}
     bundle = pack(estimator, training, target, name="m", out=out / "m", on_message=messages.append, **options)
     return estimator, read_manifest(bundle).manifest, messages
 
@@ -81,7 +81,7 @@ def test_importances_equal_those_of_scikit_learn(tmp_path: Path, *, regressor: b
 
 
 def test_many_rows_are_sampled(tmp_path: Path) -> None:
-    """Of more held-out rows, a sample is used."""
+    """Of more test rows, a sample is used."""
     _, manifest, _ = pack_table(tmp_path, rows=MAX_ROWS + 500)
 
     assert manifest.importance is not None
@@ -96,7 +96,7 @@ def test_many_rows_are_sampled(tmp_path: Path) -> None:
         ({"traffic": None}, None),
         ({"traffic": table(600, 2)[0]}, None),
     ],
-    ids=["off", "no time", "no held-out rows", "no labels"],
+    ids=["off", "no time", "no test rows", "no labels"],
 )
 def test_without_time_or_labelled_rows_there_is_no_importance(
     tmp_path: Path, options: dict[str, Any], message: str | None

@@ -15,7 +15,7 @@ from sklearn.preprocessing import OrdinalEncoder
 from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.manifest import read_manifest
 from modeltrace.bundles.pack import pack
-from modeltrace.cli.pack import merge_allowed_violations
+from modeltrace.cli.pack_options import merge_allowed_violations
 from modeltrace.errors import InvalidFeaturesError, PackError
 from modeltrace.inference.features import to_matrix
 from modeltrace.inference.schema import REASONS, Feature, OnViolation, Schema, ViolationAction
