@@ -91,7 +91,7 @@ def create_app(
         Pages(renderer, queries, limits, stats, writer.retention, settings).router(),
         ComparePage(renderer, queries).router(),
         LogPages(renderer, queries, limits).router(),
-        LlmPages(renderer, queries, limits).router(),
+        LlmPages(renderer, queries, limits, writer.retention).router(),
         ExplainPages(renderer, queries, limits).router(),
         MetricPages(renderer, queries, limits).router(),
         ServicePages(renderer, queries, limits).router(),

@@ -28,6 +28,7 @@ REQUIRED_QUERIES = {
     "/api/compare": "?a={trace_id}&b={trace_id}",
     "/api/completions": "?list=traces",
     "/api/metrics/series": "?name=ml.predictions",
+    "/api/quality": "?model=churn",
     "/api/sql": "?q=SELECT+count(*)+FROM+spans",
 }
 

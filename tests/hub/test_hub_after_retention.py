@@ -56,8 +56,10 @@ def test_every_route_works_after_rows_were_deleted(pruned: tuple[Path, HubPages,
     assert {path: status for path, status in result.items() if status >= 400} == {
         f"/t/{ids[0]}": 404,
         f"/api/traces/{ids[0]}": 404,
+        f"/api/traces/{ids[0]}/llm-calls": 404,
     }
     assert "deleted" in pages.client.get(f"/t/{ids[0]}").text
+    assert "deleted" in pages.client.get(f"/api/traces/{ids[0]}/llm-calls").text
     storage = pages.client.get("/api/stats").json()["storage"]
     assert storage["deleted_rows"]["spans"] > 0
     assert storage["deleted_before_ns"] is not None

@@ -1,7 +1,7 @@
 """Serve LLM calls: the page with the list, and the API calls."""
 
 from functools import partial
-from typing import Annotated, Final
+from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, HTTPException, Path, Query, Request
@@ -12,22 +12,24 @@ from modeltrace_hub.queries.filters import TraceLimits
 from modeltrace_hub.queries.list_fields import LLM_FIELDS
 from modeltrace_hub.queries.llm_calls import LlmFilter, list_llm_calls, read_trace_conversations
 from modeltrace_hub.queries.reader import Queries
+from modeltrace_hub.queries.trace import explain_missing_trace
 from modeltrace_hub.query_limits import QueryLimits
+from modeltrace_hub.retention import Retention
 from modeltrace_hub.web import format as fmt
 from modeltrace_hub.web.filter_form import move_to_line, parse_filters, query_with_condition, query_without
 from modeltrace_hub.web.rendering import Renderer
 
 TraceIdPath = Annotated[str, Path(pattern="^[0-9a-fA-F]{32}$", description="32 hex digits.")]
-NO_TRACE: Final = "Nothing is stored under this ID. See GET /api/llm-calls."
 
 
 class LlmPages:
     """The routes of the page `/llm-calls` and of the API."""
 
-    def __init__(self, renderer: Renderer, queries: Queries, limits: QueryLimits) -> None:
+    def __init__(self, renderer: Renderer, queries: Queries, limits: QueryLimits, retention: Retention) -> None:
         self._renderer = renderer
         self._queries = queries
         self._limits = limits
+        self._retention = retention
 
     def router(self) -> APIRouter:
         """Return the routes. They run in worker threads, because queries block."""
@@ -48,8 +50,8 @@ class LlmPages:
         """Return the messages, calls of tools and tokens of the spans of LLM applications in a trace."""
         with self._queries.open_reader() as reader:
             content = read_trace_conversations(reader, trace_id.lower(), limits.limit)
-        if content is None:
-            raise HTTPException(404, NO_TRACE)
+            if content is None:
+                raise HTTPException(404, explain_missing_trace(reader, self._retention.state))
         return json_response(content)
 
     def _page(self, request: Request) -> Response:
