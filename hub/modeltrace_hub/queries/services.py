@@ -30,17 +30,18 @@ class Range:
     step_ns: int
     steps: int
     span_count: int
-    first_ns: int  # start of the first span
 
     @property
     def until_ns(self) -> int:
         """The end, exclusive."""
         return self.since_ns + self.steps * self.step_ns
 
-    @property
-    def seconds(self) -> float:
-        """The length from the first span, which rates are divided by; at least a minute."""
-        return max(self.until_ns - self.first_ns, MINUTE_NS) / 1e9
+    def seconds_since(self, first_ns: int) -> float:
+        """Return the length of the part of the range from the first span of a service, in seconds; at least a minute.
+
+        Rates are divided by it. A service with spans before the range counts from the start of the range.
+        """
+        return max(self.until_ns - max(self.since_ns, first_ns), MINUTE_NS) / 1e9
 
 
 def read_range(reader: Reader, filters: TimeRangeFilter) -> Range | None:
@@ -53,7 +54,7 @@ def read_range(reader: Reader, filters: TimeRangeFilter) -> Range | None:
     since_ns = since_ns // step_ns * step_ns
     steps = (newest_ns - since_ns) // step_ns + 1
     spans = reader.fetch_one("count_spans", since_ns=since_ns, until_ns=since_ns + steps * step_ns)
-    return Range(since_ns, step_ns, steps, spans["span_count"], spans["first_ns"] or since_ns)
+    return Range(since_ns, step_ns, steps, spans["span_count"])
 
 
 def list_service_requests(reader: Reader, time: Range) -> list[Record]:
@@ -63,14 +64,15 @@ def list_service_requests(reader: Reader, time: Range) -> list[Record]:
         A record of each service, with these keys:
 
         - `service_name`.
-        - `request_count`, `error_count`, `per_second`, `error_share`, and `p50_ns`, `p95_ns`, `p99_ns` of durations;
-          None without requests. Requests are SERVER and CONSUMER spans and spans without a parent; of a service that
-          has none of these, all spans.
+        - `request_count`, `error_count`, `per_second` since the first span of the service, `error_share`, and `p50_ns`,
+          `p95_ns`, `p99_ns` of durations; None without requests. Requests are SERVER and CONSUMER spans and
+          spans without a parent; of a service that has none of these, all spans.
         - `steps`: `request_count`, `error_count` and `p95_ns` of each step.
         - `instances`: `service_instance_id`, `version`, `request_count`, `error_count`, `last_seen_ns`.
     """
     parameters = {"since_ns": time.since_ns, "until_ns": time.until_ns}
     services = {name: _empty(name, time) for name in reader.list_service_names()}
+    first_ns = _first_spans(reader)
     for row in reader.fetch_all("list_service_requests", **parameters, step_ns=time.step_ns):
         service = services.setdefault(row["service_name"], _empty(row["service_name"], time))
         p50, p95, p99 = row["durations_ns"] or (None, None, None)
@@ -80,7 +82,7 @@ def list_service_requests(reader: Reader, time: Range) -> list[Record]:
             continue
         service |= {
             **counts,
-            "per_second": row["request_count"] / time.seconds,
+            "per_second": row["request_count"] / time.seconds_since(first_ns[row["service_name"]]),
             "error_share": row["error_count"] / row["request_count"],
             "p50_ns": p50,
             "p99_ns": p99,
@@ -99,11 +101,13 @@ def list_service_calls(reader: Reader, time: Range) -> tuple[list[Record], float
     parameters = {"since_ns": time.since_ns, "until_ns": time.until_ns}
     every = max(-(-time.span_count // MAX_EXAMINED_SPANS), 1)
     calls = reader.fetch_all("list_service_calls", **parameters, every=every, limit=MAX_CALLS)
+    first_ns = _first_spans(reader) if calls else {}
     for call in calls:
         call["error_share"] = call["error_count"] / call["call_count"]
         call["call_count"] *= every
         call["error_count"] *= every
-        call["per_second"] = call["call_count"] / time.seconds
+        both_ns = max(first_ns[call["caller"]], first_ns[call["called"]])
+        call["per_second"] = call["call_count"] / time.seconds_since(both_ns)
     return calls, 1 / every
 
 
@@ -118,6 +122,11 @@ def layer_services(names: Iterable[str], calls: Iterable[Record]) -> list[list[s
         name = min(waiting, key=lambda name: len(callers[name] - depths.keys()))
         depths[name] = max((depths[caller] + 1 for caller in callers[name] if caller in depths), default=0)
     return [sorted(name for name in depths if depths[name] == depth) for depth in sorted(set(depths.values()))]
+
+
+def _first_spans(reader: Reader) -> dict[str, int]:
+    """Return the start of the first stored span of each service."""
+    return {row["service_name"]: row["first_ns"] for row in reader.fetch_all("list_first_spans")}
 
 
 def _empty(name: str, time: Range) -> Record:
