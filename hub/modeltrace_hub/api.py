@@ -51,6 +51,7 @@ from modeltrace_hub.web.pages import Pages, SecurityHeaders
 from modeltrace_hub.web.rendering import Renderer
 from modeltrace_hub.web.service_pages import ServicePages
 from modeltrace_hub.web.sql_pages import SqlPages
+from modeltrace_hub.web.waterfall_cache import WaterfallCache
 from modeltrace_hub.writer import Writer
 
 logger = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ def create_app(
     stats = partial(collect_stats, store, writer, settings, queries)
     sql_runner = SqlRunner(store, timeout=settings.sql_timeout.total_seconds())
     renderer = Renderer(writer)
+    waterfalls = WaterfallCache()
     app = FastAPI(
         title="Modeltrace hub",
         docs_url=None,
@@ -86,9 +88,9 @@ def create_app(
     add_head_routes(app)
     routers = (
         sql_router(sql_runner),
-        trace_router(queries),
+        trace_router(queries, waterfalls),
         hub_metrics_router(store, writer),
-        Pages(renderer, queries, limits, stats, writer.retention, settings).router(),
+        Pages(renderer, queries, limits, waterfalls, stats, writer.retention, settings).router(),
         ComparePage(renderer, queries).router(),
         LogPages(renderer, queries, limits).router(),
         LlmPages(renderer, queries, limits, writer.retention).router(),

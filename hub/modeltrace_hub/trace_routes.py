@@ -11,12 +11,13 @@ from modeltrace_hub.queries.reader import Queries
 from modeltrace_hub.queries.span_search import search_spans
 from modeltrace_hub.queries.trace import locate_trace
 from modeltrace_hub.queries.trace_filters import ComparedTraces, TraceSearch
+from modeltrace_hub.web.waterfall_cache import WaterfallCache
 from modeltrace_hub.web.waterfall_columns import read_waterfall_columns
 
 TraceIdPath = Annotated[str, Path(pattern="^[0-9a-fA-F]{32}$", description="32 hex digits.")]
 
 
-def trace_router(queries: Queries) -> APIRouter:
+def trace_router(queries: Queries, waterfalls: WaterfallCache) -> APIRouter:
     """Return the routes. They run in worker threads: queries block."""
     router = APIRouter()
 
@@ -24,7 +25,7 @@ def trace_router(queries: Queries) -> APIRouter:
     def waterfall(trace_id: TraceIdPath) -> Response:
         """Return the rows of the waterfall of a trace as columns: tree, times, self times, critical path."""
         with queries.open_reader() as reader:
-            return json_response(read_waterfall_columns(reader, trace_id.lower()))
+            return json_response(read_waterfall_columns(reader, waterfalls, trace_id.lower()))
 
     @router.get("/api/traces/{trace_id}/search", response_class=Response)
     def search(trace_id: TraceIdPath, parameters: Annotated[TraceSearch, Query()]) -> Response:

@@ -34,6 +34,7 @@ from modeltrace_hub.web.rendering import Renderer
 from modeltrace_hub.web.time_range import describe_window, read_time_range
 from modeltrace_hub.web.trace_page import span_context, trace_page_context
 from modeltrace_hub.web.trace_selection import read_selection, selection_context
+from modeltrace_hub.web.waterfall_cache import WaterfallCache
 
 LATEST_TRACES: Final = 8
 
@@ -51,6 +52,7 @@ class Pages:
         renderer: Renderer,
         queries: Queries,
         limits: QueryLimits,
+        waterfalls: WaterfallCache,
         stats: StatsSource,
         retention: Retention,
         settings: HubSettings,
@@ -58,6 +60,7 @@ class Pages:
         self._renderer = renderer
         self._queries = queries
         self._limits = limits
+        self._waterfalls = waterfalls
         self._stats = stats
         self._retention = retention
         self._settings = settings
@@ -146,7 +149,7 @@ class Pages:
                 request, "_span.html", "/traces", trace_id=trace_id, view=page_view, hues=hues, **details
             )
         with self._queries.open_reader() as reader:
-            context = trace_page_context(reader, self._retention.state, trace_id, view)
+            context = trace_page_context(reader, self._waterfalls, self._retention.state, trace_id, view)
             if context is None:
                 explanation = explain_missing_trace(reader, self._retention.state)
                 return self._renderer.render(

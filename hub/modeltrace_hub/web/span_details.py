@@ -14,25 +14,25 @@ MAX_LINKED_SPANS: Final = 500
 _TARGET: Final = ("trace_id", "span_id")
 
 
-def span_details(reader: Reader, trace: Record, span_id: str | None) -> dict[str, Any]:
+def span_details(reader: Reader, trace: Record, span_id: str | None, linking: Iterable[Record]) -> dict[str, Any]:
     """Return the variables of the template `_span.html`. There is one span with an ID, unless a sender uses it twice.
 
     Args:
         reader: runs the queries.
         trace: the result of `locate_trace`.
         span_id: the selected span; None if no span is selected.
+        linking: the result of `find_linking_spans`.
     """
     if span_id is None:
         return {"selected_spans": [], "conversations": [], "own_times": [], "linked": {}, "linking": []}
     spans = reader.fetch_all("get_span", **trace, span_id=span_id, limit=MAX_SPANS_PER_ID)
-    linking = [link for link in find_linking_spans(reader, trace) if link["linked_span_id"] == span_id]
     talks = [read_span_conversation(reader, trace, span) for span in spans]
     return {
         "conversations": talks,
         "selected_spans": [{**span, "grouped_links": group_links(span["links"], *_TARGET)} for span in spans],
         "own_times": _self_times(reader, trace, span_id, spans),
         "linked": _find_linked_spans(reader, [link for span in spans for link in span["links"]]),
-        "linking": group_links(linking, "trace_id"),
+        "linking": group_links((link for link in linking if link["linked_span_id"] == span_id), "trace_id"),
     }
 
 

@@ -17,7 +17,8 @@ from modeltrace_hub.web.inputs import Input, describe_inputs
 from modeltrace_hub.web.metric_points import group_by_metric
 from modeltrace_hub.web.prediction import Prediction, read_prediction
 from modeltrace_hub.web.span_details import find_linking_spans, group_links, span_details
-from modeltrace_hub.web.waterfall import MAX_LOGS, WaterfallRow, read_waterfall
+from modeltrace_hub.web.waterfall import MAX_LOGS, WaterfallRow
+from modeltrace_hub.web.waterfall_cache import WaterfallCache
 
 SPANS_PER_PAGE: Final = 500
 # The page of a larger trace updates itself less often.
@@ -34,7 +35,7 @@ RECENT_NS: Final = 180 * 10**9
 
 
 def trace_page_context(
-    reader: Reader, retention: RetentionState, trace_id: str, view: TracePageView
+    reader: Reader, waterfalls: WaterfallCache, retention: RetentionState, trace_id: str, view: TracePageView
 ) -> dict[str, Any] | None:
     """Return the variables of the template; None if nothing is stored under the ID."""
     trace = locate_trace(reader, trace_id)
@@ -43,7 +44,7 @@ def trace_page_context(
         return None
     spans = reader.fetch_all("list_trace_spans", **trace, limit=trace_metrics.MAX_SPANS)
     with_predictions = lists_predictions(counts)
-    waterfall, logs = read_waterfall(reader, trace, with_predictions=with_predictions)
+    waterfall, logs = waterfalls.read(reader, trace, counts, with_predictions=with_predictions)
     rows = waterfall.rows
     matches = set(search_spans(reader, trace, view.q))
     matching = [index for index, row in enumerate(rows) if row.span["span_id"] in matches]
@@ -78,7 +79,7 @@ def trace_page_context(
         "start_ns": waterfall.start_ns or (logs[0]["time_ns"] if logs else 0),
         "selected": selected,
         "linking_traces": group_links(linking, "trace_id"),
-        **span_details(reader, trace, selected),
+        **span_details(reader, trace, selected, linking),
         "logs": span_logs if view.logs == "span" else logs,
         "total_logs_shown": len(logs),
         "with_predictions": with_predictions,
@@ -100,7 +101,7 @@ def span_context(reader: Reader, trace_id: str, view: TracePageView) -> dict[str
     return {
         "selected": view.span,
         "services": list_services(reader, trace),
-        **span_details(reader, trace, view.span),
+        **span_details(reader, trace, view.span, find_linking_spans(reader, trace)),
     }
 
 

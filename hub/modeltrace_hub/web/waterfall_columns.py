@@ -10,14 +10,15 @@ from modeltrace_hub.queries.reader import Reader, Record
 from modeltrace_hub.queries.trace import locate_trace
 from modeltrace_hub.web import format as fmt
 from modeltrace_hub.web.trace_page import lists_predictions
-from modeltrace_hub.web.waterfall import Waterfall, WaterfallRow, read_waterfall
+from modeltrace_hub.web.waterfall import Waterfall, WaterfallRow
+from modeltrace_hub.web.waterfall_cache import WaterfallCache
 
 
-def read_waterfall_columns(reader: Reader, trace_id: str) -> Record:
+def read_waterfall_columns(reader: Reader, waterfalls: WaterfallCache, trace_id: str) -> Record:
     """Read the waterfall of a trace and return its columns. A trace that is not stored has no rows."""
     trace = locate_trace(reader, trace_id)
     counts = reader.fetch_one("count_trace_records", **trace)
-    waterfall, _ = read_waterfall(reader, trace, with_predictions=lists_predictions(counts))
+    waterfall, _ = waterfalls.read(reader, trace, counts, with_predictions=lists_predictions(counts))
     return waterfall_columns(waterfall, counts["span_count"])
 
 
