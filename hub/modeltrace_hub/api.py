@@ -35,7 +35,7 @@ from modeltrace_hub.queries.trace_search import search_traces
 from modeltrace_hub.queries.windows import ModelFilter, PredictionFilter, QualityFilter, Window
 from modeltrace_hub.query_limits import QueryLimits
 from modeltrace_hub.settings import HubSettings
-from modeltrace_hub.sql_query.routes import sql_router
+from modeltrace_hub.sql_query.routes import SqlQueue, sql_router
 from modeltrace_hub.sql_query.runner import SqlRunner
 from modeltrace_hub.store import Store
 from modeltrace_hub.trace_routes import trace_router
@@ -69,7 +69,7 @@ def create_app(
     queries = Queries(store)
     limits = QueryLimits()
     stats = partial(collect_stats, store, writer, settings, queries)
-    sql_runner = SqlRunner(store, timeout=settings.sql_timeout.total_seconds())
+    sql_queue = SqlQueue(SqlRunner(store, timeout=settings.sql_timeout.total_seconds()))
     renderer = Renderer(writer)
     waterfalls = WaterfallCache()
     app = FastAPI(
@@ -87,7 +87,7 @@ def create_app(
     _add_model_routes(app, queries, limits)
     add_head_routes(app)
     routers = (
-        sql_router(sql_runner),
+        sql_router(sql_queue),
         trace_router(queries, waterfalls),
         hub_metrics_router(store, writer),
         Pages(renderer, queries, limits, waterfalls, stats, writer.retention, settings).router(),
@@ -101,7 +101,7 @@ def create_app(
         HealthPages(renderer, queries, writer).router(),
         AlertPages(renderer, queries, limits, alert_monitor).router(),
         ArchiveRoutes(renderer, queries, writer, settings).router(),
-        SqlPages(renderer, sql_runner).router(),
+        SqlPages(renderer, sql_queue).router(),
     )
     for router in routers:
         app.include_router(add_head_routes(router))

@@ -33,6 +33,9 @@ class Api(Protocol):
             ArgumentError: the hub rejects a parameter.
         """
 
+    async def fetch(self, path: str, parameters: Parameters = ()) -> bytes:
+        """Return `get`, for a caller in an event loop, which is not blocked."""
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -103,9 +106,13 @@ class HubApi:
             ) from None
         return _read_response(response, self.url)
 
+    async def fetch(self, path: str, parameters: Parameters = ()) -> bytes:
+        """Return `get`, for a caller in an event loop, which is not blocked."""
+        return await asyncio.to_thread(self.get, path, parameters)
+
 
 class InProcessApi:
-    """The API of an application in this process. Call it in a thread without an event loop."""
+    """The API of an application in this process."""
 
     def __init__(self, app: Any, *, url: str | None = None, key: str | None = None) -> None:  # noqa: ANN401  any ASGI application
         self.url = url
@@ -113,19 +120,20 @@ class InProcessApi:
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
 
     def get(self, path: str, parameters: Parameters = ()) -> bytes:
-        """Return the body of a response.
+        """Return the body of a response. Call this in a thread without an event loop.
 
         Raises:
             ApiError: the response is an error.
             ArgumentError: a parameter is rejected.
         """
-        return _read_response(asyncio.run(self._get(path, parameters)), None)
+        return asyncio.run(self.fetch(path, parameters))
 
-    async def _get(self, path: str, parameters: Parameters) -> httpx.Response:
+    async def fetch(self, path: str, parameters: Parameters = ()) -> bytes:
+        """Return `get`, in the event loop of the caller. Call a running application in its own loop only."""
         async with httpx.AsyncClient(
             transport=self._transport, base_url="http://127.0.0.1", headers=self._headers, timeout=TIMEOUT_SECONDS
         ) as client:
-            return await client.get(path, params=list(parameters))
+            return _read_response(await client.get(path, params=list(parameters)), None)
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """The tools of the MCP server. Each calls one function of the JSON API, and only reads."""
 
-import asyncio
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Annotated, Any, Final, Literal
@@ -231,7 +230,7 @@ class Tools:
     async def _call(self, path: str, pairs: Pairs, page: str, *, link_query: bool = True) -> str:
         """Call the API, and return its answer with a link to a page."""
         try:
-            content = await asyncio.to_thread(self._api.get, path, pairs)
+            content = await self._api.fetch(path, pairs)
         except HubError as error:
             raise ToolError(str(error)) from None
         query = urlencode(pairs) if link_query and page != "/" else ""

@@ -15,7 +15,7 @@ from typing import IO, Any, Final
 import orjson
 
 from modeltrace_hub.durations import MAX_NS
-from modeltrace_hub.errors import InvalidQueryError, QueryTimeoutError, ReadersBusyError
+from modeltrace_hub.errors import InvalidQueryError, QueryTimeoutError
 from modeltrace_hub.sql_files import load_views
 from modeltrace_hub.store import Store
 
@@ -93,7 +93,6 @@ class SqlRunner:
         self._store = store
         self._views = load_views()
         self.timeout = timeout
-        self._slots = threading.BoundedSemaphore(MAX_CONCURRENT)
 
     @cached_property
     def views(self) -> Mapping[str, list[Column]]:
@@ -113,7 +112,7 @@ class SqlRunner:
         max_rows: int = MAX_ROWS,
         cancellation: Cancellation | None = None,
     ) -> QueryResult:
-        """Run one SELECT statement.
+        """Run one SELECT statement. The caller limits how many run at the same time, to `MAX_CONCURRENT`.
 
         Args:
             sql: the statement.
@@ -126,7 +125,6 @@ class SqlRunner:
             InvalidQueryError: the text is not one valid SELECT statement, it needs too much memory, or pyarrow is not
                 installed.
             QueryTimeoutError: the query took too long.
-            ReadersBusyError: too many queries run.
         """
         if find_spec("pyarrow") is None:
             raise InvalidQueryError(
@@ -134,8 +132,6 @@ class SqlRunner:
             )
         if len(sql) > MAX_QUERY_LENGTH:
             raise InvalidQueryError(f"The query has more than {MAX_QUERY_LENGTH:,} characters.")
-        if not self._slots.acquire(timeout=self.timeout):
-            raise ReadersBusyError(f"{MAX_CONCURRENT} other SQL queries are running. Try again in a moment.")
         cancellation = cancellation or Cancellation()
         timer = threading.Timer(self.timeout, cancellation.cancel, ["timeout"])
         timer.daemon = True
@@ -146,7 +142,6 @@ class SqlRunner:
                 return self._talk(process, cancellation, sql, since_ns, until_ns, max_rows)
         finally:
             timer.cancel()
-            self._slots.release()
 
     def _talk(
         self,

@@ -12,8 +12,8 @@ from modeltrace_hub.error_status import error_status
 from modeltrace_hub.errors import HubError
 from modeltrace_hub.queries.filters import describe_invalid_parameter
 from modeltrace_hub.sql_query.results import report_unexpected_errors, to_rows
-from modeltrace_hub.sql_query.routes import SqlQuery, run_until_disconnect
-from modeltrace_hub.sql_query.runner import MAX_ROWS, SqlRunner
+from modeltrace_hub.sql_query.routes import SqlQuery, SqlQueue
+from modeltrace_hub.sql_query.runner import MAX_ROWS
 from modeltrace_hub.web.rendering import Renderer
 from modeltrace_hub.web.sql_chart import draw_chart
 
@@ -44,9 +44,9 @@ WHERE t.duration_ms > 100 ORDER BY t.duration_ms DESC LIMIT 50""",
 class SqlPages:
     """The route of the page `/sql`."""
 
-    def __init__(self, renderer: Renderer, runner: SqlRunner) -> None:
+    def __init__(self, renderer: Renderer, queue: SqlQueue) -> None:
         self._renderer = renderer
-        self._runner = runner
+        self._queue = queue
 
     def router(self) -> APIRouter:
         """Return the route."""
@@ -64,7 +64,7 @@ class SqlPages:
         try:
             query = SqlQuery.model_validate({"limit": ROWS_ON_PAGE, **parameters})
             if query.q and not foreign:
-                answer = await run_until_disconnect(request, self._runner, query)
+                answer = await self._queue.run_until_disconnect(request, query)
                 with report_unexpected_errors():
                     rows, chart = to_rows(answer)[:ROWS_ON_PAGE], draw_chart(answer)
                 result = answer
@@ -88,8 +88,8 @@ class SqlPages:
             download=lambda format_: urlencode({**lasting, "limit": MAX_ROWS, "format": format_}),
             cell_class=_cell_class,
             is_trace_id=lambda value: isinstance(value, str) and TRACE_ID.fullmatch(value) is not None,
-            timeout=self._runner.timeout,
-            views=self._runner.views,
+            timeout=self._queue.runner.timeout,
+            views=self._queue.runner.views,
             examples={title: urlencode({"q": sql}) for title, sql in EXAMPLES.items()},
             foreign=foreign and bool(parameters.get("q")),
         )
