@@ -12,6 +12,7 @@ from modeltrace_hub.queries.drift_states import MIN_ROWS, MIN_TRAINING_ROWS
 from modeltrace_hub.queries.evaluation import gauges_of_model
 from modeltrace_hub.queries.metric_names import COUNTERS, DRIFT_COUNTERS, GAUGES, PREDICTIONS, SYNTHETIC
 from modeltrace_hub.queries.model_metrics import version_metrics
+from modeltrace_hub.queries.prediction_activity import Source
 from modeltrace_hub.queries.reader import Reader, Record
 from modeltrace_hub.queries.values import text_attributes
 from modeltrace_hub.queries.windows import LOOKBACK_NS, Window
@@ -31,22 +32,44 @@ def list_models(reader: Reader, window: Window, name: str | None = None) -> list
         window: the window.
         name: return this model only.
     """
+    activity = reader.prediction_activity.read(reader, window.since_ns, window.until_ns)
     rows = reader.fetch_all(
         "list_models",
         names=[*DRIFT_COUNTERS, *COUNTERS],
-        name=name,
         since_ns=window.since_ns,
         until_ns=window.until_ns,
-        limit=MAX_MODELS,
+        known_since_ns=activity.since_ns,
+        known_until_ns=activity.until_ns,
     )
-    models: dict[str, list[Record]] = defaultdict(list)
     for row in rows:
-        models[row.pop("name")].append({**row, "version": row["version"] or ""})
+        first_ns, last_ns = row.pop("first_ns"), row.pop("last_ns")
+        activity.add(Source(**row), first_ns, last_ns)
+    times: dict[tuple[str, str | None], dict[Source, tuple[int, int]]] = defaultdict(dict)
+    for source, first_and_last in activity.times.items():
+        if source.name is not None and name in {None, source.name}:
+            times[source.name, source.version][source] = first_and_last
+    versions_of: dict[str, list[Record]] = defaultdict(list)
+    for (model, version), sources in sorted(times.items(), key=_recent_first)[:MAX_MODELS]:
+        versions_of[model].append(
+            {
+                "version": version or "",
+                "services": sorted({source.service_name for source in sources}),
+                "instances": len({source.service_instance_id for source in sources}),
+                "first_ns": min(first_ns for first_ns, _ in sources.values()),
+                "last_ns": max(last_ns for _, last_ns in sources.values()),
+            }
+        )
     # The order does not depend on traffic, so the position of a version on the page does not change.
     return [
         {"name": name, "versions": sorted(versions, key=lambda row: _version_key(row["version"]), reverse=True)}
-        for name, versions in models.items()
+        for name, versions in versions_of.items()
     ]
+
+
+def _recent_first(item: tuple[tuple[str, str | None], dict[Source, tuple[int, int]]]) -> tuple[Any, ...]:
+    """Return a sort key: by name, the version with the newest telemetry first."""
+    (name, version), sources = item
+    return name, -max(last_ns for _, last_ns in sources.values()), version is None, version or ""
 
 
 def list_model_traffic(reader: Reader, window: Window) -> list[Record]:

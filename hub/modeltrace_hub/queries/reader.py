@@ -11,6 +11,7 @@ from typing import Any, Final
 import duckdb
 import orjson
 
+from modeltrace_hub.queries.prediction_activity import PredictionActivity
 from modeltrace_hub.sql_files import load_queries
 from modeltrace_hub.store import Store
 
@@ -27,6 +28,7 @@ class Queries:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._sql = load_queries()
+        self._prediction_activity = PredictionActivity()
 
     @contextmanager
     def open_reader(self) -> Iterator["Reader"]:
@@ -37,13 +39,16 @@ class Queries:
             ReadersBusyError: too many readers are open.
         """
         with self._store.read(QUERY_SECONDS) as cursor:
-            yield Reader(cursor, self._sql)
+            yield Reader(cursor, self._sql, self._prediction_activity)
 
 
 class Reader:
     """Run queries in one read transaction. A result is a list of dictionaries, keyed by column name."""
 
-    def __init__(self, cursor: duckdb.DuckDBPyConnection, sql: Mapping[str, str]) -> None:
+    def __init__(
+        self, cursor: duckdb.DuckDBPyConnection, sql: Mapping[str, str], prediction_activity: PredictionActivity
+    ) -> None:
+        self.prediction_activity = prediction_activity
         self._cursor = cursor
         self._sql = sql
 
