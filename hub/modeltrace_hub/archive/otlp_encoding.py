@@ -45,12 +45,12 @@ def encode_points(rows: Iterable[Record]) -> Record:
 def encode_value(value: Any) -> Record:  # noqa: ANN401  any JSON
     """Return a JSON value as AnyValue."""
     match value:
+        case str():
+            return {"stringValue": value}
         case None:
             return {}
         case bool():
             return {"boolValue": value}
-        case str():
-            return {"stringValue": value}
         case int():
             return {"intValue": str(value)}
         case float():

@@ -7,7 +7,7 @@ from collections import defaultdict
 from typing import Final
 
 import orjson
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from modeltrace_hub.archive.selection import Selection
 from modeltrace_hub.queries.reader import Record
@@ -61,24 +61,39 @@ def _render_page(selection: Selection, now_ns: int) -> str:
         "text": lambda value: fmt.attribute_text(value)[:_MAX_TEXT],
     }
     template = environment.get_template("archive.html")
-    traces = _build_traces(selection)
-    html = ""
-    for limit in _PAGE_LIMITS:
-        html = template.render(
+    trace_count, traces = _build_traces(selection)
+    for limit in (*_PAGE_LIMITS, 0):
+        html = _render_bounded(
+            template,
             traces=[{**trace, "rows": trace["rows"][:limit]} for trace in traces[:limit]],
             logs=[log for log in selection.logs if log["trace_id"] is None][:limit],
             selection=selection,
-            trace_count=len(traces),
+            trace_count=trace_count,
             limit=limit,
             now_ns=now_ns,
         )
-        if len(html.encode()) <= MAX_PAGE_BYTES:
-            return html
-    return template.render(traces=[], logs=[], selection=selection, trace_count=len(traces), limit=0, now_ns=now_ns)
+        if html is not None:
+            break
+    return html or ""
 
 
-def _build_traces(selection: Selection) -> list[Record]:
-    """Return the traces by start, each with its spans as rows of a waterfall and with its log records."""
+def _render_bounded(template: Template, **values: object) -> str | None:
+    """Return the page, or None as soon as it has more than `MAX_PAGE_BYTES`."""
+    parts: list[str] = []
+    size = 0
+    for part in template.generate(**values):
+        size += len(part.encode())
+        if size > MAX_PAGE_BYTES:
+            return None
+        parts.append(part)
+    return "".join(parts)
+
+
+def _build_traces(selection: Selection) -> tuple[int, list[Record]]:
+    """Return the number of traces, and the first ones by start, as many as the page can list.
+
+    Each has its spans as rows of a waterfall and its log records.
+    """
     spans = defaultdict(list)
     logs = defaultdict(list)
     for span in selection.spans:
@@ -86,13 +101,21 @@ def _build_traces(selection: Selection) -> list[Record]:
     for log in selection.logs:
         if log["trace_id"] is not None:
             logs[log["trace_id"]].append(log)
-    traces = [_build_trace(trace_id, spans[trace_id], logs[trace_id]) for trace_id in {*spans, *logs}]
-    return sorted(traces, key=lambda trace: (trace["start_ns"], trace["trace_id"]))
+    starts = sorted((_start(spans[trace_id], logs[trace_id]), trace_id) for trace_id in {*spans, *logs})
+    return len(starts), [
+        _build_trace(trace_id, start_ns, spans[trace_id], logs[trace_id])
+        for start_ns, trace_id in starts[: _PAGE_LIMITS[0]]
+    ]
 
 
-def _build_trace(trace_id: str, spans: list[Record], logs: list[Record]) -> Record:
+def _start(spans: list[Record], logs: list[Record]) -> int:
+    """Return the start of the first span, or else the time of the first log record."""
+    times: list[int] = [span["start_ns"] for span in spans] or [log["time_ns"] for log in logs]
+    return min(times)
+
+
+def _build_trace(trace_id: str, start_ns: int, spans: list[Record], logs: list[Record]) -> Record:
     spans = sorted(spans, key=lambda span: (span["start_ns"], span["parent_span_id"] is not None))
-    start_ns = min([span["start_ns"] for span in spans] or [log["time_ns"] for log in logs])
     end_ns = max((span["end_ns"] for span in spans), default=start_ns)
     width = max(end_ns - start_ns, 1)
     tree = build_tree(spans)
