@@ -81,7 +81,7 @@ class Load:
 def count_lost(stats: dict[str, Any], acknowledged: dict[str, int]) -> int:
     """Return the number of acknowledged records that are neither stored nor deleted by the limits."""
     storage = stats["storage"]
-    known = sum(storage["rows"][table] + storage["deleted_rows"].get(table, 0) for table in ("spans", "logs"))
+    known: int = sum(storage["rows"][table] + storage["deleted_rows"].get(table, 0) for table in ("spans", "logs"))
     return sum(acknowledged.values()) - known
 
 
