@@ -48,8 +48,8 @@ class Sets:
     """Two sets in SQL.
 
     `conditions` apply to both sets, `selected` and `against` to one. `defining_keys` are kind and key of the properties
-    that `selected` and `against` are about: these differ by definition. `model` and `version` are those of all items,
-    if they are given.
+    that `selected` and `against` test: these differ by definition. `model` and `version` are those that the filters of
+    both sets name, or None.
     """
 
     conditions: list[str]
@@ -90,7 +90,8 @@ def set_conditions(
 ) -> Conditions:
     """Return the conditions of one set and their parameters. The names of the parameters begin with `prefix`.
 
-    `model` and `version` are those of both sets. The bins of its training data are used if the filters name no model.
+    If the filters name no model or version, those of both sets, `model` and `version`, select the bins of the training
+    data.
     """
     if isinstance(filters, TraceFilter):
         conditions, values = trace_conditions(reader, filters)

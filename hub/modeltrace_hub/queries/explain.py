@@ -23,13 +23,13 @@ SIGNIFICANCE_LEVEL: Final = 0.05
 MIN_ITEMS: Final = 5
 # Of a property with more values, the most frequent ones are tested.
 MAX_VALUES: Final = 100
-# Numbers with at most as many different values are not divided into bins.
+# Numbers with at most this many different values are not divided into bins.
 MAX_CATEGORIES: Final = 12
 # Attributes with a larger share of different values, such as IDs, are not tested.
 MAX_UNIQUE_SHARE: Final = 0.8
 # Longer values are cut.
 MAX_TEXT: Final = 200
-# The bins of the training data are those of at most as many models, the last loaded ones.
+# Maximum number of models whose bins of the training data are used: those that were loaded last.
 MAX_MODELS: Final = 20
 
 # The kinds of properties, in the order of preference among those that the same items have.
@@ -79,7 +79,7 @@ def explain(reader: Reader, options: ExplainFilter, comparison: Comparison) -> R
     )
     everything = next((row for row in counts if not row["kind"]), dict.fromkeys(_TOTALS, 0))
     sizes = everything["selected_count"], everything["other_count"]
-    # A property of all items cannot differ.
+    # A property that all items have cannot differ.
     differing = [
         row
         for row in counts

@@ -20,7 +20,7 @@ TEXT_OPERATORS: Final = ("=", "!=", "~", EXISTS)
 ORDER_OPERATORS: Final = ("=", "!=", *NUMERIC_OPERATORS, EXISTS)
 FLAG_OPERATORS: Final = ("=", "!=", EXISTS)
 CONDITION: Final = "{condition}"
-# In the SQL of a field with a prefix, the parameter with the rest of its name.
+# In the SQL of a field with a prefix, this stands for the parameter with the rest of the field's name.
 NAME: Final = "{name}"
 
 
@@ -78,9 +78,9 @@ def parse_flag(text: str) -> bool:
 class FilterField:
     """A field of a list.
 
-    `sql` is an expression on a record, NULL if the record does not have the field; with `may_be_empty`, "" means the
-    same. `within` contains the condition on this expression. `of_trace` is true for an expression on a row of the table
-    `traces`, `of_label` for one on the label record of a prediction, which `within` reads.
+    `sql` is the SQL expression of the value: NULL if the record does not have the field, or also "" with
+    `may_be_empty`. `within` is the SQL into which the condition on this expression is inserted. `of_trace` is true if
+    the expression reads a row of the table `traces`, and `of_label` if it reads the label record of a prediction.
     """
 
     description: str
@@ -127,8 +127,8 @@ class FieldSet:
 class BoundCondition:
     """A condition with a converted value, on a field or an attribute.
 
-    `field` is None for an attribute. `attribute` is its key, and `nested` the name of a value inside it. `attribute` is
-    the rest of the name of a field with a prefix.
+    `field` is None for an attribute. `attribute` is the key of the attribute, and `nested` the name of a value inside
+    it. For a field with a prefix, `attribute` is the rest of the name.
     """
 
     name: str

@@ -28,7 +28,7 @@ from modeltrace_hub.queries.filter_fields import (
 from modeltrace_hub.queries.filter_line import MAX_LINE_LENGTH, FilterLineError
 from modeltrace_hub.queries.list_fields import LOG_FIELDS, METRIC_FIELDS, TRACE_FIELDS
 
-# Maximum of three parameters: the row of a request, the span offset of a trace, and the page number.
+# Largest value of each of three parameters: the row of a request, the span offset of a trace, and the page number.
 MAX_ROW_INDEX: Final = 10**6
 MAX_ATTRIBUTE_FILTERS: Final = 8
 
@@ -212,7 +212,7 @@ class RecordPage(RecordFilter):
 
     @property
     def cursor_position(self) -> tuple[int, int, int]:
-        """Time and arrival of the last record of the previous page, and how many records with both it has shown."""
+        """Time and arrival of the last record of the previous page, and how many of its records have both times."""
         time_ns, received_ns, count = map(int, (self.cursor or f"{MAX_NS}-{MAX_NS}-0").split("-"))
         return min(time_ns, MAX_NS), min(received_ns, MAX_NS), count
 
@@ -276,7 +276,7 @@ class TraceLimits(Parameters):
 
 
 def describe_invalid_parameter(error: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the name of an invalid parameter, or "", and the text for the reader.
+    """Return the name of an invalid parameter ("" if none is named), and the message to show.
 
     Args:
         error: an item of `ValidationError.errors()`.

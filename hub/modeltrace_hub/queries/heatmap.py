@@ -12,7 +12,7 @@ from modeltrace_hub.queries.reader import Reader
 COVERED_NS: Final = 3600 * 10**9
 MAX_STEPS: Final = 60
 MAX_ROWS: Final = 30
-# The lower bounds of the rows of one decade, as multiples of its power of ten, and every second one of them.
+# The lower bounds of the rows of one decade, as multiples of its power of ten: of all rows, or of rows in pairs.
 FINE: Final = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
 COARSE: Final = (1.0, 2.0, 5.0)
 _COARSE_ROW: Final = (0, 0, 1, 1, 2, 2)

@@ -1,4 +1,4 @@
-"""Histograms of any type as counts by bucket, which can be subtracted, added and asked for quantiles."""
+"""Histograms of any type as counts by bucket: add and subtract them, and compute their quantiles."""
 
 import math
 from collections import defaultdict

@@ -35,7 +35,7 @@ _TOKENS: Final = re.compile("[0-9]{1,12}")
 
 @dataclass(frozen=True, slots=True)
 class LlmCall:
-    """What a span says about a call. `model` is the requested one. A value that was not sent is None."""
+    """The attributes of a call. `model` is the requested model. A value that was not sent is None."""
 
     operation: str | None
     provider: str | None
@@ -47,7 +47,7 @@ class LlmCall:
 
 
 def read_llm_call(attributes: Mapping[str, Any]) -> LlmCall | None:
-    """Return the LLM call of a span; None if the span is none, or is one of an agent, a tool or a workflow."""
+    """Return the LLM call of a span; None for any other span, such as one of an agent, a tool or a workflow."""
     operation, model = _first_text(attributes, _OPERATION), _first_text(attributes, _MODEL)
     if (operation is None and model is None) or operation in OTHER_OPERATIONS:
         return None

@@ -1,7 +1,7 @@
 """Read the conversation of a span of an LLM application: messages, calls of tools and their results.
 
-Instrumentations send messages in several ways. Each way is a source here, and the first source that has messages of a
-direction provides all messages of this direction.
+Instrumentations send messages in several ways, which are called sources here. For each direction (input or output), all
+messages are read from the first source that has any.
 """
 
 import re
@@ -30,10 +30,10 @@ _MESSAGE_ROLES: Final[Mapping[str, str]] = {
     "gen_ai.tool.message": "tool",
 }
 _CHOICE: Final = "gen_ai.choice"
-# Events whose attributes have the messages, as those of a span can.
+# Events whose attributes contain messages. The attributes of a span may contain them in the same form.
 _DETAILS: Final = ("gen_ai.client.inference.operation.details", "gen_ai.content.prompt", "gen_ai.content.completion")
 MESSAGE_EVENTS: Final = frozenset((*_MESSAGE_ROLES, _CHOICE, *_DETAILS))
-# The attributes with messages, by direction, with the role of a message that has none.
+# The attributes that contain messages, each with its direction, and with the role of messages that name no role.
 _ATTRIBUTES: Final[Names] = (
     ("gen_ai.system_instructions", "input", "system"),
     ("gen_ai.input.messages", "input", "user"),
@@ -47,7 +47,7 @@ _PLAIN_ATTRIBUTES: Final[Names] = (
     ("input.value", "input", "user"),
     ("output.value", "output", "assistant"),
 )
-# Attributes of which each has one value inside a message, such as `gen_ai.prompt.0.content`.
+# Attributes that each contain one value of one message, such as `gen_ai.prompt.0.content`.
 _INDEXED: Final = re.compile(
     r"(gen_ai\.prompt|gen_ai\.completion|llm\.input_messages|llm\.output_messages)\.([0-9]{1,6})\.(.+)", re.DOTALL
 )
@@ -55,7 +55,7 @@ _TOOL_ARGUMENTS: Final = ("gen_ai.tool.call.arguments", "tool.parameters")
 _TOOL_RESULT: Final = "gen_ai.tool.call.result"
 _TOOL_NAMES: Final = ("gen_ai.tool.name", "tool.name")
 _TOOL_DEFINITIONS: Final = "gen_ai.tool.definitions"
-# No known attribute has more levels.
+# Maximum number of levels in the name of such an attribute. No known name has more.
 _MAX_LEVELS: Final = 10
 
 
@@ -68,10 +68,10 @@ class Conversation:
         messages: the messages in their order; if there are more than `MAX_FIRST_MESSAGES + MAX_LAST_MESSAGES`, the
             first and the last ones.
         omitted_at: the position of the messages that are left out.
-        omitted: their number.
+        omitted: the number of messages that are left out.
         tools: names of the tools that the model could call.
-        attributes: the attributes of the span whose content the messages and tools have.
-        events: the names of the events whose content the messages have; empty without messages.
+        attributes: the names of the span's attributes from which the messages and tools were read.
+        events: the names of the events from which the messages were read; empty without messages.
     """
 
     call: LlmCall | None

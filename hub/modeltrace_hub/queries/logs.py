@@ -14,7 +14,7 @@ from modeltrace_hub.queries.search_windows import NOT_NEWER_THAN_CURSOR, WINDOW_
 from modeltrace_hub.queries.trace import locate_trace
 from modeltrace_hub.sql_files import load_fragment
 
-# Without a time range, records are counted in this time up to the newest one.
+# Without a time range, the records of this period up to the newest record are counted.
 COUNTED_NS: Final = 3600 * 10**9
 MAX_STEPS: Final = 60
 MAX_GROUPED_RECORDS: Final = 20_000

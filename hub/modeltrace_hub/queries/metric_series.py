@@ -1,4 +1,4 @@
-"""Series of one metric over time, as its type needs it: rates of counters, values of gauges, buckets of histograms."""
+"""Series of one metric over time, by its type: rates of counters, values of gauges, buckets of histograms."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -40,10 +40,10 @@ class MetricView(MetricFilter):
 
 @dataclass(slots=True)
 class Group:
-    """The series of one value of the attribute, added up.
+    """The series that have one value of the grouping attribute, combined into one: the sum, or the mean of gauges.
 
-    `values` has one value per step: a rate per second, or a value; None without data. `resets` are the times of the
-    first points after a restart of a counter.
+    `values` has one value per step: the rate per second of a counter, or the last value; None without data. `resets`
+    are the times of the first points after a restart of a counter.
     """
 
     name: str

@@ -47,7 +47,7 @@ def version_metrics(
     named_outputs = [row for row in compared if row["output"] is not None]
     features = [row for row in compared if row["feature"] is not None]
     output = next((row for row in compared if row["feature"] is None and row["output"] is None), None)
-    # Its share of independent predictions applies to their confidence, too.
+    # The share of independent predictions, computed from the output, also applies to the confidence.
     independent_share = output["independent_share"] if output else 1.0
     return {
         "predictions": {

@@ -51,7 +51,7 @@ def read_quality(reader: Reader, model: str, window: Window, over: Literal["hour
           bin, from `low` to `high` (both inclusive), with `labels` and `positives` in the bin, and the
           `false_positive_rate`, `recall` and `precision` of the rule "probability >= low".
         - `residuals`: of a regressor, bins of the error (value - label), each with `bin` (from 1), `low` (exclusive),
-          `high` (inclusive) and `labels`. A bound of None is none.
+          `high` (inclusive) and `labels`. None means that there is no bound.
         - `values`: of a regressor, cells with `value_bin`, `true_bin`, `value_low`, `value_high`, `true_low`,
           `true_high` and `labels`.
     """

@@ -8,7 +8,7 @@ from modeltrace_hub.queries.reader import Record
 # The condition on the records from the position of a cursor on, which is at `$cursor_ns` and `$cursor_received_ns`.
 NOT_NEWER_THAN_CURSOR: Final = "(effective_ns < $cursor_ns OR received_ns <= $cursor_received_ns)"
 _MINUTE_NS: Final = 60 * 10**9
-# Ages at which the windows begin, before the newest item. Each window ends where the previous one begins.
+# The start of each window, as an age before the newest item. Each window ends where the previous one begins.
 WINDOW_AGES_NS: Final = tuple(minutes * _MINUTE_NS for minutes in (10, 12 * 60))
 
 

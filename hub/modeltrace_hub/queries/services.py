@@ -112,13 +112,13 @@ def list_service_calls(reader: Reader, time: Range) -> tuple[list[Record], float
 
 
 def layer_services(names: Iterable[str], calls: Iterable[Record]) -> list[list[str]]:
-    """Return the services in layers: each caller is above the services that it calls, except within a circle."""
+    """Return the services in layers: each caller is above the services that it calls, except within a cycle."""
     callers: dict[str, set[str]] = {name: set() for name in names}
     for call in calls:
         callers[call["called"]].add(call["caller"])
     depths: dict[str, int] = {}
     while waiting := sorted(callers.keys() - depths.keys()):
-        # A service whose callers all have a depth; within a circle, one with the fewest callers that have none.
+        # A service whose callers all have a depth; within a cycle, one with the fewest callers that have no depth yet.
         name = min(waiting, key=lambda name: len(callers[name] - depths.keys()))
         depths[name] = max((depths[caller] + 1 for caller in callers[name] if caller in depths), default=0)
     return [sorted(name for name in depths if depths[name] == depth) for depth in sorted(set(depths.values()))]

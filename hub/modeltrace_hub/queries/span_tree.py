@@ -9,7 +9,7 @@ from modeltrace_hub.queries.reader import Record
 
 @dataclass(frozen=True, slots=True)
 class SpanTree:
-    """The spans of a trace, each followed by its descendants. A span is named by its position in `spans`."""
+    """The spans of a trace, each followed by its descendants. The other fields name spans by position in `spans`."""
 
     spans: list[Record]
     parents: list[int | None]

@@ -128,7 +128,7 @@ def _span_candidates(spans: Sequence[Record], keys: set[str]) -> list[Candidate]
     by_id = {span["span_id"]: span for span in spans}
     done: dict[int, Candidate] = {}
     for span in spans:
-        # Walk from span to parent. Stop at a span that is done, at the outermost span of this service, or at a cycle.
+        # Walk from span to parent. Stop at a span with a candidate, the outermost span of this service, or a cycle.
         path: dict[int, Record] = {}
         current: Record | None = span
         while current is not None and id(current) not in done and id(current) not in path:

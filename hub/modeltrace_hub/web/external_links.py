@@ -1,4 +1,4 @@
-"""Links from a trace to the same trace in other backends, whose addresses are settings."""
+"""Links from a trace to the same trace in other backends. Settings contain their addresses."""
 
 import re
 from dataclasses import dataclass

@@ -19,7 +19,7 @@ LABELS: Final = {"filter": "Filter", "since": "From", "until": "To", "limit": "N
 
 
 def parse_filters(type_: type[Filter], parameters: Parameters) -> tuple[Filter, str | None]:
-    """Return the valid filters, and the text for the reader about the invalid ones; None if there are none.
+    """Return the valid filters, and the message about the invalid ones; None if all are valid.
 
     Invalid parameters are left out, so that the page still shows a list.
     """
@@ -43,7 +43,7 @@ def parse_filters(type_: type[Filter], parameters: Parameters) -> tuple[Filter, 
 def move_to_line(
     type_: type[LineFilter], fields: FieldSet, parameters: Parameters, excluded: Collection[str] = ()
 ) -> Parameters | None:
-    """Return the parameters with those that are conditions moved to the filter line; None if there are none.
+    """Move the parameters that are conditions to the filter line. Return all parameters; None if none is a condition.
 
     Args:
         type_: the filters of the list.

@@ -1,4 +1,4 @@
-"""Serve the page of metrics: the list of all, and the charts of one, whose series the API returns, too."""
+"""Serve the page of metrics: the list of all metrics, or the charts of one. The API returns their series."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -17,7 +17,7 @@ from modeltrace_hub.web.square_plot import LABELLED, Plot
 from modeltrace_hub.web.time_axis import TimeAxis
 
 TIME_HEIGHT: Final = 110.0
-# A chart of fewer labels says little, so it is not drawn.
+# With fewer labels, charts are mostly chance, so they are not drawn.
 MIN_LABELS: Final = 10
 
 _FIGURES: Final = (("accuracy", "accuracy"), ("roc_auc", "ROC AUC"), ("mean_absolute_error", "mean absolute error"))

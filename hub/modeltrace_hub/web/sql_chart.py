@@ -18,7 +18,7 @@ MAX_BARS: Final = 30
 MAX_POINTS: Final = 2000
 MAX_LINES: Final = 4
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
-# A time in nanoseconds is no quantity, and it would flatten all other lines.
+# A time in nanoseconds is not drawn as a value, because it would flatten all other lines.
 _TIME_NS: Final = re.compile(r"(\w+\()?\w*time_ns\)?", re.IGNORECASE)
 
 

@@ -116,7 +116,7 @@ def lists_predictions(counts: Record) -> bool:
 
 
 def find_neighbours(rows: Sequence[WaterfallRow], indexes: Sequence[int], position: int) -> dict[str, Any]:
-    """Return the IDs of the spans before and after a row, among some spans. After the last one comes the first.
+    """Return the IDs of the spans of `indexes` before and after a row. The last one is followed by the first.
 
     Args:
         rows: all rows of the waterfall.

@@ -29,7 +29,7 @@ class TraceSelection:
 
     @property
     def listed(self) -> TraceFilter:
-        """The filters of the list: with a selection, they are those of both."""
+        """The filters of the list, combined with those of the selection if there is one."""
         if self.selection is None:
             return self.filters
         values = self.filters.model_dump(exclude_unset=True)

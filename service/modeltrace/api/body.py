@@ -126,7 +126,7 @@ def parse_lenient_object(body: bytes) -> Mapping[str, object]:
     """Parse a JSON object in which `NaN` is a missing value, as the clients of other protocols write it.
 
     Raises:
-        MalformedRequestError: the body is not a JSON object, also if `NaN` were one of JSON's constants.
+        MalformedRequestError: the body is not a JSON object, even if `NaN` counts as a JSON value.
     """
     try:
         return parse_object(body)

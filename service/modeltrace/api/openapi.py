@@ -208,7 +208,8 @@ def describe_route(
 ) -> dict[str, Any]:
     """Return the arguments of `FastAPI.add_api_route` that describe a route.
 
-    `body` and `response` are contents by media type, `errors` are texts by status, and `error` is the schema of all.
+    `body` and `response` are contents by media type. `errors` are descriptions by status, and `error` is the schema
+    that all error responses share.
     """
     return {
         "tags": [tag],

@@ -24,7 +24,7 @@ from modeltrace.http_settings import HttpSettings
 
 # Entries of the table: a hash of the client, and a time of the monotonic clock, which all processes share.
 _ENTRY: Final = struct.Struct("<Qd")
-# Entries in which a client may be. If all are in use, the client that is closest to its burst again loses its entry.
+# Entries that may contain a client. If all are in use, a new client replaces the one that used least of its burst.
 _ENTRIES_PER_GROUP: Final = 8
 _GROUPS: Final = 8192
 _GROUP_BYTES: Final = _ENTRIES_PER_GROUP * _ENTRY.size

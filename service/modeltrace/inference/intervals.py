@@ -1,10 +1,10 @@
 """Prediction intervals of regressors: two bounds that enclose the true label with a stated probability.
 
-The width is split-conformal: a quantile of the errors of predictions for rows that the model was not fitted on. The
-share of new labels that their intervals enclose is then at least the level on average, whatever the model and the
-distribution of its errors are, if new rows are like those rows. It is an average over all rows: without scaling, labels
-that vary more are enclosed less often. See Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World" (2005),
-and Lei et al., "Distribution-Free Predictive Inference for Regression" (2018).
+The width is split-conformal: a quantile of the errors of predictions for rows that the model was not fitted on. If new
+rows are like those rows, the intervals enclose on average at least the share `level` of new labels, for any model and
+any distribution of its errors. This average is over all rows: without scaling, labels that vary more are enclosed less
+often. See Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World" (2005), and Lei et al., "Distribution-Free
+Predictive Inference for Regression" (2018).
 """
 
 import math
@@ -32,8 +32,8 @@ class IntervalRule(StrictModel):
             value ± `correction` standard deviations, which the estimator predicts for each row. `quantile_models`: the
             predictions of two models of quantiles, each moved outward by `correction`.
         correction: a number as `method` says; negative for quantile models whose intervals were too wide.
-        rows: the labelled rows that determine it. 0: no such rows are known; then the factor of standard deviations is
-            that of the normal distribution, and quantile models are not corrected.
+        rows: the number of labelled rows that determine the correction. 0: no such rows are known; then the factor of
+            standard deviations is that of the normal distribution, and quantile models are not corrected.
     """
 
     level: float = Field(gt=0, lt=1)

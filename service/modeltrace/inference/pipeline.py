@@ -41,7 +41,7 @@ class Prediction:
 
 
 class RecordedDetails(NamedTuple):
-    """Which details of each prediction are recorded, also if the client does not ask for them."""
+    """Which details of each prediction are recorded, even if the client does not ask for them."""
 
     max_classes: int = 0  # the probability of each class, if the model has at most this number of classes
     intervals: bool = False  # the prediction interval
@@ -78,7 +78,8 @@ class Pipeline:
     def predict(self, row: Row, trace: RequestTrace, *, details: bool = False) -> Prediction:
         """Predict one row.
 
-        `details`: return the probability of each class or the prediction interval, too, as with the other methods.
+        `details`: also return the probability of each class, or the prediction interval. The other methods have the
+        same parameter.
 
         Raises:
             InvalidFeaturesError: the row violates the feature schema.
@@ -98,7 +99,7 @@ class Pipeline:
     ) -> list[Prediction | InvalidFeaturesError]:
         """Predict the rows of one request with one call of the model.
 
-        `row_indices` are the positions of the rows in the request; `None`: these are all rows of the request.
+        `row_indices` are the positions of the rows in the request; `None` if `rows` are all rows of the request.
 
         Returns:
             The prediction of each row, in order; for an invalid row, the error.

@@ -36,7 +36,7 @@ ARGMAX_CLASSIFIERS = (
 )
 # The attributes in which a meta-estimator stores the estimator that it delegates to.
 DELEGATE_ATTRIBUTES = ("best_estimator_", "final_estimator_", "estimator_", "estimator")
-# The difference of two closer probabilities may be a rounding error; then predict() decides between the classes.
+# If two probabilities differ by less, this may be a rounding error. Then predict() decides between the classes.
 TIE_TOLERANCE = 1e-9
 # For one row and up to this number of classes, plain Python is faster than array operations.
 MAX_CLASSES_IN_PYTHON = 32
@@ -94,7 +94,7 @@ def interval_method(estimator: Any) -> IntervalMethod:  # noqa: ANN401  any regr
 
 
 def with_interval(fns: PredictFns, rule: IntervalRule | None) -> PredictFns:
-    """Return the predict functions of a regressor with the intervals of a rule as details; without them if it has none.
+    """Return the predict functions of a regressor with the intervals of a rule as details; no details without a rule.
 
     `fns` are those of the estimator: their details have uncorrected bounds.
     """

@@ -43,10 +43,10 @@ class Reference(StrictModel):
     """The distribution of a feature in the training data, in the bins into which later traffic is counted.
 
     Numbers: bin `i` contains `edges[i-1] < x <= edges[i]`; its name is `00`, `01`, …. The other bins are `missing` and
-    `other`, which is empty. Categories and booleans: one bin per frequent value, `missing`, `other` (the other values
-    that the schema lists) and `unseen` (values that it does not list). A category with the name of one of these bins is
-    counted in that bin. A private feature may lack bins. `shares` add up to 1, and `n` is the number of rows from which
-    they were computed. `deviation` is the standard deviation.
+    `other`, which contains no rows. Categories and booleans: one bin per frequent value, `missing`, `other` (the other
+    values that the schema lists) and `unseen` (values that it does not list). A category with the name of one of these
+    bins is counted in that bin. A private feature may lack bins. `shares` add up to 1, and `n` is the number of rows
+    from which they were computed. `deviation` is the standard deviation.
     """
 
     n: int = Field(ge=1)

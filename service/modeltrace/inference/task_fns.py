@@ -49,7 +49,7 @@ def classes_of(estimator: Any, task: Task) -> tuple[Label, ...] | None:  # noqa:
 
 
 def has_distances(estimator: Any) -> bool:  # noqa: ANN401  any clusterer
-    """Return whether a clusterer has the distances of a row to the centres of the clusters."""
+    """Return whether a clusterer computes the distances of a row to the centres of the clusters."""
     return hasattr(estimator, "transform") and not hasattr(estimator, "predict_proba")
 
 

@@ -49,7 +49,7 @@ class TimeColumn(NamedTuple):
         )
 
     def to_microseconds(self, text: str) -> int:
-        """Return the microseconds since 1970 of a time (UTC, or its own zone if it has none), or of a duration.
+        """Return the microseconds of a duration, or from 1970-01-01 (UTC if the column has a time zone) to a time.
 
         Raises:
             ValueError: the text is neither, or is out of the range of 64-bit nanoseconds.
@@ -93,7 +93,7 @@ def to_time_text(value: Any) -> Any:  # noqa: ANN401  any cell
 
 
 def seconds_fn(column: TimeColumn) -> Callable[[Any], Any]:
-    """Return a function that converts a text to seconds; other values, and texts that are no times, stay unchanged."""
+    """Return a function that converts a text to seconds; anything else stays unchanged."""
 
     def convert(value: Any) -> Any:  # noqa: ANN401  any value of a row
         try:
@@ -108,7 +108,7 @@ def parse_duration(text: str) -> int:
     """Return the microseconds of an ISO 8601 duration.
 
     Raises:
-        ValueError: the text is none, or the duration is longer than 106,000 days.
+        ValueError: the text is not a duration, or the duration is longer than 106,000 days.
     """
     match = _DURATION.fullmatch(text)
     if match is None or text.endswith(("P", "T")):

@@ -1,8 +1,8 @@
 """How much the rows of a window depend on the rows before them, and how many independent rows they are worth.
 
-Values of a sensor follow each other: an hour of them contains less information than as many independent values, and
-differs from the training data more often by chance. The correlation of consecutive requests is computed from
-`ml.feature.successive_difference`, or `ml.prediction.successive_difference`, and the counts in bins.
+Values of a sensor follow each other: an hour of them contains less information than the same number of independent
+values, and differs from the training data by chance more often. The correlation of consecutive requests is computed
+from `ml.feature.successive_difference`, or `ml.prediction.successive_difference`, and the counts in bins.
 """
 
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ def bin_variance(reference: Reference, counts: Sequence[int]) -> float:
 
 
 def estimate_independent_share(difference: float, pairs: float, variance: float) -> float:
-    """Return the number of independent rows that are worth one row, from 0 to 1.
+    """Return how many independent rows one row is worth, from 0 to 1.
 
     If the correlation of rows at a distance of d rows is r^d, n rows are worth n (1 - r) / (1 + r) independent rows for
     an estimate of a mean (M. S. Bartlett, "Some aspects of the time-correlation problem in regard to tests of

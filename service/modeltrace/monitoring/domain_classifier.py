@@ -1,6 +1,6 @@
 """Multivariate drift: whether a classifier can distinguish later rows from reference rows by all features together.
 
-It sees what single features do not, such as a change of their correlation. The measure is the ROC AUC in
+It detects changes that no single feature shows, such as a change of a correlation. The measure is the ROC AUC in
 cross-validation: 0.5 if both samples are alike, 1 if they can be separated (classifier two-sample test: Lopez-Paz and
 Oquab, ICLR 2017).
 """
@@ -61,14 +61,15 @@ class DomainResult:
 def compare_samples(
     features: Sequence[Feature], reference: Sequence[Sequence[Any]], rows: Sequence[Sequence[Any]]
 ) -> DomainResult:
-    """Compare two samples of rows. Equal rows are in the same fold, so that repeated rows are not recognized.
+    """Compare two samples of rows. Equal rows are in the same fold, so that the classifier cannot memorize rows.
 
-    Equal rows that are more than a fold of a sample are an exception: they are a property of the sample.
+    If equal rows are a larger share of a sample than a fold, they are divided among the folds: such a frequent row is
+    a property of the sample.
 
     Args:
         features: the features of the model.
-        reference: rows in the order of the features; of more than `MAX_ROWS`, random ones are used.
-        rows: later rows; likewise.
+        reference: rows in the order of the features. If there are more than `MAX_ROWS`, a random sample is used.
+        rows: later rows, used in the same way.
 
     Raises:
         DomainError: there are too few rows or distinct rows, or no feature can be compared.

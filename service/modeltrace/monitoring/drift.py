@@ -48,9 +48,10 @@ MIN_ROWS: Final = 200
 MIN_TRAINING_ROWS: Final = 250
 # Rows added to the count of each bin, so that the logarithm of an empty bin is finite.
 PSEUDOCOUNT: Final = 0.5
-# Bins beyond this quantile, and beyond that of the same distance from 1, have its score: a few rows determine them.
+# Bins whose middle is below this quantile have its score, and those above 1 minus this quantile have the score of that
+# one. A few rows would determine their own scores.
 OUTER_QUANTILE: Final = 0.025
-# Scores are unreliable if the square of a score exceeds this value: few rows determine it.
+# Scores are unreliable if the square of a score exceeds this value: the score then depends on only a few rows.
 MAX_SQUARED_SCORE: Final = 20.0
 # If the variance of the squares of scores is smaller, as for two values with equal shares, there is no spread.
 MIN_SPREAD_VARIANCE: Final = 0.01
@@ -181,7 +182,7 @@ def critical_ks(level: float) -> float:
 
 
 def has_reliable_scores(scores: Floats, training: ArrayLike) -> bool:
-    """Return whether score statistics can be computed: not all scores are 0, and no few rows determine a score."""
+    """Return whether score statistics can be computed: a score is not 0, and no score depends on only a few rows."""
     highest = float((scores**2).max(initial=0.0, where=np.asarray(training) > 0))
     return 0 < highest <= MAX_SQUARED_SCORE
 
@@ -190,7 +191,7 @@ def critical_score(scores: Floats, training: ArrayLike, level: float) -> float:
     """Return the critical value of a score statistic, to be multiplied by √(1/n + 1/training).
 
     It is the two-sided normal quantile z with the correction for skewness of Cornish and Fisher (1938). The correction
-    is computed for the window size from `MIN_ROWS` rows on that needs the largest one.
+    depends on the size of the window; this is the largest one for windows of at least `MIN_ROWS` rows.
     """
     q = np.asarray(training, dtype=np.float64)
     rows = float(q.sum())

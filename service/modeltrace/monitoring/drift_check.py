@@ -26,7 +26,7 @@ class DriftResult(NamedTuple):
     value: float  # for `missing` and `new_categories`, negative if the share decreased
     threshold: float
     n: int  # rows from which the statistic was computed
-    independent: float  # how many independent rows these are worth
+    independent: float  # the number of independent rows that `n` rows are worth
     state: drift.DriftState
 
 
@@ -113,7 +113,7 @@ def check_confidence(
     rows_repeat: bool = False,
     independent_share: float = 1.0,
 ) -> DriftResult:
-    """Check whether `low` of `n` predictions below the confidence threshold are more than of held-out rows.
+    """Check whether the share of predictions with low confidence, `low` of `n`, is larger than for held-out rows.
 
     `n` counts predictions that have a confidence. Without a share of held-out rows, there is no threshold.
     `independent_share` is how many independent predictions one prediction is worth.

@@ -81,7 +81,7 @@ class Drilldown:
     distinct: int  # distinct rows
     rows_repeat: bool  # whether the number of distinct rows is too low for independent rows
     results: list[DriftResult]
-    bins: list[Bin]  # first the bins whose share has increased; both groups by the increase, largest first
+    bins: list[Bin]  # bins whose share has increased, then the others; each group by increase, largest first
 
 
 def drill_down(

@@ -60,7 +60,7 @@ SDK_ONLY_VARIABLES: Final = (
 
 
 def requires_sdk(settings: Settings) -> str | None:
-    """Return the setting that only the SDK implements; `None` if there is none."""
+    """Return a setting in use that only the SDK implements; `None` if there is none."""
     if settings.instrumentation == "sdk":
         return "MODELTRACE_INSTRUMENTATION"
     otel = settings.otel

@@ -30,8 +30,8 @@ from modeltrace.telemetry.metrics.snapshots import take_snapshot, to_metrics_dat
 
 logger = logging.getLogger("modeltrace.telemetry")
 
-# Seconds between two snapshots of a worker: of the metrics of records after a change, and of all metrics. A snapshot
-# that takes long is followed by a pause of `REST_FACTOR` times its CPU time.
+# Seconds between two snapshots of a worker: `RECORDS_INTERVAL` for metrics that are counted from records, if they have
+# changed, and `ALL_INTERVAL` for all metrics. After a snapshot, the pause is at least `REST_FACTOR` times its CPU time.
 RECORDS_INTERVAL: Final = 0.1
 ALL_INTERVAL: Final = 1.0
 REST_FACTOR: Final = 200

@@ -57,7 +57,7 @@ class Series:
         self.exemplars: dict[int, tuple[int, float, ExemplarSource]] = {}  # by bucket
 
     def add(self, value: float, rank: int, source: ExemplarSource | None, *, count: int = 1) -> None:
-        """Count a value. With a source, it becomes the exemplar of its bucket unless that has one of a higher rank."""
+        """Count a value. With a source, it becomes its bucket's exemplar, unless the present one has a higher rank."""
         bucket = bisect_left(self.bounds, value)
         self.buckets[bucket] += count
         self.total += value

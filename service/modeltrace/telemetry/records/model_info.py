@@ -56,7 +56,7 @@ class ModelInfo(NamedTuple):
         )
 
     def is_low_confidence(self, row: "PredictedRow") -> bool:
-        """Whether a prediction has less confidence than the bundle expects."""
+        """Whether the confidence of a prediction is below the bundle's threshold."""
         threshold, confidence = self.low_confidence, row.confidence
         return threshold is not None and confidence is not None and confidence < threshold
 

@@ -164,7 +164,8 @@ class SDKRecorder:
     def record_batch(self, batch: BatchRecord) -> None:
         """Record the span of one call of the model for several requests.
 
-        The SDK generates the span ID, so spans of the requests have no link to this span. It has links to them.
+        This span has links to the spans of the requests. Those have no link back, because the SDK generates the ID of
+        this span.
         """
         attributes: Attributes = {**batch.model.span_attributes(), **batch_attributes(batch)}
         links = [Link(span_context(*request_span)) for request_span in batch.request_spans]
