@@ -58,6 +58,7 @@ class Retryable:
     retry_after: float | None
     error_type: str
     failure: Failure = field(default=NO_DETAILS, compare=False)
+    timed_out: bool = False  # the endpoint received the request and did not answer in time; it may still accept it
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +76,8 @@ Outcome = Success | Retryable | Permanent
 class Client(Protocol):
     """Sends requests of one signal. One thread at a time may call `send`, any thread `close`."""
 
-    def send(self, request: bytes) -> Outcome:
-        """Make one attempt."""
+    def send(self, request: bytes, timeout_factor: int = 1) -> Outcome:
+        """Make one attempt, which may take `timeout_factor` times the configured timeout."""
 
     def close(self) -> None:
         """Close all connections; this may fail a request in flight."""
@@ -107,7 +108,7 @@ class HttpClient:
 
     def __init__(self, signal: Signal, timeout_seconds: float) -> None:
         from opentelemetry.exporter.otlp.common import http  # noqa: PLC0415  only when HTTP is in use
-        from requests.exceptions import ContentDecodingError  # noqa: PLC0415  only when HTTP is in use
+        from requests.exceptions import ContentDecodingError, ReadTimeout  # noqa: PLC0415  only when HTTP is in use
 
         self._service = _SERVICES[signal]
         self._tls_files = usable_tls_files(signal, protocol="http/protobuf")
@@ -118,11 +119,12 @@ class HttpClient:
         self._retry_after = http._extract_retry_after  # noqa: SLF001  seconds or a date
         # An invalid address or header (both are ValueErrors), or a response that does not match its Content-Encoding.
         self._permanent_errors = (ValueError, ContentDecodingError)
+        self._timeout_error = ReadTimeout
 
-    def send(self, request: bytes) -> Outcome:
+    def send(self, request: bytes, timeout_factor: int = 1) -> Outcome:
         """Make one attempt, or two if the connection was lost between requests."""
         compressed = self._exporter._compress(request)  # noqa: SLF001  as the variables configure it
-        response = self._exporter._submit(compressed, self._timeout)  # noqa: SLF001  `export` would retry
+        response = self._exporter._submit(compressed, self._timeout * timeout_factor)  # noqa: SLF001  `export` would retry
         if response.status_code is None:
             return self._error_outcome(response.error or ConnectionError())
         if 200 <= response.status_code < 300:
@@ -143,7 +145,7 @@ class HttpClient:
         error_type = type(error).__qualname__
         if isinstance(error, self._permanent_errors):
             return Permanent(error_type, failure.reason, failure)
-        return Retryable(None, error_type, failure)
+        return Retryable(None, error_type, failure, isinstance(error, self._timeout_error))
 
 
 class GrpcClient:
@@ -164,14 +166,14 @@ class GrpcClient:
         self._tls_problem = self._find_tls_problem()
         self._export_call = self._build_export_call()
 
-    def send(self, request: bytes) -> Outcome:
+    def send(self, request: bytes, timeout_factor: int = 1) -> Outcome:
         """Make one attempt."""
         if problem := self._tls_problem:
             self._reconnect()  # the files may have been created meanwhile
             return Retryable(None, FileNotFoundError.__qualname__, problem)
         metadata: Any = self._exporter._headers  # noqa: SLF001  a tuple once the constructor has resolved it
         try:
-            response = self._export_call(request, timeout=self._timeout, metadata=metadata)
+            response = self._export_call(request, timeout=self._timeout * timeout_factor, metadata=metadata)
         except self._rpc_error as error:
             return self._error_outcome(error)
         except ValueError as error:  # the channel was closed, or a header is invalid
@@ -196,7 +198,7 @@ class GrpcClient:
             return Permanent(code, details, failure)
         if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
             self._reconnect()
-        return Retryable(delay, code, failure)
+        return Retryable(delay, code, failure, code == "DEADLINE_EXCEEDED")
 
     def _reconnect(self) -> None:
         """Replace the channel: its own backoff would wait up to two minutes before it connects again."""

@@ -14,6 +14,10 @@
 | memory or disk is full, or a file is damaged | `lost` (`queue_full`, `spool_full`, `damaged`) |
 | the process stops before the request is delivered or on disk | `lost` (`shutdown`) |
 
+An endpoint that needs longer than the timeout for a large request may still accept it. It would accept a copy of it in
+each attempt, and newer requests would wait for ever. So each attempt after a timeout may take twice as long as the one
+before, up to `MAX_TIMEOUT_FACTOR` times the timeout. Each success halves the time again.
+
 Requests on disk are always older than those in memory. A request in flight counts as queued in memory until its outcome
 is known. A shutdown during an attempt writes the request to disk, so it may be delivered twice, but it is not lost.
 """
@@ -37,6 +41,7 @@ logger = logging.getLogger("modeltrace.exporter")
 # The share of the time for a shutdown that is reserved to write undelivered requests to disk, and its maximum.
 FLUSH_TIME_SHARE: Final = 0.25
 MAX_FLUSH_SECONDS: Final = 1.0
+MAX_TIMEOUT_FACTOR: Final = 16
 
 
 class Delivery:
@@ -75,6 +80,7 @@ class Delivery:
         self._in_flight: QueuedRequest | None = None  # removed from the queue, but neither delivered nor on disk yet
         self._enqueued = 0
         self._failures = 0
+        self._timeout_factor = 1
         self._closing = False
         self._final_attempt_made = False
         self._stopped = threading.Event()  # `close` has taken the remaining requests
@@ -169,9 +175,12 @@ class Delivery:
             self._log_failure("for now", outcome)
             self._emit("failed", request.items, seconds, outcome.error_type)
             self._failures += 1
+            if outcome.timed_out:
+                self._timeout_factor = min(2 * self._timeout_factor, MAX_TIMEOUT_FACTOR)
             self._wait_before_retry(self._backoff.delay(self._failures, outcome.retry_after))
             return
         self._failures = 0
+        self._timeout_factor = max(1, self._timeout_factor // 2)
         if request.file_name and self._spool:
             self._spool.remove(self.signal, request)
             self._emit("unspooled", request.items)
@@ -179,7 +188,7 @@ class Delivery:
 
     def _send(self, body: bytes) -> Outcome:
         try:
-            return self._client.send(body)
+            return self._client.send(body, self._timeout_factor)
         except Exception as error:  # noqa: BLE001  an unexpected error must not stop the delivery of other requests
             return Permanent(type(error).__qualname__, "")
 

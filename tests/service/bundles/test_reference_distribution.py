@@ -30,7 +30,8 @@ def test_numeric_bins_are_consistent(values: list[float], missing: int) -> None:
     assert list(reference.shares) == [*(f"{index:02d}" for index in range(len(edges) + 1)), "missing", "other"]
     assert sum(reference.shares.values()) == pytest.approx(1)
     assert reference.mean == pytest.approx(np.mean(values))
-    assert reference.deviation == pytest.approx(np.std(values))
+    # The numbers of a constant column have no deviation; NumPy's is the rounding error of its mean.
+    assert reference.deviation == pytest.approx(np.std(values) if len(set(values)) > 1 else 0)
 
 
 @given(numbers)

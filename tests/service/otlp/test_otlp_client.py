@@ -279,7 +279,10 @@ RETRYABLE_CODES = {
 def test_grpc_codes(over_grpc: OtlpEndpoint, build: Build, code: grpc.StatusCode) -> None:
     """The codes of the specification are retryable, all others are permanent; the client makes one attempt."""
     over_grpc.respond = lambda _: Response(code)
-    expected: Outcome = Retryable(None, code.name) if code in RETRYABLE_CODES else Permanent(code.name, "configured")
+    timed_out = code is grpc.StatusCode.DEADLINE_EXCEEDED
+    expected: Outcome = Permanent(code.name, "configured")
+    if code in RETRYABLE_CODES:
+        expected = Retryable(None, code.name, timed_out=timed_out)
 
     assert build("traces", "grpc").send(REQUEST) == expected
     assert len(over_grpc.requests) == 1
@@ -358,7 +361,7 @@ def test_a_timeout_is_retryable(protocol: Protocol, build: Build, variables: pyt
         variables.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         outcome = build("traces", protocol, 0.2).send(REQUEST)
 
-    assert outcome == Retryable(None, "DEADLINE_EXCEEDED" if protocol == "grpc" else "ReadTimeout")
+    assert outcome == Retryable(None, "DEADLINE_EXCEEDED" if protocol == "grpc" else "ReadTimeout", timed_out=True)
 
 
 @pytest.mark.parametrize(

@@ -286,7 +286,7 @@ def test_an_unforeseen_exception_does_not_end_the_delivery(log: EventLog) -> Non
     """The request is lost with the name of the exception; the next one is delivered."""
 
     class FailingClient:
-        def send(self, request: bytes) -> Outcome:
+        def send(self, request: bytes, timeout_factor: int = 1) -> Outcome:  # noqa: ARG002  part of the interface
             if request == b"fails":
                 raise LookupError
             return Success()
@@ -301,6 +301,28 @@ def test_an_unforeseen_exception_does_not_end_the_delivery(log: EventLog) -> Non
     delivery.close(in_ten_seconds())
 
     assert (log.items("exported"), log.items("lost", "LookupError")) == (3, 2)
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_a_slow_endpoint_gets_more_time_after_each_timeout(
+    factory: DeliveryFactory, log: EventLog, protocol: Protocol
+) -> None:
+    """Without it, the endpoint would get the first request for ever, and no later one."""
+
+    def respond(request: ReceivedRequest) -> Response:
+        if request.body == b"large":
+            time.sleep(1)
+        return Response()
+
+    with (otlp_http if protocol == "http/protobuf" else otlp_grpc)() as endpoint:
+        endpoint.respond = respond
+        delivery = factory.delivery(endpoint.url, protocol=protocol, seconds=0.2)
+        delivery.enqueue(b"large", 1)
+        delivery.enqueue(b"next", 1)
+        wait_until(lambda: log.settled(2), description="both requests to be delivered")
+
+    assert endpoint.accepted[-1] == b"next"
+    assert log.items("lost") == 0
 
 
 # An unavailable endpoint.
