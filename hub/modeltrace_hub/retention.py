@@ -52,7 +52,7 @@ class RetentionState:
 
 
 class Retention:
-    """Enforce the age and size limits. The writer thread calls `enforce`.
+    """Enforce the limits `max_age` and `max_size` of the hub's settings. The writer thread calls `enforce`.
 
     `state` has the deletions so far. Any thread may read it, because it is replaced as a whole.
 

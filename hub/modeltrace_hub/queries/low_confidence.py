@@ -23,7 +23,7 @@ def low_confidence(
     """Return the share of predictions with low confidence, its limit and its state.
 
     Args:
-        rows: the counts of predictions below the confidence threshold.
+        rows: the rows of sum_model_counters.sql that count predictions below the confidence threshold.
         gauges: the gauges of the model; values are finite.
         n: the number of predictions that have a confidence.
         rows_repeat: whether the rows of the window are not independent.

@@ -1,4 +1,4 @@
-"""Validate rows against the feature schema."""
+"""Validate rows against the feature schema. `modeltrace.inference.schema.Reason` lists the reasons of violations."""
 
 import math
 from collections.abc import Iterable, Mapping, MutableMapping
