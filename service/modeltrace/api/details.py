@@ -22,7 +22,7 @@ def wants_details(mode: ProbabilityMode, model: Model, trace: RequestTrace) -> b
 
     Raises:
         MalformedRequestError: a query parameter has an invalid value.
-        RequestError: the client asks for what the service or the model does not return.
+        RequestError: the client asks for a detail that the service or the model does not return.
     """
     query = trace.http.query_string
     if not query:
@@ -52,7 +52,7 @@ def reject_probabilities(mode: ProbabilityMode) -> None:
 
 
 def redact_query(query: bytes) -> bytes:
-    """Return a query string without anything but valid parameters; an invalid value is replaced by a fixed one."""
+    """Return a query string with the known parameters only. A fixed value replaces an invalid one."""
     parameters = _read_parameters(query) if query else {}
     pairs = ((name, values[0] if len(values) == 1 else "") for name, values in parameters.items())
     return "&".join(f"{name}={value if value in _VALUES else 'invalid'}" for name, value in pairs).encode()

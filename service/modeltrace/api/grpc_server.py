@@ -60,7 +60,7 @@ async def start_grpc_server(app: ASGIApp, settings: Settings) -> grpc.aio.Server
             ("grpc.max_receive_message_length", settings.max_body_bytes),
             ("grpc.max_send_message_length", -1),
             ("grpc.max_concurrent_streams", MAX_STREAMS_PER_CONNECTION),
-            # gRPC would reject calls beyond that limit that a client sends before it knows the limit.
+            # Otherwise gRPC rejects the calls beyond this limit that a client sends before it has received the limit.
             ("grpc.http.overload_protection", 0),
             ("grpc.max_metadata_size", settings.max_header_bytes),
             # Close idle connections: gRPC does not limit their number, and each one uses a file descriptor.

@@ -86,7 +86,7 @@ NO_MODEL: Final = "The service has no such model or version."
 
 
 def describe_get(tag: str, summary: str, parameters: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
-    """Return the arguments of `FastAPI.add_api_route` of a GET route; its paths with parameters name a model."""
+    """Return the arguments of `FastAPI.add_api_route` of a GET route, whose path parameters name a model."""
     if not parameters:
         return {"tags": [tag], "summary": summary}
     responses = {404: {"description": NO_MODEL, "content": json_content(MESSAGE)}}

@@ -17,7 +17,7 @@ _EXPECTED: Final = f"a string of 1 to {MAX_EXTERNAL_ID_LENGTH} visible ASCII cha
 
 
 def parse_external_id(value: object, name: str = "id") -> str:
-    """Return a valid external ID. `name` is its member of the body, for the message.
+    """Return a valid external ID. `name` is the key of the body that has it, for the message.
 
     Raises:
         MalformedRequestError: the value is not a valid external ID. The message does not repeat it.

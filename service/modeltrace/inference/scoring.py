@@ -11,7 +11,7 @@ from modeltrace.inference.validate import RowValidator
 def score(model: Model, rows: Sequence[object], *, details: bool = False) -> list[ModelOutput | InvalidFeaturesError]:
     """Validate rows, and predict the valid ones with one call of the model.
 
-    `details`: return the probability of each class or the prediction interval, too.
+    `details`: also return the probability of each class, or the prediction interval.
 
     Returns:
         The output of each row, in order; for an invalid row, the error.

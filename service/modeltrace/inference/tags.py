@@ -48,7 +48,7 @@ def parse_row_tags(values: list[object], declared: Sequence[str], number: int) -
     """Return the tags of each of `number` rows; empty for a row without tags.
 
     Raises:
-        MalformedRequestError: the list does not have one object or null per row, or see `parse_tags`.
+        MalformedRequestError: the list does not have one object or null per row, or `parse_tags` rejects an object.
     """
     if len(values) != number:
         raise MalformedRequestError(
