@@ -111,10 +111,10 @@ def test_an_unavailable_backend_loses_no_telemetry(outage: Outage, rows: Rows, c
         outage.stack.up()
         back = time.monotonic()
         load.wait_for_answers(50)
-    outage.process.stop(signal.SIGTERM)
     sent = len(load.answers)
     wait_until(lambda: outage.has_all_traces(load), seconds=CATCH_UP, description="all spans of every trace")
     wait_until(lambda: len(outage.record_counts()) == sent, seconds=CATCH_UP, description="every prediction log record")
+    outage.process.stop(signal.SIGTERM)  # it exports the newest metrics
     wait_until(lambda: outage.prediction_count() == sent, seconds=CATCH_UP, description="all predictions to be counted")
     caught_up = round(time.monotonic() - back, 1)
 
