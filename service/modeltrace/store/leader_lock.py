@@ -5,17 +5,15 @@ PostgreSQL, it is a session-level advisory lock on a dedicated connection. This 
 pooler in session mode.
 """
 
-import fcntl
 import hashlib
-import os
 from contextlib import suppress
-from pathlib import Path
 from typing import Final, Protocol
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from modeltrace.errors import StoreUnavailableError
+from modeltrace.file_lock import FileLock
 from modeltrace.store.database import Database, translate_error
 from modeltrace.store.store_url import StoreLocation
 
@@ -45,30 +43,12 @@ def leader_lock(location: StoreLocation, task: str) -> LeaderLock:
     return _AdvisoryLock(location, int.from_bytes(digest[:8], signed=True))
 
 
-class _FileLock:
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._descriptor: int | None = None
-
+class _FileLock(FileLock):
     def try_acquire(self) -> bool:
-        if self._descriptor is not None:
-            return True
         try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            return super().try_acquire()
         except OSError as error:
             raise StoreUnavailableError(f"{self._path}: {error.strerror or error} (MODELTRACE_STORE)") from None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
-            return False
-        self._descriptor = descriptor
-        return True
-
-    def release(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
 
 
 class _AdvisoryLock:
