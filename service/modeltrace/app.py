@@ -47,6 +47,7 @@ from modeltrace.store.label_writer import LabelWriter
 from modeltrace.telemetry.export.sidecar_provider import build_sidecar_provider, requires_sdk
 from modeltrace.telemetry.logging import configure_logging, export_logs
 from modeltrace.telemetry.metrics.features import FeatureMetrics, observe_features, observe_reference
+from modeltrace.telemetry.metrics.gpus import observe_gpus
 from modeltrace.telemetry.metrics.model_catalog import ModelCatalog
 from modeltrace.telemetry.metrics.outcomes import challenger_row_counter, model_change_counter, rate_limit_counter
 from modeltrace.telemetry.metrics.readers import build_prometheus_reader
@@ -248,12 +249,11 @@ def build_app(settings: Settings, shared_folder: Path | None = None) -> ASGIApp:
     if requires_sdk(settings):
         trust_context = settings.trust_trace_context
         telemetry = build_sdk_provider(settings.otel, resource, prometheus=prometheus, trust_context=trust_context)
-        stored = store_config(settings)
-    else:
+    else:  # the sidecar writes the prediction store
         telemetry = build_sidecar_provider(settings, resource, catalog, store_config(settings), prometheus=prometheus)
-        stored = None  # the sidecar writes the prediction store
     meter = telemetry.meter_provider.get_meter(SCOPE_NAME)
-    store_writer = InProcessWriter(stored, meter)
+    observe_gpus(settings, meter, shared_folder)
+    store_writer = InProcessWriter(None if telemetry.pipeline else store_config(settings), meter)
     publisher = start_publisher(settings, catalog, meter) if telemetry.enabled else None
     stop_log_export = export_logs(telemetry.logger_provider, telemetry.prediction_logger_provider)
 

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError
 
 from modeltrace.errors import SettingsError
 from modeltrace.http_settings import MIN_KEY_LENGTH, CommaSeparated, HttpSettings
+from modeltrace.onnx_providers import CPU_PROVIDER, NVIDIA_PROVIDERS
 from modeltrace.otel_settings import OtelSettings, read_otel_settings
 from modeltrace.printable import validation_message
 from modeltrace.tag_names import check_tag_names
@@ -78,6 +79,17 @@ class Settings(HttpSettings):
     engine: Literal["sklearn", "onnx"] = Field(
         "sklearn",
         description="scikit-learn, or ONNX Runtime (the extra `onnx`) for a bundle packed with `--onnx`.",
+    )
+    onnx_providers: CommaSeparated = Field(
+        (CPU_PROVIDER,),
+        min_length=1,
+        description="The execution providers of ONNX Runtime, the preferred first, e.g. `CUDAExecutionProvider`: see "
+        "[GPUs](bundles.md#gpus).",
+    )
+    gpu_metrics: bool | None = Field(
+        None,
+        description="Report the NVIDIA GPUs of the host as `hw.gpu.*`, with the extra `gpu`; unset: if ONNX Runtime "
+        "computes with them.",
     )
 
     inference_threads: int = Field(4, ge=1, le=256, description="Requests that a worker predicts at the same time.")
@@ -196,6 +208,12 @@ class Settings(HttpSettings):
         if self.bundle is None:
             raise SettingsError("no bundle to serve: name its folder, or set MODELTRACE_BUNDLE")
         return self.bundle
+
+    def reports_gpus(self) -> bool:
+        """Return whether the metrics of GPUs are reported, with the default of the engine."""
+        if self.gpu_metrics is None:
+            return self.engine == "onnx" and not NVIDIA_PROVIDERS.isdisjoint(self.onnx_providers)
+        return self.gpu_metrics
 
     def remote_challenger_url(self) -> str | None:
         """Return the address of a challenger that is another service; `None` if it is a bundle, or there is none.

@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from tests.helpers.backends import RealStack
+from tests.helpers.fake_nvml import build_fake_nvml
 from tests.helpers.load import LoadClients
 from tests.helpers.log_stores import LokiLogs
 from tests.helpers.processes import wait_until
@@ -174,6 +175,8 @@ def stores(tmp_path_factory: pytest.TempPathFactory, real_stack: RealStack) -> I
         "OTEL_SERVICE_NAME": SERVICE,
         "OTEL_METRIC_EXPORT_INTERVAL": "2000",
         "MODELTRACE_EVALUATION_INTERVAL": "2",
+        "MODELTRACE_GPU_METRICS": "true",
+        "LD_LIBRARY_PATH": str(build_fake_nvml(tmp_path_factory.mktemp("nvml"))),
     }
     # Two workers on a busy machine need more time.
     with running_service(bundle, None, "--workers", "2", seconds=240, **env) as (_, url):

@@ -1,10 +1,11 @@
 """Panels about the worker processes of a service and their host."""
 
 from deploy.grafana.source.panels import Panels, time_series_panel
-from deploy.grafana.source.queries import WORKER, by_process, range_query, rate
+from deploy.grafana.source.queries import JOB, WORKER, by_process, range_query, rate
 
 HTTP = "http_server_request_duration_seconds"
 PROCESS_LEGEND = "{{host_name}} · {{process_pid}}"
+GPU_LEGEND = "{{host_name}} · {{hw_name}} · {{hw_id}}"
 
 
 def worker_panels() -> Panels:
@@ -57,11 +58,12 @@ def worker_panels() -> Panels:
 
 
 def host_panels() -> Panels:
-    """Build the panels about the host."""
+    """Build the panels about the host. One worker of each service reports the GPUs of its host."""
     busy = '1 - avg by (instance) (rate(node_cpu_seconds_total{mode="idle"}[$__rate_interval]))'
     waiting = "sum by (instance) (rate(node_pressure_%s_waiting_seconds_total[$__rate_interval]))"
     disks = '{fstype!~"tmpfs|ramfs|squashfs|overlay|fuse.*"}'
     free = f"node_filesystem_avail_bytes{disks} / node_filesystem_size_bytes{disks}"
+    gpu = f"max by (host_name, hw_name, hw_id) (hw_gpu_%s{{{JOB}}})"
     return [
         time_series_panel(
             6,
@@ -96,5 +98,22 @@ def host_panels() -> Panels:
             "Share of time in which a task waited for CPU, memory or disk (PSI of the kernel).",
             "percentunit",
             *(range_query(waiting % resource, f"{resource} {{{{instance}}}}") for resource in ("cpu", "memory", "io")),
+        ),
+        time_series_panel(
+            12,
+            "GPU",
+            "Share of time in which each NVIDIA GPU of the service's host computed, for any process. No data without "
+            "MODELTRACE_GPU_METRICS or ONNX Runtime on a GPU.",
+            "percentunit",
+            range_query(gpu % "utilization_ratio", GPU_LEGEND),
+            max_value=1,
+        ),
+        time_series_panel(
+            12,
+            "GPU memory",
+            "Memory of each NVIDIA GPU of the service's host that any process uses, and its size.",
+            "bytes",
+            range_query(gpu % "memory_usage_bytes", GPU_LEGEND),
+            range_query(gpu % "memory_limit_bytes", f"size · {GPU_LEGEND}"),
         ),
     ]

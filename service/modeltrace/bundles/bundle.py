@@ -16,6 +16,7 @@ from modeltrace.errors import BundleError, BundleIntegrityError, PackError
 from modeltrace.inference.model import Engine, Model, PredictFns
 from modeltrace.inference.predict_fns import make_predict_fns, with_interval
 from modeltrace.inference.task_fns import classes_of
+from modeltrace.onnx_providers import CPU_PROVIDER
 
 
 def load_bundle(
@@ -26,6 +27,7 @@ def load_bundle(
     trust_pickle: bool = False,
     trust_code: bool = False,
     trusted_types: Sequence[str] = (),
+    onnx_providers: Sequence[str] = (CPU_PROVIDER,),
 ) -> Model:
     """Verify a bundle, then load its model.
 
@@ -40,10 +42,11 @@ def load_bundle(
         trust_pickle: allow joblib, which can run any code.
         trust_code: import the modules that the bundle contains.
         trusted_types: dotted names of types that skops may build, in addition to the reviewed ones.
+        onnx_providers: what ONNX Runtime computes with, the preferred first.
 
     Raises:
         BundleError: the bundle cannot be used; each reason has a subclass.
-        SettingsError: the engine is not installed.
+        SettingsError: the engine is not installed, or a provider cannot be used.
     """
     manifest, digest = read_manifest(bundle)
     if expect_sha256 is not None and digest != expect_sha256:
@@ -51,7 +54,7 @@ def load_bundle(
             f"{bundle / MANIFEST_FILE} has the SHA-256 {digest}, expected {expect_sha256}; it is not the pinned bundle"
         )
     if engine == "onnx":
-        file, predict_fns = _load_onnx(bundle, manifest)
+        file, predict_fns = _load_onnx(bundle, manifest, onnx_providers)
     else:
         file = manifest.artifact
         code = load_code(bundle, manifest, trusted=trust_code)
@@ -71,8 +74,10 @@ def load_bundle(
         details_fn=predict_fns.with_details,
         outputs=manifest.outputs,
         interval=manifest.interval if predict_fns.with_details else None,
-        cpu_bound=engine == "onnx"
-        or (manifest.artifact.format == "skops" and not trusted_types and manifest.code is None),
+        # A model on a GPU waits for it.
+        cpu_bound=set(onnx_providers) == {CPU_PROVIDER}
+        if engine == "onnx"
+        else manifest.artifact.format == "skops" and not trusted_types and manifest.code is None,
         engine=engine,
         output_reference=manifest.output_reference,
         monitored_outputs=manifest.monitored_outputs,
@@ -102,14 +107,14 @@ def _load_estimator(
         raise BundleError(f"{path} contains a damaged estimator: {type(error).__name__}: {error}") from error
 
 
-def _load_onnx(bundle: Path, manifest: Manifest) -> tuple[ModelFile, PredictFns]:
+def _load_onnx(bundle: Path, manifest: Manifest, providers: Sequence[str]) -> tuple[ModelFile, PredictFns]:
     if manifest.onnx is None:
         raise BundleError(
             f"{bundle} contains no model for ONNX Runtime: pack it again with --onnx, or serve it with "
             "MODELTRACE_ENGINE=sklearn"
         )
     path = bundle / manifest.onnx.file
-    session = open_session(read_verified(path, manifest.onnx), path)
+    session = open_session(read_verified(path, manifest.onnx), path, providers)
     try:
         return manifest.onnx, session_predict_fns(
             session,

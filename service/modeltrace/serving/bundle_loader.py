@@ -51,6 +51,7 @@ class BundleLoader:
             trust_code=self._settings.trust_code,
             trusted_types=self._settings.trusted_types,
             engine=self._settings.engine,
+            onnx_providers=self._settings.onnx_providers,
         )
         if self.pinned:
             self.close()  # no other bundle can be served

@@ -24,6 +24,7 @@ from modeltrace.inference.predict_fns import TIE_TOLERANCE, to_value_outputs
 from modeltrace.inference.schema import Schema
 from modeltrace.inference.task_fns import to_number_outputs
 from modeltrace.inference.tasks import TASK_NAMES, Task
+from modeltrace.onnx_providers import CPU_PROVIDER, check_providers
 
 Precision = Literal["float64", "float32"]
 
@@ -118,11 +119,16 @@ def _model_type() -> Any:  # noqa: ANN401  a generated class
     return GetMessageClass(pool.FindMessageTypeByName("checked.ModelProto"))
 
 
-def open_session(raw: bytes, source: object) -> Any:  # noqa: ANN401  an onnxruntime.InferenceSession
-    """Check a model and load it for the CPU. A call uses one thread, because the service runs calls in parallel.
+def open_session(raw: bytes, source: object, providers: Sequence[str] = (CPU_PROVIDER,)) -> Any:  # noqa: ANN401  an onnxruntime.InferenceSession
+    """Check a model and load it. A call uses one thread of the CPU, because the service runs calls in parallel.
+
+    Args:
+        raw: the model.
+        source: its name in messages.
+        providers: the execution providers, the preferred first. The CPU computes what they cannot.
 
     Raises:
-        SettingsError: ONNX Runtime is not installed.
+        SettingsError: ONNX Runtime is not installed, or a provider cannot be used.
         BundleError: the check rejects the model, or ONNX Runtime cannot load it.
     """
     try:
@@ -132,6 +138,7 @@ def open_session(raw: bytes, source: object) -> Any:  # noqa: ANN401  an onnxrun
             "ONNX Runtime is not installed: pip install 'modeltrace[onnx]'; or serve with MODELTRACE_ENGINE=sklearn"
         ) from None
     check_graph(raw, source)
+    check_providers(providers, onnxruntime.get_available_providers(), f"ONNX Runtime {onnxruntime.__version__} has")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4  # errors are raised
@@ -139,10 +146,13 @@ def open_session(raw: bytes, source: object) -> Any:  # noqa: ANN401  an onnxrun
     # Set the format. Otherwise ONNX Runtime detects it, and could parse the bytes in a format that was not checked.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
-        return onnxruntime.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(raw, options, providers=list(dict.fromkeys(providers)))
     except Exception as error:  # the exceptions of ONNX Runtime have no common base
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BundleError(f"{source} cannot be loaded by ONNX Runtime {onnxruntime.__version__}: {reason}") from error
+    # If the libraries or the device of a provider are absent, ONNX Runtime uses the CPU without an error.
+    check_providers(providers, session.get_providers(), "ONNX Runtime could start (its log says why)")
+    return session
 
 
 def session_predict_fn(session: Any, task: Task, classes: Sequence[Label] | None, schema: Schema) -> PredictFn:  # noqa: ANN401  a session
