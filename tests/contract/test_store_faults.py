@@ -15,7 +15,7 @@ import pytest
 from modeltrace.store.rows import StoredPrediction
 from modeltrace.store.store import open_store
 from tests.helpers.load import LoadClients
-from tests.helpers.postgres import Postgres
+from tests.helpers.postgres import Postgres, failover_url, running_postgres, running_standby
 from tests.helpers.processes import free_port, running, wait_until
 from tests.helpers.services import running_service
 from tests.helpers.sidecars import counts_in_log, has_ended, kill_leftover, sidecars
@@ -231,6 +231,31 @@ def test_a_temporarily_unavailable_database_loses_no_row(
     assert row_counts(location) == dict.fromkeys(load.prediction_ids, 1)
     assert STORE_LOST not in log
     assert postgres.password not in log
+
+
+@pytest.mark.extended
+def test_a_failover_under_load_loses_no_row(bundle: Path, rows: Rows, nowhere: str) -> None:
+    """The primary crashes and its synchronous standby takes over: each answered prediction is there once."""
+    with running_postgres() as primary, ExitStack() as stack:
+        database = primary.create_database()
+        standby = stack.enter_context(running_standby(primary))
+        location = failover_url(primary, standby, database)
+        with running_service(bundle, nowhere, MODELTRACE_STORE=location) as (service, url):
+            with LoadClients(url, rows, pause=0.01) as load:
+                load.wait_for_answers(100)
+                primary.stop()
+                load.wait_for_answers(200)
+                standby.promote()
+                load.wait_for_answers(50)
+                wait_until(lambda: "predictions are stored again" in service.log, description="the store to be back")
+            wait_for_rows(location, len(load.prediction_ids))
+            service.stop(signal.SIGTERM)
+            log = service.log
+
+        assert load.rejected_statuses == []
+        assert row_counts(standby.url(database)) == dict.fromkeys(load.prediction_ids, 1)
+        assert STORE_LOST not in log
+        assert primary.password not in log
 
 
 @pytest.mark.extended

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psycopg
@@ -51,6 +51,10 @@ class Postgres:
         options = f"-p {self.port} -h 127.0.0.1 -k {self.folder}"
         self.pg_ctl("start", "-w", "-l", str(self.folder / "log"), "-o", options)
 
+    def promote(self) -> None:
+        """Turn a standby into a primary."""
+        self.pg_ctl("promote", "-w")
+
     def stop(self) -> None:
         """Stop the cluster immediately, like a crash."""
         self.pg_ctl("stop", "-m", "immediate")
@@ -92,9 +96,38 @@ def running_postgres() -> Iterator[Postgres]:
         try:
             yield cluster
         finally:
-            cluster.stop()
+            if (folder / "data" / "postmaster.pid").exists():  # a test may have stopped it
+                cluster.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def running_standby(primary: Postgres) -> Iterator[Postgres]:
+    """Run a standby of a cluster until the end of the block. A commit of the primary then waits for the standby."""
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))
+    if os.geteuid() == 0:
+        shutil.chown(folder, "postgres", "postgres")
+    standby = replace(primary, port=free_port(), folder=folder)
+    try:
+        source = primary.dsn("postgres")
+        _run(primary.binaries / "pg_basebackup", "-D", str(folder / "data"), "-R", "-c", "fast", "-d", source)
+        standby.start()
+        try:
+            with psycopg.connect(source, autocommit=True) as connection:
+                connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+                connection.execute("SELECT pg_reload_conf()")
+            yield standby
+        finally:
+            standby.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def failover_url(primary: Postgres, standby: Postgres, database: str) -> str:
+    """Return a URL with both hosts, of which the one that accepts writes is used."""
+    hosts = f"host=127.0.0.1:{primary.port}&host=127.0.0.1:{standby.port}"
+    return f"postgresql+psycopg://{USER}:{primary.password}@/{database}?{hosts}&target_session_attrs=read-write"
 
 
 def _run(program: Path, *arguments: str) -> None:

@@ -12,6 +12,7 @@ from modeltrace.cli.options import ModelName, ModelVersion, tag_option, time_opt
 from modeltrace.cli.store import open_configured_store, progress_display
 from modeltrace.store.export import ExportError, export_predictions, format_from_suffix
 from modeltrace.store.lookup import TRACE_ID, NotFoundError, find_predictions
+from modeltrace.store.partitions import format_day
 from modeltrace.store.rows import StoredPrediction
 from modeltrace.store.selection import Selection, models
 from modeltrace.store.store import Store
@@ -159,6 +160,20 @@ def prune(before: Annotated[int, time_option(help="Delete predictions before thi
                 deleted += number
                 on_progress(deleted)
         echo(f"{deleted:,} predictions deleted from {store.location.description}")
+
+
+def partition() -> None:
+    """Divide a PostgreSQL store into partitions by day (UTC), which are dropped when they expire.
+
+    Rows are not copied: those of earlier days stay in one table. Services may run meanwhile. The user of the database
+    must own the tables; afterwards, the users of all services must, too, because they create and drop partitions.
+
+    Example: modeltrace audit partition
+    """
+    with open_configured_store() as store:
+        first_day, converted = store.partition(time.time_ns())
+        done = "now has" if converted else "has already"
+        echo(f"{store.location.description} {done} partitions by day, from {format_day(first_day)} on")
 
 
 def _select_model(store: Store, selection: Selection, name: str | None, version: str | None) -> Selection:

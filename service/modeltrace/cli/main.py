@@ -34,6 +34,7 @@ AUDIT_COMMANDS: Mapping[str, str] = {
     "export": "Write stored predictions and their true labels to a file.",
     "show": "Print a stored prediction, or all stored predictions of a trace or of an external ID, as JSON.",
     "erase": "Erase the inputs, external IDs and tags of stored predictions; the other columns stay.",
+    "partition": "Divide a PostgreSQL store into partitions by day (UTC), which are dropped when they expire.",
     "prune": "Delete predictions before a given time, and their true labels.",
 }
 REPORT_COMMANDS: Mapping[str, str] = {

@@ -15,12 +15,11 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
 
 from modeltrace.errors import UnknownPredictionError
+from modeltrace.prediction_id_time import FORMAT_VERSION, HEADER
 
-FORMAT_VERSION = 1
 MAC_BYTES = 16
 MAX_TEXT_BYTES = 64
 MAX_ID_LENGTH = 400
-_HEADER = struct.Struct(">B16s8sIQ")
 _VALUE = struct.Struct(">d")
 _UNKNOWN = "not a prediction ID of this service: send the `prediction_id` that POST /predict returned"
 
@@ -51,7 +50,7 @@ class PredictionIdSigner:
         output = ref.output
         encoded = b"l" + hash_if_long(output).encode() if isinstance(output, str) else b"v" + _VALUE.pack(output)
         trace_id, span_id = ref.trace_id.to_bytes(16), ref.span_id.to_bytes(8)
-        header = _HEADER.pack(FORMAT_VERSION, trace_id, span_id, ref.row, ref.time_unix_ns // 1_000_000)
+        header = HEADER.pack(FORMAT_VERSION, trace_id, span_id, ref.row, ref.time_unix_ns // 1_000_000)
         payload = b"".join((header, bytes((len(version),)), version, encoded))
         return urlsafe_b64encode(payload + self._mac(payload)).rstrip(b"=").decode()
 
@@ -72,9 +71,9 @@ class PredictionIdSigner:
         canonical = urlsafe_b64encode(raw).rstrip(b"=").decode()
         if canonical != text or not hmac.compare_digest(mac, self._mac(payload)) or payload[0] != FORMAT_VERSION:
             raise UnknownPredictionError(_UNKNOWN)
-        _, trace_id, span_id, row, milliseconds = _HEADER.unpack_from(payload)
-        start = _HEADER.size + 1
-        end = start + payload[_HEADER.size]
+        _, trace_id, span_id, row, milliseconds = HEADER.unpack_from(payload)
+        start = HEADER.size + 1
+        end = start + payload[HEADER.size]
         output = payload[end:]
         return PredictionRef(
             int.from_bytes(trace_id),

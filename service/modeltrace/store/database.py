@@ -67,6 +67,19 @@ class Database:
         except SQLAlchemyError as error:
             raise translate_error(error, self.location) from None
 
+    @contextmanager
+    def autocommit(self) -> Iterator[Connection]:
+        """Open a connection without transactions.
+
+        Raises:
+            StoreUnavailableError: the database is unreachable, or a statement fails.
+        """
+        with self.connect() as connection:
+            try:
+                yield connection
+            except SQLAlchemyError as error:
+                raise translate_error(error, self.location) from None
+
     def connect(self) -> Connection:
         """Open a connection in autocommit mode, which the caller closes.
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 import adbc_driver_manager
 import duckdb
 from adbc_driver_postgresql import dbapi
+from psycopg.conninfo import make_conninfo
 from sqlalchemy import Select, select
 from sqlalchemy.dialects import postgresql
 
@@ -48,7 +49,10 @@ def open_postgres_copy(store: Store, selection: Selection, columns: Sequence[str
         true_labels = true_labels.where(labels.c.prediction_time < selection.until)
 
     def load(loader: TableLoader) -> None:
-        with closing(dbapi.connect(_uri(store.location))) as connection, closing(connection.cursor()) as cursor:
+        with (
+            closing(dbapi.connect(_connection_string(store.location))) as connection,
+            closing(connection.cursor()) as cursor,
+        ):
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             for table, statement in ((predictions, rows), (labels, true_labels)):
                 cursor.execute(_to_sql(statement))
@@ -68,6 +72,7 @@ def _to_sql(statement: Select[Any]) -> str:
     return str(statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
 
 
-def _uri(location: StoreLocation) -> str:
-    url = location.url.set(drivername="postgresql").update_query_dict(libpq_options(location))
-    return url.render_as_string(hide_password=False)
+def _connection_string(location: StoreLocation) -> str:
+    """Return the connection string of libpq, in which several hosts are written in another way than in SQLAlchemy."""
+    _, arguments = location.url.get_dialect()().create_connect_args(location.url)
+    return make_conninfo(**{**libpq_options(location), **arguments})

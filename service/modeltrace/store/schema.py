@@ -13,6 +13,9 @@ from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, Meta
 # rejected.
 SCHEMA_VERSION: Final = 9
 
+# Key of the PostgreSQL advisory lock for creating and changing tables; an arbitrary number.
+SCHEMA_LOCK_KEY: Final = 0x6D6F64656C
+
 metadata: Final = MetaData()
 
 schema_version: Final = Table("modeltrace_store", metadata, Column("version", Integer, nullable=False))

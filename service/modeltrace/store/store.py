@@ -15,37 +15,15 @@ from modeltrace.store.database import Database, create_file
 from modeltrace.store.label_insertion import LabelOutcome, insert_labels
 from modeltrace.store.leader_lock import leader_lock
 from modeltrace.store.migration import MIGRATIONS, migrate
+from modeltrace.store.partitioning import partition_store
+from modeltrace.store.prediction_insertion import PredictionInsertion
 from modeltrace.store.rows import Row, StoredLabel, StoredPrediction, from_json, to_stored_prediction
-from modeltrace.store.schema import SCHEMA_VERSION, labels, metadata, predictions, schema_version
+from modeltrace.store.schema import SCHEMA_LOCK_KEY, SCHEMA_VERSION, labels, metadata, predictions, schema_version
 from modeltrace.store.selection import ALL, Selection, predictions_with_labels, select_by_external_id
 from modeltrace.store.store_url import StoreLocation, parse_store_url
 
-# Rows per INSERT statement. A driver releases the GIL during a statement and acquires it again afterwards, which takes
-# long in a busy process. Large statements reduce this cost. With few different sizes, the driver can cache prepared
-# statements.
-STATEMENT_SIZES: Final = (512, 64, 8, 1)
 # Rows per page of `Store.read` and `Store.fetch_pages`.
 PAGE_SIZE: Final = 1000
-# Key of the PostgreSQL advisory lock for creating and migrating tables; an arbitrary number.
-_CREATE_LOCK_KEY: Final = 0x6D6F64656C
-
-# An existing row stays unchanged, except that missing values are added. A remote challenger that shares the store
-# writes its predictions with probabilities and intervals. The service that called it writes the same rows with
-# `shadow_of`, external ID, tags and the name of its client's API key. Either may be first.
-_ON_CONFLICT: Final = (
-    "ON CONFLICT (prediction_id) DO UPDATE SET shadow_of = coalesce(predictions.shadow_of, excluded.shadow_of), "
-    "external_id = CASE WHEN predictions.erased IS NULL THEN coalesce(predictions.external_id, excluded.external_id) "
-    "END, "
-    "tags = CASE WHEN predictions.erased IS NULL THEN coalesce(predictions.tags, excluded.tags) END, "
-    "api_key_name = CASE WHEN excluded.shadow_of IS NULL THEN predictions.api_key_name ELSE excluded.api_key_name END, "
-    "probabilities = coalesce(predictions.probabilities, excluded.probabilities), "
-    "interval_low = coalesce(predictions.interval_low, excluded.interval_low), "
-    "interval_high = coalesce(predictions.interval_high, excluded.interval_high), "
-    "interval_level = coalesce(predictions.interval_level, excluded.interval_level) "
-    "WHERE predictions.shadow_of IS NULL AND excluded.shadow_of IS NOT NULL "
-    "OR predictions.probabilities IS NULL AND excluded.probabilities IS NOT NULL "
-    "OR predictions.interval_low IS NULL AND excluded.interval_low IS NOT NULL"
-)
 
 
 class Counts(NamedTuple):
@@ -63,9 +41,7 @@ class Store:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._retention_lock = leader_lock(database.location, "retention")
-        self._statements = {
-            size: _insert_statement(size, "?" if self.location.file else "%s") for size in STATEMENT_SIZES
-        }
+        self._insertion = PredictionInsertion("?" if self.location.file else "%s")
 
     def __enter__(self) -> Self:
         return self
@@ -93,12 +69,7 @@ class Store:
             StoreError: the store rejects one of the rows.
         """
         with self._database.transaction() as connection:
-            start = 0
-            for size in STATEMENT_SIZES:
-                while len(rows) - start >= size:
-                    values = tuple(value for row in rows[start : start + size] for value in row)
-                    connection.exec_driver_sql(self._statements[size], values)
-                    start += size
+            self._insertion.insert(connection, rows)
 
     def add_labels(self, items: Sequence[StoredLabel]) -> list[LabelOutcome]:
         """Insert true labels in one transaction, whether or not the rows of their predictions exist yet.
@@ -135,7 +106,7 @@ class Store:
             The number of deleted predictions, and whether more are left.
         """
         with self._database.transaction() as connection:
-            return retention.delete_oldest(connection, cutoff)
+            return retention.delete_before(connection, cutoff)
 
     def delete_expired(self, limit: AgeLimit, now_ns: int) -> tuple[int, bool]:
         """Delete a chunk of the expired predictions. Do nothing if another process has the retention lock.
@@ -147,6 +118,10 @@ class Store:
             return 0, False
         with self._database.transaction() as connection:
             return retention.delete_expired(connection, limit, now_ns)
+
+    def partition(self, now_ns: int) -> tuple[int, bool]:
+        """Divide a PostgreSQL store into partitions by day; see `modeltrace.store.partitioning`."""
+        return partition_store(self._database, now_ns)
 
     def shrink(self, max_bytes: int) -> int:
         """Delete a chunk of the oldest predictions if a SQLite store exceeds `max_bytes`; return their number.
@@ -214,12 +189,6 @@ class Store:
         return Counts(number, all_labels, oldest, latest)
 
 
-def _insert_statement(size: int, placeholder: str) -> str:
-    columns = ", ".join(f'"{column.name}"' for column in predictions.columns)
-    row = f"({', '.join([placeholder] * len(predictions.columns))})"
-    return f"INSERT INTO predictions ({columns}) VALUES {', '.join([row] * size)} {_ON_CONFLICT}"  # noqa: S608  fixed names
-
-
 def open_store(url: str, *, create: bool = True) -> Store:
     """Open a store, and migrate it if its tables are of an older version.
 
@@ -252,7 +221,7 @@ def open_store(url: str, *, create: bool = True) -> Store:
 def _lock_schema(connection: Connection, location: StoreLocation) -> None:
     """Wait for other processes that create or migrate tables. In SQLite, the write transaction is the lock."""
     if location.file is None:
-        connection.execute(text(f"SELECT pg_advisory_xact_lock({_CREATE_LOCK_KEY})"))
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK_KEY})"))
 
 
 def _check_schema(connection: Connection, location: StoreLocation, *, create: bool) -> bool:

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from sqlalchemy import insert
 
 from modeltrace.errors import StoreError, StoreUnavailableError
+from modeltrace.store.prediction_insertion import STATEMENT_SIZES
 from modeltrace.store.rows import Row, RowBuilder, StoredLabel, StoredPrediction
 from modeltrace.store.schema import SCHEMA_VERSION, schema_version
 from modeltrace.store.selection import Selection
-from modeltrace.store.store import STATEMENT_SIZES, Counts, Store, open_store
+from modeltrace.store.store import Counts, Store, open_store
 from modeltrace.store.store_url import parse_store_url
 from modeltrace.telemetry.records.model_info import ModelInfo
 from tests.helpers.factories import MODEL, TIME, AnsweredRequest, answered_row, stored_row, stored_rows
