@@ -54,9 +54,10 @@ def open_store_or_export(
             yield store
         return
     # Imported here: the import takes a fifth of a second.
+    from modeltrace.store.columnar_store import LABEL_COLUMNS  # noqa: PLC0415  see above
     from modeltrace.store.day_files import EXPORTED_COLUMNS, open_exported_store  # noqa: PLC0415  see above
 
-    columns = EXPORTED_COLUMNS if inputs else (*METRIC_COLUMNS, "true_label", "received", "label_api_key_name")
+    columns = EXPORTED_COLUMNS if inputs else (*METRIC_COLUMNS, *LABEL_COLUMNS)
     with open_exported_store(exported, since, until, columns) as store:
         yield store
 

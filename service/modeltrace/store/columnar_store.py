@@ -1,6 +1,6 @@
 """Load predictions into temporary tables of DuckDB, which aggregates millions of rows within seconds.
 
-The tables have the columns of the prediction store, so the queries of the evaluation run on them unchanged. They are in
+The tables are those of the prediction store, so the queries of the evaluation run on them unchanged. They are in
 a file, because they may be larger than the memory.
 """
 
@@ -8,55 +8,53 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Final
 
 import duckdb
 import duckdb_engine  # noqa: F401  the dialect, which SQLAlchemy finds by its name
 import pyarrow as pa
-from sqlalchemy import URL, Table
-from sqlalchemy.dialects import postgresql
+from sqlalchemy import URL
 
 from modeltrace.store.database import DUCKDB_CONFIG, Database
-from modeltrace.store.schema import predictions
 from modeltrace.store.store import Store
 from modeltrace.store.store_url import DUCKDB, StoreLocation
 
+LABEL_COLUMNS: Final = ("true_label", "received", "label_api_key_name")
+
 
 class TableLoader:
-    """Writes Arrow batches to the tables of a temporary store. Call either `add` for both tables, or `add_labelled`."""
+    """Writes Arrow batches to the tables of a temporary store. Call either `add` for both tables, or `add_labelled`.
+
+    A table has only the columns of the batches, so a query of another column is an error.
+    """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
 
-    def add(self, table: Table, reader: pa.RecordBatchReader) -> None:
-        """Create a table of the store from its rows. Columns that the reader lacks are NULL."""
-        self._create(table.name, _columns(table), reader)
+    def add(self, name: str, reader: pa.RecordBatchReader) -> None:
+        """Create a table of the store from its rows."""
+        self._connection.register("reader", reader)
+        self._connection.execute(f"CREATE TABLE {name} AS SELECT * FROM reader")  # noqa: S608  fixed names
+        self._connection.unregister("reader")
 
     def add_labelled(self, reader: pa.RecordBatchReader) -> None:
         """Create both tables from predictions with their labels.
 
-        The columns of a label are `true_label`, `received` and `label_api_key_name`. The label of a shadow is that of
-        the primary prediction. Of several rows with one ID, the first is used.
+        The columns of a label are `LABEL_COLUMNS`. The label of a shadow is that of the primary prediction. Of several
+        rows with one ID, the first is used.
         """
-        columns = f"{_columns(predictions)}, true_label TEXT, received BIGINT, label_api_key_name TEXT"
-        self._create("labelled", columns, reader)
-        names = ", ".join(f'"{column.name}"' for column in predictions.columns)
+        self.add("labelled", reader)
         self._connection.execute(
             "DELETE FROM labelled USING (SELECT prediction_id AS id, min(rowid) AS first FROM labelled GROUP BY 1 "
             "HAVING count(*) > 1) WHERE prediction_id = id AND labelled.rowid > first"
         )
-        self._connection.execute(f"CREATE VIEW predictions AS SELECT {names} FROM labelled")  # noqa: S608  fixed names
+        others = ", ".join(LABEL_COLUMNS)
+        self._connection.execute(f"CREATE VIEW predictions AS SELECT * EXCLUDE ({others}) FROM labelled")  # noqa: S608  fixed names
         self._connection.execute(
             "CREATE TABLE labels AS SELECT coalesce(shadow_of, prediction_id) AS prediction_id, "
             "min(true_label) AS label, min(received) AS received, min(time) AS prediction_time, "
             "min(label_api_key_name) AS api_key_name FROM labelled WHERE received IS NOT NULL GROUP BY 1"
         )
-
-    def _create(self, name: str, columns: str, reader: pa.RecordBatchReader) -> None:
-        self._connection.execute(f"CREATE TABLE {name} ({columns})")
-        self._connection.register("reader", reader)
-        self._connection.execute(f"INSERT INTO {name} BY NAME SELECT * FROM reader")  # noqa: S608  fixed names
-        self._connection.unregister("reader")
 
 
 @contextmanager
@@ -77,8 +75,3 @@ def open_columnar_store(description: str, load: Callable[[TableLoader], None]) -
         location = StoreLocation(URL.create(DUCKDB, database=file), description)
         with Store(Database(location)) as store:
             yield store
-
-
-def _columns(table: Table) -> str:
-    dialect: Any = postgresql.dialect()  # type: ignore[no-untyped-call]  # DuckDB has the same names of types
-    return ", ".join(f'"{column.name}" {column.type.compile(dialect)}' for column in table.columns)

@@ -117,7 +117,7 @@ def open_exported_store(
         source: a folder or a URI that `export_days` wrote, or a single Parquet file of `modeltrace audit export`.
         since: the earliest time, in nanoseconds since the epoch; earlier days are not read.
         until: the first time after the selection, in nanoseconds since the epoch; later days are not read.
-        columns: the columns to read; others are NULL.
+        columns: the columns to read, among them those of labels.
 
     Raises:
         ExportError: the source cannot be read, or its files are no exported predictions.

@@ -36,7 +36,7 @@ def open_postgres_copy(store: Store, selection: Selection, columns: Sequence[str
     Args:
         store: a store in PostgreSQL.
         selection: the predictions to copy.
-        columns: the names of the columns to copy; others are NULL.
+        columns: the names of the columns to copy.
 
     Raises:
         StoreUnavailableError: the database cannot be read, or the disk for temporary files is full.
@@ -56,7 +56,7 @@ def open_postgres_copy(store: Store, selection: Selection, columns: Sequence[str
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             for table, statement in ((predictions, rows), (labels, true_labels)):
                 cursor.execute(_to_sql(statement))
-                loader.add(table, cursor.fetch_record_batch())
+                loader.add(table.name, cursor.fetch_record_batch())
 
     with ExitStack() as stack:
         try:
