@@ -38,7 +38,9 @@ PREDICTIONS: Final = """
     SELECT repeat(md5(n::text), 2), time, 0, true, 'bench', '1', repeat('f', 64), '0', %(inputs)s,
         CASE WHEN p > 0.5 THEN '"malignant"' ELSE '"benign"' END, greatest(p, 1 - p), false,
         format('[["benign",%%s],["malignant",%%s]]', 1 - p, p){value}
-    FROM (SELECT n, %(start)s + n * %(step)s AS time, random() AS p FROM generate_series(0, %(rows)s - 1) n) AS numbers
+    FROM (
+        SELECT n, %(start)s + n::bigint * %(step)s AS time, random() AS p FROM generate_series(0, %(rows)s - 1) n
+    ) AS numbers
 """
 LABELS: Final = """
     INSERT INTO labels (prediction_id, label, received, prediction_time)
