@@ -42,6 +42,7 @@ class Sender:
     endpoint: str
     service: str = "modeltrace"
     instance: str = "1"
+    shared_instance_id: str | None = None  # None: an ID with the name of the service
 
     def send(self, request: Message, signal: str) -> None:
         """Post a request; the hub answers after it is stored."""
@@ -101,12 +102,13 @@ class Sender:
         self.metrics(duration_metric(trace_id, root))
         return trace_id.hex()
 
+    @property
+    def instance_id(self) -> str:
+        """The ID of the service instance."""
+        return f"{self.service}-{self.instance}" if self.shared_instance_id is None else self.shared_instance_id
+
     def _resource(self) -> Resource:
-        return Resource(
-            attributes=key_values(
-                {"service.name": self.service, "service.instance.id": f"{self.service}-{self.instance}"}
-            )
-        )
+        return Resource(attributes=key_values({"service.name": self.service, "service.instance.id": self.instance_id}))
 
 
 def span(

@@ -329,6 +329,23 @@ def test_a_fault_of_a_service_makes_its_rule_true() -> None:
     )
 
 
+def test_services_with_the_same_instance_id_do_not_share_their_faults() -> None:
+    """Instance IDs that are equal or empty: only the service that has the faults is reported."""
+    now = time.time_ns()
+    for instance in ("1", ""):
+        with in_process_hub() as hub:
+            url = str(hub.client.base_url)
+            for service in ("healthy", "faulty"):
+                metrics = [active(now), requests(100, 0, at=now, start=now - HOUR, route="/model")]
+                if service == "faulty":
+                    metrics += [item for _, create, _ in LOSSES for item in create(now - SECOND, now - 2 * MINUTE)]
+                Sender(url, service=service, shared_instance_id=instance).metrics(*metrics)
+            found = [item for items in conditions(hub).values() for item in items]
+
+        assert {dict(item.labels)["job"] for item in found} == {"faulty"}
+        assert len({item.rule for item in found}) > 5
+
+
 def test_a_service_that_sends_no_metrics_is_down() -> None:
     """For an hour."""
     now = time.time_ns()

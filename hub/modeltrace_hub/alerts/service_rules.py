@@ -46,7 +46,8 @@ def service_conditions(reader: Reader, now_ns: int) -> Iterator[Condition]:
             counters=[*_COUNTERS],
             step_ns=STEP_NS,
             lookback_ns=LOOKBACK_NS,
-            instances=row["instances"],
+            # Instance IDs are unique within a service only, and a sender may have none.
+            counted_service=row["service_name"],
             **window,
         )
         yield from _counter_conditions(row["service_name"], _Counts(counts))

@@ -73,8 +73,9 @@ class Reader:
             sql = sql.replace("{conditions}", "".join(f" AND {condition}" for condition in conditions))
         for name, fragment in fragments.items():
             sql = sql.replace(f"{{{name}}}", fragment)
-        if "$instances" in sql:  # NULL selects all service instances
-            values.setdefault("instances", None)
+        for name in ("instances", "counted_service"):  # NULL selects all
+            if f"${name}" in sql:
+                values.setdefault(name, None)
         cursor = self._cursor.execute(sql, values)
         # DuckDB returns JSON columns as text.
         columns = [(name, type_ == "JSON") for name, type_, *_ in cursor.description or ()]

@@ -1,7 +1,7 @@
 -- The increase of each counter and histogram in a window. Series with the same attributes are summed: each worker and
 -- replica has its own. The window is from `$since_ns` (exclusive) to `$until_ns` (inclusive), in steps of `$step_ns`.
 -- An export interval counts in the step in which it ends. `bucket` is the bucket number of a histogram; for a counter
--- it is NULL. `$instances` selects service instances; NULL selects all.
+-- it is NULL. `$instances` selects service instances and `$counted_service` a service; NULL selects all.
 counter AS (
     SELECT
         series_id, name, attributes, service_name, service_instance_id, temporality, start_ns, time_ns, explicit_bounds,
@@ -17,6 +17,7 @@ counter AS (
         -- If bit 0 of the flags is set, the point has no value.
         AND (flags & 1) = 0
         AND ($instances IS NULL OR list_contains($instances, service_instance_id))
+        AND ($counted_service IS NULL OR service_name = $counted_service)
 ),
 -- The time of the first export of each service instance. A series may appear later, for example the series of a label
 -- that is predicted for the first time. Such a series began at 0, so its whole first value is an increase. A series is

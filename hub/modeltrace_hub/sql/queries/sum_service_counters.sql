@@ -1,4 +1,4 @@
--- The increases of the counters and histograms of some service instances, by step.
+-- The increases of the counters and histograms of a service, by step.
 WITH {counter_increases}
 SELECT name, attributes, bucket, bounds, step, added
 FROM increase
