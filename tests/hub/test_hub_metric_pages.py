@@ -5,11 +5,12 @@ import random
 import re
 import time
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import (
@@ -30,7 +31,8 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 from modeltrace_hub.queries.histograms import read_buckets
 from modeltrace_hub.queries.metric_series import MetricSeries, MetricView, describe_metric, read_series
 from modeltrace_hub.queries.reader import Queries
-from modeltrace_hub.web.line_chart import round_ticks
+from modeltrace_hub.web.line_chart import draw_lines, round_ticks
+from modeltrace_hub.web.time_axis import TimeAxis
 from modeltrace_hub.web.ucum import format_value, rate_unit
 from tests.helpers.hub_pages import HubPages, hub_pages
 from tests.helpers.otlp_messages import metric_request, resource
@@ -42,6 +44,7 @@ DELTA = AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
 END = time.time_ns() // (60 * S) * 60 * S
 START = END - 1200 * S
 BOUNDS = (0.1, 0.2, 0.5, 1.0, 2.0)
+_FINITE = st.floats(allow_nan=False, allow_infinity=False)
 
 
 @pytest.fixture
@@ -306,11 +309,25 @@ def test_the_unit_of_a_rate() -> None:
     ]
 
 
-@given(st.floats(-1e12, 1e12), st.floats(0, 1e12))
-def test_ticks_contain_the_values_and_are_few(low: float, length: float) -> None:
-    """The first tick is at most the lowest value, the last at least the highest."""
-    ticks = round_ticks(low, low + length)
+@given(st.tuples(_FINITE, _FINITE).map(sorted))
+@example([1e16, 1e16])
+@example([0.0, 5e-324])
+@example([-1.7e308, 1.7e308])
+@example([1e16, 1e16 + 2])
+def test_ticks_contain_the_values_and_are_few(values: list[float]) -> None:
+    """For all finite floats, the first tick is at most the lowest value, the last at least the highest."""
+    low, high = values
+    ticks = round_ticks(low, high)
     assert 2 <= len(ticks) <= 8
-    tolerance = 1e-6 * max(abs(low), length, 1)
+    assert all(tick < following for tick, following in pairwise(ticks))
+    tolerance = 1e-6 * max(abs(low), abs(high), 1e-280)
     assert ticks[0] <= low + tolerance
-    assert ticks[-1] >= low + length - tolerance
+    assert ticks[-1] >= high - tolerance
+    chart = draw_lines(TimeAxis(0, 60, 2), [("", values)], str)
+    assert all(math.isfinite(y) for y, _ in chart.value_labels)
+
+
+def test_the_axis_of_one_value_is_around_it() -> None:
+    """A line of equal values is not at the lower edge."""
+    ticks = round_ticks(0.848, 0.848)
+    assert ticks[0] < 0.848 < ticks[-1] < 1

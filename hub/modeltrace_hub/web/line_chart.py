@@ -1,6 +1,7 @@
 """Draw series over time as lines: axes with round values, one line per group, marks, and a title per step."""
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -12,6 +13,10 @@ from modeltrace_hub.web.time_axis import TimeAxis
 WIDTH: Final = 1000.0
 HEIGHT: Final = 180.0
 MAX_VALUE_LABELS: Final = 4
+# Smaller values are drawn as 0: floats have no exact steps between them.
+_SMALLEST_VALUE: Final = 1e-290
+# Values whose distance is a smaller part of them are drawn as equal.
+_SMALLEST_SPAN: Final = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,8 @@ def draw_lines(
     low, high = ticks[0], ticks[-1]
 
     def y(value: float) -> float:
-        return round(height * (1 - (value - low) / (high - low)), 2)
+        # Halves, because the difference of two large values can overflow.
+        return round(height * (1 - (value / 2 - low / 2) / (high / 2 - low / 2)), 2)
 
     lines = []
     for index, (name, series) in enumerate(groups):
@@ -88,15 +94,27 @@ def draw_lines(
 
 
 def round_ticks(low: float, high: float) -> list[float]:
-    """Return round values from at most `low` to at least `high`: multiples of 1, 2 or 5 times a power of ten."""
-    span = high - low
-    if not span or not math.isfinite(span):
-        return [low, low + 1.0]
-    raw = span / MAX_VALUE_LABELS
+    """Return round values from at most `low` to at least `high`: multiples of 1, 2 or 5 times a power of ten.
+
+    Values that are equal, or so close that floats between them have no round steps, get an axis around them.
+    """
+    largest = max(abs(low), abs(high))
+    if largest < _SMALLEST_VALUE:
+        return [-1.0 if low < 0 else 0.0, 1.0]
+    # Halves, because the difference of two large values can overflow.
+    half_span = high / 2 - low / 2
+    if half_span < largest * _SMALLEST_SPAN:
+        low, high = _clamp(low - largest / 10), _clamp(high + largest / 10)
+        half_span = high / 2 - low / 2
+    raw = half_span / MAX_VALUE_LABELS * 2
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * multiple for multiple in (1, 2, 5, 10) if power * multiple >= raw * (1 - 1e-9))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [number * step for number in range(first, max(last, first + 1) + 1)]
+    return [_clamp(number * step) for number in range(first, max(last, first + 1) + 1)]
+
+
+def _clamp(value: float) -> float:
+    return min(max(value, -sys.float_info.max), sys.float_info.max)
 
 
 def _titles(
