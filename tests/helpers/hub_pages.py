@@ -87,7 +87,11 @@ def hub_pages(
 ) -> Iterator[HubPages]:
     """Open a store, in memory unless a file is given, and serve its pages."""
     settings = HubSettings(
-        memory=path is None, data=path.parent if path else Path(), max_age=max_age, max_size=max(max_size, 2**24)
+        memory=path is None,
+        data=path.parent if path else Path(),
+        max_age=max_age,
+        max_size=max(max_size, 2**24),
+        sql_timeout=timedelta(minutes=2),  # it starts a process, and the machine may be busy
     )
     store = Store(path)
     try:

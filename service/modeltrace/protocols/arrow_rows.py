@@ -83,10 +83,9 @@ def rows_from_parquet(body: bytes, schema: Schema, limits: Limits) -> ArrowBatch
         texts = [field.name for field in stored if pa.types.is_string(field.type)]
         with pyarrow.parquet.ParquetFile(source, metadata=metadata, read_dictionary=texts) as file:
             _check_columns(file.schema_arrow, schema)
+            # The metadata of a column are not read here: pyarrow ends the process if they contradict the schema.
             groups = [file.metadata.row_group(index) for index in range(file.metadata.num_row_groups)]
-            declared = sum(
-                group.column(index).total_uncompressed_size for group in groups for index in range(group.num_columns)
-            )
+            declared = sum(group.total_byte_size for group in groups)
             _check_size(file.metadata.num_rows, declared, limits)
             return _read(file.iter_batches(PARQUET_BATCH_ROWS), file.schema_arrow, schema, limits)
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
