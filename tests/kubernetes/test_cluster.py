@@ -83,14 +83,15 @@ def test_install_upgrade_rollback_uninstall(cluster: Cluster, tmp_path: Path) ->
 
 def pod_of(manifest: Manifest) -> Manifest:
     """Return the pod that a controller would create from a workload, with its claims as claims that exist."""
-    template = manifest["spec"]["template"]
+    workload = manifest["spec"]["jobTemplate"]["spec"] if manifest["kind"] == "CronJob" else manifest["spec"]
+    template = workload["template"]
     spec = dict(template["spec"])
-    claims = manifest["spec"].get("volumeClaimTemplates", [])
+    claims = workload.get("volumeClaimTemplates", [])
     spec["volumes"] = [
-        *spec["volumes"],
+        *spec.get("volumes", []),
         *({"name": c["metadata"]["name"], "persistentVolumeClaim": {"claimName": "claim"}} for c in claims),
     ]
-    metadata = {**template["metadata"], "name": manifest["metadata"]["name"]}
+    metadata = {**template.get("metadata", {}), "name": manifest["metadata"]["name"]}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
@@ -117,7 +118,7 @@ def test_pods_conform_to_the_level_restricted(path: Path, cluster: Cluster, rest
     for manifest in render(path):
         if manifest["kind"] == "Pod":
             assert create(cluster, manifest, restricted) == ""
-        elif "template" in manifest.get("spec", {}):
+        elif manifest["kind"] in ("CronJob", "DaemonSet", "Deployment", "StatefulSet"):
             error = create(cluster, pod_of(manifest), restricted)
             if manifest["kind"] == "DaemonSet" and path.stem != "restricted":
                 assert 'violates PodSecurity "restricted:latest"' in error
