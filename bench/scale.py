@@ -6,14 +6,15 @@ error (tail sampling) and forward them to a backend that records every span.
 
 1. Throughput: 1, 4 and 16 services send as fast as the agents acknowledge. `spans_per_gateway_core_second` divides all
    spans by the CPU time of the gateways, so other load on the machine does not change it.
-2. Outages: four services send at a fixed rate. One gateway is stopped (TERM), or killed, and starts again. Each trace
-   with an error must be complete and come from one gateway, and no other trace may arrive. `late` counts spans that
-   arrived more than ten seconds after the time at which the decision was due.
+2. Outages: four services send at a fixed rate. An agent is killed, or a gateway is stopped (TERM) or killed, and starts
+   again. Each trace with an error must be complete and come from one gateway, and no other trace may arrive. `late`
+   counts spans that arrived more than ten seconds after the time at which the decision was due.
 3. Kafka between the tiers, if it is built (`./dev stack build --with kafka`): both gateways are stopped, and then the
    broker. The lag grows, and the time to catch up is measured.
 
-Traces that wait for their decision are only in the memory of a gateway, so an outage of a gateway that samples loses
-some of them, and decides about others with a part of their spans. Without sampling, nothing must be lost.
+A gateway that is stopped decides about the traces in its memory, and writes those that it keeps to its queue on disk. A
+gateway that is killed loses the traces that wait for their decision. Agents connect to a gateway that is available
+again at different times, so the decision must wait longer than they differ. Without sampling, nothing must be lost.
 """
 
 import os
@@ -37,19 +38,23 @@ from bench.trace_arrival import compare
 from bench.trace_load import SPANS_PER_TRACE, send_traces
 
 SERVICES = (1, 4, 16)
-# Seconds: time until the sampling decision, time without new spans after which nothing more is expected, time limit.
-DECISION_WAIT, QUIET_SECONDS, SETTLE_TIMEOUT = 3.0, 8.0, 180.0
+# Seconds until the sampling decision: while throughput is measured, and in outages, the default of otel/sampling.yaml.
+SHORT_DECISION_WAIT, DECISION_WAIT = 3.0, 15.0
+# Seconds: time without new spans after the last decision, after which nothing more is expected, and time limit.
+QUIET_SECONDS, SETTLE_TIMEOUT = 5.0, 180.0
 POLL_INTERVAL = 0.25
 OUTAGE_SERVICES, OUTAGE_RATE = 4, 50.0
 
 
 @contextmanager
-def running_tiers(folder: Path, *, sampling: bool, brokers: str = "") -> Iterator[tuple[Tiers, list[SpanSink]]]:
+def running_tiers(
+    folder: Path, wait_seconds: float, *, sampling: bool, brokers: str = ""
+) -> Iterator[tuple[Tiers, list[SpanSink]]]:
     """Run two agents and two gateways, each gateway with its own sink."""
     data = Path(tempfile.mkdtemp(dir=folder))
     with run_sinks(2) as (sinks, others):
         backends = [sink.grpc_endpoint for sink in sinks]
-        tiers = build_tiers(data, backends, others, sampling=sampling, wait_seconds=DECISION_WAIT, brokers=brokers)
+        tiers = build_tiers(data, backends, others, sampling=sampling, wait_seconds=wait_seconds, brokers=brokers)
         try:
             tiers.start()
             yield tiers, sinks
@@ -58,25 +63,26 @@ def running_tiers(folder: Path, *, sampling: bool, brokers: str = "") -> Iterato
             shutil.rmtree(data, ignore_errors=True)
 
 
-def wait_until_settled(tiers: Tiers, sinks: list[SpanSink]) -> None:
-    """Wait until the queues of the agents are empty and no more spans arrive."""
+def wait_until_settled(tiers: Tiers, sinks: list[SpanSink], wait_seconds: float) -> None:
+    """Wait until the queues of the agents are empty, all decisions are made, and no more spans arrive."""
     deadline = time.monotonic() + SETTLE_TIMEOUT
-    before, last_change = -1, time.monotonic()
-    while time.monotonic() < deadline and time.monotonic() - last_change < QUIET_SECONDS:
+    before, queued, last_change = -1, time.monotonic(), time.monotonic()
+    while (now := time.monotonic()) < deadline and now < max(queued + wait_seconds, last_change) + QUIET_SECONDS:
+        if tiers.queue_size() or tiers.lag():
+            queued = now
+        if (received := sum(sink.received for sink in sinks)) != before:
+            before, last_change = received, now
         time.sleep(POLL_INTERVAL)
-        now = sum(sink.received for sink in sinks)
-        if now != before or tiers.queue_size() or tiers.lag():
-            before, last_change = now, time.monotonic()
 
 
 def measure_throughput(folder: Path, services: int, seconds: float) -> dict[str, Any]:
     """Send as fast as the agents acknowledge, and divide the spans by the CPU time of each tier."""
-    with running_tiers(folder, sampling=True) as (tiers, sinks):
+    with running_tiers(folder, SHORT_DECISION_WAIT, sampling=True) as (tiers, sinks):
         before = [sum(c.cpu_seconds() for c in tier) for tier in (tiers.agents, tiers.gateways)]
         started = time.monotonic()
         sent = send_traces(services, [agent.http for agent in tiers.agents], seconds)
         elapsed, queue = time.monotonic() - started, tiers.queue_size()
-        wait_until_settled(tiers, sinks)
+        wait_until_settled(tiers, sinks, SHORT_DECISION_WAIT)
         after = [sum(c.cpu_seconds() for c in tier) for tier in (tiers.agents, tiers.gateways)]
         early = sum(
             g.metric("otelcol_processor_tail_sampling_sampling_trace_dropped_too_early_total") for g in tiers.gateways
@@ -91,7 +97,7 @@ def measure_throughput(folder: Path, services: int, seconds: float) -> dict[str,
         "spans_per_gateway_core_second": round(spans / gateway_cpu),
         "queue_at_the_end": round(queue),
         "dropped_without_a_decision": round(early),
-        **compare(sent, sinks, sampling=True, wait_seconds=DECISION_WAIT).to_json(),
+        **compare(sent, sinks, sampling=True, wait_seconds=SHORT_DECISION_WAIT).to_json(),
     }
 
 
@@ -126,7 +132,7 @@ def measure_outage(
     brokers: str = "",
 ) -> dict[str, Any]:
     """Send at a fixed rate. After a third of the time, `outage` begins and ends within the second third."""
-    with running_tiers(folder, sampling=sampling, brokers=brokers) as (tiers, sinks):
+    with running_tiers(folder, DECISION_WAIT, sampling=sampling, brokers=brokers) as (tiers, sinks):
         watch, ends = Watch(tiers), [0.0]
 
         def interfere() -> None:
@@ -141,13 +147,12 @@ def measure_outage(
         thread.start()
         sent = send_traces(OUTAGE_SERVICES, [agent.http for agent in tiers.agents], seconds, OUTAGE_RATE)
         thread.join()
-        wait_until_settled(tiers, sinks)
+        wait_until_settled(tiers, sinks, DECISION_WAIT if sampling else 0.0)
         watch.stop()
     arrival = compare(sent, sinks, sampling=sampling, wait_seconds=DECISION_WAIT)
     return {
         "outage": label,
         "sampling": sampling,
-        "kill": "killed" in label,
         "refused_requests": sent.refused,
         "largest_queue": round(watch.queue),
         "largest_lag": round(watch.lag),
@@ -165,6 +170,13 @@ def interrupt_gateway(*, kill: bool) -> Callable[[Tiers, float], None]:
         tiers.gateways[1].start()
 
     return interrupt
+
+
+def kill_agent(tiers: Tiers, seconds: float) -> None:
+    """Kill the second agent, and start it later. Meanwhile its services get no acknowledgement, and send again."""
+    tiers.agents[1].stop(kill=True)
+    time.sleep(seconds)
+    tiers.agents[1].start()
 
 
 def interrupt_all_gateways(tiers: Tiers, seconds: float) -> None:
@@ -186,21 +198,22 @@ def run(
         for number in services:
             console.print(f"[dim]{number} services[/dim]")
             throughput.append(measure_throughput(folder, number, seconds))
-        for label, kill, sampling in (
-            ("a gateway is stopped", False, True),
-            ("a gateway is killed", True, True),
-            ("a gateway is killed", True, False),
+        for label, outage, sampling in (
+            ("an agent is killed", kill_agent, True),
+            ("a gateway is stopped", interrupt_gateway(kill=False), True),
+            ("a gateway is killed", interrupt_gateway(kill=True), True),
+            ("a gateway is killed", interrupt_gateway(kill=True), False),
         ):
             console.print(f"[dim]{label}[/dim]")
-            outages.append(measure_outage(folder, label, 3 * seconds, interrupt_gateway(kill=kill), sampling=sampling))
+            outages.append(measure_outage(folder, label, 3 * seconds, outage, sampling=sampling))
         if kafka_is_built() if kafka is None else kafka:
             with run_kafka(folder / "kafka") as broker:
-                for label, outage in (
+                for label, interrupt in (
                     ("Kafka: both gateways are stopped", interrupt_all_gateways),
                     ("Kafka: the broker is killed", lambda _, seconds: broker.interrupt(seconds)),
                 ):
                     console.print(f"[dim]{label}[/dim]")
-                    outages.append(measure_outage(folder, label, 3 * seconds, outage, brokers=broker.address))
+                    outages.append(measure_outage(folder, label, 3 * seconds, interrupt, brokers=broker.address))
     return {
         # Of the step with the most spans, in which the share of CPU time without load is the smallest.
         "spans_per_gateway_core_second": max(throughput, key=lambda s: s["spans"])["spans_per_gateway_core_second"],

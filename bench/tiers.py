@@ -67,8 +67,8 @@ class TierCollector:
         """Return the CPU time of all runs, in seconds."""
         return self.cpu_of_earlier_runs + (cpu_seconds([self._process]) if self._process else 0.0)
 
-    def metric(self, name: str) -> float:
-        """Return the sum of one of its own metrics; 0 if it does not run or has no such metric."""
+    def metric(self, name: str, **labels: str) -> float:
+        """Return the sum of one of its own metrics over the series with these labels; 0 without such a series."""
         if self._process is None:
             return 0.0
         try:
@@ -76,7 +76,8 @@ class TierCollector:
                 families = text_string_to_metric_families(response.read().decode())
         except OSError:
             return 0.0
-        return sum(s.value for family in families for s in family.samples if s.name == name)
+        samples = (s for family in families for s in family.samples if s.name == name)
+        return sum(s.value for s in samples if labels.items() <= s.labels.items())
 
 
 @dataclass
@@ -97,8 +98,8 @@ class Tiers:
             collector.stop()
 
     def queue_size(self) -> float:
-        """Return the number of items in the queues of the agents."""
-        return sum(agent.metric("otelcol_exporter_queue_size") for agent in self.agents)
+        """Return the number of spans in the queues of the agents. Their own metrics are queued every 15 s."""
+        return sum(agent.metric("otelcol_exporter_queue_size", data_type="traces") for agent in self.agents)
 
     def lag(self) -> float:
         """Return the number of messages in Kafka that the gateways have not read."""

@@ -70,7 +70,7 @@ def test_without_sampling_every_trace_must_arrive() -> None:
 @pytest.mark.stack
 @pytest.mark.extended
 @pytest.mark.slow
-def test_a_short_run_loses_nothing_without_sampling(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_short_run_loses_nothing_unless_a_gateway_that_samples_is_killed(capsys: pytest.CaptureFixture[str]) -> None:
     """Two services, then a gateway that is stopped or killed: the result is printed, and no trace is divided."""
     result = run(seconds=2, services=(2,), kafka=False, console=Console(stderr=True))
     print_result(result)
@@ -79,5 +79,7 @@ def test_a_short_run_loses_nothing_without_sampling(capsys: pytest.CaptureFixtur
     steps = [*result["throughput"], *(step for step in result["outages"] if not step["sampling"])]
     assert {(step["partial"], step["absent"], step["unexpected"], step["divided"]) for step in steps} == {(0, 0, 0, 0)}
     assert {(step["unexpected"], step["divided"]) for step in result["outages"]} == {(0, 0)}
+    absent = {(step["outage"], step["absent"]) for step in result["outages"][:2]}
+    assert absent == {("an agent is killed", 0), ("a gateway is stopped", 0)}
     printed = {word.replace(",", "") for word in capsys.readouterr().out.split()}
     assert {str(result["throughput"][0]["spans"]), str(result["outages"][0]["traces"])} <= printed
