@@ -31,6 +31,7 @@ from modeltrace.doctor.backends.stack import (
 from modeltrace.doctor.trace_check import (
     ExpectedItem,
     SentPrediction,
+    count_spooled_items,
     diagnose,
     partly_missing_signals,
     send_prediction,
@@ -140,7 +141,8 @@ async def _run_check(
         await backend.check()
         prediction = await send_prediction(service)
         items = await wait_for_telemetry(backend, prediction, seconds=seconds)
-        advice = diagnose(items, prediction, timeout=seconds, receiver=backend.receiver)
+        spooled = await count_spooled_items(service)
+        advice = diagnose(items, prediction, timeout=seconds, receiver=backend.receiver, spooled=spooled)
         if all(item.arrived_ms is None for item in items):
             advice += await asyncio.to_thread(_check_delivery)
         if missing := partly_missing_signals(items):

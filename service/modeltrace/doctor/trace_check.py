@@ -1,8 +1,10 @@
 """Send one prediction, wait for its telemetry in the backend, and suggest what to check for missing signals."""
 
 import asyncio
+import re
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -13,6 +15,7 @@ import httpx
 from modeltrace.client.service import ServedModel, UnreachableError, describe_error, error_message, fetch_model
 from modeltrace.doctor.backends.backend import Backend, Signal
 from modeltrace.errors import ModeltraceError
+from modeltrace.telemetry.export.health import ITEM_NAMES, METRIC_SPOOLED
 from modeltrace.telemetry.names import BAGGAGE_PIN, EVENT_PREDICTION, SPAN_FEATURES, SPAN_INFERENCE, SPAN_VALIDATE
 from modeltrace.telemetry.records.prediction import ACCESS_LOGGER
 
@@ -20,6 +23,13 @@ SERVER_SPAN = "POST /predict"
 ACCESS_RECORD = "access log"
 ANY_METRIC = "any metric"
 _SIGNALS: tuple[Signal, ...] = ("span", "log record", "exemplar")
+
+# The number of items of each signal that wait on disk, in the Prometheus text of the service.
+_SPOOLED = re.compile(
+    rf'^{METRIC_SPOOLED.replace(".", "_")}\{{(?:[^}}\n]*,)?modeltrace_signal="(\w+)"[^}}\n]*\}} (\S+)', re.MULTILINE
+)
+
+_SPOOLED_SIGNALS: dict[str, Signal] = {"traces": "span", "logs": "log record", "metrics": "exemplar"}
 
 # Seconds between two polls of the backend.
 POLL_INTERVAL = 0.1
@@ -114,8 +124,29 @@ def expected_items() -> list[ExpectedItem]:
     ]
 
 
+async def count_spooled_items(client: httpx.AsyncClient) -> Counter[str]:
+    """Return how many items of each signal wait on the disk of the service, from its `GET /metrics`.
+
+    The result is empty if the service does not return its metrics, because it is only a hint.
+    """
+    counts: Counter[str] = Counter()
+    try:
+        response = await client.get("/metrics")
+    except httpx.HTTPError:
+        return counts
+    if response.status_code == HTTPStatus.OK:
+        for signal, count in _SPOOLED.findall(response.text):
+            counts[signal] += int(float(count))
+    return counts
+
+
 def diagnose(
-    items: Sequence[ExpectedItem], prediction: SentPrediction, *, timeout: float, receiver: str = "this backend"
+    items: Sequence[ExpectedItem],
+    prediction: SentPrediction,
+    *,
+    timeout: float,
+    receiver: str = "this backend",
+    spooled: Mapping[str, int] | None = None,
 ) -> list[str]:
     """Return what to check first, one line per problem; an empty list if all items arrived.
 
@@ -124,7 +155,9 @@ def diagnose(
         prediction: the prediction.
         timeout: seconds that `wait_for_telemetry` waited.
         receiver: the name of the receiver of the service's OTLP.
+        spooled: the result of `count_spooled_items`.
     """
+    spooled = spooled or {}
     missing = {
         signal: [item.name for item in items if item.signal == signal and item.arrived_ms is None]
         for signal in _SIGNALS
@@ -137,16 +170,16 @@ def diagnose(
             f"nothing arrived: does OTEL_EXPORTER_OTLP_ENDPOINT of the service name {receiver}? The variable is read "
             "when the service starts. The log of the service says what was not delivered"
         )
-    elif len(missing["span"]) == len([item for item in items if item.signal == "span"]):
-        lines.append(
-            "no spans, but other signals: is the trace sampled (OTEL_TRACES_SAMPLER)? Is OTEL_TRACES_EXPORTER none?"
-        )
-    elif missing["span"]:
-        lines.append(
-            f"missing spans ({', '.join(missing['span'])}): the log of the service says whether its export queue was "
-            "full"
-        )
-    lines += _diagnose_logs(items, missing["log record"])
+    lines += [
+        f"{count:,} {name} wait on disk; the receiver is slower than the service, or was away"
+        for signal, name in ITEM_NAMES.items()
+        if (count := spooled.get(signal, 0)) and missing[_SPOOLED_SIGNALS[signal]]
+    ]
+    # Items that wait on disk explain the missing ones, so no setting is named.
+    if not spooled.get("traces") and not all(item.arrived_ms is None for item in items):
+        lines += _diagnose_spans(items, missing["span"])
+    if not spooled.get("logs"):
+        lines += _diagnose_logs(items, missing["log record"])
     if missing["exemplar"]:
         lines.append(
             f"no exemplar after {timeout:g} s: metrics are exported every 60 s by default. Wait longer (--timeout 70) "
@@ -166,6 +199,16 @@ def partly_missing_signals(items: Sequence[ExpectedItem]) -> list[Signal]:
     """Return the signals with missing items. The list is empty if all items or no items arrived."""
     missing = [item for item in items if item.arrived_ms is None]
     return [] if len(missing) == len(items) else [s for s in _SIGNALS if s in {item.signal for item in missing}]
+
+
+def _diagnose_spans(items: Sequence[ExpectedItem], missing: Sequence[str]) -> list[str]:
+    if len(missing) == len([item for item in items if item.signal == "span"]):
+        return [
+            "no spans, but other signals: is the trace sampled (OTEL_TRACES_SAMPLER)? Is OTEL_TRACES_EXPORTER none?"
+        ]
+    if missing:
+        return [f"missing spans ({', '.join(missing)}): the log of the service says whether its export queue was full"]
+    return []
 
 
 def _diagnose_logs(items: Sequence[ExpectedItem], missing: Sequence[str]) -> list[str]:

@@ -14,6 +14,7 @@ from modeltrace.doctor.trace_check import (
     ACCESS_RECORD,
     PredictionRejectedError,
     SentPrediction,
+    count_spooled_items,
     diagnose,
     expected_items,
     send_prediction,
@@ -60,6 +61,30 @@ def test_each_missing_item_has_one_line_of_advice(missing: Callable[[str, str], 
     """The line names the setting to check."""
     (line,) = advice(missing)
     assert hint in line
+
+
+def test_items_that_wait_on_disk_are_the_cause() -> None:
+    """The advice has their number from the metrics of the service, and does not suggest a sampler or an exporter."""
+    text = (
+        "# TYPE modeltrace_sidecar_spooled gauge\n"
+        'modeltrace_sidecar_spooled{modeltrace_signal="traces"} 1.0008410e+06\n'
+        'modeltrace_sidecar_spooled{job="shop",modeltrace_signal="logs"} 0.0\n'
+        'modeltrace_sidecar_restarts_total{modeltrace_signal="logs"} 4.0\n'
+    )
+
+    async def count() -> dict[str, int]:
+        transport = httpx.MockTransport(lambda _: httpx.Response(200, text=text))
+        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+            return await count_spooled_items(client)
+
+    spooled = asyncio.run(count())
+    items = expected_items()
+    for item in items:
+        item.arrived_ms = None if item.signal == "span" else 1.0
+    assert spooled == {"traces": 1000841, "logs": 0}
+    assert diagnose(items, PREDICTION, timeout=15, spooled=spooled) == [
+        "1,000,841 spans wait on disk; the receiver is slower than the service, or was away"
+    ]
 
 
 def test_clock_offset_is_reported() -> None:
