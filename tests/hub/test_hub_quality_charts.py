@@ -107,6 +107,18 @@ def test_cells_and_bars_of_a_regressor_lead_to_their_predictions(pages: HubPages
     assert 'aria-label="ROC' not in html
 
 
+def test_links_leave_out_synthetic_predictions_as_the_charts_do(pages: HubPages) -> None:
+    """A point over time lists as many predictions as its title says, although synthetic ones have labels, too."""
+    now = time.time_ns() - HOUR
+    pages.add(
+        prediction_logs(Prediction(number, now, "yes", 0.8, truth="yes", synthetic=number < 8) for number in range(20))
+    )
+    html = model_page(pages)
+    for chart in ("Figures of labelled predictions", "Reliability"):
+        ((address, _),) = drawn_links(html, chart)
+        assert listed(pages, address) == 12
+
+
 @pytest.mark.parametrize(
     ("predictions", "classes", "reason"),
     [

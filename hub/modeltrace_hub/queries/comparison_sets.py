@@ -39,6 +39,7 @@ _ATTRIBUTES: Final = {
     "output": "ml.prediction.label",
     "confidence": "ml.prediction.confidence",
     "value": "ml.prediction.value",
+    "synthetic": "modeltrace.synthetic",
     **dict.fromkeys(("true_label", "true_value", "error", "correct"), "ml.prediction.true_label"),
 }
 

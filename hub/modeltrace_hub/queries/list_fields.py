@@ -155,6 +155,13 @@ def _prediction_fields(within: str, within_label: str, label_column: str) -> Fie
                 parse_flag,
                 FLAG_OPERATORS,
             ),
+            "synthetic": FilterField(
+                "whether the prediction is of generated traffic",
+                "(coalesce(attributes ->> '/modeltrace.synthetic', '') = 'true')",
+                parse_flag,
+                FLAG_OPERATORS,
+                within=within,
+            ),
         },
         {
             "input.": AttributePrefix("value of a feature", "ml.prediction.inputs", nested=True, within=within),

@@ -13,7 +13,7 @@ from modeltrace_hub.web.curve_charts import draw_precision_recall, draw_reliabil
 from modeltrace_hub.web.error_charts import ErrorChart, draw_errors, draw_values
 from modeltrace_hub.web.line_chart import LineChart, Mark, draw_lines
 from modeltrace_hub.web.model_charts import Link
-from modeltrace_hub.web.square_plot import LABELLED, Plot
+from modeltrace_hub.web.square_plot import LABELLED, NOT_SYNTHETIC, Plot
 from modeltrace_hub.web.time_axis import TimeAxis
 
 TIME_HEIGHT: Final = 110.0
@@ -54,6 +54,7 @@ def draw_quality(figures: Record | None, over: str, step_ns: int, link: Link) ->
         return QualityCharts(
             labels, figures["predictions"] if figures else 0, None, None, None, None, None, None, missing, ""
         )
+    link = _chart_link(link)
     ranking = figures["ranking"]
     has_curves = ranking and 0 < ranking["positives"] < ranking["labels"] >= MIN_LABELS
     is_regressor = bool(figures["values"])
@@ -69,6 +70,15 @@ def draw_quality(figures: Record | None, over: str, step_ns: int, link: Link) ->
         missing="",
         missing_curves="" if has_curves or is_regressor else _missing_curves(figures),
     )
+
+
+def _chart_link(link: Link) -> Link:
+    """Return a function that builds addresses of those predictions only that the charts count."""
+
+    def chart_link(filter: str, **parameters: Any) -> str:  # noqa: A002, ANN401  parameters of the page
+        return link(filter=f"{filter} {NOT_SYNTHETIC}".strip(), **parameters)
+
+    return chart_link
 
 
 def _missing_labels(figures: Record | None) -> str:

@@ -14,6 +14,8 @@ MIN_RADIUS: Final = 2.5
 MAX_RADIUS: Final = 8.0
 # The condition that a prediction has a true label.
 LABELLED: Final = format_condition("true_label", "exists")
+# The charts leave out predictions of generated traffic.
+NOT_SYNTHETIC: Final = format_condition("synthetic", "=", "false")
 
 Point = tuple[float, float]
 
