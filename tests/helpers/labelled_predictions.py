@@ -25,6 +25,7 @@ class Prediction:
     synthetic: bool = False
     version: str = "1.0.0"
     shadow_of: int | None = None
+    hash: str | None = None
 
 
 def prediction_logs(predictions: Iterable[Prediction], model: str = "churn") -> ExportLogsServiceRequest:
@@ -38,6 +39,8 @@ def prediction_logs(predictions: Iterable[Prediction], model: str = "churn") -> 
         if row.value is not None:
             output["ml.prediction.value"] = row.value
         more: dict[str, Value] = {"modeltrace.synthetic": True} if row.synthetic else {}
+        if row.hash is not None:
+            more["ml.model.hash"] = row.hash
         if row.confidence is not None:
             more["ml.prediction.confidence"] = row.confidence
         if row.shadow_of is not None:

@@ -119,6 +119,32 @@ def test_links_leave_out_synthetic_predictions_as_the_charts_do(pages: HubPages)
         assert listed(pages, address) == 12
 
 
+def test_models_of_the_same_version_have_charts_of_their_own(pages: HubPages) -> None:
+    """Predictions of models with the same name and version, but another hash, are not added up."""
+    now = time.time_ns() - HOUR
+    pages.add(
+        log_request(model_event(CLASSES, now)),
+        prediction_logs(
+            Prediction(
+                number, now, "yes", 0.8, truth="yes" if number < 20 else "no", hash="ab" if number < 20 else "cd"
+            )
+            for number in range(35)
+        ),
+    )
+    parameters = {"model": "churn", "since": "6h"}
+    versions = pages.client.get("/api/quality", params=parameters).json()["versions"]
+    assert [(item["hash"], item["labels"], item["steps"][0]["accuracy"]) for item in versions] == [
+        ("ab", 20, 1.0),
+        ("cd", 15, 0.0),
+    ]
+    html = model_page(pages)
+    counts = []
+    for part in html.split("Labelled predictions <")[1:]:
+        ((address, _),) = drawn_links(part, "Figures of labelled predictions")
+        counts.append(listed(pages, address))
+    assert counts == [20, 15]
+
+
 @pytest.mark.parametrize(
     ("predictions", "classes", "reason"),
     [

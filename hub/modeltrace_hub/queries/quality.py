@@ -40,7 +40,7 @@ def read_quality(reader: Reader, model: str, window: Window, over: Literal["hour
         A record with `over`, `step_ns`, and in `versions` a list of records with these keys:
 
         - `version`, its `classes` (None if they are unknown), and the numbers of `predictions` and of those with a
-          label (`labels`).
+          label (`labels`). If several models have this version, each has its own record with its `hash`, else None.
         - `steps`: figures over time, by hour or day in UTC, each with `since_ns` (exclusive), `until_ns` (inclusive),
           `predictions`, `labels`, `accuracy`, `roc_auc`, `mean_absolute_error`; None if it cannot be computed.
         - `reliability`: tenths of the confidence with `low` (exclusive), `high` (inclusive), `labels`, the mean
@@ -74,9 +74,11 @@ def read_quality(reader: Reader, model: str, window: Window, over: Literal["hour
         max_value=MAX_VALUE,
     )
     result = []
-    for version, version_rows in groupby(rows, key=lambda row: row["version"]):
-        charts = {chart: [*items] for chart, items in groupby(version_rows, key=lambda row: row["chart"])}
-        result.append(_version_quality(version, charts, classes.get(version), window, origin_ns, step_ns))
+    for model_key, model_rows in groupby(rows, key=lambda row: row["model"]):
+        charts = {chart: [*items] for chart, items in groupby(model_rows, key=lambda row: row["chart"])}
+        version = model_key["version"]
+        figures = _version_quality(version, charts, classes.get(version), window, origin_ns, step_ns)
+        result.append({**figures, "hash": model_key["hash"] or None})
     return {"over": over, "step_ns": step_ns, "versions": result}
 
 

@@ -175,11 +175,16 @@ def _sort_by_importance(features: list[Record], schema: Mapping[str, Feature]) -
 
 def _add_charts(model: Record, quality: Record) -> None:
     """Add the charts of labelled predictions to the shown versions of a model."""
-    figures = {item["version"]: item for item in quality["versions"]}
     for version in model["versions"]:
-        version["quality_charts"] = draw_quality(
-            figures.get(version["version"]), quality["over"], quality["step_ns"], version["link"]
-        )
+        # Models can have the same version although the metrics tell of one only: one replaced the other in the window.
+        figures = [
+            item
+            for item in quality["versions"]
+            if item["version"] == version["version"] and version["hash"] in {None, item["hash"]}
+        ]
+        version["quality_charts"] = [
+            draw_quality(item, quality["over"], quality["step_ns"], version["link"]) for item in figures or [None]
+        ]
 
 
 def _output_bins(version: Record) -> list[Record]:

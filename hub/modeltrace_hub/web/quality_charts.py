@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from modeltrace_hub.queries.filter_line import format_condition
 from modeltrace_hub.queries.reader import Record
 from modeltrace_hub.web import format as fmt
 from modeltrace_hub.web.curve_charts import draw_precision_recall, draw_reliability, draw_roc
@@ -37,6 +38,8 @@ class QualityCharts:
     errors: ErrorChart | None
     missing: str
     missing_curves: str
+    # The hash of the model, if several models have its name and version.
+    hash: str | None = None
 
 
 def draw_quality(figures: Record | None, over: str, step_ns: int, link: Link) -> QualityCharts:
@@ -52,9 +55,19 @@ def draw_quality(figures: Record | None, over: str, step_ns: int, link: Link) ->
     if figures is None or labels < MIN_LABELS:
         missing = _missing_labels(figures)
         return QualityCharts(
-            labels, figures["predictions"] if figures else 0, None, None, None, None, None, None, missing, ""
+            labels=labels,
+            predictions=figures["predictions"] if figures else 0,
+            over_time=None,
+            reliability=None,
+            roc=None,
+            precision_recall=None,
+            values=None,
+            errors=None,
+            missing=missing,
+            missing_curves="",
+            hash=figures["hash"] if figures else None,
         )
-    link = _chart_link(link)
+    link = _chart_link(link, figures["hash"])
     ranking = figures["ranking"]
     has_curves = ranking and 0 < ranking["positives"] < ranking["labels"] >= MIN_LABELS
     is_regressor = bool(figures["values"])
@@ -69,14 +82,16 @@ def draw_quality(figures: Record | None, over: str, step_ns: int, link: Link) ->
         errors=draw_errors(figures["residuals"], link) if is_regressor else None,
         missing="",
         missing_curves="" if has_curves or is_regressor else _missing_curves(figures),
+        hash=figures["hash"],
     )
 
 
-def _chart_link(link: Link) -> Link:
+def _chart_link(link: Link, model_hash: str | None) -> Link:
     """Return a function that builds addresses of those predictions only that the charts count."""
+    conditions = [NOT_SYNTHETIC, *([format_condition("ml.model.hash", "=", model_hash)] if model_hash else [])]
 
     def chart_link(filter: str, **parameters: Any) -> str:  # noqa: A002, ANN401  parameters of the page
-        return link(filter=f"{filter} {NOT_SYNTHETIC}".strip(), **parameters)
+        return link(filter=" ".join([filter, *conditions]).strip(), **parameters)
 
     return chart_link
 

@@ -1,4 +1,5 @@
--- The figures of labelled predictions of a model by version, as rows of several charts (`chart`). Predictions are selected
+-- The figures of labelled predictions of a model by version, as rows of several charts (`chart`). If predictions of a
+-- version have different hashes, they are of different models, so `model` also has the hash. Predictions are selected
 -- by their own time, and synthetic ones are left out. A challenger's prediction has the label of the prediction that it
 -- shadows. All charts need the same predictions, so one query reads them once.
 --   time: by step, the numbers of predictions and labels, correct ones, and absolute errors
@@ -28,6 +29,7 @@ label AS (
 prediction AS (
     SELECT
         any_value(version) AS version,
+        any_value(hash) AS hash,
         any_value(labelled_id) AS labelled_id,
         any_value(label) AS label,
         any_value(value) AS value,
@@ -41,7 +43,8 @@ prediction AS (
             coalesce(field[4], field[3]) AS labelled_id,
             field[5] AS label,
             TRY_CAST(field[6] AS DOUBLE) AS value,
-            TRY_CAST(field[7] AS DOUBLE) AS confidence
+            TRY_CAST(field[7] AS DOUBLE) AS confidence,
+            field[9] AS hash
         FROM (
             SELECT
                 effective_ns,
@@ -50,7 +53,7 @@ prediction AS (
                     [
                         '/ml.model.name', '/ml.model.version', '/ml.prediction.id', '/ml.prediction.shadow_of',
                         '/ml.prediction.label', '/ml.prediction.value', '/ml.prediction.confidence',
-                        '/modeltrace.synthetic'
+                        '/modeltrace.synthetic', '/ml.model.hash'
                     ]
                 ) AS field
             FROM in_window
@@ -65,7 +68,14 @@ prediction AS (
 ),
 evaluated AS MATERIALIZED (
     SELECT
-        version, label, true_label, confidence,
+        {
+            'version': version,
+            'hash': CASE
+                WHEN min(hash) OVER (PARTITION BY version) < max(hash) OVER (PARTITION BY version) THEN coalesce(hash, '')
+                ELSE ''
+            END
+        } AS model,
+        label, true_label, confidence,
         (effective_ns - $origin_ns - 1) // $step_ns AS step,
         CASE WHEN abs(value) < $max_value THEN value END AS value,
         CASE WHEN abs(true_value) < $max_value THEN true_value END AS true_value
@@ -73,34 +83,34 @@ evaluated AS MATERIALIZED (
 ),
 score_group AS (
     SELECT
-        version, step,
+        model, step,
         CASE WHEN label = classes[2] THEN confidence ELSE 1 - confidence END AS score,
         count(*) AS labels,
         count(*) FILTER (true_label = classes[2]) AS positives
     FROM (
-        SELECT *, CAST(CAST($classes AS JSON) AS MAP(VARCHAR, VARCHAR[]))[version] AS classes
+        SELECT *, CAST(CAST($classes AS JSON) AS MAP(VARCHAR, VARCHAR[]))[model.version] AS classes
         FROM evaluated
         WHERE confidence BETWEEN 0 AND 1
     )
     WHERE list_contains(classes, label) AND list_contains(classes, true_label)
-    GROUP BY GROUPING SETS ((version, score), (version, step, score))
+    GROUP BY GROUPING SETS ((model, score), (model, step, score))
 ),
 ranked AS MATERIALIZED (
     SELECT
-        version, step, score, labels, positives,
+        model, step, score, labels, positives,
         sum(labels) OVER above AS labels_above,
         sum(positives) OVER above AS positives_above
     FROM score_group
-    WINDOW above AS (PARTITION BY version, step ORDER BY score DESC ROWS UNBOUNDED PRECEDING)
+    WINDOW above AS (PARTITION BY model, step ORDER BY score DESC ROWS UNBOUNDED PRECEDING)
 ),
 compared AS (
-    SELECT version, value, true_value, value - true_value AS error
+    SELECT model, value, true_value, value - true_value AS error
     FROM evaluated
     WHERE value IS NOT NULL AND true_value IS NOT NULL
 ),
 edges AS (
     SELECT
-        version,
+        model,
         list_transform(
             range(1, $bins), lambda n: bounds.error[1] + (bounds.error[2] - bounds.error[1]) * n / $bins
         ) AS error_edges,
@@ -110,24 +120,24 @@ edges AS (
         ) AS value_edges
     FROM (
         SELECT
-            version,
+            model,
             quantile_disc(error, [0.01, 0.99]) AS error,
             least(quantile_disc(value, 0.01), quantile_disc(true_value, 0.01)) AS low,
             greatest(quantile_disc(value, 0.99), quantile_disc(true_value, 0.99)) AS high
         FROM compared
-        GROUP BY version
+        GROUP BY model
     ) AS bounds
 ),
 binned AS (
     SELECT
-        version, error_edges, value_edges,
+        model, error_edges, value_edges,
         1 + len(list_filter(error_edges, lambda edge: edge < error)) AS error_bin,
         1 + len(list_filter(value_edges, lambda edge: edge < value)) AS value_bin,
         1 + len(list_filter(value_edges, lambda edge: edge < true_value)) AS true_bin
-    FROM compared JOIN edges USING (version)
+    FROM compared JOIN edges USING (model)
 )
 SELECT
-    version, 'time' AS chart, step AS position, NULL::BIGINT AS true_position,
+    model, 'time' AS chart, step AS position, NULL::BIGINT AS true_position,
     NULL::DOUBLE AS low, NULL::DOUBLE AS high, NULL::DOUBLE AS true_low, NULL::DOUBLE AS true_high,
     count(*) AS predictions,
     count(*) FILTER (true_label IS NOT NULL OR true_value IS NOT NULL) AS labels,
@@ -137,10 +147,10 @@ SELECT
     sum(abs(value - true_value)) AS total,
     NULL::DOUBLE AS roc_auc, NULL::DOUBLE AS average_precision
 FROM evaluated
-GROUP BY version, step
+GROUP BY model, step
 UNION ALL
 SELECT
-    version, 'reliability', tenth, NULL, (tenth - 1) / 10, tenth / 10, NULL, NULL,
+    model, 'reliability', tenth, NULL, (tenth - 1) / 10, tenth / 10, NULL, NULL,
     NULL, count(*), count(*) FILTER (label = true_label), NULL, NULL, sum(confidence), NULL, NULL
 FROM (
     -- Multiplication rounds, so the bin is corrected by comparison with its bounds.
@@ -152,37 +162,37 @@ FROM (
     FROM evaluated
     WHERE true_label IS NOT NULL AND confidence BETWEEN 0 AND 1
 )
-GROUP BY version, tenth
+GROUP BY model, tenth
 UNION ALL
 SELECT
-    version, 'ranking', step, NULL, NULL, NULL, NULL, NULL,
+    model, 'ranking', step, NULL, NULL, NULL, NULL, NULL,
     NULL, sum(labels), NULL, sum(positives), NULL, NULL,
     sum((labels - positives) * (positives_above - positives / 2))
     / nullif(sum(positives) * (sum(labels) - sum(positives)), 0),
     sum(positives * positives_above / labels_above) / nullif(sum(positives), 0)
 FROM ranked
-GROUP BY version, step
+GROUP BY model, step
 UNION ALL
 SELECT
-    version, 'threshold', CAST(ceil(labels_above * $thresholds / all_labels) AS BIGINT) AS bin, NULL,
+    model, 'threshold', CAST(ceil(labels_above * $thresholds / all_labels) AS BIGINT) AS bin, NULL,
     min(score), max(score), NULL, NULL,
     NULL, sum(labels), NULL, sum(positives), NULL, NULL, NULL, NULL
-FROM ranked JOIN (SELECT version, sum(labels) AS all_labels FROM ranked WHERE step IS NULL GROUP BY version) USING (version)
+FROM ranked JOIN (SELECT model, sum(labels) AS all_labels FROM ranked WHERE step IS NULL GROUP BY model) USING (model)
 WHERE step IS NULL
-GROUP BY version, bin
+GROUP BY model, bin
 UNION ALL
 SELECT
-    version, 'residual', error_bin, NULL,
+    model, 'residual', error_bin, NULL,
     any_value(error_edges[error_bin - 1]), any_value(error_edges[error_bin]), NULL, NULL,
     NULL, count(*), NULL, NULL, NULL, NULL, NULL, NULL
 FROM binned
-GROUP BY version, error_bin
+GROUP BY model, error_bin
 UNION ALL
 SELECT
-    version, 'value', value_bin, true_bin,
+    model, 'value', value_bin, true_bin,
     any_value(value_edges[value_bin - 1]), any_value(value_edges[value_bin]),
     any_value(value_edges[true_bin - 1]), any_value(value_edges[true_bin]),
     NULL, count(*), NULL, NULL, NULL, NULL, NULL, NULL
 FROM binned
-GROUP BY version, value_bin, true_bin
-ORDER BY version, chart, position, true_position
+GROUP BY model, value_bin, true_bin
+ORDER BY model, chart, position, true_position
