@@ -230,6 +230,25 @@ def test_states_survive_a_restart() -> None:
     assert notify(after, HOUR + 10 * MINUTE) == [("ServiceDown", "ended")]
 
 
+def test_a_clock_that_ran_ahead_does_not_stop_alerts() -> None:
+    """After it is set right, alerts fire, are sent again and end as if they had begun then; also after a restart."""
+    before = states()
+    before.update([condition()], 10 * HOUR)
+    assert notify(before, 10 * HOUR) == [("ServiceDown", "firing")]
+    after = states()
+    after.load(orjson.loads(orjson.dumps(before.to_json())), HOUR)
+    before.update([condition(), condition("InputDrift")], 10 * HOUR)
+
+    for alerts in (before, after):
+        true = [condition(), condition("InputDrift")]
+        alerts.update(true, HOUR)
+        assert notify(alerts, HOUR) == []
+        alerts.update(true, 2 * HOUR)
+        assert notify(alerts, 2 * HOUR) == [("ServiceDown", "firing"), ("InputDrift", "firing")]
+        alerts.update([], 2 * HOUR + 6 * MINUTE)
+        assert notify(alerts, 3 * HOUR) == [("ServiceDown", "ended"), ("InputDrift", "ended")]
+
+
 # --- Deliveries ---
 
 

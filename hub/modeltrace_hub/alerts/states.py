@@ -67,6 +67,7 @@ class AlertStates:
 
     def update(self, conditions: Iterable[Condition], now_ns: int) -> None:
         """Record the conditions that are true now."""
+        self._limit_times(now_ns)
         true_now = set()
         for condition in conditions:
             key = condition.rule, condition.labels
@@ -85,6 +86,14 @@ class AlertStates:
             elif alert.state == "firing" and now_ns - alert.last_true_ns >= self._resolve_after_ns:
                 alert.ended_ns = now_ns
         self._forget_ended(now_ns)
+
+    def _limit_times(self, now_ns: int) -> None:
+        """Replace times in the future, which a clock that ran ahead has left. Alerts would neither fire nor end."""
+        for alert in self._alerts.values():
+            alert.since_ns, alert.last_true_ns = min(alert.since_ns, now_ns), min(alert.last_true_ns, now_ns)
+            alert.fired_ns = None if alert.fired_ns is None else min(alert.fired_ns, now_ns)
+            alert.ended_ns = None if alert.ended_ns is None else min(alert.ended_ns, now_ns)
+            alert.notified_ns = {receiver: min(time_ns, now_ns) for receiver, time_ns in alert.notified_ns.items()}
 
     def snapshot(self) -> list[Alert]:
         """Return copies of the alerts that are firing or pending: those that fire first, the newest first."""
