@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from modeltrace_hub.__main__ import cli
-from modeltrace_hub.alerts import delivery, monitor
+from modeltrace_hub.alerts import delivery, monitor, rules
 from modeltrace_hub.alerts.config import read_alert_config
 from modeltrace_hub.alerts.monitor import AlertMonitor
 from modeltrace_hub.alerts.rules import RULES, Condition, make_labels
@@ -138,9 +138,9 @@ def test_the_hub_does_not_start_with_an_invalid_file(tmp_path: Path) -> None:
 # --- States ---
 
 
-def states(*rules: str, resolved: bool = True) -> AlertStates:
+def states(*names: str, resolved: bool = True) -> AlertStates:
     """Return states with one receiver."""
-    return AlertStates(5 * MINUTE, [Interest("team", rules or tuple(RULES), resolved, HOUR)])
+    return AlertStates(5 * MINUTE, [Interest("team", names or tuple(RULES), resolved, HOUR)])
 
 
 def notify(alerts: AlertStates, now: int) -> list[tuple[str, str]]:
@@ -228,6 +228,49 @@ def test_states_survive_a_restart() -> None:
     assert [alert.since_ns for alert in after.snapshot()] == [HOUR]
     after.update([], HOUR + 10 * MINUTE)
     assert notify(after, HOUR + 10 * MINUTE) == [("ServiceDown", "ended")]
+
+
+def test_conditions_above_the_limit_of_a_rule_are_left_out_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other rules are not affected, and an alert that fires does not end when others push its condition back."""
+    monkeypatch.setattr(rules, "MAX_CONDITIONS", 3)
+    alerts = states()
+    alerts.update([condition(job="first")], 0)
+    assert alerts.left_out == {}
+    many = [condition(job=f"service-{number}") for number in range(10)]
+    for minute in (1, 10):
+        alerts.update([*many, condition(job="first"), condition("RequestFailures")], minute * MINUTE)
+        firing = [(alert.condition.rule, dict(alert.condition.labels)["job"]) for alert in alerts.snapshot()]
+        assert sorted(firing) == [
+            ("RequestFailures", "shop"),
+            ("ServiceDown", "first"),
+            ("ServiceDown", "service-0"),
+            ("ServiceDown", "service-1"),
+        ]
+        assert alerts.left_out == {"ServiceDown": 8}
+    alerts.update(many[:3], 20 * MINUTE)
+    assert alerts.left_out == {}
+
+
+@pytest.mark.parametrize("monitored", [True, False])
+def test_the_page_the_api_and_the_log_say_what_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *, monitored: bool
+) -> None:
+    """With the number of conditions."""
+    monkeypatch.setattr(rules, "MAX_CONDITIONS", 1)
+    at = time.time_ns() - 10 * MINUTE
+    with in_process_hub(alerts=write_config(tmp_path, 'interval = "1s"') if monitored else None) as hub:
+        for service in ("a", "b", "c"):
+            Sender(str(hub.client.base_url), service=service).metrics(
+                gauge("http.server.active_requests", "1", [((), 0.0)], at)
+            )
+        wait_until(
+            lambda: httpx.get(f"{hub.page_url}/api/alerts").json()["left_out"] == {"ServiceDown": 2},
+            description="an evaluation",
+        )
+        assert "2 more conditions of ServiceDown are true and left out" in page_text(hub)
+        text = CliRunner().invoke(cli, ["alerts", "--url", hub.page_url]).output
+    assert "2 more conditions of ServiceDown are left out." in text
+    assert ("are left out, because each rule has at most 1" in caplog.text) is monitored
 
 
 def test_a_clock_that_ran_ahead_does_not_stop_alerts() -> None:

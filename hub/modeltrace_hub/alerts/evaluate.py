@@ -1,7 +1,6 @@
 """Evaluate all rules on the stored telemetry."""
 
 from collections.abc import Collection
-from typing import Final
 
 from modeltrace_hub.alerts.drift_rules import drift_conditions
 from modeltrace_hub.alerts.model_rules import model_conditions
@@ -9,11 +8,9 @@ from modeltrace_hub.alerts.rules import Condition
 from modeltrace_hub.alerts.service_rules import service_conditions
 from modeltrace_hub.queries.reader import Queries
 
-MAX_CONDITIONS: Final = 1000
-
 
 def evaluate_rules(queries: Queries, now_ns: int, disabled: Collection[str] = ()) -> list[Condition]:
-    """Return the conditions that are true now, at most `MAX_CONDITIONS`.
+    """Return the conditions that are true now.
 
     Args:
         queries: the queries of the store.
@@ -27,4 +24,4 @@ def evaluate_rules(queries: Queries, now_ns: int, disabled: Collection[str] = ()
     for evaluate in (service_conditions, model_conditions, drift_conditions):
         with queries.open_reader() as reader:
             conditions += (condition for condition in evaluate(reader, now_ns) if condition.rule not in disabled)
-    return conditions[:MAX_CONDITIONS]
+    return conditions

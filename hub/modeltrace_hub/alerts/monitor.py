@@ -11,15 +11,16 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
 import orjson
 
+from modeltrace_hub.alerts import rules
 from modeltrace_hub.alerts.config import AlertConfig, Receiver
 from modeltrace_hub.alerts.delivery import send
 from modeltrace_hub.alerts.rules import Condition
@@ -54,6 +55,7 @@ class MonitorStatus:
     error: str | None  # why the last evaluation failed
     alerts: tuple[Alert, ...]
     receivers: tuple[ReceiverStatus, ...]
+    left_out: Mapping[str, int] = field(default_factory=dict)  # conditions above the limit, by rule
 
 
 class AlertMonitor:
@@ -121,7 +123,15 @@ class AlertMonitor:
             self._status = replace(self._status, error=str(error))
             return
         self._states.update(conditions, now_ns)
-        self._status = replace(self._status, evaluated_ns=now_ns, error=None, alerts=tuple(self._states.snapshot()))
+        left_out = self._states.left_out
+        if new := sorted(left_out.keys() - self._status.left_out.keys()):
+            logger.warning(
+                "Conditions of the alert rules %s are left out, because each rule has at most %s.",
+                ", ".join(f"{rule} ({left_out[rule]})" for rule in new),
+                rules.MAX_CONDITIONS,
+            )
+        alerts = tuple(self._states.snapshot())
+        self._status = replace(self._status, evaluated_ns=now_ns, error=None, alerts=alerts, left_out=left_out)
         self._save()
         for event in self._wake.values():
             event.set()

@@ -4,10 +4,16 @@ deploy/prometheus/rules has the rules for Prometheus, and docs/runbooks.md what 
 the two lists.
 """
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, Literal
 
 from modeltrace_hub.durations import parse_duration_ns
+
+# The maximum number of conditions of a rule.
+MAX_CONDITIONS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,3 +108,24 @@ RULES: Final = {
 def make_labels(**labels: str | None) -> tuple[tuple[str, str], ...]:
     """Return labels sorted by name, without those that have no value."""
     return tuple(sorted((name, value) for name, value in labels.items() if value))
+
+
+def limit_conditions(
+    conditions: Iterable[Condition], known: Mapping[str, int] = MappingProxyType({})
+) -> tuple[list[Condition], dict[str, int]]:
+    """Return at most `MAX_CONDITIONS` conditions of each rule, and the number of the others by rule.
+
+    Args:
+        conditions: new conditions.
+        known: the number of other conditions by rule, which count.
+    """
+    counts = Counter(known)
+    accepted: list[Condition] = []
+    left_out: Counter[str] = Counter()
+    for condition in conditions:
+        if counts[condition.rule] < MAX_CONDITIONS:
+            counts[condition.rule] += 1
+            accepted.append(condition)
+        else:
+            left_out[condition.rule] += 1
+    return accepted, dict(left_out)

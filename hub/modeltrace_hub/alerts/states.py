@@ -9,11 +9,12 @@ Nothing is queued for a receiver: its next message is computed from the states. 
 current states, not old messages. An alert that fired and ended during the outage is not reported.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal
 
-from modeltrace_hub.alerts.rules import RULES, Condition, Rule
+from modeltrace_hub.alerts.rules import RULES, Condition, Rule, limit_conditions
 
 # The maximum number of alerts in one message.
 MAX_MESSAGE_ALERTS: Final = 50
@@ -64,20 +65,12 @@ class AlertStates:
         self._resolve_after_ns = resolve_after_ns
         self._interests: Mapping[str, Interest] = {interest.receiver: interest for interest in interests}
         self._alerts: dict[AlertKey, Alert] = {}
+        self.left_out: Mapping[str, int] = {}  # the number of conditions above the limit, by rule
 
     def update(self, conditions: Iterable[Condition], now_ns: int) -> None:
-        """Record the conditions that are true now."""
+        """Record the conditions that are true now. New ones above the limit of their rule are left out."""
         self._limit_times(now_ns)
-        true_now = set()
-        for condition in conditions:
-            key = condition.rule, condition.labels
-            true_now.add(key)
-            alert = self._alerts.get(key)
-            if alert is None or alert.ended_ns is not None:
-                alert = self._alerts[key] = Alert(condition, now_ns, now_ns)
-            alert.condition, alert.last_true_ns = condition, now_ns
-            if alert.fired_ns is None and now_ns - alert.since_ns >= alert.rule.duration_ns:
-                alert.fired_ns = now_ns
+        true_now = {(condition.rule, condition.labels): condition for condition in conditions}
         for key, alert in list(self._alerts.items()):
             if key in true_now:
                 continue
@@ -85,6 +78,19 @@ class AlertStates:
                 del self._alerts[key]
             elif alert.state == "firing" and now_ns - alert.last_true_ns >= self._resolve_after_ns:
                 alert.ended_ns = now_ns
+        # Known alerts are never left out: they would be reported as ended although they are true.
+        known = {key for key, alert in self._alerts.items() if alert.ended_ns is None}
+        new = [condition for key, condition in true_now.items() if key not in known]
+        new, self.left_out = limit_conditions(new, Counter(rule for rule, _ in known))
+        for condition in new:
+            self._alerts[condition.rule, condition.labels] = Alert(condition, now_ns, now_ns)
+        for key, alert in self._alerts.items():
+            condition = true_now.get(key)
+            if condition is None or alert.ended_ns is not None:
+                continue
+            alert.condition, alert.last_true_ns = condition, now_ns
+            if alert.fired_ns is None and now_ns - alert.since_ns >= alert.rule.duration_ns:
+                alert.fired_ns = now_ns
         self._forget_ended(now_ns)
 
     def _limit_times(self, now_ns: int) -> None:

@@ -168,7 +168,8 @@ def alerts_text(answer: Mapping[str, Any], receivers: Mapping[str, Collection[st
     if not rows:
         return "No alert rule is true."
     head = ["STATE", "SEVERITY", "SINCE", "ALERT", *(["RECEIVERS"] if receivers is not None else []), "WHAT"]
-    return format_table(head, rows)
+    left_out = [f"{number:,} more conditions of {rule} are left out." for rule, number in answer["left_out"].items()]
+    return "\n".join([format_table(head, rows), *left_out])
 
 
 def sql_text(answer: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, Response
 
 from modeltrace_hub.alerts.evaluate import evaluate_rules
 from modeltrace_hub.alerts.monitor import AlertMonitor
-from modeltrace_hub.alerts.rules import RULES, Condition
+from modeltrace_hub.alerts.rules import RULES, Condition, limit_conditions
 from modeltrace_hub.alerts.states import Alert
 from modeltrace_hub.queries.reader import Queries
 from modeltrace_hub.query_limits import QueryLimits
@@ -46,14 +46,22 @@ class AlertPages:
     def _read(self) -> dict[str, Any]:
         if self._monitor is None:
             now_ns = time.time_ns()
-            alerts = [_describe(condition, "true", None) for condition in evaluate_rules(self._queries, now_ns)]
-            return {"monitored": False, "evaluated_ns": now_ns, "error": None, "alerts": alerts, "receivers": []}
+            conditions, left_out = limit_conditions(evaluate_rules(self._queries, now_ns))
+            return {
+                "monitored": False,
+                "evaluated_ns": now_ns,
+                "error": None,
+                "alerts": [_describe(condition, "true", None) for condition in conditions],
+                "left_out": left_out,
+                "receivers": [],
+            }
         status = self._monitor.status
         return {
             "monitored": True,
             "evaluated_ns": status.evaluated_ns,
             "error": status.error,
             "alerts": [_describe(alert.condition, alert.state, alert) for alert in status.alerts],
+            "left_out": status.left_out,
             "receivers": [asdict(receiver) for receiver in status.receivers],
         }
 
