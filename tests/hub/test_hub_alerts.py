@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from modeltrace_hub.__main__ import cli
@@ -290,6 +291,41 @@ def test_a_clock_that_ran_ahead_does_not_stop_alerts() -> None:
         assert notify(alerts, 2 * HOUR) == [("ServiceDown", "firing"), ("InputDrift", "firing")]
         alerts.update([], 2 * HOUR + 6 * MINUTE)
         assert notify(alerts, 3 * HOUR) == [("ServiceDown", "ended"), ("InputDrift", "ended")]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(
+            {"since_ns": "now"},
+            {"since_ns": -1},
+            {"since_ns": None},
+            {"fired_ns": [1]},
+            {"fired_ns": 10**30},
+            {"notified_ns": {"team": "x"}},
+        ),
+        *(
+            {"value": "much"},
+            {"threshold": {}},
+            {"summary": 5},
+            {"path": None},
+            {"labels": [["job", 1]]},
+            {"labels": 3},
+        ),
+    ],
+)
+def test_stored_states_with_wrong_types_are_refused(change: dict[str, Any]) -> None:
+    """As a whole: the pages of alerts could not show them."""
+    before = states()
+    before.update([condition(), condition("RequestFailures")], HOUR)
+    items = orjson.loads(orjson.dumps(before.to_json()))
+    for name, value in change.items():
+        (items[1] if name in items[1] else items[1]["condition"])[name] = value
+
+    after = states()
+    with pytest.raises(ValidationError):
+        after.load(items, HOUR)
+    assert after.snapshot() == []
 
 
 # --- Deliveries ---

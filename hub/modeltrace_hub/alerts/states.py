@@ -12,7 +12,9 @@ current states, not old messages. An alert that fired and ended during the outag
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, TypeAdapter
 
 from modeltrace_hub.alerts.rules import RULES, Condition, Rule, limit_conditions
 
@@ -21,6 +23,7 @@ MAX_MESSAGE_ALERTS: Final = 50
 # Receivers that cannot be reached for this time are not told that an alert has ended.
 _KEEP_ENDED_NS: Final = 24 * 3600 * 10**9
 
+Nanoseconds = Annotated[int, Field(ge=0, lt=2**63)]
 AlertKey = tuple[str, tuple[tuple[str, str], ...]]
 
 
@@ -29,11 +32,11 @@ class Alert:
     """A condition with its times, in nanoseconds."""
 
     condition: Condition
-    since_ns: int  # when the condition became true
-    last_true_ns: int
-    fired_ns: int | None = None
-    ended_ns: int | None = None
-    notified_ns: dict[str, int] = field(default_factory=dict)  # the last message that it fires, by receiver
+    since_ns: Nanoseconds  # when the condition became true
+    last_true_ns: Nanoseconds
+    fired_ns: Nanoseconds | None = None
+    ended_ns: Nanoseconds | None = None
+    notified_ns: dict[str, Nanoseconds] = field(default_factory=dict)  # the last message that it fires, by receiver
 
     @property
     def state(self) -> Literal["pending", "firing", "ended"]:
@@ -46,6 +49,9 @@ class Alert:
     def rule(self) -> Rule:
         """The rule."""
         return RULES[self.condition.rule]
+
+
+_as_alert: Final = TypeAdapter(Alert)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +91,9 @@ class AlertStates:
         for condition in new:
             self._alerts[condition.rule, condition.labels] = Alert(condition, now_ns, now_ns)
         for key, alert in self._alerts.items():
-            condition = true_now.get(key)
-            if condition is None or alert.ended_ns is not None:
+            if key not in true_now or alert.ended_ns is not None:
                 continue
-            alert.condition, alert.last_true_ns = condition, now_ns
+            alert.condition, alert.last_true_ns = true_now[key], now_ns
             if alert.fired_ns is None and now_ns - alert.since_ns >= alert.rule.duration_ns:
                 alert.fired_ns = now_ns
         self._forget_ended(now_ns)
@@ -139,17 +144,14 @@ class AlertStates:
         """Continue with alerts of an earlier run. They end if their conditions are not true soon.
 
         Raises:
-            KeyError, TypeError, ValueError: the items are not those of `to_json`.
+            ValueError: the items are not those of `to_json`; no alert is added.
         """
-        for item in items:
-            raw = dict(item["condition"])
-            labels = tuple((str(name), str(value)) for name, value in raw.pop("labels"))
-            alert = Alert(**{**item, "condition": Condition(**raw, labels=labels), "last_true_ns": now_ns})
-            times = [alert.since_ns, alert.fired_ns, *alert.notified_ns.values()]
-            if not all(isinstance(time, int) for time in times):
-                raise TypeError("a time is not a number")
+        alerts = [_as_alert.validate_python(item) for item in items]
+        for alert in alerts:
             if alert.condition.rule in RULES:
-                self._alerts[alert.condition.rule, labels] = alert
+                alert.last_true_ns = now_ns
+                self._alerts[alert.condition.rule, alert.condition.labels] = alert
+        self._limit_times(now_ns)
 
 
 def _is_due(alert: Alert, interest: Interest, now_ns: int) -> bool:
