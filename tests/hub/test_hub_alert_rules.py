@@ -13,7 +13,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import Histogram, HistogramDataP
 
 from modeltrace_hub.alerts import model_rules, service_rules
 from modeltrace_hub.alerts.evaluate import evaluate_rules
-from modeltrace_hub.alerts.rules import RULES, Condition
+from modeltrace_hub.alerts.rules import RULES, Condition, compare_text, format_value
 from modeltrace_hub.queries.reader import Queries
 from tests.helpers.in_process_hubs import InProcessHub, in_process_hub
 from tests.helpers.metric_points import CUMULATIVE, SECOND, Attributes, gauge
@@ -271,6 +271,28 @@ def test_figures_are_compared_with_the_week_before() -> None:
 
     alerts = {(rule, dict(item.labels)["ml_model_name"]) for rule, items in found.items() for item in items}
     assert alerts == {(rule, model) for model, (_, _, rules) in COMPARED.items() for rule in rules}
+
+
+def test_texts_have_whole_numbers_and_the_figures_that_are_compared() -> None:
+    """1,840 instead of 1.84e+03; a difference is shown with both figures."""
+    texts = {
+        rule.name: compare_text(text.format(name="churn"), value, threshold)
+        for mean, figures, _ in (COMPARED["not by chance"], COMPARED["narrow"])
+        for rule, value, threshold, text in model_rules._comparisons(parse(figures), parse(mean))
+        if value > threshold
+    }
+
+    assert [format_value(value) for value in (1840, 40750.0, 999.7, 7.0, 0.05, 0.04567, 1e-9, 1e20)] == [
+        *("1,840", "40,750", "1,000", "7", "0.05", "0.0457", "1e-09", "1e+20")
+    ]
+    assert format_value(float("inf")) == "inf"
+    assert "enclose the share 0.8 of the labels, nominal share 0.9" in texts["IntervalCoverageLow"]
+    assert "is 0.83 (mean of the week before: 0.9); the fall: 0.07" in texts["AccuracyFell"]
+
+
+def parse(figures: Mapping[str, float]) -> dict[str, float]:
+    """Return the figures without the parts of their names."""
+    return {name.partition("__")[0]: value for name, value in figures.items()}
 
 
 LOSSES: list[tuple[str, Callable[[int, int], list[Metric]], float]] = [

@@ -5,7 +5,7 @@ from typing import Final
 from urllib.parse import urlencode
 
 from modeltrace_hub.alerts import rules
-from modeltrace_hub.alerts.rules import Condition, Rule, make_labels
+from modeltrace_hub.alerts.rules import Condition, Rule, format_value, make_labels
 from modeltrace_hub.queries.models import read_models
 from modeltrace_hub.queries.reader import Reader, Record
 from modeltrace_hub.queries.windows import DAY_NS, MINUTE_NS, Window
@@ -55,5 +55,5 @@ def _statistic_condition(
     if values["state"] == _DRIFT:
         value, threshold = values["value"], values["threshold"]
         path = f"models?{urlencode({'model': labels['ml_model_name'], 'window': labels['window']})}"
-        text = f"{summary} is {value:.3g}, threshold {threshold:.3g}."
+        text = f"{summary} is {format_value(value)}, threshold {format_value(threshold)}."
         yield Condition(rule.name, make_labels(**labels), value, threshold, text, path)

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import orjson
 
+from modeltrace_hub.alerts.rules import format_value
 from modeltrace_hub.alerts.states import Alert
 
 # The format of the JSON: that of Alertmanager's webhook.
@@ -105,8 +106,8 @@ def _email_part(alert: Alert, hub_url: str) -> str:
     lines = [
         f"{_word(alert)}: {alert.rule.name} ({alert.rule.severity}, team {alert.rule.team})",
         f"  {_one_line(condition.summary)}",
-        f"  value {condition.value:.6g}"
-        + ("" if condition.threshold is None else f", threshold {condition.threshold:.6g}"),
+        f"  value {format_value(condition.value, 6)}"
+        + ("" if condition.threshold is None else f", threshold {format_value(condition.threshold, 6)}"),
         f"  since {_rfc3339(alert.since_ns)}"
         + ("" if alert.ended_ns is None else f", until {_rfc3339(alert.ended_ns)}"),
         f"  {labels}",

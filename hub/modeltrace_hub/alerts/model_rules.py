@@ -7,7 +7,7 @@ from typing import Final
 from urllib.parse import urlencode
 
 from modeltrace_hub.alerts import rules
-from modeltrace_hub.alerts.rules import Condition, Rule, make_labels
+from modeltrace_hub.alerts.rules import Condition, Rule, compare_text, format_value, make_labels
 from modeltrace_hub.queries.reader import Reader
 from modeltrace_hub.queries.values import text_attributes
 from modeltrace_hub.queries.windows import DAY_NS, MINUTE_NS
@@ -52,7 +52,7 @@ def model_conditions(reader: Reader, now_ns: int) -> Iterator[Condition]:
         name = f"{key[0]} {key[1]}".rstrip()
         if figures.get("baseline.state") == 1:
             increase, threshold = figures.get("baseline.increase", 1.0), figures.get("baseline.threshold")
-            summary = f"{name} makes more errors than for held-out rows"
+            summary = f"{name} makes more errors than for held-out rows; the increase"
             yield _condition(rules.WORSE_THAN_HELD_OUT, key, increase, threshold, summary)
         if figures.get(_LEVEL) == 1 and before.get(key, {}).get(_LEVEL) != 1:
             yield _condition(rules.CONCEPT_DRIFT, key, 1.0, None, f"{name} makes more errors than before")
@@ -67,29 +67,38 @@ def _comparisons(figures: Figures, mean: Figures) -> Iterator[tuple[Rule, float,
     class_labels, interval_labels = figures.get("class_labels", 0.0), figures.get("interval.labels", 0.0)
     if {"accuracy"} <= figures.keys() & mean.keys() and labels >= MIN_LABELS:
         fall = mean["accuracy"] - figures["accuracy"]
-        text = "The accuracy of {name} is lower than in the week before"
+        text = f"The accuracy of {{name}} is {_against(figures['accuracy'], mean['accuracy'])}; the fall"
         yield rules.ACCURACY_FELL, fall, _share_threshold(mean["accuracy"], labels), text
     if {"roc_auc"} <= figures.keys() & mean.keys() and class_labels >= MIN_CLASS_LABELS:
         fall = mean["roc_auc"] - figures["roc_auc"]
-        text = "The ROC AUC of {name} is lower than in the week before"
+        text = f"The ROC AUC of {{name}} is {_against(figures['roc_auc'], mean['roc_auc'])}; the fall"
         yield rules.ROC_AUC_FELL, fall, _share_threshold(mean["roc_auc"], class_labels), text
     if {"calibration_error"} <= figures.keys() & mean.keys() and labels >= MIN_LABELS:
         rise = figures["calibration_error"] - mean["calibration_error"]
-        text = "The calibration error of {name} is higher than in the week before"
+        error = _against(figures["calibration_error"], mean["calibration_error"])
+        text = f"The calibration error of {{name}} is {error}; the rise"
         yield rules.CALIBRATION_WORSE, rise, max(MIN_CHANGE, math.sqrt(CALIBRATION_FACTOR / labels)), text
     if {"interval.coverage", "interval.level"} <= figures.keys() and interval_labels >= MIN_LABELS:
         level = figures["interval.level"]
-        text = "The prediction intervals of {name} enclose fewer labels than they should"
+        covered = format_value(figures["interval.coverage"])
+        text = (
+            f"The prediction intervals of {{name}} enclose the share {covered} of the labels, "
+            f"nominal share {format_value(level)}; the difference"
+        )
         missing = level - figures["interval.coverage"]
         yield rules.INTERVAL_COVERAGE_LOW, missing, _share_threshold(level, interval_labels), text
     if "accuracy" in mean and {"expected.accuracy", "expected.accuracy.high"} <= figures.keys():
         estimate = figures["expected.accuracy"]
-        text = "The accuracy of {name} that is expected without labels is lower than in the week before"
+        text = f"Without labels, the accuracy {_against(estimate, mean['accuracy'])} is expected of {{name}}; the fall"
         threshold = max(MIN_CHANGE, figures["expected.accuracy.high"] - estimate)
         yield rules.EXPECTED_ACCURACY_FELL, mean["accuracy"] - estimate, threshold, text
     if {"label_coverage"} <= figures.keys() & mean.keys() and predictions >= MIN_PREDICTIONS:
         text = "Labels for {name} are missing; the share of its predictions that have one"
         yield rules.LABELS_MISSING, figures["label_coverage"], MIN_COVERAGE_SHARE * mean["label_coverage"], text
+
+
+def _against(value: float, mean: float) -> str:
+    return f"{format_value(value)} (mean of the week before: {format_value(mean)})"
 
 
 def _share_threshold(share: float, labels: float) -> float:
@@ -108,7 +117,7 @@ def _version_conflicts(models: Mapping[ModelKey, Figures]) -> Iterator[Condition
 def _condition(rule: Rule, key: ModelKey, value: float, threshold: float | None, summary: str) -> Condition:
     name, version, model_hash = key
     labels = make_labels(ml_model_name=name, ml_model_version=version, ml_model_hash=model_hash)
-    text = summary + ("." if threshold is None else f": {value:.3g}, threshold {threshold:.3g}.")
+    text = compare_text(summary, value, threshold)
     return Condition(rule.name, labels, value, threshold, text, f"models?{urlencode({'model': name})}")
 
 

@@ -110,6 +110,20 @@ def make_labels(**labels: str | None) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((name, value) for name, value in labels.items() if value))
 
 
+def format_value(value: float, digits: int = 3) -> str:
+    """Format a value for a text: whole and large numbers with all digits, other ones with significant digits."""
+    if abs(value) < 1e15 and (value == int(value) or abs(value) >= 10 ** (digits - 1)):
+        return f"{value:,.0f}"
+    return f"{value:.{digits}g}"
+
+
+def compare_text(summary: str, value: float, threshold: float | None) -> str:
+    """Return a sentence with the value and its threshold, if there is one."""
+    if threshold is None:
+        return f"{summary}."
+    return f"{summary}: {format_value(value)}, threshold {format_value(threshold)}."
+
+
 def limit_conditions(
     conditions: Iterable[Condition], known: Mapping[str, int] = MappingProxyType({})
 ) -> tuple[list[Condition], dict[str, int]]:

@@ -7,7 +7,7 @@ from typing import Final
 from urllib.parse import urlencode
 
 from modeltrace_hub.alerts import rules
-from modeltrace_hub.alerts.rules import Condition, Rule, make_labels
+from modeltrace_hub.alerts.rules import Condition, Rule, compare_text, format_value, make_labels
 from modeltrace_hub.queries.reader import Reader, Record
 from modeltrace_hub.queries.values import text_attributes
 from modeltrace_hub.queries.windows import LOOKBACK_NS, MINUTE_NS
@@ -65,7 +65,7 @@ def service_conditions(reader: Reader, now_ns: int) -> Iterator[Condition]:
         path = f"metrics?{urlencode({'name': row['name']})}"
         labels = make_labels(job=row["service_name"], metric=row["name"])
         value = row["series_count"]
-        yield Condition(rules.METRIC_OVERFLOW.name, labels, value, 0, f"{summary}: {value:.0f}.", path)
+        yield Condition(rules.METRIC_OVERFLOW.name, labels, value, 0, f"{summary}: {format_value(value)}.", path)
 
 
 class _Counts:
@@ -174,5 +174,5 @@ def _condition(
     rule: Rule, service: str, value: float, threshold: float | None, summary: str, **labels: str
 ) -> Condition:
     path = f"traces?{urlencode({'service': service, 'since': '1h'})}"
-    text = summary + ("." if threshold is None else f": {value:.3g}, threshold {threshold:.3g}.")
+    text = compare_text(summary, value, threshold)
     return Condition(rule.name, make_labels(job=service, **labels), value, threshold, text, path)
