@@ -33,6 +33,7 @@ from modeltrace_hub.store import FILE_NAME, Store
 from modeltrace_hub.writer import Writer
 from tests.helpers.decoding import decode
 from tests.helpers.in_process_hubs import InProcessHub
+from tests.helpers.metric_points import gauge
 from tests.helpers.otlp_messages import attribute, log_request, metric_request, resource, span, trace_request
 
 S = 10**9
@@ -486,6 +487,29 @@ def test_missing_spans_are_explained(hub: InProcessHub) -> None:
     assert "No spans have arrived" in reasons["spans"]
     assert reasons["logs"] is None
     assert "exemplar" in reasons["exemplars"]
+
+
+def test_telemetry_on_the_disk_of_the_service_is_the_reason(start_hub: StartHub) -> None:
+    """If a service reports spooled items, they explain missing records, with their number, instead of a sampler."""
+    trace_id = secrets.token_bytes(16)
+    spooled = gauge(
+        "modeltrace.sidecar.spooled",
+        "1",
+        [((("modeltrace.signal", "traces"),), 8410.0), ((("modeltrace.signal", "logs"),), 7.0)],
+        time.time_ns(),
+    )
+    with start_hub() as hub:
+        send(hub, "metrics", metric_request(spooled))
+        send(hub, "logs", log_request(LogRecord(trace_id=trace_id, time_unix_nano=NOW, flags=1)))
+
+        reasons = get(hub, trace_id)["empty_reasons"]
+        unknown = httpx.get(f"{hub.page_url}/api/traces/{secrets.token_hex(16)}").json()["error"]["message"]
+        pages = [httpx.get(f"{hub.page_url}{path}").text for path in (f"/t/{trace_id.hex()}", "/")]
+
+    for text in (reasons["spans"], unknown, *pages):
+        assert "8,410 spans of " in text
+        assert "sampler" not in text
+    assert "7 log records of " in reasons["predictions"]
 
 
 def test_log_records_show_that_a_trace_was_not_sampled(hub: InProcessHub) -> None:

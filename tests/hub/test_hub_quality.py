@@ -18,7 +18,8 @@ from sklearn.metrics import (
 
 from tests.helpers.hub_pages import HubPages, hub_pages
 from tests.helpers.labelled_predictions import Prediction, model_event, prediction_logs
-from tests.helpers.otlp_messages import log_request
+from tests.helpers.metric_points import gauge
+from tests.helpers.otlp_messages import log_request, metric_request
 
 HOUR = 3600 * 10**9
 CLASSES = ("no", "yes")
@@ -229,6 +230,17 @@ def test_what_is_missing_has_no_figures(pages: HubPages) -> None:
     ranking = quality(pages)["ranking"]
     assert (ranking["labels"], ranking["positives"], ranking["roc_auc"]) == (2, 0, None)
     assert ranking["points"][-1]["recall"] is None
+
+
+def test_spooled_log_records_explain_missing_predictions(pages: HubPages) -> None:
+    """The page of the model says that the prediction log records wait on the disk of the service."""
+    now = time.time_ns()
+    number = gauge("modeltrace.sidecar.spooled", "1", [((("modeltrace.signal", "logs"),), 1902.0)], now)
+    pages.add(log_request(model_event(CLASSES, now)), metric_request(number))
+
+    text = pages.client.get("/models?model=churn").text
+
+    assert "No prediction log records of this version are stored for this window. 1,902 log records of " in text
 
 
 def test_a_window_has_steps_of_an_hour_or_a_day(pages: HubPages) -> None:

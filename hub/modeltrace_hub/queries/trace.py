@@ -1,8 +1,10 @@
 """Read one trace: all records stored under its ID, and explanations for the parts that are empty."""
 
+from collections.abc import Collection
 from typing import Final
 
 from modeltrace_hub.queries.reader import Reader, Record
+from modeltrace_hub.queries.spooled import describe_spooled_items
 from modeltrace_hub.queries.trace_metrics import find_contributions
 from modeltrace_hub.retention import RetentionState
 
@@ -49,13 +51,18 @@ def empty_reasons(
     metrics: list[Record],
 ) -> dict[str, str | None]:
     """Explain why parts of a trace are empty. The value of a part that is not empty is None."""
+    services = {record["service_name"] for record in (*spans, *logs)}
+    needs_logs = not (counts["log_count"] and counts["prediction_count"])
+    spooled_logs = describe_spooled_items(reader, ["logs"], services) if needs_logs else ""
     return {
-        "spans": None if counts["span_count"] else _no_spans_reason(retention, logs),
+        "spans": None if counts["span_count"] else _no_spans_reason(reader, retention, logs, services),
         "logs": None
         if counts["log_count"]
-        else "No log records have arrived. Senders export them about once a second.",
+        else f"No log records have arrived. {spooled_logs or 'Senders export them about once a second.'}",
         "predictions": None
         if counts["prediction_count"]
+        else f"No prediction log record has arrived. {spooled_logs}"
+        if spooled_logs
         else "No prediction log record has arrived: the request was not a prediction, it was rejected, or the record "
         "has not been exported yet.",
         "metrics": None if metrics else _no_metrics_reason(reader, spans),
@@ -66,13 +73,15 @@ def empty_reasons(
     }
 
 
-def _no_spans_reason(retention: RetentionState, logs: list[Record]) -> str:
+def _no_spans_reason(reader: Reader, retention: RetentionState, logs: list[Record], services: Collection[str]) -> str:
     if logs and not any(log["flags"] & SAMPLED_FLAG for log in logs):
         return "The trace was not sampled: its log records lack the sampled flag, so no spans will arrive."
     deleted_before = retention.deleted_before_ns
     if deleted_before is not None and any(log["received_ns"] <= deleted_before for log in logs):
         return "The spans were deleted because they were over the age or size limit."
-    return "No spans have arrived. Senders export them within about 5 s; a sampler may have dropped this trace."
+    spooled = describe_spooled_items(reader, ["traces"], services)
+    hint = spooled or "Senders export them within about 5 s; a sampler may have dropped this trace."
+    return f"No spans have arrived. {hint}"
 
 
 def _no_metrics_reason(reader: Reader, spans: list[Record]) -> str:
@@ -94,6 +103,8 @@ def explain_missing_trace(reader: Reader, retention: RetentionState) -> str:
     oldest = reader.fetch_one("count_rows")["oldest_ns"]
     if oldest is None:
         return "No telemetry has arrived yet."
+    if spooled := describe_spooled_items(reader):
+        return f"Nothing is stored under this ID. {spooled}"
     text = (
         "Nothing is stored under this ID. If the request is only seconds old, its spans have not been exported yet: "
         "senders export within about 5 s. Otherwise a sampler dropped the trace, or its service sends elsewhere."

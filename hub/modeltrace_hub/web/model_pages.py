@@ -14,6 +14,7 @@ from modeltrace_hub.queries.models import read_models
 from modeltrace_hub.queries.predictions import read_predictions
 from modeltrace_hub.queries.quality import STEP_LENGTHS_NS, read_quality
 from modeltrace_hub.queries.reader import Queries, Reader, Record
+from modeltrace_hub.queries.spooled import describe_spooled_items
 from modeltrace_hub.queries.windows import DEFAULT_WINDOW, ModelPageView, PredictionFilter, Window
 from modeltrace_hub.query_limits import QueryLimits
 from modeltrace_hub.web import format as fmt
@@ -56,8 +57,9 @@ class ModelPages:
             models = [_model_context(reader, model, view, window) for model in read_models(reader, window, view.model)]
             # The charts read all predictions of a model, so only the page of one model has them.
             quality = read_quality(reader, view.model, window, view.over) if view.model and models else None
+            spooled = "" if quality is None else describe_spooled_items(reader, ["logs"])
         if quality is not None:
-            _add_charts(models[0], quality)
+            _add_charts(models[0], quality, spooled)
         return self._renderer.render(
             request,
             "models.html",
@@ -173,7 +175,7 @@ def _sort_by_importance(features: list[Record], schema: Mapping[str, Feature]) -
     return sorted(features, key=lambda item: (item["state"] != "drift", -weighted(item)))
 
 
-def _add_charts(model: Record, quality: Record) -> None:
+def _add_charts(model: Record, quality: Record, spooled: str) -> None:
     """Add the charts of labelled predictions to the shown versions of a model."""
     for version in model["versions"]:
         # Models can have the same version although the metrics tell of one only: one replaced the other in the window.
@@ -183,7 +185,8 @@ def _add_charts(model: Record, quality: Record) -> None:
             if item["version"] == version["version"] and version["hash"] in {None, item["hash"]}
         ]
         version["quality_charts"] = [
-            draw_quality(item, quality["over"], quality["step_ns"], version["link"]) for item in figures or [None]
+            draw_quality(item, quality["over"], quality["step_ns"], version["link"], spooled)
+            for item in figures or [None]
         ]
 
 

@@ -19,6 +19,7 @@ from modeltrace_hub.queries.filters import TraceFilter
 from modeltrace_hub.queries.list_fields import TRACE_FIELDS
 from modeltrace_hub.queries.models import list_model_traffic
 from modeltrace_hub.queries.reader import Queries, Record
+from modeltrace_hub.queries.spooled import describe_spooled_items
 from modeltrace_hub.queries.stats import StatsSource
 from modeltrace_hub.queries.trace import explain_missing_trace
 from modeltrace_hub.queries.trace_filters import TracePageView
@@ -82,6 +83,7 @@ class Pages:
         with self._queries.open_reader() as reader:
             models = list_model_traffic(reader, window)
             latest, _ = search_traces(reader, TraceFilter(limit=LATEST_TRACES))
+            spooled = describe_spooled_items(reader)
         services = [record["service_name"] for record in snapshot["services"]]
         services += [name for model in models for version in model["versions"] for name in version["services"]]
         services += [name for trace in latest for name in trace["services"]]
@@ -94,6 +96,7 @@ class Pages:
             window=window,
             window_choice=describe_window(time_range, DEFAULT_WINDOW),
             latest=latest,
+            spooled=spooled,
             hues=fmt.assign_hues(services),
         )
 

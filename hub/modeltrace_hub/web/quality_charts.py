@@ -42,7 +42,7 @@ class QualityCharts:
     hash: str | None = None
 
 
-def draw_quality(figures: Record | None, over: str, step_ns: int, link: Link) -> QualityCharts:
+def draw_quality(figures: Record | None, over: str, step_ns: int, link: Link, spooled: str = "") -> QualityCharts:
     """Draw all charts of a version.
 
     Args:
@@ -50,10 +50,11 @@ def draw_quality(figures: Record | None, over: str, step_ns: int, link: Link) ->
         over: the name of a step, `hour` or `day`.
         step_ns: its length.
         link: builds the address of the predictions of this version that a filter selects.
+        spooled: which services keep log records on disk; "" if none does.
     """
     labels = figures["labels"] if figures else 0
     if figures is None or labels < MIN_LABELS:
-        missing = _missing_labels(figures)
+        missing = _missing_labels(figures, spooled)
         return QualityCharts(
             labels=labels,
             predictions=figures["predictions"] if figures else 0,
@@ -96,9 +97,9 @@ def _chart_link(link: Link, model_hash: str | None) -> Link:
     return chart_link
 
 
-def _missing_labels(figures: Record | None) -> str:
+def _missing_labels(figures: Record | None, spooled: str) -> str:
     if figures is None or not figures["predictions"]:
-        return "No prediction log records of this version are stored for this window."
+        return f"No prediction log records of this version are stored for this window. {spooled}".rstrip()
     if not figures["labels"]:
         return "No true label of a prediction of this window has arrived. Send labels with POST /feedback."
     return f"Only {fmt.plural(figures['labels'], 'label')} of this window: charts need at least {MIN_LABELS}."
