@@ -58,16 +58,16 @@ def vacuum(store: Store) -> None:
 
 
 def is_close(first: object, second: object) -> bool:
-    """Return whether two JSON values are equal, numbers within a relative difference of 1e-9.
+    """Return whether two values have equal JSON, except that numbers may differ by 1e-9 of their value or by 1e-12.
 
-    Databases add up the same numbers in different orders.
+    Databases add up the same numbers in different orders. Where numbers cancel out, only the difference is small.
     """
     if isinstance(first, dict) and isinstance(second, dict):
         return first.keys() == second.keys() and all(is_close(first[key], second[key]) for key in first)
-    if isinstance(first, list) and isinstance(second, list):
+    if isinstance(first, list | tuple) and isinstance(second, list | tuple):
         return len(first) == len(second) and all(map(is_close, first, second))
     if isinstance(first, float) and isinstance(second, float):
-        return math.isclose(first, second, rel_tol=1e-9)
+        return math.isclose(first, second, rel_tol=1e-9, abs_tol=1e-12)
     return first == second
 
 

@@ -12,6 +12,9 @@ def test_metrics_are_compared_within_rounding() -> None:
     value = {"a": [1.0, None, "x"], "b": {"c": 3}}
 
     assert is_close(value, {"a": [1.0 + 1e-12, None, "x"], "b": {"c": 3}})
+    assert is_close(value, {"a": (1.0 + 1e-12, None, "x"), "b": {"c": 3}})  # both are arrays in JSON
+    assert is_close(value | {"a": ({"d": 0.0},)}, value | {"a": ({"d": 1e-17},)})
+    assert not is_close(({"d": 1.0},), ({"d": 1.0 + 1e-6},))
     for other in ({"a": [1.0 + 1e-6, None, "x"], "b": {"c": 3}}, {"a": [1.0, None], "b": {"c": 3}}, {"a": [1.0]}):
         assert not is_close(value, other)
 
