@@ -19,7 +19,7 @@ from modeltrace.evaluation.expected_performance import (
     interval,
     simulate_metrics,
 )
-from modeltrace.evaluation.queries import MODEL_COLUMNS, PREDICTION_ORDER
+from modeltrace.evaluation.queries import MODEL_COLUMNS, PREDICTION_COLUMNS, PREDICTION_ORDER
 from modeltrace.store.rows import from_json, label_key
 from modeltrace.store.schema import labels, predictions
 from modeltrace.store.selection import Selection, label_join
@@ -153,7 +153,7 @@ def _estimate(store: Store, selection: Selection, max_predictions: int | None) -
 
 
 def _statement(selection: Selection) -> Select[Any]:
-    columns = (*PREDICTION_ORDER, predictions.c.label, predictions.c.confidence, predictions.c.probabilities)
+    columns = (*PREDICTION_COLUMNS, predictions.c.label, predictions.c.confidence, predictions.c.probabilities)
     return (
         select(*columns, labels.c.label.label("true_label"))
         .select_from(predictions.outerjoin(labels, label_join()))

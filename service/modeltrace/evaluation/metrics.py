@@ -204,7 +204,9 @@ def regression_metrics(
     r2 = None
     if rows > 1:
         constant_label_r2 = 1.0 if sums.squared_error == 0 else 0.0
-        r2 = 1 - sums.squared_error / sums.label_squares if sums.label_squares > 0 else constant_label_r2
+        # The sum of squares of equal labels may not be 0, because their mean is rounded.
+        varied = sums.label_squares > 0 and groups[0].low < groups[-1].high
+        r2 = 1 - sums.squared_error / sums.label_squares if varied else constant_label_r2
     deviation = math.sqrt(sums.absolute_error_squares / rows)
     return RegressionMetrics(
         rows=rows,

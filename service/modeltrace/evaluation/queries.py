@@ -31,10 +31,12 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 from modeltrace.evaluation.calibration import BIN_EDGES
 from modeltrace.store.schema import labels, predictions
 from modeltrace.store.selection import Selection, label_join
+from modeltrace.store.text_order import ByteOrder
 
 # The hash distinguishes models that were packed under the same name and version.
 MODEL_COLUMNS: Final = (predictions.c.model_name, predictions.c.model_version, predictions.c.model_hash)
-PREDICTION_ORDER: Final = (predictions.c.time, predictions.c.prediction_id)
+PREDICTION_COLUMNS: Final = (predictions.c.time, predictions.c.prediction_id)
+PREDICTION_ORDER: Final = (predictions.c.time, ByteOrder(predictions.c.prediction_id))
 # The columns of predictions that metrics need, except those of the groups of a feature.
 METRIC_COLUMNS: Final = (
     "prediction_id", "time", "trace_id", "model_name", "model_version", "model_hash", "label", "value", "confidence",
@@ -132,8 +134,14 @@ def exceeds(tolerance: float) -> ColumnElement[str]:
 def relative_error(median: float) -> ColumnElement[str]:
     """Return a character for |error| / (|error| + median), which is from 0 to 1 for any distribution of the errors."""
     error = absolute_error()
-    level = cast(func.round(ERROR_LEVELS * error / (error + median)), Integer) if median else ERROR_LEVELS
+    level = _floor(ERROR_LEVELS * error / (error + median) + 0.5) if median else ERROR_LEVELS
     return func.substr(_LEVEL_CHARACTERS, case((error == 0, 1), else_=level + 1), 1)
+
+
+def _floor(number: ColumnElement[float]) -> ColumnElement[int]:
+    """Return the integer part of a number that is not negative. A cast truncates in SQLite and rounds in others."""
+    integer = cast(number, Integer)
+    return case((integer > number, integer - 1), else_=integer)
 
 
 def _error_character(correct: ColumnElement[bool]) -> ColumnElement[str]:
@@ -152,10 +160,10 @@ def error_sequence(
         aggregates_in_order: whether the aggregate function needs its own ORDER BY (PostgreSQL) or uses the order of the
             subquery (SQLite).
     """
-    inner = _labelled_in_order(selection, error.label("error"), *PREDICTION_ORDER, classifier=classifier).subquery()
+    inner = _labelled_in_order(selection, error.label("error"), *PREDICTION_COLUMNS, classifier=classifier).subquery()
     separator: ColumnElement[str] = literal_column("''")
     if aggregates_in_order:
-        ordered = aggregate_order_by(separator, inner.c.time, inner.c.prediction_id)
+        ordered = aggregate_order_by(separator, inner.c.time, ByteOrder(inner.c.prediction_id))
         return select(func.string_agg(inner.c.error, ordered))
     return select(func.group_concat(inner.c.error, separator))
 
@@ -163,7 +171,7 @@ def error_sequence(
 def nth_labelled(selection: Selection, index: int, *, classifier: bool) -> Select[Any]:
     """Select time, prediction ID and trace ID of the prediction at an index of `error_sequence`."""
     return (
-        _labelled_in_order(selection, *PREDICTION_ORDER, predictions.c.trace_id, classifier=classifier)
+        _labelled_in_order(selection, *PREDICTION_COLUMNS, predictions.c.trace_id, classifier=classifier)
         .offset(index)
         .limit(1)
     )

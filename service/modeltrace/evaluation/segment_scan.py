@@ -36,7 +36,7 @@ def read_errors(store: Store, selection: Selection, *, classifier: bool) -> Iter
         StoreError: the store cannot be read.
     """
     error = predictions.c.label if classifier else queries.absolute_error()
-    columns = (*queries.PREDICTION_ORDER, predictions.c.trace_id, predictions.c.inputs, predictions.c.tags, error)
+    columns = (*queries.PREDICTION_COLUMNS, predictions.c.trace_id, predictions.c.inputs, predictions.c.tags, error)
     statement = queries.select_labelled(selection, *columns, labels.c.label).where(predictions.c.inputs.is_not(None))
     if classifier:
         statement = statement.where(predictions.c.label.is_not(None))

@@ -46,7 +46,7 @@ def open_postgres_copy(store: Store, selection: Selection, columns: Sequence[str
     if selection.since is not None:
         true_labels = true_labels.where(labels.c.prediction_time >= selection.since - MAX_SHADOW_DELAY_NS)
     if selection.until is not None:
-        true_labels = true_labels.where(labels.c.prediction_time < selection.until)
+        true_labels = true_labels.where(labels.c.prediction_time < selection.until + MAX_SHADOW_DELAY_NS)
 
     def load(loader: TableLoader) -> None:
         with (
