@@ -27,6 +27,8 @@ from modeltrace.store.store import Store
 DAY_NS: Final = 86_400 * 10**9
 FILE_NAME: Final = "predictions.parquet"
 EXPORTED_COLUMNS: Final = StoredPrediction._fields
+# Columns without which a Parquet file contains no predictions; an older release may lack others.
+_REQUIRED_COLUMNS: Final = ("prediction_id", "time", "model_name")
 
 
 def whole_days(since: int | None, until: int | None, now_ns: int) -> tuple[int | None, int]:
@@ -126,16 +128,37 @@ def open_exported_store(
     fields = [arrow_schema().field(name) for name in columns]
     schema = pa.schema([f.with_type(pa.int64()) if pa.types.is_timestamp(f.type) else f for f in fields])
 
-    def load(loader: TableLoader) -> None:
-        batches = (batch.cast(schema) for batch in _read_batches(source, since, until, columns))
-        loader.add_labelled(pa.RecordBatchReader.from_batches(schema, batches))
+    # DuckDB reports an error of the reader as text with a traceback, so the error itself is kept.
+    errors: list[Exception] = []
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        try:
+            for batch in _read_batches(source, since, until, columns):
+                yield batch.cast(schema)
+        except (ExportError, OSError, ValueError, pa.ArrowException) as error:
+            errors.append(error)
+            raise
 
     with ExitStack() as stack:
         try:
-            store = stack.enter_context(open_columnar_store(source, load))
-        except (OSError, pa.ArrowException, duckdb.Error) as error:
-            raise ExportError(f"cannot read {source}: {str(error).partition(chr(10))[0]}") from None
+            store = stack.enter_context(
+                open_columnar_store(
+                    source,
+                    lambda loader: loader.add_labelled(pa.RecordBatchReader.from_batches(schema, batches())),
+                )
+            )
+        except (ExportError, OSError, pa.ArrowException, duckdb.Error) as error:
+            raise _read_error(source, errors[0] if errors else error) from None
         yield store
+
+
+def _read_error(source: str, error: Exception) -> ExportError:
+    """Return the error of a source in one sentence."""
+    if isinstance(error, ExportError):
+        return error
+    if isinstance(error, FileNotFoundError):
+        return ExportError(f"cannot read {source}: it does not exist")
+    return ExportError(f"cannot read {source}: {str(error).partition(chr(10))[0]}")
 
 
 def _read_batches(
@@ -157,9 +180,25 @@ def _read_batches(
     for one in conditions:
         condition = one if condition is None else condition & one
     for fragment in dataset.get_fragments(condition):
-        if "prediction_id" not in fragment.physical_schema.names:
-            raise ExportError(f"{fragment.path} was not written by modeltrace audit export: no column prediction_id")
+        _check_columns(fragment)
         yield from fragment.to_batches(schema, columns=list(columns), filter=condition)
+
+
+def _check_columns(fragment: ds.ParquetFileFragment) -> None:
+    """Check that a file contains exported predictions.
+
+    Raises:
+        ExportError: it is not Parquet, or lacks the columns of a prediction.
+    """
+    try:
+        names = fragment.physical_schema.names
+    except pa.ArrowInvalid:
+        raise ExportError(
+            f"cannot read {fragment.path}: it is not a Parquet file, which modeltrace audit export writes"
+        ) from None
+    missing = [name for name in _REQUIRED_COLUMNS if name not in names]
+    if missing:
+        raise ExportError(f"{fragment.path} was not written by modeltrace audit export: no column {missing[0]}")
 
 
 def _open_filesystem(location: str) -> tuple[fs.FileSystem, str]:
