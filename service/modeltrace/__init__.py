@@ -5,6 +5,7 @@ In Python:
     modeltrace.pack(estimator, X, y, name="churn")     # write a bundle; `IntervalRegressor` adds models of quantiles
     modeltrace.load("churn").predict(X)                # predict in this process
     modeltrace.Client("http://127.0.0.1:8000")         # call a running service; `AsyncClient` for asyncio
+    modeltrace.ModeltraceError                         # the base of all errors, such as `InvalidFeaturesError`
 
 These names are imported when they are used, so that no process imports what only others need.
 """
@@ -17,14 +18,32 @@ if TYPE_CHECKING:
     from modeltrace.bundles.pack import pack
     from modeltrace.bundles.quantile_models import IntervalRegressor
     from modeltrace.client.client import AsyncClient, Client
+    from modeltrace.client.messages import ServiceError
+    from modeltrace.client.service import UnreachableError
+    from modeltrace.errors import InvalidFeaturesError, ModeltraceError
 
-__all__ = ["AsyncClient", "Client", "IntervalRegressor", "LoadedModel", "load", "pack"]
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "IntervalRegressor",
+    "InvalidFeaturesError",
+    "LoadedModel",
+    "ModeltraceError",
+    "ServiceError",
+    "UnreachableError",
+    "load",
+    "pack",
+]
 
 _MODULES: Final = {
     "AsyncClient": "modeltrace.client.client",
     "Client": "modeltrace.client.client",
     "IntervalRegressor": "modeltrace.bundles.quantile_models",
+    "InvalidFeaturesError": "modeltrace.errors",
     "LoadedModel": "modeltrace.bundles.loaded_model",
+    "ModeltraceError": "modeltrace.errors",
+    "ServiceError": "modeltrace.client.messages",
+    "UnreachableError": "modeltrace.client.service",
     "load": "modeltrace.bundles.loaded_model",
     "pack": "modeltrace.bundles.pack",
 }

@@ -116,6 +116,7 @@ def test_table_without_a_feature(mixed: MixedModel) -> None:
 
 def test_names_of_the_package() -> None:
     """The package has the names that it documents, and no others."""
+    assert {"InvalidFeaturesError", "ServiceError", "UnreachableError"} < set(modeltrace.__all__)
     assert set(modeltrace.__all__) <= set(dir(modeltrace))
     assert all(getattr(modeltrace, name).__name__ == name for name in modeltrace.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
