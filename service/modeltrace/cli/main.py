@@ -1,5 +1,6 @@
 """The command line: the only module that reads argv or exits."""
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -146,3 +147,5 @@ def main() -> None:
         if error.name not in ("pyarrow", "duckdb_engine"):
             raise
         sys.exit(f"modeltrace: this command needs {error.name}: pip install 'modeltrace[arrow]'")
+    finally:
+        gc.unfreeze()  # the interpreter never frees frozen objects, and DuckDB's binding then reports leaks

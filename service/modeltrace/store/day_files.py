@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from modeltrace.store.arrow_writer import arrow_schema, to_columns
-from modeltrace.store.columnar_store import TableLoader, open_columnar_store
+from modeltrace.store.columnar_store import open_columnar_store
 from modeltrace.store.export import ExportError, open_private
 from modeltrace.store.rows import StoredPrediction
 from modeltrace.store.store import Store

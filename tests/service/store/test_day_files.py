@@ -3,6 +3,8 @@
 import json
 import re
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -273,3 +275,11 @@ def test_today_is_not_exported_by_day(monkeypatch: pytest.MonkeyPatch, tmp_path:
     run(monkeypatch, tmp_path, "audit", "export", str(tmp_path / "lake"), "--by-day")
 
     assert len(list((tmp_path / "lake").iterdir())) == 2
+
+
+def test_the_command_writes_one_line_for_a_source_that_is_absent(tmp_path: Path) -> None:
+    """There is no other output, such as leaks that the binding of DuckDB reports."""
+    command = [sys.executable, "-m", "modeltrace", "evaluate", "--from", str(tmp_path / "absent")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.splitlines() == [f"modeltrace: cannot read {tmp_path / 'absent'}: it does not exist"]
