@@ -52,6 +52,12 @@ def write_config(folder: Path, text: str, **secrets: str) -> Path:
     return path
 
 
+def email(**changes: object) -> str:
+    """Return a receiver of e-mails."""
+    values = {"name": "a", "type": "email", "host": "h", "sender": "a@b", "to": ["c@d"], **changes}
+    return "\n".join(["[[receivers]]", *(f"{name} = {orjson.dumps(value).decode()}" for name, value in values.items())])
+
+
 def slack(**more: object) -> str:
     """Return a receiver whose address is in a file."""
     lines = [f"{name} = {orjson.dumps(value).decode()}" for name, value in more.items()]
@@ -108,6 +114,27 @@ def test_a_file_is_read_with_the_files_that_it_names(tmp_path: Path) -> None:
             "[[receivers]]\nname='a'\ntype='email'\nhost='h'\nsender='a@b'\nto=['c@d']\nusername='u'",
             "username and password_file belong together",
         ),
+        (slack(alerts=[]), "alerts: Value should have at least 1 item"),
+        (slack(severities=[]), "severities: List should have at least 1 item"),
+        (slack(teams=[]), "teams: List should have at least 1 item"),
+        (slack(alerts=["InputDrift"], severities=["page"]), "the receiver 'team' gets no alert"),
+        ("disabled = ['InputDrift']\n" + slack(alerts=["InputDrift"]), "the receiver 'team' gets no alert"),
+        ("a = " + "[" * 5000 + "]" * 5000, "its values are nested too deeply"),
+        (slack(ca_file="a\0b"), "ca_file: the path contains a NUL character"),
+        (slack(authorization_file="a\0b"), "authorization_file: the path contains a NUL character"),
+        (email(username="u", password_file="\0"), "password_file: the path contains a NUL character"),  # noqa: S106
+        (email(host="smtps://h:25"), "'smtps://h:25' is not a host"),
+        (email(host="h:25"), "'h:25' is not a host"),
+        *(
+            (email(to=[text]), f"{text!r} is not an e-mail address")
+            for text in ("@", "a b@c", "c@d, e@f", "a@", "x <@>")
+        ),
+        (email(sender="@"), "'@' is not an e-mail address"),
+        (email(name=" "), "name: ' ' is blank"),
+        ('hub_url = "https://[bad"', "hub_url: the address is not a URL"),
+        ('hub_url = "https://h:99999"', "hub_url: the address is not a URL"),
+        ('hub_url = "h/x"', "hub_url: the address is not that of a hub"),
+        ("[[receivers]]\nname='a'\ntype='webhook'\nurl=\"https://h/\\u0000\"", "a space or a control character"),
     ],
 )
 def test_an_invalid_file_is_an_error_that_says_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
@@ -117,8 +144,16 @@ def test_an_invalid_file_is_an_error_that_says_what_is_wrong(tmp_path: Path, tex
     with pytest.raises(SettingsError) as raised:
         read_alert_config(path)
     assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
     assert SECRET not in str(raised.value)
     assert "pass@" not in str(raised.value)
+
+
+def test_addresses_with_names_and_ip_addresses_of_hosts_are_valid(tmp_path: Path) -> None:
+    """As mail servers have them."""
+    for host in ("::1", "127.0.0.1", "mail.example.org"):
+        text = email(host=host, sender="Hub <hub@example.org>", to=['"Team, ML" <ml@example.org>'])
+        assert len(read_alert_config(write_config(tmp_path, text)).receivers) == 1
 
 
 @pytest.mark.parametrize("content", [f"http://hooks.example.org/{SECRET}", f"{SECRET}\nmore", "", "x" * 5000])

@@ -3,13 +3,16 @@
 Secrets are in files of their own, which are read for each message, so a secret can be replaced while the hub runs.
 """
 
+import ipaddress
+import re
 import ssl
 import tomllib
 from collections.abc import Collection
 from datetime import timedelta
+from email.utils import getaddresses
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -37,17 +40,60 @@ def check_url(url: str) -> str:
     Raises:
         ValueError: it is not; the message does not repeat the address, which may be a secret.
     """
+    parts, host = _split_url(url)
+    if parts.scheme not in {"http", "https"} or not host or parts.username is not None or parts.fragment:
+        raise ValueError("the address is not a URL without user name; write https://HOST/PATH")
+    if parts.scheme == "http" and not is_loopback(host):
+        raise ValueError(f"messages to {host} would not be encrypted; write https://")
+    return url
+
+
+def _split_url(url: str) -> tuple[SplitResult, str]:
     try:
         parts = urlsplit(url)
         host = (parts.hostname or "").lower()
         _ = parts.port
     except ValueError:
         raise ValueError("the address is not a URL; write https://HOST/PATH") from None
-    if parts.scheme not in {"http", "https"} or not host or parts.username is not None or parts.fragment:
-        raise ValueError("the address is not a URL without user name; write https://HOST/PATH")
-    if parts.scheme == "http" and not is_loopback(host):
-        raise ValueError(f"messages to {host} would not be encrypted; write https://")
+    # `urlsplit` removes some control characters.
+    if not url.isprintable() or " " in url:
+        raise ValueError("the address is not a URL, because it contains a space or a control character")
+    return parts, host
+
+
+def _check_hub_url(url: str) -> str:
+    parts, host = _split_url(url)
+    if parts.scheme not in {"http", "https"} or not host or parts.username is not None or parts.query or parts.fragment:
+        raise ValueError("the address is not that of a hub; write https://HOST or https://HOST/PATH")
     return url
+
+
+def _check_name(name: str) -> str:
+    if not name.strip() or not name.isprintable():
+        raise ValueError(f"{name!r} is blank or contains a control character")
+    return name
+
+
+def _check_host(host: str) -> str:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        if not re.fullmatch(r"[\w.-]+", host):
+            raise ValueError(f"{host!r} is not a host: write its name or IP address, without scheme and port") from None
+    return host
+
+
+def _check_email_address(text: str) -> str:
+    addresses = getaddresses([text])
+    if len(addresses) != 1 or not re.fullmatch(r"[^\s@,;]+@[^\s@,;]+", addresses[0][1]):
+        raise ValueError(f"{text!r} is not an e-mail address")
+    return text
+
+
+def _check_path(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError("the path contains a NUL character")
+    return path
 
 
 def _check_rules(names: list[str]) -> list[str]:
@@ -58,7 +104,9 @@ def _check_rules(names: list[str]) -> list[str]:
 
 
 RuleNames = Annotated[list[str], AfterValidator(_check_rules)]
-Name = Annotated[str, Field(min_length=1, max_length=100)]
+Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_check_name)]
+EmailAddress = Annotated[Name, AfterValidator(_check_email_address)]
+FilePath = Annotated[Path, AfterValidator(_check_path)]
 
 
 class _Part(BaseModel):
@@ -67,12 +115,12 @@ class _Part(BaseModel):
 
 class _Receiver(_Part):
     name: Name
-    alerts: RuleNames | None = None  # None: all
-    severities: list[Literal["page", "ticket"]] = ["page", "ticket"]
-    teams: list[Literal["ml", "sre"]] = ["ml", "sre"]
+    alerts: Annotated[RuleNames, Field(min_length=1)] | None = None  # None: all
+    severities: list[Literal["page", "ticket"]] = Field(["page", "ticket"], min_length=1)
+    teams: list[Literal["ml", "sre"]] = Field(["ml", "sre"], min_length=1)
     send_resolved: bool = True
     repeat_interval: Duration | None = Field(None, ge=timedelta(minutes=1))  # None: that of the file
-    ca_file: Path | None = None  # certificates of a private authority; None: those of the system
+    ca_file: FilePath | None = None  # certificates of a private authority; None: those of the system
 
     @property
     def rules(self) -> Collection[str]:
@@ -95,8 +143,8 @@ class HttpReceiver(_Receiver):
 
     type: Literal["webhook", "slack"]
     url: Annotated[str, AfterValidator(check_url)] | None = None
-    url_file: Path | None = None
-    authorization_file: Path | None = None  # the value of the header Authorization
+    url_file: FilePath | None = None
+    authorization_file: FilePath | None = None  # the value of the header Authorization
 
     @model_validator(mode="after")
     def _check_address(self) -> Self:
@@ -124,13 +172,13 @@ class EmailReceiver(_Receiver):
     """A receiver of e-mails, which are handed to a mail server (SMTP)."""
 
     type: Literal["email"]
-    host: Name
+    host: Annotated[Name, AfterValidator(_check_host)]
     port: int = Field(587, ge=1, le=65535)
     tls: Literal["starttls", "tls", "none"] = "starttls"
-    sender: Name
-    to: list[Name] = Field(min_length=1, max_length=50)
+    sender: EmailAddress
+    to: list[EmailAddress] = Field(min_length=1, max_length=50)
     username: Name | None = None
-    password_file: Path | None = None
+    password_file: FilePath | None = None
 
     @model_validator(mode="after")
     def _check_login(self) -> Self:
@@ -138,9 +186,6 @@ class EmailReceiver(_Receiver):
             raise ValueError("username and password_file belong together")
         if self.tls == "none" and not is_loopback(self.host.lower()):
             raise ValueError(f"messages to {self.host} would not be encrypted; write tls = 'starttls' or 'tls'")
-        for address in (self.sender, *self.to):
-            if not address.isprintable() or "@" not in address:
-                raise ValueError(f"{address!r} is not an e-mail address")
         return self
 
 
@@ -153,7 +198,7 @@ class AlertConfig(_Part):
     interval: Duration = Field(timedelta(minutes=1), ge=timedelta(seconds=1), le=timedelta(hours=1))
     resolve_after: Duration = Field(timedelta(minutes=5), le=timedelta(days=1))
     repeat_interval: Duration = Field(timedelta(hours=4), ge=timedelta(minutes=1))
-    hub_url: Annotated[str, Field(pattern=r"^https?://[^\s?#]+$")] | None = None
+    hub_url: Annotated[str, AfterValidator(_check_hub_url)] | None = None
     disabled: RuleNames = []
     receivers: list[Annotated[Receiver, Field(discriminator="type")]] = []
 
@@ -162,6 +207,12 @@ class AlertConfig(_Part):
         names = [receiver.name for receiver in self.receivers]
         if len(set(names)) < len(names):
             raise ValueError("two receivers have the same name")
+        for receiver in self.receivers:
+            if not set(receiver.rules) - set(self.disabled):
+                raise ValueError(
+                    f"the receiver {receiver.name!r} gets no alert: none matches its alerts, severities and teams, "
+                    "or all that do are disabled"
+                )
         return self
 
 
@@ -177,6 +228,8 @@ def read_alert_config(path: Path) -> AlertConfig:
         raise SettingsError(f"The alerts file {path} cannot be read: {error.strerror}.") from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"The alerts file {path} is not TOML: {error}.") from None
+    except RecursionError:
+        raise SettingsError(f"The alerts file {path} cannot be read: its values are nested too deeply.") from None
     try:
         config = AlertConfig.model_validate(content)
     except ValidationError as error:
