@@ -17,6 +17,7 @@ texts = st.lists(st.sampled_from(["a", "b", "missing", "other"]) | st.text(max_s
 
 
 @example([0.0, 5e-324], 0)
+@example([1.0, -5e-324], 0)
 @example([429496729.9816983] * 5, 0)
 @given(numbers, st.integers(0, 50))
 def test_numeric_bins_are_consistent(values: list[float], missing: int) -> None:
@@ -27,8 +28,8 @@ def test_numeric_bins_are_consistent(values: list[float], missing: int) -> None:
 
     assert list(edges) == sorted(set(edges))
     assert 2 <= len(edges) <= 23
-    # No number is between neighbouring floats; then the edge is the lower one, which a bin includes.
-    assert all(edge not in values or np.nextafter(edge, np.inf) in values for edge in edges)
+    # No number is between neighbouring floats, one of which may be zero. Then the edge is the lower one.
+    assert all(edge not in values or np.nextafter(edge, np.inf) in (*values, 0) for edge in edges)
     assert edges[0] < min(values) <= max(values) < edges[-1]
     assert list(reference.shares) == [*(f"{index:02d}" for index in range(len(edges) + 1)), "missing", "other"]
     assert sum(reference.shares.values()) == pytest.approx(1)
