@@ -273,7 +273,12 @@ def test_tokens_are_summed_without_agents(pages: HubPages) -> None:
         ("output_tokens exists", [0]),
         ("error = true", [1]),
         ("duration > 1500ms", [2]),
-        ("finish_reason ~ stop", [0]),
+        ("finish_reason ~ STO", [0]),
+        ("finish_reason = stop", [0]),
+        ("finish_reason = length", [0, 2]),
+        ("finish_reason = sto", []),
+        ("finish_reason != stop", [2]),
+        ("finish_reason exists", [0, 2]),
         ("service = svc gen_ai.request.temperature > 0.5", [1]),
         ("service = other", []),
         (f"trace_id = {TRACE.hex()}", [0, 1, 2]),
@@ -288,13 +293,13 @@ def test_the_list_is_filtered(pages: HubPages, line: str, expected: list[int]) -
                 "gen_ai.provider.name": "openai",
                 "gen_ai.usage.input_tokens": 60,
                 "gen_ai.usage.output_tokens": 40,
-                "gen_ai.response.finish_reasons": ["stop"],
+                "gen_ai.response.finish_reasons": ["stop", "length"],
             },
             {},
         ),
         ({**CHAT, "gen_ai.request.temperature": 0.75, "error.type": "Late"}, {"status": Status(code=2)}),
         (
-            {"gen_ai.operation.name": "embeddings", "gen_ai.request.model": "e"},
+            {"gen_ai.operation.name": "embeddings", "gen_ai.request.model": "e", "llm.finish_reason": "length"},
             {"start_time_unix_nano": time.time_ns() - 2000 * MS},
         ),
     ]
@@ -304,6 +309,21 @@ def test_the_list_is_filtered(pages: HubPages, line: str, expected: list[int]) -
     assert sorted(bytes.fromhex(call["span_id"])[0] - 1 for call in found) == expected
     page = pages.client.get("/llm-calls", params={"filter": line})
     assert (page.status_code, page.text.count("<tr data-key=")) == (200, len(expected))
+
+
+def test_long_texts_of_the_list_are_cut(pages: HubPages) -> None:
+    """Neither the API nor the page has a model name of any length, or thousands of finish reasons."""
+    reasons = [f"reason-{n}" for n in range(5000)]
+    call = {**CHAT, "gen_ai.request.model": "m" * 20_000, "gen_ai.response.finish_reasons": reasons}
+    store(pages, llm_span(call))
+
+    (listed,) = pages.client.get("/api/llm-calls").json()["llm_calls"]
+    assert listed["model"] == "m" * 499 + "…"
+    assert listed["finish_reasons"] == reasons[:20]
+    assert "m" * 100 not in pages.client.get("/llm-calls").text
+    values = pages.client.get("/api/completions?list=llm_calls&name=finish_reason").json()["values"]
+    assert values
+    assert all(value.startswith("reason-") for value in values)
 
 
 def test_an_invalid_filter_is_named(pages: HubPages) -> None:
@@ -480,6 +500,6 @@ def test_messages_of_any_shape_are_shown(pages: HubPages, seed: int) -> None:
     for name in ("input_tokens", "output_tokens"):
         known = [call[name] for call in calls if call[name] is not None]
         assert trace[name] == (sum(known) if known else None)
-    # A model name that is no text is shown as JSON, in which 1e300 can also be 1e+300.
-    models = {call["model"].replace("e+300", "e300") for call in calls if call["model"] is not None}
-    assert {model.replace("e+300", "e300") for model in trace["llm_models"]} == models
+    # A model name that is no text is shown as JSON, in which 1e300 can also be 1e+300. The list cuts it.
+    models = {call["model"].replace("e+300", "e300")[:400] for call in calls if call["model"] is not None}
+    assert {model.replace("e+300", "e300")[:400] for model in trace["llm_models"]} == models

@@ -142,7 +142,7 @@ def _values(reader: Reader, source: _Source, name: str) -> list[str]:
 
 
 def _field_values(reader: Reader, source: _Source, field: FilterField, limits: dict[str, Any]) -> list[dict[str, Any]]:
-    expression = {"expression": field.sql}
+    expression = {"expression": f"unnest({field.sql})" if field.is_list else field.sql}
     if field.of_trace:
         return reader.fetch_all("list_trace_values", (), expression, records=MAX_RECORDS, **limits)
     return reader.fetch_all("list_field_values", (), expression, **_records(source), **limits)

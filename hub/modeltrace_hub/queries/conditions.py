@@ -30,7 +30,8 @@ def sql_conditions(reader: Reader, conditions: Iterable[BoundCondition], prefix:
             if NAME in sql:
                 sql = sql.replace(NAME, f"$name_{n}")
                 values[f"name_{n}"] = condition.attribute
-            text = _compare(sql, condition.operator, n)
+            compare = _compare_list if condition.field.is_list else _compare
+            text = compare(sql, condition.operator, n)
             if condition.field.may_be_empty and condition.operator in {EXISTS, "!="}:
                 text = f"({text} AND {condition.field.sql} <> '')"
         else:
@@ -49,6 +50,19 @@ def _compare(expression: str, operator: str, n: str) -> str:
             return f"contains(lower({expression}), lower($value_{n}))"
         case _:
             return f"{expression} {operator} $value_{n}"
+
+
+def _compare_list(expression: str, operator: str, n: str) -> str:
+    """Return the comparison of the items of a list with the parameter `value_n`. NULL meets no condition."""
+    match operator:
+        case "exists":
+            return f"len({expression}) > 0"
+        case "~":
+            return f"list_contains([contains(lower(item), lower($value_{n})) FOR item IN {expression}], true)"
+        case "!=":
+            return f"NOT list_contains({expression}, $value_{n})"
+        case _:
+            return f"list_contains({expression}, $value_{n})"
 
 
 def _compare_attribute(reader: Reader, condition: BoundCondition, n: str) -> tuple[str, dict[str, Any]]:

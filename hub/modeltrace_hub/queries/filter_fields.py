@@ -79,8 +79,9 @@ class FilterField:
     """A field of a list.
 
     `sql` is the SQL expression of the value: NULL if the record does not have the field, or also "" with
-    `may_be_empty`. `within` is the SQL into which the condition on this expression is inserted. `of_trace` is true if
-    the expression reads a row of the table `traces`, and `of_label` if it reads the label record of a prediction.
+    `may_be_empty`. If `is_list` is true, the value is a list of texts, and a condition is about its items. `within` is
+    the SQL into which the condition on this expression is inserted. `of_trace` is true if the expression reads a row of
+    the table `traces`, and `of_label` if it reads the label record of a prediction.
     """
 
     description: str
@@ -91,6 +92,7 @@ class FilterField:
     of_trace: bool = False
     of_label: bool = False
     may_be_empty: bool = False
+    is_list: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,11 @@ from modeltrace_hub.queries.filter_fields import (
 _SERVICE: Final = FilterField("`service.name` of the resource", "service_name", may_be_empty=True)
 # NULL if neither number was sent.
 _TOKENS: Final = "coalesce(input_tokens + output_tokens, input_tokens, output_tokens)"
+# A single text is a list with one item.
+_FINISH_REASONS: Final = (
+    "(CASE WHEN json_type(finish_reasons) = 'ARRAY' THEN finish_reasons ->> '$[*]'"
+    " WHEN json_type(finish_reasons) <> 'NULL' THEN [finish_reasons ->> '$'] END)"
+)
 
 TRACE_FIELDS: Final = FieldSet(
     {
@@ -61,7 +66,7 @@ LLM_FIELDS: Final = FieldSet(
         "output_tokens": FilterField("tokens of the output", "output_tokens", parse_number, ORDER_OPERATORS),
         "duration": FilterField("such as 300ms", "duration_ns", parse_required_duration, ORDER_OPERATORS),
         "error": FilterField("the call failed", "(status_code = 'ERROR')", parse_flag, FLAG_OPERATORS),
-        "finish_reason": FilterField("part of a finish reason, such as length", "CAST(finish_reasons AS VARCHAR)"),
+        "finish_reason": FilterField("one of the finish reasons, such as length", _FINISH_REASONS, is_list=True),
         "trace_id": FilterField("32 hex digits", "trace_id", str.lower),
     },
     {},

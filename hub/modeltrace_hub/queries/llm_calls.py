@@ -16,6 +16,9 @@ from modeltrace_hub.queries.search_windows import NOT_NEWER_THAN_CURSOR, collect
 from modeltrace_hub.queries.trace import locate_trace
 
 MAX_LOGS: Final = 2000
+# Longer texts of a list of calls are cut, and a call has at most so many finish reasons.
+MAX_TEXT: Final = 500
+MAX_FINISH_REASONS: Final = 20
 
 
 class LlmFilter(RecordPage):
@@ -46,8 +49,8 @@ def list_llm_calls(reader: Reader, filters: LlmFilter) -> tuple[list[Record], st
     """Return matching LLM calls, newest first, and the cursor of the next page; None if there is no next page.
 
     Returns:
-        A record of each call, with its span (`trace_id`, `span_id`, `name`, `service_name`, `effective_ns`,
-        `duration_ns`, `status_code`, `error_type`) and the fields of `LlmCall`.
+        A record of each call with shortened texts: its span (`trace_id`, `span_id`, `name`, `service_name`,
+        `effective_ns`, `duration_ns`, `status_code`, `error_type`) and the fields of `LlmCall`.
     """
     conditions, values = sql_conditions(reader, filters.conditions)
     cursor_ns, cursor_received_ns, skip = filters.cursor_position
@@ -74,8 +77,14 @@ def list_llm_calls(reader: Reader, filters: LlmFilter) -> tuple[list[Record], st
 
     calls = collect_newest(fetch, min(newest_ns, until_ns), since_ns - 1, filters.limit + skip + 1)
     for call in calls:
-        call["finish_reasons"] = text_list(call["finish_reasons"])
+        call["finish_reasons"] = [_cut(text) for text in text_list(call["finish_reasons"])[:MAX_FINISH_REASONS]]
+        for name in ("name", "operation", "provider", "model", "response_model", "error_type"):
+            call[name] = call[name] and _cut(call[name])
     return cut_page(calls, filters.limit, skip)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"
 
 
 def read_span_conversation(reader: Reader, trace: Record, span: Record) -> Conversation | None:
