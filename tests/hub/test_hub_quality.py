@@ -243,9 +243,17 @@ def test_spooled_log_records_explain_missing_predictions(pages: HubPages) -> Non
     assert "No prediction log records of this version are stored for this window. 1,902 log records of " in text
 
 
-def test_a_window_has_steps_of_an_hour_or_a_day(pages: HubPages) -> None:
-    """Up to three days have steps of an hour, longer windows of a day; `over` chooses another length."""
-    for since, over, expected in (("3d", None, "hour"), ("4d", None, "day"), ("30d", "hour", "hour")):
+def test_a_window_has_steps_of_a_minute_an_hour_or_a_day(pages: HubPages) -> None:
+    """Short windows have steps of a minute, up to three days of an hour; `over` chooses another length that suits."""
+    for since, over, expected in (
+        ("1h", None, "minute"),
+        ("3h", None, "hour"),
+        ("3d", None, "hour"),
+        ("4d", None, "day"),
+        ("30d", "hour", "hour"),
+        ("12h", "minute", "minute"),
+        ("30d", "minute", "day"),
+    ):
         parameters = {"model": "churn", "since": since, **({"over": over} if over else {})}
         assert pages.client.get("/api/quality", params=parameters).json()["over"] == expected
     assert pages.client.get("/api/quality", params={"model": "churn", "over": "week"}).status_code == 422

@@ -77,6 +77,8 @@ def test_points_of_a_classifier_lead_to_their_predictions(pages: HubPages) -> No
     assert len(over_time) == 4
     assert [" ROC AUC 0." in title for _, title in over_time] == [False, False, True, True]
     assert all(listed(pages, address) == 150 for address, _ in over_time)
+    # The points of a line have the hue of its legend.
+    assert re.findall(r'<circle class="exemplar ([^"]+)"', html) == ["hue-0", "hue-0", "hue-1", "hue-1"]
     for chart, count in (("Reliability", 5), ("ROC curve", 40), ("Precision-recall curve", 40)):
         points = drawn_links(html, chart)
         assert len(points) == count
@@ -105,6 +107,18 @@ def test_cells_and_bars_of_a_regressor_lead_to_their_predictions(pages: HubPages
             assert listed(pages, address) == last_count(title, "predictions?")
     assert "mean absolute error" in drawn_links(html, "Figures of labelled predictions by hour")[0][1]
     assert 'aria-label="ROC' not in html
+
+
+def test_the_default_window_has_a_point_for_each_minute(pages: HubPages) -> None:
+    """A window of an hour is no single point."""
+    now = time.time_ns() - 5 * 60 * 10**9
+    pages.add(
+        prediction_logs(
+            Prediction(number, now - number % 4 * 60 * 10**9, "yes", 0.8, truth="yes") for number in range(20)
+        )
+    )
+    points = drawn_links(model_page(pages, since="1h"), "Figures of labelled predictions by minute")
+    assert [listed(pages, address) for address, _ in points] == [5, 5, 5, 5]
 
 
 def test_links_leave_out_synthetic_predictions_as_the_charts_do(pages: HubPages) -> None:

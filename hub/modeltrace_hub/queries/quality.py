@@ -7,14 +7,14 @@ bins.
 
 from collections.abc import Mapping
 from itertools import groupby
-from typing import Final, Literal
+from typing import Final
 
 import orjson
 
 from modeltrace_hub.decode.values import dump_json
 from modeltrace_hub.queries.model_schema import read_classes
 from modeltrace_hub.queries.reader import Reader, Record
-from modeltrace_hub.queries.windows import DAY_NS, HOUR_NS, Window
+from modeltrace_hub.queries.windows import DAY_NS, HOUR_NS, MINUTE_NS, StepName, Window
 
 # The number of bins of errors, of values and of labels.
 BINS: Final = 20
@@ -22,27 +22,31 @@ BINS: Final = 20
 THRESHOLDS: Final = 40
 # Larger values and labels are left out, as in the evaluation of the service.
 MAX_VALUE: Final = 1e150
-# Figures over time are by hour in windows of at most this length, else by day.
+# Figures over time are by minute, else by hour, in windows of at most these lengths, else by day.
+MAX_BY_MINUTE_NS: Final = 2 * HOUR_NS
 MAX_HOURLY_NS: Final = 3 * DAY_NS
-STEP_LENGTHS_NS: Final[Mapping[str, int]] = {"hour": HOUR_NS, "day": DAY_NS}
+# Longer windows have no steps of a minute: each step is a point with a link.
+MAX_MINUTES_NS: Final = 12 * HOUR_NS
+STEP_LENGTHS_NS: Final[Mapping[str, int]] = {"minute": MINUTE_NS, "hour": HOUR_NS, "day": DAY_NS}
 
 
-def read_quality(reader: Reader, model: str, window: Window, over: Literal["hour", "day"] | None = None) -> Record:
+def read_quality(reader: Reader, model: str, window: Window, over: StepName | None = None) -> Record:
     """Return the figures of the labelled predictions of a model.
 
     Args:
         reader: an open reader.
         model: the name of the model.
         window: the time of the predictions.
-        over: the length of a step; by default, an hour in windows of at most three days, else a day.
+        over: the length of a step, one of `step_names`; by default, and instead of a minute in a longer window, a
+            minute in windows of at most two hours, an hour in windows of at most three days, else a day.
 
     Returns:
         A record with `over`, `step_ns`, and in `versions` a list of records with these keys:
 
         - `version`, its `classes` (None if they are unknown), and the numbers of `predictions` and of those with a
           label (`labels`). If several models have this version, each has its own record with its `hash`, else None.
-        - `steps`: figures over time, by hour or day in UTC, each with `since_ns` (exclusive), `until_ns` (inclusive),
-          `predictions`, `labels`, `accuracy`, `roc_auc`, `mean_absolute_error`; None if it cannot be computed.
+        - `steps`: figures over time, by minute, hour or day in UTC, each with `since_ns` (exclusive), `until_ns`
+          (inclusive), `predictions`, `labels`, `accuracy`, `roc_auc`, `mean_absolute_error`; None if it cannot be computed.
         - `reliability`: tenths of the confidence with `low` (exclusive), `high` (inclusive), `labels`, the mean
           `confidence` and the `accuracy`, as `sklearn.calibration.calibration_curve`.
         - `ranking`: of a model with two classes, `positive_class` (the second one), `labels`, `positives`, `roc_auc`,
@@ -55,7 +59,9 @@ def read_quality(reader: Reader, model: str, window: Window, over: Literal["hour
         - `values`: of a regressor, cells with `value_bin`, `true_bin`, `value_low`, `value_high`, `true_low`,
           `true_high` and `labels`.
     """
-    over = over or ("hour" if window.until_ns - window.since_ns <= MAX_HOURLY_NS else "day")
+    if over is None or over not in step_names(window):
+        length_ns = window.until_ns - window.since_ns
+        over = "minute" if length_ns <= MAX_BY_MINUTE_NS else "hour" if length_ns <= MAX_HOURLY_NS else "day"
     step_ns = STEP_LENGTHS_NS[over]
     origin_ns = window.since_ns // step_ns * step_ns
     classes = read_classes(reader, model)
@@ -80,6 +86,12 @@ def read_quality(reader: Reader, model: str, window: Window, over: Literal["hour
         figures = _version_quality(version, charts, classes.get(version), window, origin_ns, step_ns)
         result.append({**figures, "hash": model_key["hash"] or None})
     return {"over": over, "step_ns": step_ns, "versions": result}
+
+
+def step_names(window: Window) -> list[str]:
+    """Return the names of the steps that a window can have."""
+    is_short = window.until_ns - window.since_ns <= MAX_MINUTES_NS
+    return [name for name in STEP_LENGTHS_NS if name != "minute" or is_short]
 
 
 def _version_quality(

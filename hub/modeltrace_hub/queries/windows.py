@@ -128,9 +128,13 @@ class ModelFilter(Parameters):
         return window_between(since_ns, until_ns, now_ns)
 
 
+StepName = Literal["minute", "hour", "day"]
 Period = Annotated[
-    Literal["hour", "day"] | None,
-    Field(description="The length of a step; by default, an hour in windows of up to three days, else a day."),
+    StepName | None,
+    Field(
+        description="The length of a step; by default, a minute in windows of up to two hours, an hour in windows of up "
+        "to three days, else a day. Windows of over twelve hours have no steps of a minute."
+    ),
 ]
 
 

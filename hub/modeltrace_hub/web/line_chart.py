@@ -31,12 +31,13 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A mark on the chart, at a share of the width in percent and a height in pixels."""
+    """A mark on the chart, at a share of the width in percent and a height in pixels; with the hue of its line."""
 
     x: float
     y: float
     title: str
     href: str = ""
+    hue: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from modeltrace_hub.queries.filters import MAX_ROW_INDEX
 from modeltrace_hub.queries.model_schema import OUTPUT, Feature, read_schema
 from modeltrace_hub.queries.models import read_models
 from modeltrace_hub.queries.predictions import read_predictions
-from modeltrace_hub.queries.quality import STEP_LENGTHS_NS, read_quality
+from modeltrace_hub.queries.quality import read_quality, step_names
 from modeltrace_hub.queries.reader import Queries, Reader, Record
 from modeltrace_hub.queries.spooled import describe_spooled_items
 from modeltrace_hub.queries.windows import DEFAULT_WINDOW, ModelPageView, PredictionFilter, Window
@@ -73,7 +73,7 @@ class ModelPages:
                 if name in {"model", "over", "all"} and value
             },
             over=quality["over"] if quality else None,
-            over_queries={name: urlencode(dict(request.query_params) | {"over": name}) for name in STEP_LENGTHS_NS},
+            over_queries={name: urlencode(dict(request.query_params) | {"over": name}) for name in step_names(window)},
             models=models,
         )
 

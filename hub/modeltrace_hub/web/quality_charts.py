@@ -47,7 +47,7 @@ def draw_quality(figures: Record | None, over: str, step_ns: int, link: Link, sp
 
     Args:
         figures: a record of `versions` of `read_quality`; None if the window has no predictions of the version.
-        over: the name of a step, `hour` or `day`.
+        over: the name of a step, `minute`, `hour` or `day`.
         step_ns: its length.
         link: builds the address of the predictions of this version that a filter selects.
         spooled: which services keep log records on disk; "" if none does.
@@ -143,7 +143,7 @@ def draw_over_time(steps: Sequence[Record], over: str, step_ns: int, link: Link)
                 f"{fmt.number(step['labels'])} of {fmt.plural(step['predictions'], 'prediction')} with a label"
             )
             address = link(since_ns=step["since_ns"], until_ns=step["until_ns"], filter=LABELLED)
-            dots.append(Mark(float(x) / 10, float(y), title, address))
+            dots.append(Mark(float(x) / 10, float(y), title, address, line.hue))
     return replace(chart, titles=[], dots=dots)
 
 
