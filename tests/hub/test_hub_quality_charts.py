@@ -1,5 +1,6 @@
 """The page of a model draws its labelled predictions; each point, bar and cell leads to the predictions it counts."""
 
+import math
 import re
 import time
 from collections.abc import Iterator
@@ -165,6 +166,7 @@ def test_models_of_the_same_version_have_charts_of_their_own(pages: HubPages) ->
         (0, CLASSES, "No model has telemetry in this window"),
         (5, CLASSES, "Only 5\u202flabels of this window: charts need at least 10."),
         (30, (), "the event ml.model, which has the classes, is not stored"),
+        (30, ("yes",), "they need two classes, and the model has only one"),
         (30, ("maybe", "no", "yes"), "with more than two classes they need the probability of each class"),
         (30, ("a", "b"), "too few labels are classes of the model"),
     ],
@@ -178,6 +180,19 @@ def test_what_is_missing_is_said_in_the_place_of_the_chart(
     if predictions:
         pages.add(prediction_logs(classified()[:predictions]))
     assert reason in model_page(pages)
+
+
+@pytest.mark.parametrize(("value", "truth"), [(math.nan, 1.0), (1.0, math.nan)])
+def test_a_regressor_without_numbers_has_no_text_of_a_classifier(pages: HubPages, value: float, truth: float) -> None:
+    """The page says that there are no errors. It says neither that labels are missing nor that confidence is."""
+    now = time.time_ns() - HOUR
+    pages.add(prediction_logs(Prediction(number, now, value=value, truth=truth) for number in range(20)))
+    html = model_page(pages)
+    assert "No errors: no prediction has a predicted and a true value that are both numbers" in html
+    assert "20 of 20 predictions have a label" in html
+    assert "the predictions have no confidence" not in html
+    assert "No true labels yet" not in html
+    assert "accuracy 0" not in html
 
 
 def test_predictions_without_labels_have_no_charts(pages: HubPages) -> None:

@@ -43,10 +43,12 @@ def read_quality(reader: Reader, model: str, window: Window, over: StepName | No
     Returns:
         A record with `over`, `step_ns`, and in `versions` a list of records with these keys:
 
-        - `version`, its `classes` (None if they are unknown), and the numbers of `predictions` and of those with a
-          label (`labels`). If several models have this version, each has its own record with its `hash`, else None.
+        - `version`, its `classes` (None if they are unknown), and the numbers of `predictions`, of those of a number
+          (`numbers`, by a regressor) and of those with a label (`labels`). If several models have this version, each
+          has its own record with its `hash`, else None.
         - `steps`: figures over time, by minute, hour or day in UTC, each with `since_ns` (exclusive), `until_ns`
-          (inclusive), `predictions`, `labels`, `accuracy`, `roc_auc`, `mean_absolute_error`; None if it cannot be computed.
+          (inclusive), `predictions`, `labels`, `accuracy`, `roc_auc`, `mean_absolute_error`; None if it cannot be
+          computed.
         - `reliability`: tenths of the confidence with `low` (exclusive), `high` (inclusive), `labels`, the mean
           `confidence` and the `accuracy`, as `sklearn.calibration.calibration_curve`.
         - `ranking`: of a model with two classes, `positive_class` (the second one), `labels`, `positives`, `roc_auc`,
@@ -107,7 +109,7 @@ def _version_quality(
     for row in charts["time"]:
         since_ns = origin_ns + row["position"] * step_ns
         # A label is the true class of a classifier or the true value of a regressor.
-        is_regressor = bool(row["errors"])
+        is_regressor = bool(row["numbers"])
         steps.append(
             {
                 "since_ns": max(since_ns, window.since_ns),
@@ -116,12 +118,13 @@ def _version_quality(
                 "labels": row["labels"],
                 "accuracy": row["correct"] / row["labels"] if row["labels"] and not is_regressor else None,
                 "roc_auc": ranking[row["position"]]["roc_auc"] if row["position"] in ranking else None,
-                "mean_absolute_error": row["total"] / row["errors"] if is_regressor else None,
+                "mean_absolute_error": row["total"] / row["errors"] if row["errors"] else None,
             }
         )
     return {
         "version": version,
         "classes": classes,
+        "numbers": sum(row["numbers"] for row in charts["time"]),
         "predictions": sum(step["predictions"] for step in steps),
         "labels": sum(step["labels"] for step in steps),
         "steps": steps,

@@ -132,8 +132,8 @@ StepName = Literal["minute", "hour", "day"]
 Period = Annotated[
     StepName | None,
     Field(
-        description="The length of a step; by default, a minute in windows of up to two hours, an hour in windows of up "
-        "to three days, else a day. Windows of over twelve hours have no steps of a minute."
+        description="The length of a step; by default, a minute in windows of up to two hours, an hour in windows of "
+        "up to three days, else a day. Windows of over twelve hours have no steps of a minute."
     ),
 ]
 

@@ -106,12 +106,19 @@ def _missing_labels(figures: Record | None, spooled: str) -> str:
 
 
 def _missing_curves(figures: Record) -> str:
-    """Return why there are no curves of a classifier."""
+    """Return why there are no curves of a classifier, or no errors of a regressor."""
+    if figures["numbers"]:
+        return (
+            "No errors: no prediction has a predicted and a true value that are both numbers, neither NaN nor too "
+            "large."
+        )
     if not figures["reliability"]:
         return "No reliability diagram and no curves: the predictions have no confidence."
     if not figures["classes"]:
         return "No ROC and precision-recall curves: the event ml.model, which has the classes, is not stored."
-    if len(figures["classes"]) != 2:
+    if len(figures["classes"]) < 2:
+        return "No ROC and precision-recall curves: they need two classes, and the model has only one."
+    if len(figures["classes"]) > 2:
         return (
             "No ROC and precision-recall curves: with more than two classes they need the probability of each class. "
             "Prediction log records contain that of the predicted class. modeltrace evaluate computes the areas."
@@ -121,8 +128,11 @@ def _missing_curves(figures: Record) -> str:
     return "No ROC and precision-recall curves: all true labels are equal."
 
 
-def draw_over_time(steps: Sequence[Record], over: str, step_ns: int, link: Link) -> LineChart:
-    """Draw accuracy and ROC AUC, or the mean absolute error, with a point for each step that has labels."""
+def draw_over_time(steps: Sequence[Record], over: str, step_ns: int, link: Link) -> LineChart | None:
+    """Draw accuracy and ROC AUC, or the mean absolute error, with a point for each step that has labels.
+
+    Return None if no step has a figure.
+    """
     first_ns = steps[0]["since_ns"] // step_ns * step_ns
     positions = {step["since_ns"] // step_ns - first_ns // step_ns: step for step in steps}
     count = max(positions) + 1
@@ -131,6 +141,8 @@ def draw_over_time(steps: Sequence[Record], over: str, step_ns: int, link: Link)
         values = [positions[index][name] if index in positions else None for index in range(count)]
         if any(value is not None for value in values):
             groups.append((label, values))
+    if not groups:
+        return None
     chart = draw_lines(TimeAxis(first_ns, step_ns, count), groups, _figure, height=TIME_HEIGHT, from_zero=False)
     dots = []
     for (label, values), line in zip(groups, chart.lines, strict=True):

@@ -76,6 +76,9 @@ evaluated AS MATERIALIZED (
             END
         } AS model,
         label, true_label, confidence,
+        -- NaN and values beyond the limit have no error, but the model is a regressor, and they are labels.
+        value IS NOT NULL AS is_number,
+        true_label IS NOT NULL OR true_value IS NOT NULL AS is_labelled,
         (effective_ns - $origin_ns - 1) // $step_ns AS step,
         CASE WHEN abs(value) < $max_value THEN value END AS value,
         CASE WHEN abs(true_value) < $max_value THEN true_value END AS true_value
@@ -140,18 +143,19 @@ SELECT
     model, 'time' AS chart, step AS position, NULL::BIGINT AS true_position,
     NULL::DOUBLE AS low, NULL::DOUBLE AS high, NULL::DOUBLE AS true_low, NULL::DOUBLE AS true_high,
     count(*) AS predictions,
-    count(*) FILTER (true_label IS NOT NULL OR true_value IS NOT NULL) AS labels,
+    count(*) FILTER (is_labelled) AS labels,
     count(*) FILTER (label = true_label) AS correct,
     NULL::BIGINT AS positives,
     count(abs(value - true_value)) AS errors,
     sum(abs(value - true_value)) AS total,
-    NULL::DOUBLE AS roc_auc, NULL::DOUBLE AS average_precision
+    NULL::DOUBLE AS roc_auc, NULL::DOUBLE AS average_precision,
+    count(*) FILTER (is_number) AS numbers
 FROM evaluated
 GROUP BY model, step
 UNION ALL
 SELECT
     model, 'reliability', tenth, NULL, (tenth - 1) / 10, tenth / 10, NULL, NULL,
-    NULL, count(*), count(*) FILTER (label = true_label), NULL, NULL, sum(confidence), NULL, NULL
+    NULL, count(*), count(*) FILTER (label = true_label), NULL, NULL, sum(confidence), NULL, NULL, NULL
 FROM (
     -- Multiplication rounds, so the bin is corrected by comparison with its bounds.
     SELECT
@@ -169,14 +173,14 @@ SELECT
     NULL, sum(labels), NULL, sum(positives), NULL, NULL,
     sum((labels - positives) * (positives_above - positives / 2))
     / nullif(sum(positives) * (sum(labels) - sum(positives)), 0),
-    sum(positives * positives_above / labels_above) / nullif(sum(positives), 0)
+    sum(positives * positives_above / labels_above) / nullif(sum(positives), 0), NULL
 FROM ranked
 GROUP BY model, step
 UNION ALL
 SELECT
     model, 'threshold', CAST(ceil(labels_above * $thresholds / all_labels) AS BIGINT) AS bin, NULL,
     min(score), max(score), NULL, NULL,
-    NULL, sum(labels), NULL, sum(positives), NULL, NULL, NULL, NULL
+    NULL, sum(labels), NULL, sum(positives), NULL, NULL, NULL, NULL, NULL
 FROM ranked JOIN (SELECT model, sum(labels) AS all_labels FROM ranked WHERE step IS NULL GROUP BY model) USING (model)
 WHERE step IS NULL
 GROUP BY model, bin
@@ -184,7 +188,7 @@ UNION ALL
 SELECT
     model, 'residual', error_bin, NULL,
     any_value(error_edges[error_bin - 1]), any_value(error_edges[error_bin]), NULL, NULL,
-    NULL, count(*), NULL, NULL, NULL, NULL, NULL, NULL
+    NULL, count(*), NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM binned
 GROUP BY model, error_bin
 UNION ALL
@@ -192,7 +196,7 @@ SELECT
     model, 'value', value_bin, true_bin,
     any_value(value_edges[value_bin - 1]), any_value(value_edges[value_bin]),
     any_value(value_edges[true_bin - 1]), any_value(value_edges[true_bin]),
-    NULL, count(*), NULL, NULL, NULL, NULL, NULL, NULL
+    NULL, count(*), NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM binned
 GROUP BY model, value_bin, true_bin
 ORDER BY model, chart, position, true_position
