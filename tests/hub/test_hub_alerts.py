@@ -20,13 +20,17 @@ from typer.testing import CliRunner
 from modeltrace_hub.__main__ import cli
 from modeltrace_hub.alerts import delivery, monitor, rules
 from modeltrace_hub.alerts.config import read_alert_config
+from modeltrace_hub.alerts.groups import group_alerts
+from modeltrace_hub.alerts.messages import email_message, slack_body, webhook_body
 from modeltrace_hub.alerts.monitor import AlertMonitor
 from modeltrace_hub.alerts.rules import RULES, Condition, make_labels
-from modeltrace_hub.alerts.states import MAX_MESSAGE_ALERTS, AlertStates, Interest
+from modeltrace_hub.alerts.states import MAX_MESSAGE_ALERTS, Alert, AlertStates, Interest
 from modeltrace_hub.errors import SettingsError, StoreError
 from tests.helpers.certificates import self_signed
 from tests.helpers.in_process_hubs import in_process_hub
 from tests.helpers.metric_points import SECOND, gauge
+from tests.helpers.model_features import Feature
+from tests.helpers.model_telemetry import ModelService
 from tests.helpers.otlp_sender import Sender
 from tests.helpers.processes import free_port, wait_until
 from tests.helpers.receivers import PASSWORD, Response, notification_receivers, otlp_http
@@ -285,6 +289,55 @@ def test_conditions_above_the_limit_of_a_rule_are_left_out_and_counted(monkeypat
         assert alerts.left_out == {"ServiceDown": 8}
     alerts.update(many[:3], 20 * MINUTE)
     assert alerts.left_out == {}
+
+
+DRIFT = [
+    condition("InputDrift", value, ml_feature_name=feature, ml_drift_statistic=statistic, window=window)
+    for feature, factor in (("age", 1), ("city", 2))
+    for window in ("1h", "1d")
+    for value, statistic in ((factor, "psi"), (4 * factor, "ks"))
+]
+
+
+def test_alerts_about_the_same_feature_are_grouped() -> None:
+    """The worst statistic is shown; what fires comes before what is pending, and what has ended is apart."""
+    items = [(item, "firing") for item in DRIFT] + [(condition(), "firing")]
+    groups = group_alerts(items, lambda item: item)
+    assert [(dict(group.worst[0].labels).get("ml_feature_name"), group.others) for group in groups] == [
+        *(("age", 3), ("city", 3), (None, 0))
+    ]
+    assert {dict(group.worst[0].labels)["ml_drift_statistic"] for group in groups[:2]} == {"ks"}
+
+    groups = group_alerts(zip(DRIFT[:3], ("firing", "pending", "ended"), strict=True), lambda item: item)
+    assert [(group.worst[1], group.others) for group in groups] == [("firing", 1), ("ended", 0)]
+
+
+def test_texts_have_one_entry_for_each_feature_and_webhooks_one_for_each_alert() -> None:
+    """Slack and e-mails are read by people."""
+    alerts = [Alert(item, 0, 0, 0) for item in DRIFT]
+
+    text = orjson.loads(slack_body(alerts, "https://h"))["text"]
+    assert text.count("And 3 more of its statistics and windows.") == text.count("\n") == 2
+    assert text.startswith("*[2 firing, 0 resolved] InputDrift*")
+    content = email_message("a@b", ["c@d"], alerts, "https://h").get_content()
+    assert content.count("And 3 more of its statistics and windows.") == content.count("Firing: InputDrift") == 2
+    assert len(orjson.loads(webhook_body("team", alerts, "https://h"))["alerts"]) == 8
+
+
+def test_the_page_has_one_row_for_each_feature() -> None:
+    """The API has all alerts."""
+    with in_process_hub() as hub:
+        service = ModelService(Sender(str(hub.client.base_url)), features=(Feature("age", shift=3.0),))
+        service.start()
+        service.predict(2000)
+        service.export()
+        alerts = httpx.get(f"{hub.page_url}/api/alerts").json()["alerts"]
+        page = page_text(hub)
+
+    number = sum(alert["alert"] == "InputDrift" for alert in alerts)
+    assert number > 2
+    assert page.count(">InputDrift</a>") == 1
+    assert f"And {number - 1} more of its statistics and windows." in page
 
 
 @pytest.mark.parametrize("monitored", [True, False])

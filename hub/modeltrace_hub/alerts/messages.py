@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import orjson
 
+from modeltrace_hub.alerts.groups import AlertGroup, group_alerts, more_text
 from modeltrace_hub.alerts.rules import format_value
 from modeltrace_hub.alerts.states import Alert
 
@@ -40,29 +41,33 @@ def webhook_body(receiver: str, alerts: Sequence[Alert], hub_url: str) -> bytes:
 
 def slack_body(alerts: Sequence[Alert], hub_url: str) -> bytes:
     """Return the body for a Slack webhook. Texts of telemetry are escaped: they contain no links or mentions."""
-    lines = [f"*{_slack_text(title(alerts))}*"]
-    for alert in alerts:
+    groups = _group(alerts)
+    lines = [f"*{_slack_text(title([group.worst for group in groups]))}*"]
+    for group in groups:
+        alert = group.worst
         link = _slack_text(f"{hub_url}/{alert.condition.path}").replace("|", "%7C")
         name = _slack_text(f"{_word(alert)} {alert.rule.name}")
-        lines.append(f"• <{link}|{name}> ({alert.rule.severity}): {_slack_text(alert.condition.summary)}")
+        summary = _slack_text(alert.condition.summary + more_text(group))
+        lines.append(f"• <{link}|{name}> ({alert.rule.severity}): {summary}")
     return orjson.dumps({"text": "\n".join(lines), "unfurl_links": False, "unfurl_media": False})
 
 
 def email_message(sender: str, to: Sequence[str], alerts: Sequence[Alert], hub_url: str) -> EmailMessage:
     """Return an e-mail of plain text."""
+    groups = _group(alerts)
     message = EmailMessage()
-    message["Subject"] = _one_line(title(alerts))[:_MAX_SUBJECT]
+    message["Subject"] = _one_line(title([group.worst for group in groups]))[:_MAX_SUBJECT]
     message["From"], message["To"] = sender, ", ".join(to)
     message["Date"], message["Message-ID"] = formatdate(), make_msgid(domain="modeltrace-hub.invalid")
     # Programs that answer e-mails automatically do not answer this one (RFC 3834).
     message["Auto-Submitted"] = "auto-generated"
-    parts = [_email_part(alert, hub_url) for alert in alerts]
+    parts = [_email_part(group, hub_url) for group in groups]
     message.set_content("\n\n".join([*parts, f"All alerts: {hub_url}/alerts"]) + "\n")
     return message
 
 
 def title(alerts: Sequence[Alert]) -> str:
-    """Return the title of a message: what the alert is about, or the number of alerts by name."""
+    """Return the title of a message: what the alert is about, or the number of alerts with their names."""
     if len(alerts) == 1:
         (alert,) = alerts
         return f"[{_word(alert)}] {alert.rule.name} {_subject(alert)}".rstrip()
@@ -100,12 +105,17 @@ def _webhook_alert(alert: Alert, hub_url: str) -> dict[str, Any]:
     }
 
 
-def _email_part(alert: Alert, hub_url: str) -> str:
+def _group(alerts: Sequence[Alert]) -> list[AlertGroup[Alert]]:
+    return group_alerts(alerts, lambda alert: (alert.condition, alert.state))
+
+
+def _email_part(group: AlertGroup[Alert], hub_url: str) -> str:
+    alert = group.worst
     condition = alert.condition
     labels = ", ".join(f"{name}={_one_line(value)}" for name, value in condition.labels)
     lines = [
         f"{_word(alert)}: {alert.rule.name} ({alert.rule.severity}, team {alert.rule.team})",
-        f"  {_one_line(condition.summary)}",
+        f"  {_one_line(condition.summary + more_text(group))}",
         f"  value {format_value(condition.value, 6)}"
         + ("" if condition.threshold is None else f", threshold {format_value(condition.threshold, 6)}"),
         f"  since {_rfc3339(alert.since_ns)}"

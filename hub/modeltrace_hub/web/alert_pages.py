@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
 from modeltrace_hub.alerts.evaluate import evaluate_rules
+from modeltrace_hub.alerts.groups import group_alerts, more_text
 from modeltrace_hub.alerts.monitor import AlertMonitor
 from modeltrace_hub.alerts.rules import RULES, Condition, limit_conditions
 from modeltrace_hub.alerts.states import Alert
@@ -38,12 +39,18 @@ class AlertPages:
 
     def _api(self) -> Response:
         """Return the alerts, and the receivers of messages about them."""
-        return Response(orjson.dumps(self._read()), media_type="application/json")
+        answer = self._read()
+        alerts = [_describe(*item) for item in answer.pop("alerts")]
+        return Response(orjson.dumps({**answer, "alerts": alerts}), media_type="application/json")
 
     def _page(self, request: Request) -> Response:
-        return self._renderer.render(request, "alerts.html", "/alerts", **self._read())
+        answer = self._read()
+        groups = group_alerts(answer.pop("alerts"), lambda item: (item[0], item[1]))
+        alerts = [{**_describe(*group.worst), "more": more_text(group)} for group in groups]
+        return self._renderer.render(request, "alerts.html", "/alerts", **answer, alerts=alerts)
 
     def _read(self) -> dict[str, Any]:
+        """Return the fields of the answer; each alert is a condition, its state and its times, if they are known."""
         if self._monitor is None:
             now_ns = time.time_ns()
             conditions, left_out = limit_conditions(evaluate_rules(self._queries, now_ns))
@@ -51,7 +58,7 @@ class AlertPages:
                 "monitored": False,
                 "evaluated_ns": now_ns,
                 "error": None,
-                "alerts": [_describe(condition, "true", None) for condition in conditions],
+                "alerts": [(condition, "true", None) for condition in conditions],
                 "left_out": left_out,
                 "receivers": [],
             }
@@ -60,7 +67,7 @@ class AlertPages:
             "monitored": True,
             "evaluated_ns": status.evaluated_ns,
             "error": status.error,
-            "alerts": [_describe(alert.condition, alert.state, alert) for alert in status.alerts],
+            "alerts": [(alert.condition, alert.state, alert) for alert in status.alerts],
             "left_out": status.left_out,
             "receivers": [asdict(receiver) for receiver in status.receivers],
         }
