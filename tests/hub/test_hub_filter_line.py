@@ -67,6 +67,8 @@ def test_unusual_lines_are_read(line: str, expected: list[tuple[str, str, str]])
         ("a b = 1", 3, "after a, not 'b'"),
         ('a = "open', 5, "quotation mark has no end"),
         ('a = "b"c', 5, "quotation mark has no end that a space follows"),
+        ("duration >> 100ms", 11, "expected a value after >, not '>'"),
+        ("a == 1", 4, "expected a value after =, not '='"),
         ("a existsb", 3, "not 'existsb'"),
         ("a = 1 " * (MAX_CONDITIONS + 1), 6 * MAX_CONDITIONS + 1, "at most 16 conditions"),
         ("x" * (MAX_LINE_LENGTH + 1), MAX_LINE_LENGTH + 1, "at most 4000 characters"),

@@ -307,3 +307,14 @@ def test_a_range_of_dates_is_shown_in_its_fields(traced: tuple[HubPages, dict[st
     assert models == {"since_ns": 1769860800 * 10**9, "until_ns": 1769864400 * 10**9, "step_ns": 60 * 10**9}
     for query in ("since=2026-01-31T12:00&until=2026-01-31T11:00", "since=2025-01-31&until=2026-01-31", "since=1s"):
         assert pages.client.get(f"/api/models?{query}").status_code == 422
+
+
+def test_a_misspelled_field_is_named(traced: tuple[HubPages, dict[str, str]]) -> None:
+    """The error of a number has the closest field; a name that may be an attribute gets a hint on the page."""
+    pages, _ = traced
+    response = pages.client.get("/api/traces", params={"filter": "durtion > 100ms"})
+    assert response.status_code == 422
+    assert "character 1: there is no field durtion; is duration meant?" in response.json()["error"]["message"]
+    for line, hint in (("statuss = 200", "Is <code>status</code> meant?"), ("zone = a http.statuss = 2", None)):
+        text = pages.client.get("/traces", params={"filter": line}).text
+        assert ("There is no field" in text, hint is None or hint in text) == (hint is not None, True)

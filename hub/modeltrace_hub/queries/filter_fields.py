@@ -3,6 +3,7 @@
 A name that is no field of the list is an attribute of the record or of its resource; `attr.NAME` always is.
 """
 
+import difflib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,9 @@ from modeltrace_hub.queries.filter_line import EXISTS, Condition, FilterLineErro
 ATTRIBUTE_PREFIX: Final = "attr."
 # The names of the severities, in their order. Each has four numbers: TRACE 1 to 4, …, FATAL 21 to 24.
 SEVERITIES: Final = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
+
+# How similar a name must be to the name of a field, from 0 to 1, to be taken for a misspelling.
+_MIN_SIMILARITY: Final = 0.8
 
 NUMERIC_OPERATORS: Final = (">=", "<=", ">", "<")
 TEXT_OPERATORS: Final = ("=", "!=", "~", EXISTS)
@@ -124,6 +128,12 @@ class FieldSet:
                 return prefixed, rest
         return self.fields.get(name), ""
 
+    def suggest(self, name: str) -> str | None:
+        """Return the field whose name is close to the name of an attribute; None if there is none."""
+        if name in self.fields or "." in name:
+            return None
+        return next(iter(difflib.get_close_matches(name[:80].lower(), self.fields, 1, _MIN_SIMILARITY)), None)
+
 
 @dataclass(frozen=True, slots=True)
 class BoundCondition:
@@ -151,6 +161,16 @@ def bind_line(line: str, fields: FieldSet) -> list[BoundCondition]:
     return [_bind_condition(condition, fields) for condition in parse_line(line)]
 
 
+def suggest_fields(line: str, fields: FieldSet) -> list[tuple[str, str]]:
+    """Return the attributes of a filter line whose names are close to that of a field, each with the field."""
+    try:
+        conditions = parse_line(line)
+    except FilterLineError:
+        return []
+    names = dict.fromkeys(condition.field for condition in conditions)
+    return [(name, field) for name in names if (field := fields.suggest(name))]
+
+
 def bind_field(fields: FieldSet, name: str, operator: str, value: object) -> BoundCondition:
     """Return a condition on a field whose value is already converted."""
     bound = fields.fields[name]
@@ -171,15 +191,22 @@ def _bind_condition(condition: Condition, fields: FieldSet) -> BoundCondition:
     name, operator = condition.field, condition.operator
     field, rest = fields.find(name)
     if field is None:  # an attribute; the operators of order compare it as a number
-        return bind_attribute(
-            fields, name, operator, _convert(condition, parse_number if operator in NUMERIC_OPERATORS else str)
-        )
+        try:
+            value = _convert(condition, parse_number if operator in NUMERIC_OPERATORS else str)
+        except FilterLineError:
+            if (suggestion := fields.suggest(name)) is None:
+                raise
+            problem = (
+                f"there is no field {name[:80]}; is {suggestion} meant? An attribute needs a number after {operator}"
+            )
+            raise FilterLineError(condition.position, problem) from None
+        return bind_attribute(fields, name, operator, value)
     if operator not in field.operators:
         allowed = " ".join(field.operators)
         raise FilterLineError(condition.position, f"{name} has the operators {allowed}, but not {operator}")
     if field.parse is parse_flag:
-        value = operator == EXISTS or _convert(condition, parse_flag) == (operator == "=")
-        return bind_field(fields, name, "=", value)
+        flag = operator == EXISTS or _convert(condition, parse_flag) == (operator == "=")
+        return bind_field(fields, name, "=", flag)
     converted = None if operator == EXISTS else _convert(condition, field.parse)
     return BoundCondition(name, operator, converted, field, rest, within=field.within)
 

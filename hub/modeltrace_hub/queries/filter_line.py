@@ -20,7 +20,8 @@ _SPACE: Final = re.compile(r"\s*")
 _AND: Final = re.compile(r"and\s+(?!(?:!=|>=|<=|[=><~]|exists\b))", re.IGNORECASE)
 _FIELD: Final = re.compile(rf'{_QUOTED}|[^\s"=!<>~]+', re.DOTALL)
 _OPERATOR: Final = re.compile(r"!=|>=|<=|[=><~]|exists(?=\s|$)", re.IGNORECASE)
-_VALUE: Final = re.compile(rf'{_QUOTED}(?=\s|$)|[^\s"]\S*', re.DOTALL)
+# Operators alone are not a value, so that the error of `a >> 1` names the second operator.
+_VALUE: Final = re.compile(rf'{_QUOTED}(?=\s|$)|(?![!=<>~]+(?:\s|$))[^\s"]\S*', re.DOTALL)
 _ESCAPES: Final = {'"': '"', "\\": "\\", "n": "\n", "r": "\r", "t": "\t"}
 _ESCAPED: Final = {character: f"\\{letter}" for letter, character in _ESCAPES.items()}
 

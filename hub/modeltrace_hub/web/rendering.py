@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import BaseModel
 
+from modeltrace_hub.queries.filter_fields import suggest_fields
 from modeltrace_hub.queries.filter_line import format_condition
 from modeltrace_hub.queries.list_fields import TRACE_FIELDS
 from modeltrace_hub.web import format as fmt
@@ -106,6 +107,7 @@ def _create_environment() -> Environment:
     )
     environment.filters |= dict(getmembers(fmt, isfunction))
     environment.filters |= {"query_with": _query_with, "without": _without, "condition": _condition}
+    environment.filters["suggest_fields"] = suggest_fields
     environment.filters |= {"unit_name": unit_name, "deciding_statistic": deciding_statistic}
     environment.globals["trace_attribute"] = partial(attribute_name, TRACE_FIELDS)
     environment.globals["draw_histogram"] = histogram_chart.draw_histogram
