@@ -101,9 +101,9 @@ class Catalog:
                         if version in (None, bundle.version):
                             return self._fetch(bundle, registered)
                         fallback = fallback or (bundle, registered)
-                searched.append(source)
+                searched.append(repr(source))
             except BundleError as error:
-                searched.append(f"{source} ({error})")
+                searched.append(f"{source!r} ({error})")
         if fallback is not None:
             return self._fetch(*fallback)
         raise BundleNotFoundError(f"no bundle {description} in {', '.join(searched)}")
