@@ -244,6 +244,9 @@ def test_error_messages(labelled: dict[str, Path], example: Path, tmp_path: Path
     with pytest.raises(ModeltraceError, match="there is no prediction store"):
         run("--since", "7d")
     open_store(str(missing_store)).close()
+    for mode in (("--expected", "--since", "2100-01-01"), ("--worst", "3", "--since", "2100-01-01")):
+        with pytest.raises(NoDataError, match=r"no predictions in .* match --since"):
+            run(*mode)
     with pytest.raises(NoDataError, match="no predictions in"):
         run("--name", "another")
 

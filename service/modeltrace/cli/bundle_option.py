@@ -8,7 +8,7 @@ from modeltrace.bundles.registry.catalog import Catalog
 from modeltrace.bundles.registry.search_paths import search_paths
 from modeltrace.errors import BundleNotFoundError, ModeltraceError, SettingsError
 from modeltrace.settings import Settings, read_settings
-from modeltrace.store.selection import latest_model
+from modeltrace.store.selection import Selection, latest_model
 from modeltrace.store.store import Store
 from modeltrace.terminal import echo
 
@@ -68,3 +68,16 @@ def find_manifest(store: Store, bundle: str | None) -> Manifest | None:
         if bundle is not None:
             raise
         return None
+
+
+def select_model(selection: Selection, bundle: str) -> Selection:
+    """Select the predictions of the model of a bundle, unless the selection names a model or a version.
+
+    Raises:
+        BundleError: there is no such bundle, or it cannot be used.
+    """
+    with Catalog(lambda warning: echo(warning, err=True)) as catalog:
+        found = catalog.resolve(bundle)
+    if selection.model_name not in (None, found.name):
+        return selection
+    return selection._replace(model_name=found.name, model_version=selection.model_version or found.version)

@@ -10,9 +10,15 @@ from typing import Annotated, Any
 import typer
 
 from modeltrace.bundles.manifest import Manifest
-from modeltrace.cli.bundle_option import find_manifest
+from modeltrace.cli.bundle_option import find_manifest, select_model
 from modeltrace.cli.evaluate_fairness import print_fairness
-from modeltrace.cli.evaluate_file import NoDataError, evaluate_file, load_scorer, predict_batch, send_labels_of
+from modeltrace.cli.evaluate_file import (
+    evaluate_file,
+    load_scorer,
+    no_predictions_error,
+    predict_batch,
+    send_labels_of,
+)
 from modeltrace.cli.mlflow_results import MlflowName, log_evaluation
 from modeltrace.cli.options import ModelName, ModelVersion, bundle_option, tag_option, time_option
 from modeltrace.cli.store import open_metrics_store, open_store_or_export
@@ -49,8 +55,8 @@ def evaluate(
     bundle: Annotated[
         str | None,
         bundle_option(
-            help="Predict FILE in this process, with this bundle. Without FILE: compare the errors with those for the "
-            "held-out rows of this bundle.",
+            help="Predict FILE in this process, with this bundle. Without FILE: only predictions of its model (--name and "
+            "--version select others), whose errors are compared with those for its held-out rows.",
             show_default="without FILE: MODELTRACE_BUNDLE, or the bundle of the newest prediction",
         ),
     ] = None,
@@ -143,6 +149,7 @@ def evaluate(
             raise typer.BadParameter("--url, --feedback and --target require FILE")
         selection = Selection(since, until, None, name, version, include_synthetic=include_synthetic)
         selection = selection._replace(tags=tuple(tags or ()))
+        selection = selection if bundle is None else select_model(selection, bundle)
         modes = {"--by and --over": by or over, "--worst": worst, "--expected": expected, "--fairness": fairness}
         _check_modes({**modes, "--mlflow": mlflow})
         open_store = partial(open_store_or_export, exported, since, until)
@@ -263,12 +270,7 @@ def _evaluate_store(
             evaluate = partial(evaluate_periods, evaluate, source, unit=over)
         metrics = evaluate(selection) if by is None else evaluate_segments(evaluate, source, selection, by, bins)
         if not metrics:
-            synthetic = store.counts(selection._replace(include_synthetic=True)).predictions
-            hint = f" ({synthetic:,} synthetic ones: --include-synthetic)" if synthetic else ""
-            raise NoDataError(
-                f"no predictions in {store.location.description}{hint} match --since, --until, --name, --version and "
-                "--tag"
-            )
+            raise no_predictions_error(store, selection)
     return metrics
 
 

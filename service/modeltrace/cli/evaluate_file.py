@@ -20,6 +20,8 @@ from modeltrace.inference.tasks import TASK_NAMES
 from modeltrace.monitoring.held_out_baseline import baseline_of
 from modeltrace.outlier_labels import SCORE
 from modeltrace.settings import read_settings
+from modeltrace.store.selection import Selection
+from modeltrace.store.store import Store
 from modeltrace.terminal import echo
 from modeltrace.traffic.rows import Sample, read_samples
 
@@ -34,6 +36,16 @@ SendLabels = Callable[[Sequence[tuple[str, Any]]], object]
 
 class NoDataError(ModeltraceError):
     """There are no predictions to evaluate."""
+
+
+def no_predictions_error(store: Store, selection: Selection) -> NoDataError:
+    """Return the error that no prediction of a store is selected. It names synthetic ones, which may be left out."""
+    synthetic = store.counts(selection._replace(include_synthetic=True)).predictions
+    hint = f" ({synthetic:,} synthetic ones: --include-synthetic)" if synthetic else ""
+    return NoDataError(
+        f"no predictions in {store.location.description}{hint} match --since, --until, --bundle, --name, --version and "
+        "--tag"
+    )
 
 
 def load_scorer(bundle: str) -> tuple[ServedModel, PredictFn]:

@@ -3,7 +3,7 @@
 import json
 
 from modeltrace.cli.bundle_option import find_manifest
-from modeltrace.cli.evaluate_file import NoDataError
+from modeltrace.cli.evaluate_file import NoDataError, no_predictions_error
 from modeltrace.evaluation.queries import labelled_models
 from modeltrace.evaluation.render_worst import to_json, to_text
 from modeltrace.evaluation.worst_segments import find_worst_segments
@@ -19,7 +19,7 @@ def print_worst_segments(
     """Print the segments of each model in a selection that have the largest errors.
 
     Raises:
-        NoDataError: no selected prediction has a true label.
+        NoDataError: no prediction is selected, or none has a true label.
         PairsError: there are too many values to compare all pairs.
         StoreError: the store cannot be read.
     """
@@ -30,6 +30,8 @@ def print_worst_segments(
         of_model = selection._replace(model_name=name, model_version=version, model_hash=model_hash)
         result = find_worst_segments(store, of_model, classifier=bool(classifier), limit=limit, bins=bins, pairs=pairs)
         results += [] if result is None else [result]
+    if not results and not store.counts(selection).predictions:
+        raise no_predictions_error(store, selection)
     if not results:
         raise NoDataError(f"no selected prediction in {store.location.description} has a true label and its inputs")
     if as_json:

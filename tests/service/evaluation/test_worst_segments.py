@@ -271,6 +271,30 @@ def test_command(store_url: str, monkeypatch: pytest.MonkeyPatch, example: Path)
     assert [part["segment"][feature.name] for part in by if part["labels"]] == list(expected)
 
 
+@pytest.mark.parametrize("mode", [("--worst", "3"), ()], ids=["worst", "metrics"])
+def test_a_bundle_selects_its_model(
+    store_url: str, monkeypatch: pytest.MonkeyPatch, example: Path, mode: tuple[str, ...]
+) -> None:
+    """Other versions in the store are not evaluated, unless `--version` selects them."""
+    monkeypatch.setenv("MODELTRACE_STORE", store_url)
+    with open_store(store_url) as store:
+        for version in (MODEL.version, "9"):
+            rows = [
+                stored_row(f"{version}-{n}", time=TIME + n, model=MODEL._replace(version=version), label='"a"')
+                for n in range(100)
+            ]
+            store.add_predictions([row._replace(inputs='{"x": "u"}') for row in rows])
+            store.add_labels([StoredLabel(row.prediction_id, "ab"[n % 2], TIME, TIME) for n, row in enumerate(rows)])
+
+    def versions(*options: str) -> list[str]:
+        results = json.loads(run(*mode, "--json", *options))
+        return sorted(result.get("model_version") or result["model"]["version"] for result in results)
+
+    assert versions() == [MODEL.version, "9"]
+    assert versions("--bundle", str(example)) == [MODEL.version]
+    assert versions("--bundle", str(example), "--version", "9") == ["9"]
+
+
 def test_text_without_a_significant_segment(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It says whether no segment is large enough, or no error is beyond chance."""
     monkeypatch.setenv("MODELTRACE_STORE", store_url)
