@@ -93,6 +93,17 @@ def test_a_second_hub_on_the_same_file_is_rejected(
 
 
 @pytest.mark.slow
+def test_a_command_that_sends_nothing_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """It names the variables that the command must read."""
+    assert _run(monkeypatch, "record", "--output", tmp_path / "x.zip", "--wait", "0", "--", "true") == 0
+    warning = capfd.readouterr().err.splitlines()[-1]
+    assert warning.startswith("hub: warning: the command has sent nothing")
+    assert "OTEL_TRACES_EXPORTER" in warning
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT" in warning
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_hub_that_is_ended_writes_nothing(number: signal.Signals) -> None:
     """After the addresses there is no other output, such as leaks that the binding of DuckDB reports."""

@@ -122,7 +122,7 @@ def test_model_that_is_not_found_is_an_error(recorded: Recorded, monkeypatch: py
         recorded.first["trace_id"], "--bundle", str(recorded.models / "one"), bundles=str(recorded.models / "two")
     )
     assert result.exit_code == 0
-    with pytest.raises(ReplayError, match="in '.*'.*--bundle"):  # so that a full stop is not part of a folder
+    with pytest.raises(ReplayError, match=r"in '.*'.*--bundle"):  # so that a full stop is not part of a folder
         recorded.replay(recorded.first["trace_id"], bundles="")
     monkeypatch.chdir(recorded.models)
     assert recorded.replay(recorded.first["trace_id"], bundles="").exit_code == 0

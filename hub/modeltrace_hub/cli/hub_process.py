@@ -21,6 +21,8 @@ from modeltrace_hub.writer import Writer
 QUIET_SECONDS: Final = 1.0
 # The variables of exporters. The command under `record` exports to its hub whatever they say.
 _EXPORTER_VARIABLE: Final = "OTEL_EXPORTER_OTLP_"
+_ENDPOINT: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
+_PROTOCOL: Final = "OTEL_EXPORTER_OTLP_PROTOCOL"
 _EXPORTERS: Final = {f"OTEL_{signal_name}_EXPORTER": "otlp" for signal_name in ("TRACES", "METRICS", "LOGS")}
 NOT_FOUND_CODE: Final = 127
 
@@ -169,6 +171,13 @@ def _write_archive(store: Store, output: Path) -> None:
         plural(len(selection.points), "data point"),
     )
     typer.echo(f"hub: {', '.join(counts)} in {output}", err=True)
+    if not (selection.spans or selection.logs or selection.points):
+        variables = ", ".join((*_EXPORTERS, _ENDPOINT, _PROTOCOL))
+        typer.echo(
+            "hub: warning: the command has sent nothing. It must read these variables and send before it ends: "
+            f"{variables}. A program with the OpenTelemetry SDK for Python does so under opentelemetry-instrument",
+            err=True,
+        )
 
 
 def _command_environment(environ: Mapping[str, str], settings: HubSettings) -> dict[str, str]:
@@ -177,8 +186,8 @@ def _command_environment(environ: Mapping[str, str], settings: HubSettings) -> d
     return {
         **kept,
         **_EXPORTERS,
-        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{settings.http_port}",
-        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        _ENDPOINT: f"http://127.0.0.1:{settings.http_port}",
+        _PROTOCOL: "http/protobuf",
     }
 
 

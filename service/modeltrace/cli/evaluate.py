@@ -55,8 +55,8 @@ def evaluate(
     bundle: Annotated[
         str | None,
         bundle_option(
-            help="Predict FILE in this process, with this bundle. Without FILE: only predictions of its model (--name and "
-            "--version select others), whose errors are compared with those for its held-out rows.",
+            help="Predict FILE in this process, with this bundle. Without FILE: only predictions of its model (--name "
+            "and --version select others), whose errors are compared with those for its held-out rows.",
             show_default="without FILE: MODELTRACE_BUNDLE, or the bundle of the newest prediction",
         ),
     ] = None,
