@@ -27,7 +27,7 @@ from modeltrace.otel_settings import OtelSettings
 from modeltrace.settings import data_dir, read_settings
 from modeltrace.terminal import SafeConsole
 from modeltrace.traffic.fault_injection import parse_shift
-from modeltrace_http.tls_options import TlsCertificate, TlsKey
+from modeltrace_http.tls_options import TlsKey
 
 # Seconds.
 JAEGER_TIMEOUT = 2.0
@@ -78,7 +78,9 @@ def up(
     http_port: Annotated[
         int, _port_option(help="Port of the hub for OTLP over HTTP.", envvar="MODELTRACE_HUB_HTTP_PORT")
     ] = 4318,
-    tls_certificate: TlsCertificate = None,
+    tls_certificate: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Use TLS for the service, with this certificate in PEM format.")
+    ] = None,
     tls_key: TlsKey = None,
     ca: CaFile = None,
     alerts: Annotated[

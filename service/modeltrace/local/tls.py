@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from modeltrace.client.verification import client_context
 from modeltrace.errors import SettingsError
 from modeltrace.settings import Settings
 from modeltrace_http.tls import TlsFiles
@@ -51,6 +52,7 @@ def read_tls(settings: Settings, ca: Path | None) -> UpTls:
     Raises:
         SettingsError: a file cannot be used, or clients need a certificate, which `up` does not have.
     """
+    client_context(ca)  # also without TLS, in which no client would read the file
     hub_settings = _HubTlsSettings()
     for tls_settings in (settings, hub_settings):
         if tls_settings.tls_client_ca is not None:

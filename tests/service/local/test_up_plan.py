@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from modeltrace.errors import SettingsError
 from modeltrace.local.plan import (
     COLLECTOR_ENDPOINTS,
     StackTarget,
@@ -21,8 +22,9 @@ from modeltrace.local.plan import (
     traffic_arguments,
     traffic_environment,
 )
-from modeltrace.local.tls import UpTls
+from modeltrace.local.tls import UpTls, read_tls
 from modeltrace.otel_settings import OtelSettings, read_otel_settings
+from modeltrace.settings import read_settings
 from modeltrace_http.tls import TlsFiles
 from stack.components import Ports, read_components
 from tests.helpers.processes import free_port
@@ -222,3 +224,13 @@ def test_collector_is_reached_at_its_endpoint(endpoint: str) -> None:
 def test_url_of_the_service(config: UpConfig, host: str, url: str) -> None:
     """A wildcard address is replaced by loopback."""
     assert replace(config, host=host, port=1).service_url == url
+
+
+def test_a_ca_file_is_checked_without_tls(tmp_path: Path) -> None:
+    """A missing file, and one without certificates, are errors."""
+    file = tmp_path / "ca.pem"
+    with pytest.raises(SettingsError, match=r"--ca .*ca\.pem cannot be read"):
+        read_tls(read_settings(), file)
+    file.write_text("no certificate")
+    with pytest.raises(SettingsError, match=r"--ca .*ca\.pem must contain certificates"):
+        read_tls(read_settings(), file)
