@@ -16,6 +16,7 @@ from modeltrace.traffic.progress import take_snapshot
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CONFIG = UpConfig(
+    is_example=True,
     source="bundle",
     bundle=Path("bundle"),
     host="127.0.0.1",
@@ -49,8 +50,25 @@ def test_plain_lines_without_a_terminal() -> None:
         "  predict    http://127.0.0.1:8000/docs",
         "  telemetry  http://127.0.0.1:4319",
         "Ctrl-C stops everything. Serve your own model: modeltrace pack --help",
-        f"  traffic    20/s · 1,204 sent · 0 failed · last trace /t/{TRACE}",
+        f"  traffic    20/s · 1,204 sent · 0 failed · last trace http://127.0.0.1:4319/t/{TRACE}",
     ]
+
+
+def test_generated_requests_for_a_bundle_are_synthetic() -> None:
+    """A line says that drift leaves them out; the example's requests count, and no traffic needs no line."""
+    bundle = replace(CONFIG, is_example=False)
+    assert "--include-synthetic" in header_lines(bundle, MODEL)[-1].plain
+    for config in (CONFIG, replace(bundle, rate=None)):
+        assert not any("synthetic" in line.plain for line in header_lines(config, MODEL))
+
+
+def test_last_trace_is_a_url_of_the_stack_in_a_file() -> None:
+    """The URL is complete."""
+    file = io.StringIO()
+    with open_screen(Console(file=file)) as screen:
+        screen.show_started(STACK_CONFIG, MODEL)
+        screen.show_traffic(SNAPSHOT)
+    assert file.getvalue().rstrip().endswith(f"last trace {JAEGER}/trace/{TRACE}")
 
 
 def test_interval_of_traffic_lines_without_a_terminal() -> None:

@@ -20,6 +20,10 @@ PLAIN_INTERVAL = 10.0
 
 HINT_LINE = f"Ctrl-C stops everything. Serve your own model: {command('pack --help')}"
 
+SYNTHETIC_LINE = (
+    "  synthetic  drift and metrics leave generated requests out; commands include them with --include-synthetic"
+)
+
 
 @contextmanager
 def open_screen(console: Console) -> Iterator[Screen]:
@@ -41,10 +45,12 @@ def header_lines(config: UpConfig, model: ServedModel) -> list[Text]:
         telemetry = Text(config.external_telemetry) if config.external_telemetry else _link(config.hub_url)
     if config.hub_has_key and config.starts_hub:
         telemetry.append(f"  (append ?key= and the value of {HUB_KEY} the first time)")
+    synthetic = [Text(SYNTHETIC_LINE)] if config.rate is not None and not config.is_example else []
     return [
         Text(f"Modeltrace · {model.name} {model.version} · {len(model.features)} features", style="bold"),
         Text("  predict    ").append(_link(f"{config.service_url}/docs")),
         Text("  telemetry  ").append(telemetry),
+        *synthetic,
     ]
 
 
@@ -64,8 +70,8 @@ def traffic_line(snapshot: Snapshot | None, config: UpConfig, *, full_trace_id: 
         return line.append(snapshot.to_text(latency=False, full_trace_id=full_trace_id, hub_url=hub_url))
     line.append(replace(snapshot, last_trace_id=None).to_text(latency=False))
     if trace_id := snapshot.last_trace_id:
-        shown = trace_id if full_trace_id else f"{trace_id[:8]}…"
-        line.append(" · last trace ").append(shown, style=f"link {config.stack.trace_url_prefix}{trace_id}")
+        url = f"{config.stack.trace_url_prefix}{trace_id}"
+        line.append(" · last trace ").append(url if full_trace_id else f"{trace_id[:8]}…", style=f"link {url}")
     return line
 
 

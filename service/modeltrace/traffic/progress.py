@@ -28,7 +28,8 @@ class Snapshot(Counts):
 
         Args:
             latency: whether to include percentiles.
-            full_trace_id: whether to include the whole trace ID, for copying, instead of its first digits.
+            full_trace_id: whether to include the whole trace ID, with a hub as a URL, for copying, instead of its first
+                digits.
             hub_url: the hub that the trace ID links to.
         """
         parts = [Text(f"{self.rate:.0f}/s"), Text(f"{self.sent:,} sent")]
@@ -38,11 +39,11 @@ class Snapshot(Counts):
             parts.append(Text(f"{self.labels:,} labels"))
         parts.append(Text(f"{self.failed:,} failed", style="red" if self.failed else ""))
         if self.dropped:
-            parts.append(Text(f"{self.dropped:,} dropped", style="yellow"))
+            parts.append(Text(f"{self.dropped:,} dropped (not sent: too many unanswered requests)", style="yellow"))
         if latency and self.p50_ms is not None and self.p99_ms is not None:
             parts += [Text(f"p50 {self.p50_ms:.0f} ms"), Text(f"p99 {self.p99_ms:.0f} ms")]
         if self.last_trace_id:
-            shown = f"/t/{self.last_trace_id}" if full_trace_id else f"/t/{self.last_trace_id[:8]}…"
+            shown = f"{hub_url or ''}/t/{self.last_trace_id}" if full_trace_id else f"/t/{self.last_trace_id[:8]}…"
             link = Style(link=f"{hub_url}/t/{self.last_trace_id}") if hub_url else Style()
             parts.append(Text.assemble("last trace ", (shown, link)))
         return Text(" · ").join(parts)

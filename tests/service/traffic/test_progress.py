@@ -30,7 +30,7 @@ def test_run_without_failures() -> None:
 def test_rejections_and_dropped_requests_are_shown() -> None:
     """The line contains rejected, failed and dropped requests."""
     line = snapshot(rejected=3, dropped=5, failed=1).to_text().plain
-    assert line.startswith("20/s · 1,204 sent · 3 rejected as expected · 1 failed · 5 dropped")
+    assert line.startswith("20/s · 1,204 sent · 3 rejected as expected · 1 failed · 5 dropped (not sent: too many ")
 
 
 def test_no_latency_and_no_trace_before_the_first_response() -> None:
