@@ -2,10 +2,13 @@
 
 import time
 from collections.abc import Iterator
+from secrets import token_bytes
 
 import pytest
 from playwright.sync_api import Browser, Page
 
+from tests.helpers.llm_telemetry import llm_trace
+from tests.helpers.metric_points import SECOND, gauge
 from tests.helpers.model_features import Feature
 from tests.helpers.model_telemetry import ModelService
 from tests.helpers.otlp_sender import Sender
@@ -61,6 +64,22 @@ def test_lists_show_their_main_columns(narrow: Page, path: str) -> None:
 
     assert boxes.count() == 1
     assert boxes.first.evaluate("box => box.scrollWidth - box.clientWidth") <= 0
+
+
+def test_rows_with_many_columns_are_cards(browser: Browser) -> None:
+    """Each cell of alerts and of LLM calls is visible, with the name of its column."""
+    with running_site() as site:
+        site.sender.spans(*llm_trace(token_bytes(16)))
+        active = gauge("http.server.active_requests", "1", [((), 0.0)], time.time_ns() - 600 * SECOND)
+        Sender(site.sender.endpoint, service="shop").metrics(active)
+        page = browser.new_page(base_url=site.url, viewport={"width": 390, "height": 844})
+        for path, label in (("/alerts", "What"), ("/llm-calls", "Result")):
+            page.goto(path)
+            box = page.locator(".wide:has(.list)")
+            assert box.evaluate("box => box.scrollWidth - box.clientWidth") <= 0, path
+            cell = page.locator(f"td[data-label={label}]").first
+            assert cell.evaluate("cell => getComputedStyle(cell, '::before').content") == f'"{label}: "'
+        page.close()
 
 
 def test_titles_name_what_the_page_shows(narrow: Page) -> None:
