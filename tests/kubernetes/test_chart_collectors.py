@@ -15,6 +15,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.slow]
 SECRETS = {"vendor": {"HONEYCOMB_API_KEY": "key"}}
 # Variables from fields of the pod.
 FIELDS = {"POD_NAME": "modeltrace-gateway-0", "KUBE_NODE_NAME": "node-1"}
+WITH_COLLECTORS = [path for path in EXAMPLES if "agent: {enabled: false}" not in path.read_text()]
 
 
 def write_configuration(manifests: list[Manifest], pod: Manifest, folder: Path) -> list[Path]:
@@ -34,7 +35,7 @@ def expanded(pod: Manifest) -> dict[str, str]:
     return {k: re.sub(r"\$\((\w+)\)", lambda match: variables[match[1]], v) for k, v in variables.items()}
 
 
-@pytest.mark.parametrize("path", [path for path in EXAMPLES if path.stem != "service"], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", WITH_COLLECTORS, ids=lambda path: path.stem)
 def test_the_collector_accepts_its_configuration(path: Path, tmp_path: Path) -> None:
     """Each agent and gateway, with the files, their order and the variables of its pod."""
     manifests = render(path)
