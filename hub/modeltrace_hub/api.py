@@ -22,10 +22,11 @@ from modeltrace_hub.mcp_server.endpoint import McpEndpoint
 from modeltrace_hub.queries.comparison import COMPARISON_PARAMETERS, parse_comparison
 from modeltrace_hub.queries.completions import CompletionRequest, Completions
 from modeltrace_hub.queries.explain import explain
-from modeltrace_hub.queries.filters import LogFilter, MetricFilter, TraceFilter, TraceLimits, describe_invalid_parameter
+from modeltrace_hub.queries.filters import LogFilter, MetricFilter, TraceFilter, TraceLimits
 from modeltrace_hub.queries.logs import count_logs, group_logs, list_logs
 from modeltrace_hub.queries.metrics import list_metrics, list_points
 from modeltrace_hub.queries.models import list_models, read_models
+from modeltrace_hub.queries.parameters import describe_invalid_parameter
 from modeltrace_hub.queries.predictions import read_predictions
 from modeltrace_hub.queries.quality import read_quality
 from modeltrace_hub.queries.reader import Queries

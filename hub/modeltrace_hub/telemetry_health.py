@@ -8,7 +8,7 @@ from pydantic import Field
 
 from modeltrace_hub.durations import parse_duration_ns
 from modeltrace_hub.ingest_stats import IngestStats
-from modeltrace_hub.queries.filters import Parameters
+from modeltrace_hub.queries.parameters import Parameters
 from modeltrace_hub.queries.reader import Reader, Record
 from modeltrace_hub.web.format import duration, plural
 

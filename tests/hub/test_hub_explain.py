@@ -282,7 +282,7 @@ def test_large_sets_are_sampled(pages: HubPages) -> None:
     ("query", "parameter", "text"),
     [
         ("select.min_duration=fast", "select.min_duration", "a duration is a number and a unit"),
-        ("select.error=true&against.colour=red", None, "against.…: there is no parameter 'colour'"),
+        ("select.error=true&against.colour=red", "against.colour", "there is no such parameter; the parameters are "),
         ("of=predictions&select.colour=red", "select.colour", "there is no such parameter"),
         ("select.error=true&limit=5", "limit", "a comparison has no such parameter"),
         ("select.error=true&sample=1", "sample", "greater than or equal to 100"),

@@ -487,3 +487,12 @@ def test_the_views_are_listed(hub: InProcessHub) -> None:
     assert {name: columns.strip("`").split("`, `") for name, columns in documented} == {
         name: [column["name"] for column in columns] for name, columns in views.items()
     }
+
+
+@pytest.mark.parametrize("path", ["sql", "api/sql", "traces", "health", "models", "logs"])
+def test_an_unknown_parameter_is_named_with_the_valid_ones(hub: InProcessHub, path: str) -> None:
+    """Also if its name is that of a part of the address."""
+    response = httpx.get(f"{hub.page_url}/{path}", params={"query": "SELECT 1"})
+    assert response.status_code == 422
+    assert "query: there is no such parameter; the parameters are " in response.text
+    assert "sql" not in path or "since, until, q, limit" in response.text

@@ -12,7 +12,8 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
 
 from modeltrace_hub.queries.filter_fields import ATTRIBUTE_PREFIX
-from modeltrace_hub.queries.filters import Parameters, TraceFilter
+from modeltrace_hub.queries.filters import TraceFilter
+from modeltrace_hub.queries.parameters import Parameters, UnknownParameterError
 from modeltrace_hub.queries.windows import PredictionFilter
 
 SELECT_PREFIX: Final = "select."
@@ -117,6 +118,8 @@ def _validate(type_: type[_Model], pairs: Pairs, prefix: str = "") -> _Model:
         if first["loc"]:
             raise RequestValidationError([{**first, "loc": ("query", f"{prefix}{first['loc'][0]}")}]) from None
         text = first["msg"].removeprefix("Value error, ")
+        if isinstance(unknown := first.get("ctx", {}).get("error"), UnknownParameterError):
+            raise _invalid(f"{prefix}{unknown.name}", text) from None
         raise _invalid("", f"{prefix}…: {text}" if prefix else text) from None
 
 

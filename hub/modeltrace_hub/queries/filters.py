@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Final, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from modeltrace_hub.durations import MAX_NS, parse_duration_ns
 from modeltrace_hub.queries.filter_fields import (
@@ -25,8 +25,9 @@ from modeltrace_hub.queries.filter_fields import (
     parse_required_duration,
     parse_severity,
 )
-from modeltrace_hub.queries.filter_line import MAX_LINE_LENGTH, FilterLineError
+from modeltrace_hub.queries.filter_line import MAX_LINE_LENGTH
 from modeltrace_hub.queries.list_fields import LOG_FIELDS, METRIC_FIELDS, TRACE_FIELDS
+from modeltrace_hub.queries.parameters import Parameters
 
 # Largest value of each of three parameters: the row of a request, the span offset of a trace, and the page number.
 MAX_ROW_INDEX: Final = 10**6
@@ -68,17 +69,6 @@ Time = Annotated[int | None, BeforeValidator(parse_time_ns)]
 Duration = Annotated[int | None, BeforeValidator(parse_required_duration)]
 LimitedText = Annotated[str | None, Field(max_length=500)]
 TraceId = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
-
-
-class Parameters(BaseModel):
-    """Query parameters. Empty ones count as absent, unknown ones are an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_empty(cls, values: Any) -> Any:  # noqa: ANN401  the input before validation
-        return {key: value for key, value in values.items() if value != ""} if isinstance(values, dict) else values
 
 
 class TimeRangeFilter(Parameters):
@@ -137,14 +127,16 @@ class RecordFilter(LineFilter):
     """The filters that traces, logs and metric points share."""
 
     model_config = ConfigDict(extra="allow")
+    pattern_names: ClassVar[tuple[str, ...]] = (f"{ATTRIBUTE_PREFIX}KEY",)
 
     service: LimitedText = Field(None, description="`service.name` of the record's resource.")
 
+    @classmethod
+    def _allows(cls, name: str) -> bool:
+        return name.startswith(ATTRIBUTE_PREFIX) and name != ATTRIBUTE_PREFIX
+
     @model_validator(mode="after")
     def _check_extra_parameters(self) -> Self:
-        for name in self.model_extra or {}:
-            if not name.startswith(ATTRIBUTE_PREFIX) or name == ATTRIBUTE_PREFIX:
-                raise ValueError(f"there is no parameter {name[:80]!r}; filter by an attribute with attr.KEY=VALUE")
         if len(self.attributes) > MAX_ATTRIBUTE_FILTERS:
             raise ValueError(f"at most {MAX_ATTRIBUTE_FILTERS} attribute filters are allowed")
         return self
@@ -273,19 +265,3 @@ class TraceLimits(Parameters):
     """Limit the size of one trace in the API."""
 
     limit: int = Field(1000, ge=1, le=20_000, description="The maximum number of each: spans, logs, predictions, …")
-
-
-def describe_invalid_parameter(error: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the name of an invalid parameter ("" if none is named), and the message to show.
-
-    Args:
-        error: an item of `ValidationError.errors()`.
-    """
-    location = [str(part) for part in error["loc"] if part not in {"query", "path"}]
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        message = "there is no such parameter"
-    parameter = location[-1][:80] if location else ""
-    if isinstance(error.get("ctx", {}).get("error"), FilterLineError):
-        parameter = "filter"
-    return parameter, f"{parameter}: {message}" if parameter else message

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from modeltrace_hub.error_status import error_status
 from modeltrace_hub.errors import HubError
-from modeltrace_hub.queries.filters import describe_invalid_parameter
+from modeltrace_hub.queries.parameters import describe_invalid_parameter
 from modeltrace_hub.sql_query.results import report_unexpected_errors, to_rows
 from modeltrace_hub.sql_query.routes import SqlQuery, SqlQueue
 from modeltrace_hub.sql_query.runner import MAX_ROWS
