@@ -217,6 +217,17 @@ def test_an_evaluation_has_its_own_period(hub: InProcessHub) -> None:
     assert "those that arrived after 1 min ago are part of the next evaluation" in page
 
 
+def test_means_that_differ_by_rounding_are_one_number(hub: InProcessHub) -> None:
+    """The areas of a model with two classes are equal, but their sums were rounded in another order."""
+    for name, weighted in (("two", 0.1 + 0.2), ("more", 0.4)):
+        sender = service(hub, name)
+        sender.predict(1)
+        sender.evaluate(accuracy=0.75, roc_auc__macro=0.3, roc_auc__weighted=weighted)
+        sender.export()
+    assert "ROC AUC 0.300" in visible_text(hub, "/models", model="two")
+    assert "ROC AUC macro 0.300 , weighted 0.400" in visible_text(hub, "/models", model="more")
+
+
 @pytest.mark.parametrize(
     "times", [{}, {"window": 60.0}, {"window": -60.0, "time": 1e9}, {"window": 1.0, "time": 1e300}]
 )
