@@ -214,7 +214,7 @@ def test_an_evaluation_has_its_own_period(hub: InProcessHub) -> None:
     page = visible_text(hub, "/models", model="weekly", window="15m")
     assert "predictions of the 7 d up to 1 min ago 40 of 100 with a label" in page
     assert "1 label arrived in the last 15 min 100 % of them correct" in page
-    assert "those that arrived after 1 min ago are part of the next evaluation" in page
+    assert "labels of the last 1 min count in the next evaluation" in page
 
 
 def test_means_that_differ_by_rounding_are_one_number(hub: InProcessHub) -> None:

@@ -70,6 +70,16 @@ def test_each_version_leads_to_its_difference_from_the_previous_one(hub: InProce
     assert (explained["selected"]["count"], explained["other"]["count"]) == (7, 6)
 
 
+def test_the_number_of_the_other_features_is_singular_or_plural(hub: InProcessHub) -> None:
+    """A page of twelve features says how many others there are."""
+    for count, text in ((13, "1 other differs less"), (14, "2 others differ less")):
+        sender = service(hub, f"wide{count}", features=[Feature(f"feature{number}") for number in range(count)])
+        sender.start()
+        sender.predict(3)
+        sender.export()
+        assert text in httpx.get(f"{hub.page_url}/models", params={"model": f"wide{count}"}).text
+
+
 def test_drifted_features_are_sorted_by_importance(hub: InProcessHub) -> None:
     """A feature that drifted less, but that the model uses, is first; without importances, the larger PSI is first."""
     importances = (0.02, 0.9, 0.08), (None, None, None)
