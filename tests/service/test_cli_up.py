@@ -72,7 +72,7 @@ def test_everything_is_started_and_stopped(up: Up) -> None:
         assert "Modeltrace · breast-cancer 1.0.0 · 30 features\n" in log
         assert f"  predict    http://127.0.0.1:{up.service}/docs\n" in log
         assert f"  telemetry  http://127.0.0.1:{up.hub}\n" in log
-        wait_until(lambda: " · last trace /t/" in process.log, description="traffic")
+        wait_until(lambda: " · last trace http" in process.log, description="traffic")
         trace_id = process.log.rpartition("/t/")[2][:32]
         url = f"http://127.0.0.1:{up.hub}/api/traces/{trace_id}"
         wait_until(lambda: httpx.get(url).status_code == 200, description="a trace of the traffic in the hub")
@@ -92,7 +92,7 @@ def test_everything_has_tls(up: Up, tmp_path: Path) -> None:
         log = wait_until_started(process)
         assert f"  predict    {service_url}/docs\n" in log
         assert f"  telemetry  {hub_url}\n" in log
-        wait_until(lambda: " · last trace /t/" in process.log, description="traffic")
+        wait_until(lambda: " · last trace http" in process.log, description="traffic")
         done = run_modeltrace("doctor", service_url, "--hub", hub_url, "--ca", str(certificate))
         assert done.returncode == 0, done.stderr
         refused = run_modeltrace("traffic", service_url, "--wait", "30s", "--count", "1")
