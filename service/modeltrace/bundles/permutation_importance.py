@@ -23,6 +23,9 @@ from modeltrace.inference.model import Label, Model, ModelOutput
 MAX_ROWS: Final = 2000
 REPEATS: Final = 5
 SEED: Final = 0
+# Features in the message.
+MAX_SHOWN: Final = 5
+_NO_IMPORTANCE: Final = "No importance of features"
 
 
 def measure_importance(
@@ -40,15 +43,19 @@ def measure_importance(
         traffic: the test rows; their first ones are those of `held_out`.
         held_out: the predictions for held-out rows, with their labels.
         seconds: the time limit, 0 for no importance. When it is reached, the repeats so far count; one is needed.
-        on_message: gets the reason if the limit is reached before.
+        on_message: gets the most important features, or the reason why test rows give no importance.
 
     Returns:
         The importance; None without test rows that have labels, for other models, and without enough time.
     """
-    if traffic is None or held_out is None or held_out.method != "held_out" or seconds <= 0:
+    if traffic is None or seconds <= 0 or model.task not in {"classifier", "regressor"}:
+        return None
+    if held_out is None or held_out.method != "held_out":
+        on_message(f"{_NO_IMPORTANCE}: it is measured only on --traffic rows that are the reference of the predictions")
         return None
     positions = [number for number, label in enumerate(held_out.labels) if label is not None]
-    if not positions or model.task not in {"classifier", "regressor"}:
+    if not positions:
+        on_message(f"{_NO_IMPORTANCE}: the rows of --traffic have no labels in the column of --target")
         return None
     if len(positions) > MAX_ROWS:
         positions = sorted(np.random.default_rng(SEED).choice(positions, MAX_ROWS, replace=False).tolist())
@@ -57,16 +64,17 @@ def measure_importance(
     matrix = to_matrix(to_rows(rows), model.schema, as_frame=model.as_frame)
     score = _score(model, model.predict(matrix), labels)
     if score is None:
+        on_message(f"{_NO_IMPORTANCE}: a label in --traffic is no number, or the error of the model is not finite")
         return None
     decreases = _shuffle_features(model, matrix, labels, score, seconds)
     if not decreases:
         on_message(
-            f"No importance of features: {seconds:g} s are too short to shuffle each feature once. Give more time with "
+            f"{_NO_IMPORTANCE}: {seconds:g} s are too short to shuffle each feature once. Give more time with "
             "--importance-seconds"
         )
         return None
     by_feature = np.array(decreases).T
-    return Importance(
+    importance = Importance(
         metric="accuracy" if model.task == "classifier" else "mean_absolute_error",
         score=abs(score),
         rows=len(positions),
@@ -76,6 +84,15 @@ def measure_importance(
             for name, values in zip(model.schema.names, by_feature, strict=True)
         },
     )
+    on_message(_describe(importance))
+    return importance
+
+
+def _describe(importance: Importance) -> str:
+    """Return a line with the most important features."""
+    shares = sorted(importance.shares().items(), key=lambda entry: -entry[1])
+    shown = [f"{name} {share:.0%}" for name, share in shares[:MAX_SHOWN] if share > 0]
+    return f"Most important features of {importance.rows:,} test rows: {', '.join(shown) or 'none has an effect'}"
 
 
 def _shuffle_features(

@@ -60,7 +60,7 @@ def pack_table(
 )
 def test_importances_equal_those_of_scikit_learn(tmp_path: Path, *, regressor: bool, scoring: str) -> None:
     """Mean and deviation of each feature equal `permutation_importance` with the same seed to 1e-9."""
-    estimator, manifest, _ = pack_table(tmp_path, regressor=regressor)
+    estimator, manifest, messages = pack_table(tmp_path, regressor=regressor)
     rows, truth = table(600, 2)
 
     expected = permutation_importance(
@@ -77,6 +77,7 @@ def test_importances_equal_those_of_scikit_learn(tmp_path: Path, *, regressor: b
     shares = importance.shares()
     assert sum(shares.values()) == pytest.approx(1)
     assert max(shares, key=lambda name: shares[name]) == "strong"
+    assert f"Most important features of 600 test rows: strong {shares['strong']:.0%}, " in messages[-1]
     assert shares["noise"] < 0.05
 
 
@@ -94,14 +95,15 @@ def test_many_rows_are_sampled(tmp_path: Path) -> None:
         ({"importance_seconds": 0}, None),
         ({"importance_seconds": 1e-9}, "too short to shuffle each feature once"),
         ({"traffic": None}, None),
-        ({"traffic": table(600, 2)[0]}, None),
+        ({"traffic": table(600, 2)[0]}, "No importance of features: the rows of --traffic have no labels"),
+        ({"rows": 100}, "No importance of features: it is measured only on --traffic rows that are the reference"),
     ],
-    ids=["off", "no time", "no test rows", "no labels"],
+    ids=["off", "no time", "no test rows", "no labels", "few rows"],
 )
 def test_without_time_or_labelled_rows_there_is_no_importance(
     tmp_path: Path, options: dict[str, Any], message: str | None
 ) -> None:
-    """The bundle is written without importances, and too little time is reported."""
+    """The bundle is written without importances, and the reason is reported if there are test rows."""
     _, manifest, messages = pack_table(tmp_path, **options)
 
     assert manifest.importance is None
