@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import socket
 import ssl
 import threading
@@ -718,6 +719,26 @@ def test_the_hub_evaluates_notifies_and_shows(tmp_path: Path) -> None:
     assert ">firing<" in page
     assert "firing" in text
     assert "hook" in text
+
+
+def test_the_example_of_the_documentation_sends_a_message(tmp_path: Path) -> None:
+    """With the file and the metric of docs/alerts.md; `--check` says that it sends nothing."""
+    text = (Path(__file__).parents[2] / "docs/alerts.md").read_text()
+    config, metric = (re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL)[0] for kind in ("toml", "json"))
+    with otlp_http() as endpoint:
+        path = write_config(tmp_path, config.replace("http://127.0.0.1:9000/", f"{endpoint.url}/"))
+        with in_process_hub(alerts=path) as hub:
+            checked = CliRunner().invoke(cli, ["alerts", "--url", hub.page_url, "--check", str(path)]).output
+            httpx.post(
+                f"{hub.client.base_url}/v1/metrics",
+                content=metric.replace("NOW", str(time.time_ns())),
+                headers={"Content-Type": "application/json"},
+            ).raise_for_status()
+            wait_until(lambda: endpoint.accepted, description="the message")
+
+    (alert,) = orjson.loads(endpoint.accepted[0])["alerts"]
+    assert (alert["labels"]["alertname"], alert["labels"]["job"]) == ("SidecarRestarting", "test")
+    assert "Nothing was sent" in checked
 
 
 def page_text(hub: Any) -> str:

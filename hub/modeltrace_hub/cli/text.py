@@ -158,6 +158,11 @@ def alerts_text(answer: Mapping[str, Any], receivers: Mapping[str, Collection[st
     """Return the alerts; if receivers are given by name with the names of their alerts, also who gets each."""
     if answer["error"] is not None:
         return f"The last evaluation failed: {escape(answer['error'])}"
+    note = (
+        ""
+        if receivers is None
+        else "\nThe file is valid. Nothing was sent; docs/alerts.md shows how to test a receiver."
+    )
     rows = []
     for alert in answer["alerts"]:
         since = "" if alert["since_ns"] is None else _time(alert["since_ns"])
@@ -166,10 +171,10 @@ def alerts_text(answer: Mapping[str, Any], receivers: Mapping[str, Collection[st
             row.append(",".join(name for name, rules in receivers.items() if alert["alert"] in rules) or "nobody")
         rows.append([*row, alert["summary"]])
     if not rows:
-        return "No alert rule is true."
+        return f"No alert rule is true.{note}"
     head = ["STATE", "SEVERITY", "SINCE", "ALERT", *(["RECEIVERS"] if receivers is not None else []), "WHAT"]
     left_out = [f"{number:,} more conditions of {rule} are left out." for rule, number in answer["left_out"].items()]
-    return "\n".join([format_table(head, rows), *left_out])
+    return "\n".join([format_table(head, rows), *left_out]) + note
 
 
 def sql_text(answer: Mapping[str, Any]) -> str:
