@@ -103,3 +103,24 @@ def test_titles_name_what_the_page_shows(narrow: Page) -> None:
         "What distinguishes traces",
         "Compare traces",
     ]
+
+
+def test_the_prediction_precedes_the_attributes_of_the_span(narrow: Page) -> None:
+    """The page of a trace has the waterfall, the prediction, the selected span and then all other sections."""
+    narrow.goto(MODEL)
+    narrow.locator("a[href*='t/']").first.click()
+    narrow.wait_for_selector("#prediction")
+    selectors = [".waterfall", "#prediction", ".detail", "#logs"]
+    tops = [narrow.locator(selector).first.evaluate("e => e.getBoundingClientRect().top") for selector in selectors]
+
+    assert tops == sorted(tops)
+
+
+def test_shortened_numbers_stay_on_one_line(narrow: Page) -> None:
+    """The button that copies a number is not broken, unlike that of an ID."""
+    narrow.goto(MODEL)
+    html = "<button class='id number'>-0.123456</button>"
+    narrow.evaluate("html => document.body.insertAdjacentHTML('beforeend', html)", html)
+    wrap = narrow.locator("body > .number").evaluate("e => getComputedStyle(e).whiteSpace")
+
+    assert wrap == "nowrap"
