@@ -102,7 +102,9 @@ def hub_paths(*, api: bool) -> set[str]:
     settings = HubSettings(memory=True)
     store = Store(None)
     app = create_app(store, Writer(store, Retention(store, max_age=settings.max_age, max_size=1)), settings)
-    paths = {route.path.replace(":path}", "}") for route in iter_route_contexts(app.routes) if hasattr(route, "path")}
+    paths = {
+        re.sub(":[a-z_]+}", "}", route.path) for route in iter_route_contexts(app.routes) if hasattr(route, "path")
+    }
     store.close()
     return {p for p in paths if (p.startswith("/api/") or p == "/healthz") == api and not p.startswith("/static")}
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 from fastapi import FastAPI, HTTPException, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.staticfiles import StaticFiles
 
@@ -61,6 +62,15 @@ logger = logging.getLogger(__name__)
 NATIVE_TELEMETRY_OFF: Final[Any] = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 TraceIdPath = Annotated[str, Path(pattern="^[0-9a-fA-F]{32}$", description="32 hex digits.")]
+
+
+class _ModelNameConvertor(PathConvertor):
+    """Any text, such as `org/a`. The dot of `path` matches no line break."""
+
+    regex = r"[\s\S]*"
+
+
+register_url_convertor("model_name", _ModelNameConvertor())
 
 
 def create_app(
@@ -218,7 +228,7 @@ def _add_model_routes(app: FastAPI, queries: Queries, limits: QueryLimits) -> No
         with queries.open_reader() as reader:
             return json_response({"window": _window_json(window), "models": list_models(reader, window)})
 
-    @app.get("/api/models/{name:path}", response_class=Response)
+    @app.get("/api/models/{name:model_name}", response_class=Response)
     @limits.expensive
     def model(name: str, filters: Annotated[ModelFilter, Query()]) -> Response:
         """Return all metrics of a model in a window, by version."""

@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Iterator
 from html import unescape
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -120,6 +121,19 @@ def test_the_default_window_has_a_point_for_each_minute(pages: HubPages) -> None
     )
     points = drawn_links(model_page(pages, since="1h"), "Figures of labelled predictions by minute")
     assert [listed(pages, address) for address, _ in points] == [5, 5, 5, 5]
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "a" * 5000, "org/a\n"], ids=["lines", "long", "last line break"])
+def test_a_model_with_an_unusual_name_has_figures_and_a_page(pages: HubPages, name: str) -> None:
+    """Line breaks and thousands of characters are found by the API, the page and the links of its charts."""
+    now = time.time_ns() - HOUR
+    predictions = [Prediction(number, now, "yes", 0.8, truth="yes") for number in range(20)]
+    pages.add(prediction_logs(predictions, model=name))
+    response = pages.client.get(f"/api/models/{quote(name, safe='')}", params={"since": "6h"})
+    assert (response.status_code, response.json().get("name")) == (200, name)
+    assert pages.client.get("/api/quality", params={"model": name, "since": "6h"}).status_code == 200
+    ((address, _),) = drawn_links(model_page(pages, model=name), "Reliability")
+    assert listed(pages, address) == 20
 
 
 def test_links_leave_out_synthetic_predictions_as_the_charts_do(pages: HubPages) -> None:

@@ -21,6 +21,10 @@ MAX_WINDOW_NS: Final = 31 * DAY_NS
 
 DEFAULT_WINDOW: Final = "1h"
 
+# Names and versions of models are longer than other parameters, because links to each stored model have them.
+MAX_NAME_LENGTH: Final = 10_000
+ModelName = Annotated[str | None, Field(max_length=MAX_NAME_LENGTH)]
+
 TAG_PATTERN: Final = "^[a-z][a-z0-9_]*=.+$"
 
 # A window has at most this many steps. Each step has one of the lengths below.
@@ -142,14 +146,14 @@ Period = Annotated[
 class QualityFilter(ModelFilter):
     """Select the labelled predictions of a model, and the steps of their figures over time."""
 
-    model: Annotated[str, Field(min_length=1, max_length=256, description="`ml.model.name`.")]
+    model: Annotated[str, Field(min_length=1, max_length=MAX_NAME_LENGTH, description="`ml.model.name`.")]
     over: Period = None
 
 
 class ModelPageView(ModelFilter):
     """The state of the models page: one model or all, the steps of its charts, and whether all features are shown."""
 
-    model: LimitedText = None
+    model: ModelName = None
     over: Period = None
     all: bool = False
 
@@ -166,8 +170,8 @@ class PredictionFilter(LineFilter):
         "below": ("confidence", "<="),
     }
 
-    model: LimitedText = Field(None, description="`ml.model.name`.")
-    version: LimitedText = Field(None, description="`ml.model.version`.")
+    model: ModelName = Field(None, description="`ml.model.name`.")
+    version: ModelName = Field(None, description="`ml.model.version`.")
     since: Time = Field(None, description="Later than this time.", json_schema_extra={"type": "string"})
     id: LimitedText = Field(None, description="The external ID: the client's own ID of the prediction.")
     tag: Annotated[str | None, Field(max_length=120, pattern=TAG_PATTERN)] = Field(
