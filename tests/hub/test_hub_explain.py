@@ -236,8 +236,27 @@ def test_two_versions_are_compared(pages: HubPages) -> None:
         ],
     )
     answer = explain(pages, "of=predictions&select.version=1.5.0&against.version=1.4.0")
-    assert significant(answer) == [("attribute", "ml.prediction.label", "yes")]
+    assert significant(answer) == []
+    assert [(row["key"], row["value"]) for row in answer["outcomes"]] == [("ml.prediction.label", "yes")]
     assert answer["selected"]["count"] == versions.count("1.5.0")
+
+
+def test_features_of_predictions_precede_attributes(pages: HubPages) -> None:
+    """The output of the model is no property, and a feature is before an attribute that is more frequent."""
+    chance = random.Random(8)  # noqa: S311  the same telemetry every time
+    requests = []
+    for number in range(COUNT):
+        selected = number % 2 == 0
+        inputs = {**draw(chance), "plan": "trial" if selected and chance.random() < 0.6 else "basic"}
+        more = {"ml__model__version": "2" if selected else "1", "ml__prediction__interval__high": float(selected)}
+        requests.append(
+            request(chance, inputs, http__route="/a" if selected and chance.random() < 0.9 else "/b", **more)
+        )
+    store(pages, requests)
+    answer = explain(pages, "of=predictions&select.version=2&against.version=1")
+    assert [(kind, key) for kind, key, _ in significant(answer)][:1] == [("feature", "plan")]
+    assert ("attribute", "http.route", "/a") in significant(answer)
+    assert not any(key.startswith("ml.prediction.") for _, key, _ in significant(answer))
 
 
 def test_numbers_are_in_the_bins_of_the_training_data(pages: HubPages) -> None:

@@ -34,11 +34,13 @@ MAX_MODELS: Final = 20
 
 # The kinds of properties, in the order of preference among those that the same items have.
 KINDS: Final = ("feature", "violation", "attribute", "resource", "span", "failed span", "duration")
-# These say how an item ended or how long it took. They are listed separately from the properties that it began with.
+# These say how an item ended, with the output of the model, or how long it took. They are listed separately from the
+# properties that it began with.
 _OUTCOME_KINDS: Final = {"failed span", "duration"}
+_INPUT_KINDS: Final = {"feature", "violation"}
 _OUTCOME_KEY: Final = re.compile(
     r"error|error\.type|exception\..+|otel\.status_.+|http\.(?:response\.)?status_code|rpc\.(?:grpc\.|response\.)?status_code"
-    r"|ml\.prediction\.true_label"
+    r"|ml\.prediction\.(?:true_label|label|value|bin|confidence|outputs|interval\..+)"
 )
 # A port of a connection and the position in a batch are chance, so they are not tested.
 _CHANCE_KEY: Final = re.compile(r"(?:.*[._])?port|ml\.prediction\.row")
@@ -87,6 +89,8 @@ def explain(reader: Reader, options: ExplainFilter, comparison: Comparison) -> R
     ]
     candidates = [row for row in _merge_equal(differing) if not sets.defining_keys & _keys(row)] if all(sizes) else []
     rows = _test(candidates, *sizes)
+    if options.of == "predictions":  # the route of a request, for example, says less about a prediction than an input
+        rows.sort(key=lambda row: (not row["significant"], row["kind"] not in _INPUT_KINDS))
     listed = {"properties": [row for row in rows if not _is_outcome(row)], "outcomes": [*filter(_is_outcome, rows)]}
     return {
         "of": options.of,
