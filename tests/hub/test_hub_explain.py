@@ -211,7 +211,7 @@ def test_the_page_says_what_is_compared(pages: HubPages) -> None:
     assert "failed traces</a>" in pages.client.get("/traces").text
 
     page = pages.client.get("/explain").text
-    assert "<title>Explain traces" in page
+    assert "<title>What distinguishes traces" in page
     assert "Failed traces are compared with all others." in page
     page = pages.client.get("/explain?of=predictions&model=churn&select.label=no").text
     assert "Predictions with <code>label = no</code> are compared with all others, of those with" in page
