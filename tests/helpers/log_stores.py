@@ -115,8 +115,14 @@ class FileLogs:
         ]
 
     def prediction_count(self, trace_id: str) -> int:
-        """Count the prediction log records of a trace."""
-        return sum(record["event_name"] == names.EVENT_PREDICTION for record in self.records(trace_id))
+        """Count the prediction log records of a trace. A record that was delivered twice counts once."""
+        return len(
+            {
+                record["attributes"][names.ML_PREDICTION_ID]
+                for record in self.records(trace_id)
+                if record["event_name"] == names.EVENT_PREDICTION
+            }
+        )
 
     def record_counts(self, service: str) -> Counter[str]:
         """Count the prediction log records of a service by prediction ID."""
