@@ -119,7 +119,7 @@ def test_up_sends_to_the_stack(bundle: Path, real_stack: RealStack, tmp_path: Pa
     with running(["modeltrace", "up", str(bundle), "--stack", "--traffic", "--port", str(port)], env=env) as process:
         wait_until(lambda: " · last trace " in process.log or process.popen.poll() is not None, description="traffic")
         assert f"  telemetry  {real_stack.jaeger}/api/traces?service=modeltrace" in process.log
-        trace_id = process.log.rpartition(" · last trace ")[2][:32]
+        trace_id = process.log.rpartition(" · last trace ")[2].split()[0].rpartition("/")[2]
 
         def has_both_spans() -> bool:
             return {"CLIENT", "SERVER"} <= {span["kind"] for span in real_stack.spans(trace_id)}
