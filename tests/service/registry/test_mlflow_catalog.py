@@ -112,7 +112,7 @@ def test_a_moved_alias_refers_to_another_bundle(registry: Registry) -> None:
     assert registry.catalog.find_by_hash(before.hash, sources).path == before.path
     assert registry.catalog.find_version("iris", "1.0.0", sources) == before
     assert [bundle.version for bundle in registry.catalog.list_bundles("models:/moves@champion")] == ["2.0.0", "1.0.0"]
-    with pytest.raises(BundleNotFoundError, match=r"SHA-256 0+ in models:/moves@champion"):
+    with pytest.raises(BundleNotFoundError, match=r"SHA-256 0+ in 'models:/moves@champion'"):
         registry.catalog.find_by_hash("0" * 64, sources)
 
 
