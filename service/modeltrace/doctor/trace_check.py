@@ -15,8 +15,15 @@ import httpx
 from modeltrace.client.service import ServedModel, UnreachableError, describe_error, error_message, fetch_model
 from modeltrace.doctor.backends.backend import Backend, Signal
 from modeltrace.errors import ModeltraceError
-from modeltrace.telemetry.export.health import ITEM_NAMES, METRIC_SPOOLED
-from modeltrace.telemetry.names import BAGGAGE_PIN, EVENT_PREDICTION, SPAN_FEATURES, SPAN_INFERENCE, SPAN_VALIDATE
+from modeltrace.telemetry.names import (
+    BAGGAGE_PIN,
+    EVENT_PREDICTION,
+    ITEM_NAMES,
+    METRIC_SPOOLED,
+    SPAN_FEATURES,
+    SPAN_INFERENCE,
+    SPAN_VALIDATE,
+)
 from modeltrace.telemetry.records.prediction import ACCESS_LOGGER
 
 SERVER_SPAN = "POST /predict"

@@ -74,3 +74,7 @@ BAGGAGE_PIN: Final = "modeltrace.pin"
 # Baggage: marks a request as synthetic traffic, with a token that is derived from the service's key
 # (`modeltrace.keys.derive_synthetic_token`). It is also an attribute of its span and of its prediction log records.
 SYNTHETIC: Final = "modeltrace.synthetic"
+
+# The number of items that the sidecar keeps on disk, and what the items of each signal are called in messages.
+METRIC_SPOOLED: Final = "modeltrace.sidecar.spooled"
+ITEM_NAMES: Final = {"traces": "spans", "logs": "log records", "metrics": "metric points"}

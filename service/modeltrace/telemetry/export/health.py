@@ -26,11 +26,10 @@ from modeltrace.otel_env.table import Signal
 from modeltrace.telemetry.export.protocol import DROPPED, EVENT, LINES_DROPPED, STORE, DeliveryEvent, SidecarEvent
 from modeltrace.telemetry.export.queue import SPANS_PER_REQUEST, ExportQueue
 from modeltrace.telemetry.metrics.store import StoreHealth
+from modeltrace.telemetry.names import ITEM_NAMES, METRIC_SPOOLED
 
-ITEM_NAMES: Final = {"traces": "spans", "logs": "log records", "metrics": "metric points"}
 QUEUE_FULL_ERRORS: Final = ("queue_full", "spool_full")
 METRIC_RESTARTS: Final = "modeltrace.sidecar.restarts"
-METRIC_SPOOLED: Final = "modeltrace.sidecar.spooled"
 SIGNAL: Final = "modeltrace.signal"
 
 
