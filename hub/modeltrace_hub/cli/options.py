@@ -33,6 +33,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print the answer of the JSON
 Since = Annotated[str | None, typer.Option(help="Not before this time: RFC 3339, unix seconds, or an age (15m).")]
 Until = Annotated[str | None, typer.Option(help="Not after this time.")]
 Service = Annotated[str | None, typer.Option(help="service.name of the resource.")]
+MinDuration = Annotated[str | None, typer.Option(help="At least this long: 300ms, 2s.")]
+Cursor = Annotated[str | None, typer.Option(help="`next` of the previous answer.")]
 Attributes = Annotated[
     list[str] | None,
     typer.Option("--attr", metavar="KEY=VALUE", help="An attribute of the record or its resource. Repeatable."),

@@ -32,6 +32,7 @@ Attributes = Annotated[
 FilterLine = Annotated[
     str | None, Field(description="A filter line: service = shop duration > 100ms http.route ~ predict error exists.")
 ]
+MinDuration = Annotated[str | None, Field(description="At least this long: 300ms, 2s.")]
 Limit = Annotated[int, Field(ge=1, le=200)]
 TraceId = Annotated[str, Field(description="32 hexadecimal digits.", pattern=r"^\s*[0-9a-fA-F]{32}\s*$")]
 Pairs = list[tuple[str, str]]
@@ -71,7 +72,7 @@ class Tools:
         service: Service = None,
         name: Annotated[str | None, Field(description="Part of a span's name.")] = None,
         error: Annotated[bool | None, Field(description="With an error, or without one.")] = None,
-        min_duration: Annotated[str | None, Field(description="At least this long: 300ms, 2s.")] = None,
+        min_duration: MinDuration = None,
         filter_line: FilterLine = None,
         attributes: Attributes = None,
         since: Since = None,
@@ -107,7 +108,7 @@ class Tools:
         model: Annotated[str | None, Field(description="The requested model.")] = None,
         operation: Annotated[str | None, Field(description="Such as chat or embeddings.")] = None,
         error: Annotated[bool | None, Field(description="Failed, or not.")] = None,
-        min_duration: Annotated[str | None, Field(description="At least this long: 300ms, 2s.")] = None,
+        min_duration: MinDuration = None,
         attributes: Attributes = None,
         since: Since = None,
         until: Until = None,
