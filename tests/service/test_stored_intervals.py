@@ -87,10 +87,10 @@ def test_each_path_records_the_interval_that_the_client_can_ask_for(
         assert "interval" not in sdk.client.post("/predict", json={"features": row}).json()
     with records_service(model, store=str(tmp_path / "s.db"), batching=batching) as service:
         body, ask = {"rows": [*rows, {}]}, {"interval": "true"}
-        asked = service.client.post("/predict/batch", params=ask, json=body).json()["predictions"]
-        silent = service.client.post("/predict/batch", json=body).json()["predictions"]
+        requested = service.client.post("/predict/batch", params=ask, json=body).json()["predictions"]
+        not_requested = service.client.post("/predict/batch", json=body).json()["predictions"]
         requests = RecordDecoder().decode(encode(RecordChunk(requests=service.queue.requests))).requests
-    expected = [(*entry["interval"], 0.8) for entry in asked[:-1]]
+    expected = [(*entry["interval"], 0.8) for entry in requested[:-1]]
 
     of_sdk = [log.log_record.attributes for log in sdk.logs("modeltrace.prediction")]
     encoded, _ = next(iter(LogEncoder(Origin(b"", "modeltrace")).predictions(requests)))
@@ -100,7 +100,7 @@ def test_each_path_records_the_interval_that_the_client_can_ask_for(
     of_lines = [line for line in lines if line["logger"] == "modeltrace.prediction"]
     stored = [row for request in requests for row in RowBuilder("1").build(request)]
 
-    assert all("interval" not in entry for entry in silent)
+    assert all("interval" not in entry for entry in not_requested)
     assert [tuple(attributes[name] for name in BOUNDS) for attributes in of_sdk if attributes] == expected
     assert [tuple(attributes[name] for name in BOUNDS) for attributes in of_sidecar] == 2 * expected
     assert [tuple(line[name] for name in BOUNDS) for line in of_lines] == 2 * expected
@@ -113,11 +113,11 @@ def test_the_setting_leaves_only_requested_intervals(bundles: dict[str, Path], t
     with records_service(model, store=str(tmp_path / "s.db"), store_intervals=False) as service:
         service.client.post("/predict", params={"interval": "true"}, json={"features": row})
         service.client.post("/predict", json={"features": row})
-        (asked,), (silent,) = map(RowBuilder("1").build, service.queue.requests)
+        (requested,), (not_requested,) = map(RowBuilder("1").build, service.queue.requests)
 
-    assert asked.interval_low is not None
-    assert asked.interval_level == 0.8
-    assert (silent.interval_low, silent.interval_high, silent.interval_level) == (None, None, None)
+    assert requested.interval_low is not None
+    assert requested.interval_level == 0.8
+    assert (not_requested.interval_low, not_requested.interval_high, not_requested.interval_level) == (None, None, None)
 
 
 def test_scored_files_have_intervals_in_the_store(

@@ -9,7 +9,7 @@ from modeltrace_hub.alerts.rules import Condition
 
 T = TypeVar("T")
 
-# Labels that tell the alerts of a group apart.
+# Labels by which the alerts of a group differ.
 _DETAILS: Final = frozenset({"ml_drift_statistic", "window"})
 _PENDING: Final = "pending"
 _ENDED: Final = "ended"

@@ -20,7 +20,7 @@ from modeltrace_hub.alerts.rules import RULES, Condition, Rule, limit_conditions
 
 # The maximum number of alerts in one message.
 MAX_MESSAGE_ALERTS: Final = 50
-# Receivers that cannot be reached for this time are not told that an alert has ended.
+# A receiver that cannot be reached for this time gets no message that an alert has ended.
 _KEEP_ENDED_NS: Final = 24 * 3600 * 10**9
 
 Nanoseconds = Annotated[int, Field(ge=0, lt=2**63)]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 
 HOUR_NS: Final = 3600 * 10**9
-# With more entries, the sums are not kept.
+# With more entries, the sums are not cached.
 MAX_ENTRIES: Final = 50_000
 
 Record = dict[str, Any]
@@ -64,7 +64,7 @@ class _Hours:
 
     @property
     def usable(self) -> bool:
-        """Whether the sums are those of all records, and small enough to be kept."""
+        """Whether the sums are those of all records, and small enough for the cache."""
         return not self.implausible and self.entries <= MAX_ENTRIES
 
 
@@ -84,7 +84,7 @@ class PredictionActivity:
             until_ns: the end of the window.
 
         Returns:
-            The sums; with an empty time if there are no whole hours, or no sums of them are kept.
+            The sums; with an empty time if there are no whole hours, or no sums of them are cached.
         """
         first_hour, end_hour = -(-since_ns // HOUR_NS), until_ns // HOUR_NS
         if first_hour >= end_hour:

@@ -178,7 +178,7 @@ def _sort_by_importance(features: list[Record], schema: Mapping[str, Feature]) -
 def _add_charts(model: Record, quality: Record, spooled: str) -> None:
     """Add the charts of labelled predictions to the shown versions of a model."""
     for version in model["versions"]:
-        # Models can have the same version although the metrics tell of one only: one replaced the other in the window.
+        # Models can have the same version although the metrics name one only: one replaced the other in the window.
         figures = [
             item
             for item in quality["versions"]

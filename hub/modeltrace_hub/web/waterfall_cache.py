@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from modeltrace_hub.queries.reader import Reader, Record
 from modeltrace_hub.web.waterfall import Waterfall, read_waterfall
 
-# The waterfalls of smaller traces are not kept: they are built in some tens of milliseconds.
+# The waterfalls of smaller traces are not cached: they are built in some tens of milliseconds.
 MIN_SPANS: Final = 2000
 # A waterfall that no request has used for this time is deleted by the next request of any trace.
 MAX_IDLE_SECONDS: Final = 300.0

@@ -15,7 +15,7 @@
 | the process stops before the request is delivered or on disk | `lost` (`shutdown`) |
 
 An endpoint that needs longer than the timeout for a large request may still accept it. It would accept a copy of it in
-each attempt, and newer requests would wait for ever. So each attempt after a timeout may take twice as long as the one
+each attempt, and newer requests would never be sent. So each attempt after a timeout may take twice as long as the one
 before, up to `MAX_TIMEOUT_FACTOR` times the timeout. Each success halves the time again.
 
 Requests on disk are always older than those in memory. A request in flight counts as queued in memory until its outcome

@@ -128,7 +128,7 @@ def open_exported_store(
     fields = [arrow_schema().field(name) for name in columns]
     schema = pa.schema([f.with_type(pa.int64()) if pa.types.is_timestamp(f.type) else f for f in fields])
 
-    # DuckDB reports an error of the reader as text with a traceback, so the error itself is kept.
+    # DuckDB reports an error of the reader as text with a traceback, so the original error is stored.
     errors: list[Exception] = []
 
     def batches() -> Iterator[pa.RecordBatch]:

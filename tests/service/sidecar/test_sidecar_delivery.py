@@ -307,7 +307,7 @@ def test_an_unforeseen_exception_does_not_end_the_delivery(log: EventLog) -> Non
 def test_a_slow_endpoint_gets_more_time_after_each_timeout(
     factory: DeliveryFactory, log: EventLog, protocol: Protocol
 ) -> None:
-    """Without it, the endpoint would get the first request for ever, and no later one."""
+    """Without it, the endpoint would get the first request in each attempt, and no later one."""
 
     def respond(request: ReceivedRequest) -> Response:
         if request.body == b"large":
