@@ -28,7 +28,7 @@ from modeltrace.monitoring import drift
 from modeltrace.monitoring.binning import FeatureBins, Row
 from modeltrace.monitoring.drift_check import DriftResult, WindowCounts, check_confidence, check_drift, compare
 from modeltrace.monitoring.gauges import OUTPUTS, critical_values
-from modeltrace.telemetry.metrics.successive_differences import sum_differences
+from modeltrace.telemetry.metrics.row_dependence import sum_differences
 
 Integers = NDArray[np.intp]
 # The name of the model's outputs in the tables.

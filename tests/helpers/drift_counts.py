@@ -23,7 +23,7 @@ from modeltrace.monitoring.drift_check import (
     window_independent_share,
 )
 from modeltrace.monitoring.gauges import OUTPUTS, critical_values, named_output_key, reference_metrics
-from modeltrace.telemetry.metrics.repeated_rows import REMEMBERED_ROWS
+from modeltrace.telemetry.metrics.row_dependence import REMEMBERED_ROWS
 
 ROWS: Final = 600
 NAMED: Final = (Output(name="score"), Output(name="kind", classes=("a", "b", "missing")))

@@ -14,7 +14,7 @@ from modeltrace.inference.schema import Schema
 from modeltrace.monitoring.binning import FeatureBins
 from modeltrace.telemetry.metrics.features import CHUNK_ROWS, MAX_RETIRED_MODELS, FeatureMetrics
 from modeltrace.telemetry.metrics.model_catalog import ModelCatalog, ReferenceData
-from modeltrace.telemetry.metrics.repeated_rows import RepeatedRowCounter
+from modeltrace.telemetry.metrics.row_dependence import RepeatedRowCounter
 from modeltrace.telemetry.records.model_info import ModelInfo
 from modeltrace.telemetry.records.prediction import RequestRecord
 from tests.helpers.factories import answered_row, request_record

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from modeltrace.api.batch_formats import ARROW_TYPE, PARQUET_TYPE
-from modeltrace.api.details import INTERVAL, PROBABILITIES
+from modeltrace.api.request_target import INTERVAL, PROBABILITIES
 from modeltrace.inference.external_ids import PATTERN
 from modeltrace.inference.model import Label, Model
 from modeltrace.inference.schema import Feature, Schema

@@ -9,8 +9,8 @@ from typing import Any, Final, TypeAlias
 
 from modeltrace.api.batch_formats import accepts_arrow, encode_arrow, read_batch
 from modeltrace.api.body import get_required, parse_object
-from modeltrace.api.details import wants_details
 from modeltrace.api.errors import error_body
+from modeltrace.api.request_target import wants_details
 from modeltrace.api.responses import TypedBody, encode_body
 from modeltrace.api.thread_pool import BoundedThreadPool
 from modeltrace.errors import InvalidFeaturesError, RequestTooLargeError

@@ -13,8 +13,8 @@ import orjson
 
 from modeltrace.api.batch_formats import header_value
 from modeltrace.api.body import parse_lenient_object
-from modeltrace.api.details import ProbabilityMode, reject_probabilities, wants_details
 from modeltrace.api.predict import MAX_INLINE_BODY_BYTES
+from modeltrace.api.request_target import ProbabilityMode, reject_probabilities, wants_details
 from modeltrace.api.responses import TypedBody, encode_body
 from modeltrace.api.thread_pool import BoundedThreadPool
 from modeltrace.errors import MalformedRequestError, RequestTooLargeError, UnsupportedContentTypeError

@@ -27,7 +27,7 @@ from modeltrace.monitoring.drift_check import (
 from modeltrace.monitoring.gauges import OUTPUTS, MonitoredModel, critical_values
 from modeltrace.monitoring.segment_bins import segment_bins
 from modeltrace.store.rows import StoredPrediction
-from modeltrace.telemetry.metrics.successive_differences import half_squared_difference
+from modeltrace.telemetry.metrics.row_dependence import half_squared_difference
 from modeltrace.telemetry.records.model_info import ModelInfo
 from modeltrace.telemetry.records.prediction import PredictedRow, Value
 

@@ -33,7 +33,7 @@ from modeltrace.telemetry.metrics.instruments import (
     REPEATED_LIMIT,
 )
 from modeltrace.telemetry.metrics.model_catalog import ReferenceData
-from modeltrace.telemetry.metrics.repeated_rows import REMEMBERED_ROWS
+from modeltrace.telemetry.metrics.row_dependence import REMEMBERED_ROWS
 from modeltrace.telemetry.names import (
     ML_DRIFT_STATISTIC,
     ML_FEATURE_BIN,

@@ -32,8 +32,7 @@ from modeltrace.telemetry.metrics.instruments import (
     Instrument,
 )
 from modeltrace.telemetry.metrics.model_catalog import ModelCatalog, ReferenceData
-from modeltrace.telemetry.metrics.repeated_rows import RepeatedRowCounter
-from modeltrace.telemetry.metrics.successive_differences import SuccessiveDifferences
+from modeltrace.telemetry.metrics.row_dependence import RepeatedRowCounter, SuccessiveDifferences
 from modeltrace.telemetry.names import ML_FEATURE_BIN, ML_FEATURE_NAME, ML_FEATURE_SIGN, ML_OUTPUT_BIN, ML_OUTPUT_NAME
 from modeltrace.telemetry.records.model_info import ModelInfo
 from modeltrace.telemetry.records.prediction import PredictedRow, RequestRecord

@@ -1,18 +1,51 @@
-"""Differences between consecutive requests. They show how much rows depend on the rows before them.
+"""How much rows depend on each other: rows that repeat, and the differences between consecutive requests.
 
-For numbers, the mean of half the squared differences of consecutive values, divided by the variance, is one minus their
-correlation (J. von Neumann et al., "The mean square successive difference", 1941). Numbers have the score of their bin.
-For categories, a difference counts as 1, and the variance is the probability that two independent values differ.
-Receivers compute the correlation of any window from these sums; see `modeltrace.monitoring.drift`.
+The thresholds of drift assume independent rows. For numbers, the mean of half the squared differences of consecutive
+values, divided by the variance, is one minus their correlation (J. von Neumann et al., "The mean square successive
+difference", 1941). Numbers have the score of their bin. For categories, a difference counts as 1, and the variance is
+the probability that two independent values differ. Receivers compute the correlation of any window from these sums; see
+`modeltrace.monitoring.drift`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modeltrace.telemetry.records.prediction import RequestRecord, Value
+
+# A row is compared with the last distinct rows: at least with this number of them, and at most with twice as many.
+REMEMBERED_ROWS: Final = 4096
+
+
+class RepeatedRowCounter:
+    """Counts rows that equal one of the last distinct rows.
+
+    It remembers hashes in two generations, and drops the older one when the newer one is full. Hashes never leave the
+    process.
+    """
+
+    def __init__(self, max_remembered: int = REMEMBERED_ROWS) -> None:
+        self.count = 0
+        self._max_remembered = max_remembered
+        self._older: set[int] = set()
+        self._newer: set[int] = set()
+
+    def add(self, rows: Iterable[tuple[Value, ...]]) -> None:
+        """Count further rows."""
+        older, newer = self._older, self._newer
+        for row in rows:
+            digest = hash(row)
+            if digest in newer:
+                self.count += 1
+                continue
+            self.count += digest in older
+            newer.add(digest)
+            if len(newer) >= self._max_remembered:
+                older, newer = newer, set()
+        self._older, self._newer = older, newer
 
 
 class SuccessiveDifferences:
