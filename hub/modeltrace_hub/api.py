@@ -20,21 +20,21 @@ from modeltrace_hub.errors import HubError
 from modeltrace_hub.hub_metrics.routes import hub_metrics_router
 from modeltrace_hub.json_responses import encode_non_finite, json_response
 from modeltrace_hub.mcp_server.endpoint import McpEndpoint
-from modeltrace_hub.queries.comparison import COMPARISON_PARAMETERS, parse_comparison
 from modeltrace_hub.queries.completions import CompletionRequest, Completions
 from modeltrace_hub.queries.explain import explain
-from modeltrace_hub.queries.filters import LogFilter, MetricFilter, TraceFilter, TraceLimits
+from modeltrace_hub.queries.explain_parameters import COMPARISON_PARAMETERS, parse_comparison
+from modeltrace_hub.queries.hub_stats import StatsSource, collect_stats
+from modeltrace_hub.queries.list_parameters import LogFilter, MetricFilter, TraceFilter, TraceLimits
 from modeltrace_hub.queries.logs import count_logs, group_logs, list_logs
 from modeltrace_hub.queries.metrics import list_metrics, list_points
+from modeltrace_hub.queries.model_parameters import ModelFilter, PredictionFilter, QualityFilter, Window
 from modeltrace_hub.queries.models import list_models, read_models
 from modeltrace_hub.queries.parameters import describe_invalid_parameter
 from modeltrace_hub.queries.predictions import read_predictions
 from modeltrace_hub.queries.quality import read_quality
 from modeltrace_hub.queries.reader import Queries
-from modeltrace_hub.queries.stats import StatsSource, collect_stats
 from modeltrace_hub.queries.trace import explain_missing_trace, read_trace
 from modeltrace_hub.queries.trace_search import search_traces
-from modeltrace_hub.queries.windows import ModelFilter, PredictionFilter, QualityFilter, Window
 from modeltrace_hub.query_limits import QueryLimits
 from modeltrace_hub.settings import HubSettings
 from modeltrace_hub.sql_query.routes import SqlQueue, sql_router

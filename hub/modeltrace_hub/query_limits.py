@@ -12,7 +12,7 @@ from typing import Any, Final
 from anyio import CapacityLimiter, to_thread
 from fastapi import Request
 
-from modeltrace_hub.queries.filters import LineFilter
+from modeltrace_hub.queries.list_parameters import LineFilter
 from modeltrace_hub.store import MAX_READERS
 
 # The other cursors are for requests that read little, such as a trace by its ID or a list without a filter.

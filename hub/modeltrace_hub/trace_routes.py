@@ -6,11 +6,11 @@ from fastapi import APIRouter, Path, Query
 from fastapi.responses import Response
 
 from modeltrace_hub.json_responses import json_response
-from modeltrace_hub.queries.compare import compare_traces
 from modeltrace_hub.queries.reader import Queries
 from modeltrace_hub.queries.span_search import search_spans
 from modeltrace_hub.queries.trace import locate_trace
-from modeltrace_hub.queries.trace_filters import ComparedTraces, TraceSearch
+from modeltrace_hub.queries.trace_comparison import compare_traces
+from modeltrace_hub.queries.trace_parameters import ComparedTraces, TraceSearch
 from modeltrace_hub.web.waterfall_cache import WaterfallCache
 from modeltrace_hub.web.waterfall_columns import read_waterfall_columns
 

@@ -21,7 +21,7 @@ from modeltrace.bundles.pack import pack
 from modeltrace.bundles.training_frame import to_frame
 from modeltrace.errors import PackError
 from modeltrace.inference.model import Model
-from modeltrace.inference.scoring import score
+from modeltrace.inference.predict_rows import score
 from tests.helpers.estimator_case import EstimatorCase, Fitted
 from tests.helpers.estimator_cases import cases
 from tests.helpers.in_process_services import records_service

@@ -8,8 +8,8 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from modeltrace_hub.queries.model_parameters import MINUTE_NS, Window
 from modeltrace_hub.queries.models import MAX_CONFLICTING_MODELS, _newest_conflicting
-from modeltrace_hub.queries.windows import MINUTE_NS, Window
 from modeltrace_hub.web.model_charts import deciding_statistic
 from tests.helpers.in_process_hubs import InProcessHub
 from tests.helpers.metric_points import SECOND

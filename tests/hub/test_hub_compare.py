@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from modeltrace_hub.queries.compare import compare_spans
+from modeltrace_hub.queries.trace_comparison import compare_spans
 from tests.helpers.hub_pages import HubPages, hub_pages
 from tests.helpers.otlp_messages import span, trace_request
 

@@ -13,10 +13,10 @@ from modeltrace.inference.held_out import HeldOut
 from modeltrace.inference.schema import OutputReference, Reference
 from modeltrace.monitoring import drift
 from modeltrace.monitoring.drift_check import WindowCounts, check_confidence, check_drift
-from modeltrace_hub.queries import metric_names
+from modeltrace_hub.queries import model_metric_names
 from modeltrace_hub.queries.drift_states import MIN_ROWS, MIN_TRAINING_ROWS
 from modeltrace_hub.queries.low_confidence import low_confidence
-from modeltrace_hub.queries.metric_names import DRIFT_COUNTERS
+from modeltrace_hub.queries.model_metric_names import DRIFT_COUNTERS
 from modeltrace_hub.queries.reader import Queries, Record
 from modeltrace_hub.store import Store
 from tests.helpers.metric_points import SECOND, SINCE, UNTIL, Attributes, gauge, store_metrics
@@ -246,11 +246,11 @@ def test_low_confidence_is_equal(
     """The page and the service compute the same share, limit and state, with and without held-out rows."""
     n = low + more
     gauges: dict[str, tuple[float | None, str | None]] = {
-        metric_names.CONFIDENCE_THRESHOLD: (0.5, None),
-        metric_names.HELD_OUT_ROWS: (rows, None),
-        metric_names.LOW_CONFIDENCE_REFERENCE: (share, None),
-        metric_names.MIN_EFFECT: (drift.MIN_EFFECT[drift.LOW_CONFIDENCE], drift.LOW_CONFIDENCE),
-        metric_names.CRITICAL_VALUE: (critical, drift.LOW_CONFIDENCE),
+        model_metric_names.CONFIDENCE_THRESHOLD: (0.5, None),
+        model_metric_names.HELD_OUT_ROWS: (rows, None),
+        model_metric_names.LOW_CONFIDENCE_REFERENCE: (share, None),
+        model_metric_names.MIN_EFFECT: (drift.MIN_EFFECT[drift.LOW_CONFIDENCE], drift.LOW_CONFIDENCE),
+        model_metric_names.CRITICAL_VALUE: (critical, drift.LOW_CONFIDENCE),
     }
     held_out = HeldOut(method="held_out", rows=rows, low_confidence_share=share)
     dependence: dict[str, Any] = {"rows_repeat": rows_repeat, "independent_share": independent_share}

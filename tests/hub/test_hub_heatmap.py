@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from modeltrace_hub.queries.filters import TraceFilter
 from modeltrace_hub.queries.heatmap import MAX_ROWS, MAX_STEPS, Heatmap, read_heatmap, time_step
+from modeltrace_hub.queries.list_parameters import TraceFilter
 from modeltrace_hub.queries.reader import Queries
 from tests.helpers.hub_pages import HubPages, hub_pages
 from tests.helpers.otlp_messages import span, trace_request

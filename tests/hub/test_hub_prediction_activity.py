@@ -13,10 +13,10 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from modeltrace_hub.queries import prediction_activity
+from modeltrace_hub.queries.model_parameters import MINUTE_NS, Window
 from modeltrace_hub.queries.models import list_models
 from modeltrace_hub.queries.prediction_activity import HOUR_NS
 from modeltrace_hub.queries.reader import Queries, Reader
-from modeltrace_hub.queries.windows import MINUTE_NS, Window
 from modeltrace_hub.retention import Retention
 from modeltrace_hub.store import FILE_NAME, Store
 from modeltrace_hub.writer import append_batches

@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import PlainTextResponse, Response
 
-from modeltrace_hub.queries.filters import TraceFilter
+from modeltrace_hub.queries.list_parameters import TraceFilter
 from modeltrace_hub.query_limits import MAX_EXPENSIVE, QueryLimits
 from modeltrace_hub.store import MAX_READERS
 

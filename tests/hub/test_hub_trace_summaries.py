@@ -14,7 +14,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from modeltrace_hub.queries import trace_search
-from modeltrace_hub.queries.filters import TraceFilter
+from modeltrace_hub.queries.list_parameters import TraceFilter
 from modeltrace_hub.queries.reader import Queries
 from modeltrace_hub.retention import Retention
 from modeltrace_hub.store import Store

@@ -21,7 +21,7 @@ from modeltrace.errors import ModeltraceError
 from modeltrace.evaluation.periods import TooManyPeriodsError
 from modeltrace.evaluation.scored_rows import LabelError, to_model_label
 from modeltrace.inference.pipeline import model_info
-from modeltrace.inference.scoring import score
+from modeltrace.inference.predict_rows import score
 from modeltrace.store.rows import StoredLabel, to_json
 from modeltrace.store.store import open_store
 from modeltrace.traffic.rows import RowSourceError

@@ -15,7 +15,7 @@ from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.pack import pack
 from modeltrace.cli.main import app
 from modeltrace.errors import BundleNotFoundError
-from modeltrace.inference.scoring import score
+from modeltrace.inference.predict_rows import score
 from modeltrace.replay.explain import ExplainError
 from modeltrace.store.rows import to_json
 from modeltrace.store.store import open_store

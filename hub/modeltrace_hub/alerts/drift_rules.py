@@ -6,9 +6,9 @@ from urllib.parse import urlencode
 
 from modeltrace_hub.alerts import rules
 from modeltrace_hub.alerts.rules import Condition, Rule, format_value, make_labels
+from modeltrace_hub.queries.model_parameters import DAY_NS, MINUTE_NS, Window
 from modeltrace_hub.queries.models import read_models
 from modeltrace_hub.queries.reader import Reader, Record
-from modeltrace_hub.queries.windows import DAY_NS, MINUTE_NS, Window
 
 WINDOWS: Final = {"1h": 60 * MINUTE_NS, "1d": DAY_NS}
 _DRIFT: Final = "drift"

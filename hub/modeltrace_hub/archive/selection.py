@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from modeltrace_hub.archive.otlp_encoding import encode_logs, encode_points, encode_spans
 from modeltrace_hub.errors import TooLargeError
-from modeltrace_hub.queries.filters import TimeRangeFilter
+from modeltrace_hub.queries.list_parameters import TimeRangeFilter
 from modeltrace_hub.queries.reader import Reader, Record
 from modeltrace_hub.queries.trace import locate_trace
 from modeltrace_hub.queries.trace_metrics import find_contributions

@@ -21,7 +21,6 @@ from modeltrace_hub.queries.filter_fields import (
     parse_required_duration,
     parse_severity,
 )
-from modeltrace_hub.queries.filters import LimitedText
 from modeltrace_hub.queries.list_fields import (
     LABEL_FIELDS,
     LLM_FIELDS,
@@ -30,6 +29,7 @@ from modeltrace_hub.queries.list_fields import (
     TRACE_FIELDS,
     VIOLATION_FIELDS,
 )
+from modeltrace_hub.queries.list_parameters import LimitedText
 from modeltrace_hub.queries.parameters import Parameters
 from modeltrace_hub.queries.reader import Queries, Reader, json_pointer
 

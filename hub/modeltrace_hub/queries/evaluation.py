@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from modeltrace_hub.queries import metric_names as names
+from modeltrace_hub.queries import model_metric_names as names
 from modeltrace_hub.queries.reader import Record
 
 _SECOND: Final = 10**9

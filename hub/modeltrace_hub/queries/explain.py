@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import orjson
 
-from modeltrace_hub.queries.comparison import Comparison, ExplainFilter
-from modeltrace_hub.queries.comparison_sets import define_sets
+from modeltrace_hub.queries.explain_parameters import Comparison, ExplainFilter
+from modeltrace_hub.queries.explain_sets import define_sets
 from modeltrace_hub.queries.model_schema import read_schema
 from modeltrace_hub.queries.proportions import CONFIDENCE_LEVEL, adjust_holm, fisher_greater, newcombe_interval
 from modeltrace_hub.queries.reader import Reader, Record

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from modeltrace_hub.durations import MAX_NS
-from modeltrace_hub.queries.comparison_sets import set_conditions
-from modeltrace_hub.queries.filters import TraceFilter
+from modeltrace_hub.queries.explain_sets import set_conditions
+from modeltrace_hub.queries.list_parameters import TraceFilter
 from modeltrace_hub.queries.reader import Reader
 
 # Without a start, the heatmap covers at most this time up to the newest trace.

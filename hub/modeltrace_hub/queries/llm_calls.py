@@ -7,9 +7,9 @@ from pydantic import Field
 
 from modeltrace_hub.queries.conditions import sql_conditions
 from modeltrace_hub.queries.filter_fields import FieldSet
-from modeltrace_hub.queries.filters import Duration, LimitedText, RecordPage, TraceId
 from modeltrace_hub.queries.list_fields import LLM_FIELDS
-from modeltrace_hub.queries.llm_call import OTHER_OPERATIONS, text_list
+from modeltrace_hub.queries.list_parameters import Duration, LimitedText, RecordPage, TraceId
+from modeltrace_hub.queries.llm_attributes import OTHER_OPERATIONS, text_list
 from modeltrace_hub.queries.llm_conversation import Conversation, read_conversation
 from modeltrace_hub.queries.reader import Reader, Record
 from modeltrace_hub.queries.search_windows import NOT_NEWER_THAN_CURSOR, collect_newest, cut_page

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
-from modeltrace_hub.queries.llm_call import LlmCall, read_llm_call
+from modeltrace_hub.queries.llm_attributes import LlmCall, read_llm_call
 from modeltrace_hub.queries.llm_messages import MAX_NAME, Message, as_text, parse_json, read_messages, tool_part
 from modeltrace_hub.queries.reader import Record
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from modeltrace_hub.durations import MAX_NS
 from modeltrace_hub.queries.conditions import sql_conditions
 from modeltrace_hub.queries.filter_fields import SEVERITIES
-from modeltrace_hub.queries.filters import LogFilter
+from modeltrace_hub.queries.list_parameters import LogFilter
 from modeltrace_hub.queries.reader import Reader, Record
 from modeltrace_hub.queries.search_windows import NOT_NEWER_THAN_CURSOR, WINDOW_AGES_NS, collect_newest, cut_page
 from modeltrace_hub.queries.trace import locate_trace

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from modeltrace_hub.queries import metric_names as names
+from modeltrace_hub.queries import model_metric_names as names
 from modeltrace_hub.queries.drift_states import MIN_ROWS, MIN_TRAINING_ROWS, NO_HELD_OUT_REFERENCE, ROWS_REPEAT
 from modeltrace_hub.queries.reader import Record
 

@@ -10,9 +10,9 @@ from typing import Any, Final, Literal
 from pydantic import Field
 
 from modeltrace_hub.queries.conditions import sql_conditions
-from modeltrace_hub.queries.filters import LimitedText, MetricFilter
 from modeltrace_hub.queries.heatmap import time_step
 from modeltrace_hub.queries.histograms import Buckets, common_scale, read_buckets
+from modeltrace_hub.queries.list_parameters import LimitedText, MetricFilter
 from modeltrace_hub.queries.reader import Reader, Record, json_pointer
 
 # Without a time range, the series cover the hour up to the newest point.

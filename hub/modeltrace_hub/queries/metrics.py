@@ -3,7 +3,7 @@
 from typing import Final
 
 from modeltrace_hub.queries.conditions import sql_conditions
-from modeltrace_hub.queries.filters import MetricFilter
+from modeltrace_hub.queries.list_parameters import MetricFilter
 from modeltrace_hub.queries.reader import Reader, Record
 
 MAX_METRICS: Final = 2000

@@ -6,10 +6,10 @@ from typing import Any, Final
 import orjson
 
 from modeltrace_hub.queries.conditions import sql_conditions
+from modeltrace_hub.queries.model_parameters import LOOKBACK_NS, PredictionFilter
 from modeltrace_hub.queries.model_schema import BUCKET, MISSING, OTHER, OUTPUT, UNCHANGED, Feature, read_schema
 from modeltrace_hub.queries.reader import Reader, Record, json_pointer
 from modeltrace_hub.queries.search_windows import collect_newest
-from modeltrace_hub.queries.windows import LOOKBACK_NS, PredictionFilter
 
 _QUERIES: Final = {"predictions": "list_predictions", "labels": "list_labels", "violations": "list_violations"}
 _EVENTS: Final = {"predictions": "ml.prediction", "labels": "ml.feedback", "violations": "ml.data.violation"}

@@ -12,9 +12,9 @@ from typing import Final
 import orjson
 
 from modeltrace_hub.decode.values import dump_json
+from modeltrace_hub.queries.model_parameters import DAY_NS, HOUR_NS, MINUTE_NS, StepName, Window
 from modeltrace_hub.queries.model_schema import read_classes
 from modeltrace_hub.queries.reader import Reader, Record
-from modeltrace_hub.queries.windows import DAY_NS, HOUR_NS, MINUTE_NS, StepName, Window
 
 # The number of bins of errors, of values and of labels.
 BINS: Final = 20

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from modeltrace_hub.queries.filters import TimeRangeFilter
 from modeltrace_hub.queries.heatmap import time_step
+from modeltrace_hub.queries.list_parameters import TimeRangeFilter
+from modeltrace_hub.queries.model_parameters import MINUTE_NS
 from modeltrace_hub.queries.reader import Reader, Record
-from modeltrace_hub.queries.windows import MINUTE_NS
 
 # Without a start, the figures cover the hour up to the newest span.
 COVERED_NS: Final = 3600 * 10**9

@@ -4,7 +4,7 @@ from typing import Final
 
 from modeltrace_hub.queries.conditions import Conditions, sql_conditions
 from modeltrace_hub.queries.filter_fields import BoundCondition
-from modeltrace_hub.queries.filters import TraceFilter
+from modeltrace_hub.queries.list_parameters import TraceFilter
 from modeltrace_hub.queries.reader import Reader
 
 _FAILED_SPAN: Final = "status_code = 'ERROR'"

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from modeltrace_hub.queries.conditions import Conditions
-from modeltrace_hub.queries.filters import TraceFilter
+from modeltrace_hub.queries.list_parameters import TraceFilter
 from modeltrace_hub.queries.reader import Reader, Record
 from modeltrace_hub.queries.trace_conditions import span_conditions, trace_conditions
 

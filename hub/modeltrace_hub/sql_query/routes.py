@@ -13,7 +13,7 @@ from fastapi.responses import Response
 from pydantic import Field
 
 from modeltrace_hub.errors import ReadersBusyError
-from modeltrace_hub.queries.filters import TimeRangeFilter
+from modeltrace_hub.queries.list_parameters import TimeRangeFilter
 from modeltrace_hub.sql_query.results import report_unexpected_errors, to_csv, to_json, to_parquet
 from modeltrace_hub.sql_query.runner import (
     MAX_CONCURRENT,

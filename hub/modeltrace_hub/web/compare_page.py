@@ -5,10 +5,10 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response
 
-from modeltrace_hub.queries.compare import TraceComparison, compare_traces
-from modeltrace_hub.queries.filters import TraceFilter
+from modeltrace_hub.queries.list_parameters import TraceFilter
 from modeltrace_hub.queries.reader import Queries, Reader, Record
-from modeltrace_hub.queries.trace_filters import CompareView
+from modeltrace_hub.queries.trace_comparison import TraceComparison, compare_traces
+from modeltrace_hub.queries.trace_parameters import CompareView
 from modeltrace_hub.queries.trace_search import search_traces
 from modeltrace_hub.web import format as fmt
 from modeltrace_hub.web.rendering import Renderer

@@ -6,8 +6,8 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
-from modeltrace_hub.queries.comparison import AGAINST_PREFIX, SELECT_PREFIX, parse_comparison, split_comparison
 from modeltrace_hub.queries.explain import explain
+from modeltrace_hub.queries.explain_parameters import AGAINST_PREFIX, SELECT_PREFIX, parse_comparison, split_comparison
 from modeltrace_hub.queries.reader import Queries
 from modeltrace_hub.query_limits import QueryLimits
 from modeltrace_hub.web.explanation import describe_explanation

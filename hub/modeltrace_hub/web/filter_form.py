@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from modeltrace_hub.queries.filter_fields import ATTRIBUTE_PREFIX, FieldSet
 from modeltrace_hub.queries.filter_line import format_condition
-from modeltrace_hub.queries.filters import LineFilter
+from modeltrace_hub.queries.list_parameters import LineFilter
 from modeltrace_hub.queries.parameters import Parameters as QueryParameters
 from modeltrace_hub.queries.parameters import describe_invalid_parameter
 

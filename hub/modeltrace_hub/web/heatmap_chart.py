@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from modeltrace_hub.queries.filters import TraceFilter
 from modeltrace_hub.queries.heatmap import Cell, Heatmap
+from modeltrace_hub.queries.list_parameters import TraceFilter
 from modeltrace_hub.web import format as fmt
 from modeltrace_hub.web.time_axis import TimeAxis
 

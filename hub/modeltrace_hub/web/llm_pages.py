@@ -8,8 +8,8 @@ from fastapi import APIRouter, HTTPException, Path, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from modeltrace_hub.json_responses import json_response
-from modeltrace_hub.queries.filters import TraceLimits
 from modeltrace_hub.queries.list_fields import LLM_FIELDS
+from modeltrace_hub.queries.list_parameters import TraceLimits
 from modeltrace_hub.queries.llm_calls import LlmFilter, list_llm_calls, read_trace_conversations
 from modeltrace_hub.queries.reader import Queries
 from modeltrace_hub.queries.trace import explain_missing_trace

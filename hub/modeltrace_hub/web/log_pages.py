@@ -10,8 +10,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from modeltrace_hub.queries.filter_fields import SEVERITIES
-from modeltrace_hub.queries.filters import LogFilter
 from modeltrace_hub.queries.list_fields import LOG_FIELDS
+from modeltrace_hub.queries.list_parameters import LogFilter
 from modeltrace_hub.queries.logs import NO_SEVERITY, LogCounts, count_logs, group_logs, list_logs
 from modeltrace_hub.queries.reader import Queries, Record
 from modeltrace_hub.query_limits import QueryLimits

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from modeltrace_hub.queries.comparison import AGAINST_PREFIX, SELECT_PREFIX
+from modeltrace_hub.queries.explain_parameters import AGAINST_PREFIX, SELECT_PREFIX
+from modeltrace_hub.queries.model_parameters import Window
 from modeltrace_hub.queries.reader import Record
-from modeltrace_hub.queries.windows import Window
 from modeltrace_hub.web.model_charts import Link
 
 

@@ -8,14 +8,14 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from modeltrace_hub.queries.filters import MAX_ROW_INDEX
+from modeltrace_hub.queries.list_parameters import MAX_ROW_INDEX
+from modeltrace_hub.queries.model_parameters import DEFAULT_WINDOW, ModelPageView, PredictionFilter, Window
 from modeltrace_hub.queries.model_schema import OUTPUT, Feature, read_schema
 from modeltrace_hub.queries.models import read_models
 from modeltrace_hub.queries.predictions import read_predictions
 from modeltrace_hub.queries.quality import read_quality, step_names
 from modeltrace_hub.queries.reader import Queries, Reader, Record
 from modeltrace_hub.queries.spooled import describe_spooled_items
-from modeltrace_hub.queries.windows import DEFAULT_WINDOW, ModelPageView, PredictionFilter, Window
 from modeltrace_hub.query_limits import QueryLimits
 from modeltrace_hub.web import format as fmt
 from modeltrace_hub.web.filter_form import move_to_line, parse_filters

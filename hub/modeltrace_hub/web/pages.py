@@ -15,16 +15,16 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modeltrace_hub.queries.filter_fields import FieldSet
-from modeltrace_hub.queries.filters import TraceFilter
+from modeltrace_hub.queries.hub_stats import StatsSource
 from modeltrace_hub.queries.list_fields import TRACE_FIELDS
+from modeltrace_hub.queries.list_parameters import TraceFilter
+from modeltrace_hub.queries.model_parameters import DEFAULT_WINDOW, ModelFilter
 from modeltrace_hub.queries.models import list_model_traffic
 from modeltrace_hub.queries.reader import Queries, Record
 from modeltrace_hub.queries.spooled import describe_spooled_items
-from modeltrace_hub.queries.stats import StatsSource
 from modeltrace_hub.queries.trace import explain_missing_trace
-from modeltrace_hub.queries.trace_filters import TracePageView
+from modeltrace_hub.queries.trace_parameters import TracePageView
 from modeltrace_hub.queries.trace_search import search_traces
-from modeltrace_hub.queries.windows import DEFAULT_WINDOW, ModelFilter
 from modeltrace_hub.query_limits import QueryLimits
 from modeltrace_hub.retention import Retention
 from modeltrace_hub.settings import HubSettings

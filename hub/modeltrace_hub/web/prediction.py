@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from modeltrace_hub.queries.filters import MAX_ROW_INDEX
+from modeltrace_hub.queries.list_parameters import MAX_ROW_INDEX
 from modeltrace_hub.queries.reader import Record
 from modeltrace_hub.queries.values import finite_number, int_attribute, to_text
 

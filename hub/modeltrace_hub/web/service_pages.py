@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response
 
 from modeltrace_hub.json_responses import json_response
-from modeltrace_hub.queries.filters import TimeRangeFilter
+from modeltrace_hub.queries.list_parameters import TimeRangeFilter
 from modeltrace_hub.queries.reader import Queries, Record
 from modeltrace_hub.queries.services import Range, ServiceFilter, list_service_calls, list_service_requests, read_range
 from modeltrace_hub.query_limits import QueryLimits

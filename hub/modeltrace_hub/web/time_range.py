@@ -6,7 +6,7 @@ from typing import Final
 from urllib.parse import urlencode
 
 from modeltrace_hub.durations import parse_duration_ns
-from modeltrace_hub.queries.filters import parse_time_ns
+from modeltrace_hub.queries.list_parameters import parse_time_ns
 from modeltrace_hub.web.format import iso_time
 
 PARAMETERS: Final = ("since", "until")

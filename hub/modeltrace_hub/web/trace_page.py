@@ -10,12 +10,12 @@ from modeltrace_hub.queries.model_schema import read_schema
 from modeltrace_hub.queries.reader import Reader, Record
 from modeltrace_hub.queries.span_search import search_spans
 from modeltrace_hub.queries.trace import empty_reasons, locate_trace
-from modeltrace_hub.queries.trace_filters import TracePageView
+from modeltrace_hub.queries.trace_parameters import TracePageView
 from modeltrace_hub.queries.values import int_attribute
 from modeltrace_hub.retention import RetentionState
-from modeltrace_hub.web.inputs import Input, describe_inputs
 from modeltrace_hub.web.metric_points import group_by_metric
 from modeltrace_hub.web.prediction import Prediction, read_prediction
+from modeltrace_hub.web.prediction_inputs import Input, describe_inputs
 from modeltrace_hub.web.span_details import find_linking_spans, group_links, span_details
 from modeltrace_hub.web.waterfall import MAX_LOGS, WaterfallRow
 from modeltrace_hub.web.waterfall_cache import WaterfallCache

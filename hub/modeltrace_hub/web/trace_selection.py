@@ -4,10 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from modeltrace_hub.queries.comparison import AGAINST_PREFIX, SELECT_PREFIX, Comparison, ExplainFilter, split_comparison
 from modeltrace_hub.queries.explain import explain
-from modeltrace_hub.queries.filters import TraceFilter
+from modeltrace_hub.queries.explain_parameters import (
+    AGAINST_PREFIX,
+    SELECT_PREFIX,
+    Comparison,
+    ExplainFilter,
+    split_comparison,
+)
 from modeltrace_hub.queries.heatmap import read_heatmap
+from modeltrace_hub.queries.list_parameters import TraceFilter
 from modeltrace_hub.queries.reader import Reader
 from modeltrace_hub.web import format as fmt
 from modeltrace_hub.web.explanation import describe_explanation

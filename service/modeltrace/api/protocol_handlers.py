@@ -22,8 +22,8 @@ from modeltrace.inference.model import Model
 from modeltrace.inference.pipeline import Prediction
 from modeltrace.inference.privacy import redact_exception
 from modeltrace.protocols.csv_rows import rows_from_csv
+from modeltrace.protocols.mlflow_kserve import response_payload, rows_from_kserve, rows_from_mlflow
 from modeltrace.protocols.open_inference import PROBABILITIES, encode_infer_response, parse_infer_request
-from modeltrace.protocols.scoring import response_payload, rows_from_kserve, rows_from_mlflow
 from modeltrace.serving.router import ModelRouter
 from modeltrace.serving.version import Version
 from modeltrace.telemetry.records.trace import RequestTrace

@@ -14,8 +14,8 @@ from modeltrace.api.openapi import (
     query_parameters,
 )
 from modeltrace.inference.model import Model
+from modeltrace.protocols.mlflow_kserve import MLFLOW_FORMATS
 from modeltrace.protocols.open_inference import DATATYPES, output_datatypes
-from modeltrace.protocols.scoring import MLFLOW_FORMATS
 from modeltrace.protocols.tensors import DTYPES
 
 OPEN_INFERENCE: Final = "open inference protocol v2"

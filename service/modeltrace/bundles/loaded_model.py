@@ -14,8 +14,8 @@ from modeltrace.bundles.registry.catalog import Catalog
 from modeltrace.bundles.training_frame import to_frame
 from modeltrace.errors import InvalidFeaturesError, ModeltraceError
 from modeltrace.inference.model import Engine, Label, Model, ModelOutput
+from modeltrace.inference.predict_rows import score
 from modeltrace.inference.schema import Feature
-from modeltrace.inference.scoring import score
 from modeltrace.inference.tasks import Task
 from modeltrace.tables.values import converter
 

@@ -51,7 +51,7 @@ def no_predictions_error(store: Store, selection: Selection) -> NoDataError:
 def load_scorer(bundle: str) -> tuple[ServedModel, PredictFn]:
     """Return the model of a bundle, and a function that predicts rows with the model in this process."""
     # Imported here: only --bundle needs scikit-learn, and its import takes a second.
-    from modeltrace.inference.scoring import score  # noqa: PLC0415  see above
+    from modeltrace.inference.predict_rows import score  # noqa: PLC0415  see above
     from modeltrace.serving.bundle_loader import load_model  # noqa: PLC0415  see above
 
     model, _ = load_model(read_settings(bundle=bundle))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from modeltrace.errors import InferenceError, InvalidFeaturesError
 from modeltrace.inference.model import Model, ModelOutput
-from modeltrace.inference.scoring import score
+from modeltrace.inference.predict_rows import score
 from modeltrace.printable import first_line
 from modeltrace.telemetry.records.prediction import Tags
 

@@ -20,9 +20,9 @@ from modeltrace.bundles.pack import pack
 from modeltrace.bundles.verify_outputs import to_rows
 from modeltrace.errors import PackError
 from modeltrace.inference.model import Model, ModelOutput
+from modeltrace.inference.predict_rows import score
 from modeltrace.inference.privacy import Redactor
 from modeltrace.inference.schema import Feature
-from modeltrace.inference.scoring import score
 from modeltrace.inference.time_values import TimeColumn, format_duration
 from modeltrace.monitoring.binning import FeatureBins
 from modeltrace.traffic.rows import read_samples, sample_reference

@@ -23,7 +23,7 @@ from modeltrace.bundles.pack_files import pack_files
 from modeltrace.bundles.pyfunc_model import PyfuncModel
 from modeltrace.errors import PackError, UntrustedModelError
 from modeltrace.inference.model import ModelOutput
-from modeltrace.inference.scoring import score
+from modeltrace.inference.predict_rows import score
 from tests.helpers.estimators import LABELS, iris_frame
 from tests.helpers.services import run_modeltrace, running_service
 from tests.helpers.tables import churned, mlflow_rows

@@ -1,4 +1,4 @@
--- What a span says about an LLM call: hub/modeltrace_hub/queries/llm_call.py reads the same in Python.
+-- What a span says about an LLM call: hub/modeltrace_hub/queries/llm_attributes.py reads the same in Python.
 coalesce(attributes ->> '/gen_ai.operation.name', attributes ->> '/openinference.span.kind') AS operation,
 coalesce(
     attributes ->> '/gen_ai.provider.name', attributes ->> '/gen_ai.system', attributes ->> '/llm.provider',

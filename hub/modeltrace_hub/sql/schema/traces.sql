@@ -24,7 +24,7 @@ CREATE TABLE traces (
     output VARCHAR,                          -- its label or value
     confidence DOUBLE,
     batch_size BIGINT,
-    llm_call_count BIGINT NOT NULL,          -- spans that are LLM calls (hub/modeltrace_hub/queries/llm_call.py)
+    llm_call_count BIGINT NOT NULL,          -- spans that are LLM calls (hub/modeltrace_hub/queries/llm_attributes.py)
     llm_models VARCHAR[] NOT NULL,           -- their models, by name
     input_tokens BIGINT,                     -- sum over the LLM calls; NULL: no call has it
     output_tokens BIGINT

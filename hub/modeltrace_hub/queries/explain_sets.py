@@ -5,16 +5,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from modeltrace_hub.queries.comparison import Comparison, SetFilter
 from modeltrace_hub.queries.conditions import Conditions, sql_conditions
+from modeltrace_hub.queries.explain_parameters import Comparison, SetFilter
 from modeltrace_hub.queries.filter_fields import FieldSet, FilterField
-from modeltrace_hub.queries.filters import TraceFilter
 from modeltrace_hub.queries.list_fields import PREDICTION_FIELDS
+from modeltrace_hub.queries.list_parameters import TraceFilter
+from modeltrace_hub.queries.model_parameters import PredictionFilter
 from modeltrace_hub.queries.model_schema import OUTPUT, read_schema
 from modeltrace_hub.queries.predictions import bin_condition
 from modeltrace_hub.queries.reader import Reader, json_pointer
 from modeltrace_hub.queries.trace_conditions import span_conditions, trace_conditions
-from modeltrace_hub.queries.windows import PredictionFilter
 from modeltrace_hub.sql_files import MAX_CLOCK_SKEW_NS
 
 _WITH_SPAN: Final = "trace_id IN (SELECT trace_id FROM spans WHERE received_ns >= $first_received_ns AND {conditions})"

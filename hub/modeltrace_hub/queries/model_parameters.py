@@ -9,8 +9,8 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from modeltrace_hub.durations import parse_duration_ns
 from modeltrace_hub.queries.filter_fields import BoundCondition, FieldSet, bind_attribute, parse_required_duration
-from modeltrace_hub.queries.filters import LimitedText, LineFilter, Time, parse_time_ns
 from modeltrace_hub.queries.list_fields import LABEL_FIELDS, PREDICTION_FIELDS, VIOLATION_FIELDS
+from modeltrace_hub.queries.list_parameters import LimitedText, LineFilter, Time, parse_time_ns
 from modeltrace_hub.queries.parameters import Parameters
 
 MINUTE_NS: Final = 60 * 10**9

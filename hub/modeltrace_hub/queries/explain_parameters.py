@@ -12,9 +12,9 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
 
 from modeltrace_hub.queries.filter_fields import ATTRIBUTE_PREFIX
-from modeltrace_hub.queries.filters import TraceFilter
+from modeltrace_hub.queries.list_parameters import TraceFilter
+from modeltrace_hub.queries.model_parameters import PredictionFilter
 from modeltrace_hub.queries.parameters import Parameters, UnknownParameterError
-from modeltrace_hub.queries.windows import PredictionFilter
 
 SELECT_PREFIX: Final = "select."
 AGAINST_PREFIX: Final = "against."

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from modeltrace_hub.queries.filters import MAX_ROW_INDEX, LimitedText, TraceId
+from modeltrace_hub.queries.list_parameters import MAX_ROW_INDEX, LimitedText, TraceId
 from modeltrace_hub.queries.parameters import Parameters
 
 

@@ -14,7 +14,7 @@ from modeltrace.inference.features import Matrix
 from modeltrace.inference.model import Model, ModelOutput
 from modeltrace.inference.schema import DEFAULT_MAX_LENGTH, Schema
 from modeltrace.protocols.csv_rows import MISSING_CELLS, rows_from_csv
-from modeltrace.protocols.scoring import rows_from_kserve, rows_from_mlflow
+from modeltrace.protocols.mlflow_kserve import rows_from_kserve, rows_from_mlflow
 from tests.helpers.in_process_services import RecordsService, records_service
 from tests.helpers.mixed_schema import MIXED_SCHEMA
 
