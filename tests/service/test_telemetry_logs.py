@@ -65,6 +65,49 @@ def test_a_line_outside_a_span_has_no_ids(log: tuple[LogWriter, Path]) -> None:
     assert "trace_id" not in read(file)[0]
 
 
+class _Unprintable:
+    def __str__(self) -> str:
+        raise ZeroDivisionError
+
+    __repr__ = __str__
+
+
+def _self_containing() -> list[object]:
+    values: list[object] = []
+    values += [values, values]
+    return values
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (2**70, 2**70),
+        ({"a": (-(2**64), True, 1.5)}, {"a": [-(2**64), True, 1.5]}),
+        ("cut \ud83d", "cut \ufffd"),
+        ({"\ud83d": ["\udc00"]}, {"\ufffd": ["\ufffd"]}),
+        ({(1, 2): 2**64}, {"(1, 2)": 2**64}),
+        ({"\ud83d"}, "{'\\ud83d'}"),
+        (10**5000, "__could_not_encode__"),
+        (_Unprintable(), "__could_not_encode__"),
+        ([_Unprintable(), 2**64], ["__could_not_encode__", 2**64]),
+        (_self_containing(), "[[...], [...]]"),
+    ],
+    ids=[
+        *("large integer", "nested integer", "surrogate", "surrogate as key", "key that is no text", "set"),
+        *("5,000 digits", "no text", "no text in a list", "cycle"),
+    ],
+)
+def test_a_line_has_any_value(log: tuple[LogWriter, Path], value: object, written: object) -> None:
+    """orjson rejects these values; the record of a model's own code would be lost."""
+    lines, file = log
+    logging.getLogger("model").info("loaded \udc00", extra={"a": 1, "value": value, "z\ud83d": "é"})
+    lines.close()
+
+    (record,) = read(file)
+    assert record["value"] == written
+    assert (record["message"], record["a"], record["z\ufffd"]) == ("loaded \ufffd", 1, "é")
+
+
 def test_an_exception_is_one_line_with_its_stack(log: tuple[LogWriter, Path]) -> None:
     """A stack trace does not break the format of one line per record."""
     lines, file = log

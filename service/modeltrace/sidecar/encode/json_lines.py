@@ -10,7 +10,7 @@ import orjson
 from opentelemetry.semconv.attributes.otel_attributes import OTEL_EVENT_NAME
 
 from modeltrace.sidecar.encode.http import ACCESS_FIELDS, access_log
-from modeltrace.sidecar.encode.protobuf import utf8
+from modeltrace.telemetry.json_values import to_json_compatible
 from modeltrace.telemetry.names import EVENT_PREDICTION, EVENT_VIOLATION, ML_PREDICTION_INPUTS, ML_PREDICTION_OUTPUTS
 from modeltrace.telemetry.records.attributes import prediction_attributes, prediction_message
 from modeltrace.telemetry.records.model_info import ModelInfo, PerModelCache
@@ -82,15 +82,4 @@ def encode_line(
     try:
         return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
     except orjson.JSONEncodeError:
-        return orjson.dumps(_to_json_compatible(line), option=orjson.OPT_APPEND_NEWLINE)
-
-
-def _to_json_compatible(value: object) -> object:
-    """Replace values that JSON or orjson cannot represent."""
-    if isinstance(value, dict):
-        return {_to_json_compatible(name): _to_json_compatible(content) for name, content in value.items()}
-    if isinstance(value, str):
-        return utf8(value).decode()
-    if isinstance(value, int) and not isinstance(value, bool):
-        return orjson.Fragment(str(value))
-    return value
+        return orjson.dumps(to_json_compatible(line), option=orjson.OPT_APPEND_NEWLINE)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
 from typing import Final
 
+from modeltrace.telemetry.json_values import replace_surrogates
 from modeltrace.telemetry.records.prediction import Value
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # wire types
@@ -62,7 +63,7 @@ def utf8(text: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
+        return replace_surrogates(text).encode()
 
 
 def any_double(value: float) -> bytes:
