@@ -345,6 +345,55 @@ def test_truncated_numbers_reject_only_their_data_point(type_number: int, number
     assert dict(batch.problems.rejected) == {"wire": 1}
 
 
+_OLD_SCOPES = {"instrumentationLibrarySpans": [{"spans": [_span()]}]}
+
+
+@pytest.mark.parametrize(
+    ("signal", "document", "stored", "place"),
+    [
+        (TRACES, {"resourceSpans": [_OLD_SCOPES]}, 0, "ResourceSpans"),
+        (TRACES, {"resourceSpans": [{"scopeSpans": [{"spans": [_span()]}]}, _OLD_SCOPES]}, 1, "ResourceSpans"),
+        (LOGS, {"resourceLogs": [{"scopeLogs": [{"logs": [{}]}]}]}, 0, "ScopeLogs"),
+        (
+            METRICS,
+            {"resourceMetrics": [{"scopeMetrics": [{"metrics": [{"intSum": {"dataPoints": [1]}}]}]}]},
+            0,
+            "Metric",
+        ),
+    ],
+    ids=["an old request", "an old and a new one", "an unknown list of records", "an old type of metric"],
+)
+def test_unknown_fields_in_place_of_records_are_reported(
+    signal: Signal, document: dict[str, Any], stored: int, place: str
+) -> None:
+    """Their records are not stored, so the response has a rejected record, in JSON and in protobuf."""
+    batch = _read_json(signal, document)
+
+    assert (batch.accepted, dict(batch.problems.rejected)) == (stored, {"unknown": 1})
+    assert f"unknown fields, which are not stored ({place})" in batch.problems.message
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_unknown_protobuf_fields_in_place_of_records_are_reported(depth: int) -> None:
+    """OTLP before 0.19 has its scopes in field 1000 of a resource."""
+    body = b"\xc2\x3e" + bytes([len(MARK)]) + MARK  # field 1000
+    for _ in range(depth - 1):
+        body = _field(2, body)
+    problems = Problems()
+    batch = decode(METRICS.request_type.FromString(_field(1, body)), RECEIVED, problems=problems)
+
+    assert (batch.accepted, dict(problems.rejected)) == (0, {"unknown": 1})
+
+
+def test_unknown_fields_next_to_records_are_ignored() -> None:
+    """A later version of OTLP may have more fields."""
+    later = {"later": [1]}
+    document = {"resourceSpans": [{"scopeSpans": [{"spans": [_span(**later)], **later}], **later}], **later}
+    batch = _read_json(TRACES, document)
+
+    assert (batch.accepted, batch.problems.message) == (1, "")
+
+
 @pytest.mark.parametrize("document", [{"spans": []}, {"resource": {}}, {"\udc00": 1}, {"resourceLogs": []}], ids=ascii)
 def test_json_without_a_request_field_is_malformed(document: dict[str, object]) -> None:
     """A response of 200 would claim that it is stored."""

@@ -22,6 +22,7 @@ REJECTION_REASONS: Final[Mapping[str, str]] = {
     "buckets": "bucket_counts does not have one item more than explicit_bounds",
     "value": "a value has the wrong type, or is out of range",
     "shape": "a record, or a list of records, has the wrong type",
+    "unknown": "it has no records that this version of OTLP defines, but unknown fields, which are not stored",
     "wire": "the bytes are not a valid protobuf message",
 }
 

@@ -20,7 +20,7 @@ def decode(request: ExportLogsServiceRequest, received_ns: int, budget: Budget, 
     """Decode a request into rows; see `modeltrace_hub.decode.traces.decode`."""
     rows: list[Row] = []
     tables = {"logs": rows}
-    for scope in iter_scopes(request.resource_logs, "scope_logs", "log_records", budget, tables, "logs"):
+    for scope in iter_scopes(request.resource_logs, "scope_logs", "log_records", budget, tables, "logs", problems):
         budget.count_records(len(scope.records))
         for record in scope.records:
             try:

@@ -21,7 +21,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 from modeltrace_hub.decode import ids
 from modeltrace_hub.decode.batch import Problems, RecordRejectedError, Row, Tables
 from modeltrace_hub.decode.budget import Budget
-from modeltrace_hub.decode.resource import Scope, iter_scopes, text_bytes
+from modeltrace_hub.decode.resource import Scope, iter_scopes, reject_unknown_fields, text_bytes
 from modeltrace_hub.decode.values import sorted_attributes_text
 from modeltrace_hub.durations import MAX_NS
 
@@ -40,7 +40,10 @@ def decode(request: ExportMetricsServiceRequest, received_ns: int, budget: Budge
     """Decode a request into rows; see `modeltrace_hub.decode.traces.decode`."""
     decoder = _Decoder(received_ns, budget, problems)
     tables = {"metric_points": decoder.points, "exemplars": decoder.exemplars}
-    for scope in iter_scopes(request.resource_metrics, "scope_metrics", "metrics", budget, tables, "metric_points"):
+    scopes = iter_scopes(
+        request.resource_metrics, "scope_metrics", "metrics", budget, tables, "metric_points", problems
+    )
+    for scope in scopes:
         decoder.add_scope(scope)
     return tables
 
@@ -64,9 +67,10 @@ class _Decoder:
             self._add_metric(metric, scope, series_hash.copy())
 
     def _add_metric(self, metric: Metric, scope: Scope, series_hash: "blake2b") -> None:
-        """Add all points of a metric; none if its type is unknown to this version of the protocol."""
+        """Add all points of a metric. If its type is unknown to this version of the protocol, it is rejected."""
         type_ = metric.WhichOneof("data")
         if type_ is None:
+            reject_unknown_fields(metric, self.problems)
             return
         data = getattr(metric, type_)
         temporality = None

@@ -14,6 +14,7 @@ protobuf's own JSON parser rejects a whole request for one invalid value. This p
 | anything else inside a record | the record is rejected |
 | anything else in a resource, scope or metric | the value is omitted, a warning |
 | a record or a list of records of the wrong type | counts as one rejected record |
+| a resource, scope or metric with unknown fields and no known records | counts as one rejected record |
 """
 
 import base64
@@ -98,6 +99,8 @@ class _MessageFiller:
             TooLargeError: the request exceeds its limits.
         """
         fields = shape.fields_by_name
+        if shape.contains_records:
+            self._reject_unknown_fields(node, shape)
         for key, value in node.items():
             field = fields.get(key)
             if field is None or value is None:
@@ -111,6 +114,15 @@ class _MessageFiller:
                     self._set_scalar(message, field, value)
             except (TypeError, ValueError, OverflowError):
                 self._reject_value(field, in_record=in_record)
+
+    def _reject_unknown_fields(self, node: Mapping[str, object], shape: MessageShape) -> None:
+        """Count one rejected record if unknown fields may be the records: see `resource.reject_unknown_fields`."""
+        known = (field.message for key in node if (field := shape.fields_by_name.get(key)) is not None)
+        if any(message and (message.is_record or message.contains_records) for message in known):
+            return
+        unknown = (value for key, value in node.items() if key not in shape.fields_by_name)
+        if any(value and isinstance(value, list | dict) for value in unknown):
+            self._problems.reject(RecordRejectedError("unknown", shape.descriptor.name))
 
     def _fill_child(
         self, parent: Message, field: Field, shape: MessageShape, value: object, *, in_record: bool, depth: int

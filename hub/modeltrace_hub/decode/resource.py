@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
+from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
-from modeltrace_hub.decode.batch import SHARED_TABLES, Row, Tables
+from modeltrace_hub.decode.batch import SHARED_TABLES, Problems, RecordRejectedError, Row, Tables
 from modeltrace_hub.decode.budget import Budget
 from modeltrace_hub.decode.values import EMPTY_LIST, Json, attributes_text, attributes_to_json, dump_json
 
@@ -31,6 +33,7 @@ def iter_scopes(
     budget: Budget,
     tables: Tables,
     table: str,
+    problems: Problems,
 ) -> Iterator[Scope]:
     """Yield the scopes of all resources of a request, and count resources and scopes in the budget.
 
@@ -43,6 +46,7 @@ def iter_scopes(
         budget: the limits of the request.
         tables: the tables of the request; those of `SHARED_TABLES` are added.
         table: name of the table that the caller adds rows to.
+        problems: counts resources and scopes that have only unknown fields.
 
     Raises:
         TooLargeError: the request exceeds its limits.
@@ -53,18 +57,31 @@ def iter_scopes(
         service, resource_part = resource_columns(resource.resource, resource.schema_url, budget)
         resource_id = row_id(resource_part)
         scopes = getattr(resource, scopes_field)
+        if not scopes:
+            reject_unknown_fields(resource, problems)
         budget.count_messages(len(scopes))
         for scope in scopes:
+            records = getattr(scope, records_field)
+            if not records:
+                reject_unknown_fields(scope, problems)
             scope_part = scope_columns(scope.scope, scope.schema_url, budget)
             scope_id = row_id(scope_part)
             identity = (*service, *resource_part, *scope_part)
             count = len(tables[table])
-            yield Scope(
-                getattr(scope, records_field), (*service, resource_id, scope_id), identity, text_bytes(identity)
-            )
+            yield Scope(records, (*service, resource_id, scope_id), identity, text_bytes(identity))
             if len(tables[table]) > count:
                 tables["resources"].append((resource_id, *resource_part))
                 tables["scopes"].append((scope_id, *scope_part))
+
+
+def reject_unknown_fields(message: Message, problems: Problems) -> None:
+    """Count a message without known records as one rejected record if it has unknown fields: they may be its records.
+
+    Receivers ignore unknown fields. Senders of OTLP before 0.19 send their records in such a field
+    (`instrumentation_library_spans`), and a response without a rejected record would claim that they are stored.
+    """
+    if len(UnknownFieldSet(message)):
+        problems.reject(RecordRejectedError("unknown", message.DESCRIPTOR.name))
 
 
 def row_id(columns: Row) -> str:

@@ -34,7 +34,7 @@ def decode(request: ExportTraceServiceRequest, received_ns: int, budget: Budget,
     """
     rows: list[Row] = []
     tables = {"spans": rows}
-    for scope in iter_scopes(request.resource_spans, "scope_spans", "spans", budget, tables, "spans"):
+    for scope in iter_scopes(request.resource_spans, "scope_spans", "spans", budget, tables, "spans", problems):
         budget.count_records(len(scope.records))
         for span in scope.records:
             try:
