@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from bench.drift.populations import Population
 from modeltrace.bundles.cross_validation import CrossValidationError, cross_validate
+from modeltrace.bundles.duplicate_probability import duplicate_probability
 from modeltrace.bundles.held_out_rows import HeldOutPredictions, summarize
 from modeltrace.bundles.output_reference import build_output_reference, confidence_threshold
-from modeltrace.bundles.repeated_rows import duplicate_probability
 from modeltrace.bundles.training_frame import convert_columns, name_columns
 from modeltrace.bundles.training_schema import build_schema
 from modeltrace.bundles.verify_outputs import to_rows

@@ -49,10 +49,10 @@ from modeltrace_hub.web.llm_pages import LlmPages
 from modeltrace_hub.web.log_pages import LogPages
 from modeltrace_hub.web.metric_pages import MetricPages
 from modeltrace_hub.web.model_pages import ModelPages
-from modeltrace_hub.web.pages import Pages, SecurityHeaders
 from modeltrace_hub.web.rendering import Renderer
 from modeltrace_hub.web.service_pages import ServicePages
 from modeltrace_hub.web.sql_pages import SqlPages
+from modeltrace_hub.web.trace_pages import Pages, SecurityHeaders
 from modeltrace_hub.web.waterfall_cache import WaterfallCache
 from modeltrace_hub.writer import Writer
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pydantic import BaseModel, ConfigDict
 
 from modeltrace.http_settings import split_list
+from modeltrace.otel_env.environment import Variables, read_variables
 from modeltrace.otel_env.table import SIGNALS, OtlpProtocol, Signal
-from modeltrace.otel_env.variables import Variables, read_variables
 
 
 class OtelSettings(BaseModel):

@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 
 from modeltrace.cli import main
 from modeltrace.errors import SettingsError
-from modeltrace.otel_env import values
+from modeltrace.otel_env import parsers
+from modeltrace.otel_env.environment import read_variables
+from modeltrace.otel_env.parsers import mask
 from modeltrace.otel_env.table import VARIABLES
-from modeltrace.otel_env.values import mask
-from modeltrace.otel_env.variables import read_variables
 from modeltrace.otel_settings import read_otel_settings
 from modeltrace.telemetry.logging import OTEL_LOG_LEVELS
 
@@ -167,7 +167,7 @@ def test_a_warning_about_invalid_utf8_names_the_reason() -> None:
 
 def test_a_propagator_whose_package_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its name is valid if the SDK finds the entry point."""
-    monkeypatch.setattr(values, "entry_points", lambda *, group: [EntryPoint("b3", "package:B3", group)])
+    monkeypatch.setattr(parsers, "entry_points", lambda *, group: [EntryPoint("b3", "package:B3", group)])
 
     assert read_variables({"OTEL_PROPAGATORS": "B3, tracecontext"}).values == {"OTEL_PROPAGATORS": "b3,tracecontext"}
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import pytest
 
 from modeltrace.errors import SettingsError
+from modeltrace.otel_env.environment import Variables, read_variables, write_environment
 from modeltrace.otel_env.table import OTLP_PREFIX, VARIABLES
-from modeltrace.otel_env.variables import Variables, read_variables, write_environment
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 NONE = "\N{EN DASH}"
@@ -187,7 +187,7 @@ def test_the_sdk_reads_the_validated_values() -> None:
 
 BUILD = """
 import os
-from modeltrace.otel_env.variables import read_variables, write_environment
+from modeltrace.otel_env.environment import read_variables, write_environment
 write_environment(read_variables(os.environ), os.environ)
 from modeltrace.settings import read_settings
 from modeltrace.telemetry.resource import build_resource

@@ -9,7 +9,7 @@ from typing import Any
 from modeltrace_hub.queries.reader import Reader, Record
 from modeltrace_hub.queries.trace import locate_trace
 from modeltrace_hub.web import format as fmt
-from modeltrace_hub.web.trace_page import lists_predictions
+from modeltrace_hub.web.trace_details import lists_predictions
 from modeltrace_hub.web.waterfall import Waterfall, WaterfallRow
 from modeltrace_hub.web.waterfall_cache import WaterfallCache
 

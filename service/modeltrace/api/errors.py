@@ -7,7 +7,7 @@ from typing import Final, NamedTuple, TypeVar
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
-from modeltrace.api.error_forms import ErrorResponse, protocol_response
+from modeltrace.api.protocol_errors import ErrorResponse, protocol_response
 from modeltrace.api.request_target import route_path
 from modeltrace.api.responses import error_payload, json_response
 from modeltrace.errors import (

@@ -20,7 +20,7 @@ from sklearn.exceptions import InconsistentVersionWarning
 from modeltrace.bundles.code.archive import CodeArchive
 from modeltrace.bundles.code.importer import OwnCode
 from modeltrace.bundles.code.main_module import MAIN_ADVICE, check_main_module
-from modeltrace.bundles.distributions import EXTRAS, install_command
+from modeltrace.bundles.library_packages import EXTRAS, install_command
 from modeltrace.bundles.proxies.replacement import replace_parts, restore_parts
 from modeltrace.bundles.skops_archive import canonicalize, rename_modules, set_comment
 from modeltrace.bundles.skops_io import skops_io

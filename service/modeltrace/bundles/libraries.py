@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from modeltrace.bundles.artifact import minor_version
-from modeltrace.bundles.distributions import distribution_name, install_command, installed_version
+from modeltrace.bundles.library_packages import distribution_name, install_command, installed_version
 from modeltrace.bundles.tree_validation import walk_objects
 from modeltrace.errors import IncompatibleBundleError
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import pandas as pd
 import yaml
 
-from modeltrace.bundles.distributions import install_command
+from modeltrace.bundles.library_packages import install_command
 from modeltrace.bundles.registry.publish import MLMODEL_FILE, estimator_file
 from modeltrace.errors import PackError, UntrustedModelError
 from modeltrace.imports import import_object

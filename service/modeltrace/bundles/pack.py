@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from modeltrace.bundles.artifact import ArtifactFormat, dump_artifact
 from modeltrace.bundles.bundle import load_bundle, verify_replaceable, write_bundle
 from modeltrace.bundles.code.pack_code import pack_code, verify_in_new_process
+from modeltrace.bundles.duplicate_probability import duplicate_probability
 from modeltrace.bundles.estimator_checks import expects_frame, infer_task, select_fitted_columns, unwrap_search
 from modeltrace.bundles.held_out_rows import HeldOutPredictions, find_held_out, summarize
 from modeltrace.bundles.interval_rule import final_rule, initial_rule
@@ -31,7 +32,6 @@ from modeltrace.bundles.output_schema import check_target, describe_outputs
 from modeltrace.bundles.parallelism import warn_of_parallelism
 from modeltrace.bundles.permutation_importance import measure_importance
 from modeltrace.bundles.proxies.native_models import wrap_model
-from modeltrace.bundles.repeated_rows import duplicate_probability
 from modeltrace.bundles.schema_redaction import redact_schema
 from modeltrace.bundles.target_order import verify_target_order
 from modeltrace.bundles.time_columns import ValidRange

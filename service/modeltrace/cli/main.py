@@ -77,7 +77,7 @@ def _group(help_text: str, commands: Mapping[str, str], name: str | None = None)
 
 def _loader(target: str) -> Callable[..., Any]:
     def import_command(*, for_help: bool) -> Any:  # noqa: ANN401  any function
-        from modeltrace.otel_env.variables import read_variables, write_environment  # noqa: PLC0415  help needs no imports
+        from modeltrace.otel_env.environment import read_variables, write_environment  # noqa: PLC0415  help needs no imports
 
         # Check the variables before the import: OpenTelemetry's packages read them and fail on unknown values.
         environ = {name: value for name, value in os.environ.items() if not (for_help and name.startswith("OTEL_"))}

@@ -10,8 +10,8 @@ from urllib.parse import quote, urlsplit
 
 from modeltrace.errors import ModeltraceError
 from modeltrace.local.tls import UpTls
+from modeltrace.otel_env.parsers import mask
 from modeltrace.otel_env.table import SIGNALS
-from modeltrace.otel_env.values import mask
 from modeltrace.otel_settings import OtelSettings
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from modeltrace.otel_env.values import (
+from modeltrace.otel_env.parsers import (
     Parse,
     attributes,
     boolean,

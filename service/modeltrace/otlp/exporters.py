@@ -10,8 +10,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from modeltrace.otel_env.environment import read_option
 from modeltrace.otel_env.table import OTLP_PREFIX, OtlpProtocol, Signal
-from modeltrace.otel_env.variables import read_option
 from modeltrace.otlp.failures import Target
 from modeltrace.otlp.tls import TlsFiles, tls_files
 

@@ -13,7 +13,7 @@ from http.client import BadStatusLine
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-from modeltrace.otel_env.values import mask, printable
+from modeltrace.otel_env.parsers import mask, printable
 
 HANDSHAKE_TIMEOUT: Final = 1.0  # seconds for the TLS handshake of a probe
 RESPONSE_PREFIX: Final = "it answers "

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from modeltrace.otel_env.environment import read_option
 from modeltrace.otel_env.table import Signal
-from modeltrace.otel_env.variables import read_option
 from modeltrace.otlp.failures import Failure
 
 

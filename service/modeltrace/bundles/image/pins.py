@@ -10,7 +10,7 @@ from typing import Final
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from modeltrace.bundles.distributions import installed_distribution
+from modeltrace.bundles.library_packages import installed_distribution
 from modeltrace.errors import ModeltraceError
 
 LOCK_FILE: Final = "requirements.lock"

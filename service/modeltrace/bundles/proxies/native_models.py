@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from modeltrace.bundles.distributions import install_command
+from modeltrace.bundles.library_packages import install_command
 from modeltrace.bundles.proxies.plain import is_plain
 from modeltrace.errors import BundleError, PackError
 from modeltrace.printable import first_line

@@ -33,7 +33,7 @@ from modeltrace_hub.web.external_links import build_links
 from modeltrace_hub.web.filter_form import move_to_line, parse_filters, query_without
 from modeltrace_hub.web.rendering import Renderer
 from modeltrace_hub.web.time_range import describe_window, read_time_range
-from modeltrace_hub.web.trace_page import span_context, trace_page_context
+from modeltrace_hub.web.trace_details import span_context, trace_page_context
 from modeltrace_hub.web.trace_selection import read_selection, selection_context
 from modeltrace_hub.web.waterfall_cache import WaterfallCache
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from modeltrace.errors import SettingsError
+from modeltrace.otel_env.parsers import PartialValueError, UnsupportedError, endpoint
 from modeltrace.otel_env.table import OTLP_PREFIX, SAMPLER_ARGUMENT, SIGNALS, VARIABLES, Signal
-from modeltrace.otel_env.values import PartialValueError, UnsupportedError, endpoint
 
 
 @dataclass(frozen=True, slots=True)

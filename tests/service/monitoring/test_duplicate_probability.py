@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from modeltrace.bundles.repeated_rows import duplicate_probability
+from modeltrace.bundles.duplicate_probability import duplicate_probability
 from modeltrace.monitoring.drift import drift_state, max_repeated_share, min_distinct_rows
 
 ROWS = 500
