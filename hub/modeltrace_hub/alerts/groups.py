@@ -55,5 +55,5 @@ def _excess(condition: Condition) -> float:
 
 
 def more_text(group: AlertGroup[T]) -> str:
-    """Return how many statistics and windows a text about the worst one does not mention; empty for none."""
+    """Return a text with the number of statistics and windows besides the worst one; empty for none."""
     return f" And {group.others} more of its statistics and windows." if group.others else ""

@@ -102,7 +102,7 @@ def _against(value: float, mean: float) -> str:
 
 
 def _share_threshold(share: float, labels: float) -> float:
-    """Return the change that is relevant, and that chance does not explain for a share of this number of labels."""
+    """Return the smallest change of a share that is relevant and unlikely to be chance, for this number of labels."""
     return max(MIN_CHANGE, STANDARD_DEVIATIONS * math.sqrt(max(share * (1 - share), 0.0) / labels))
 
 
@@ -122,7 +122,7 @@ def _condition(rule: Rule, key: ModelKey, value: float, threshold: float | None,
 
 
 def _read_gauges(reader: Reader, now_ns: int) -> Mapping[ModelKey, Figures]:
-    """Return the newest gauges of each model: of means over classes the macro one, of classes the smallest value."""
+    """Return the newest gauges of each model: the macro mean of a mean over classes, the lowest of values by class."""
     names = [_MODEL_LOADED, _LEVEL, *(f"{_EVALUATION}{name}" for name in _GAUGES)]
     window = {"since_ns": now_ns - GAUGE_LOOKBACK_NS, "until_ns": now_ns, "lookback_ns": 0}
     models: dict[ModelKey, dict[str, float]] = defaultdict(dict)

@@ -107,7 +107,7 @@ class AlertStates:
             alert.notified_ns = {receiver: min(time_ns, now_ns) for receiver, time_ns in alert.notified_ns.items()}
 
     def snapshot(self) -> list[Alert]:
-        """Return copies of the alerts that are firing or pending: those that fire first, the newest first."""
+        """Return copies of the firing alerts, followed by the pending ones; the newest of each are first."""
         alerts = [replace(alert) for alert in self._alerts.values() if alert.ended_ns is None]
         return sorted(alerts, key=lambda alert: (alert.state != "firing", -alert.since_ns, alert.condition.rule))
 

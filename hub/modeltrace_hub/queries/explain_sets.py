@@ -91,8 +91,8 @@ def set_conditions(
 ) -> Conditions:
     """Return the conditions of one set and their parameters. The names of the parameters begin with `prefix`.
 
-    If the filters name no model or version, those of both sets, `model` and `version`, select the bins of the training
-    data.
+    `model` and `version` are those of both sets. They select the bins of the training data if the filters of this set
+    name no model or version.
     """
     if isinstance(filters, TraceFilter):
         conditions, values = trace_conditions(reader, filters)

@@ -56,7 +56,7 @@ def low_confidence(
 
 
 def low_confidence_limit(min_effect: float, critical: float, n: float, held_out: float, reference: float) -> float:
-    """Return the share above which n predictions count as drift, if it was `reference` of the held-out rows.
+    """Return the share above which n predictions count as drift; the share of the held-out rows was `reference`.
 
     It is the threshold of an increase of a share in drift_statistics.sql, added to `reference`.
     """

@@ -84,7 +84,7 @@ class PredictionActivity:
             until_ns: the end of the window.
 
         Returns:
-            The sums; with an empty time if there are no whole hours, or no sums of them are cached.
+            The sums. Their time is empty if the window has no whole hour, or if no sums are cached.
         """
         first_hour, end_hour = -(-since_ns // HOUR_NS), until_ns // HOUR_NS
         if first_hour >= end_hour:

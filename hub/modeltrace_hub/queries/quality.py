@@ -22,7 +22,7 @@ BINS: Final = 20
 THRESHOLDS: Final = 40
 # Larger values and labels are left out, as in the evaluation of the service.
 MAX_VALUE: Final = 1e150
-# Figures over time are by minute, else by hour, in windows of at most these lengths, else by day.
+# The longest windows whose figures over time are by minute and by hour; those of longer windows are by day.
 MAX_BY_MINUTE_NS: Final = 2 * HOUR_NS
 MAX_HOURLY_NS: Final = 3 * DAY_NS
 # Longer windows have no steps of a minute: each step is a point with a link.
@@ -37,8 +37,8 @@ def read_quality(reader: Reader, model: str, window: Window, over: StepName | No
         reader: an open reader.
         model: the name of the model.
         window: the time of the predictions.
-        over: the length of a step, one of `step_names`; by default, and instead of a minute in a longer window, a
-            minute in windows of at most two hours, an hour in windows of at most three days, else a day.
+        over: the length of a step, one of `step_names`. By default, it is a minute in windows of at most two hours, an
+            hour in windows of at most three days, else a day. A longer window has no steps of a minute.
 
     Returns:
         A record with `over`, `step_ns`, and in `versions` a list of records with these keys:

@@ -87,7 +87,7 @@ class Interval:
 
 
 def expected_metrics(groups: ScoreGroups, probabilities: Floats, *, binary: bool) -> Metrics:
-    """Return the metrics if each prediction has the positive outcome with a probability, or for known shares of it.
+    """Return the expected metrics, from the probability or the observed share of the positive outcome in each group.
 
     The metrics are ratios of expected counts. Args: `probabilities` has the shape (n_groups,).
     """
@@ -158,7 +158,8 @@ def _merge(groups: ScoreGroups) -> ScoreGroups:
 def interval(estimate: float, simulated: Floats, alpha: float) -> Interval:
     """Return the interval between the quantiles `alpha / 2` and `1 - alpha / 2` of simulated values.
 
-    The mean of the simulations is moved to the estimate, because a repeated calibration is biased like the first one.
+    The simulated values are shifted so that their mean is the estimate, because each simulation repeats the calibration
+    and therefore its bias.
     """
     low, high = np.quantile(simulated, [alpha / 2, 1 - alpha / 2]) - simulated.mean() + estimate
     return Interval(estimate, max(float(low), 0.0), min(float(high), 1.0))
@@ -167,7 +168,7 @@ def interval(estimate: float, simulated: Floats, alpha: float) -> Interval:
 def group_scores(scores: Floats) -> Floats:
     """Replace each score by the mean of its group; groups have about equal numbers of scores.
 
-    There are 20 groups for 1,000 scores, and their number grows with the cube root of that of the scores.
+    The number of groups grows with the cube root of the number of scores; 1,000 scores have 20 groups.
     """
     number = max(round(20 * (len(scores) / 1000) ** (1 / 3)), 2)
     edges = np.unique(np.quantile(scores, np.arange(1, number) / number))

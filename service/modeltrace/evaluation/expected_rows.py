@@ -25,15 +25,16 @@ from modeltrace.store.schema import labels, predictions
 from modeltrace.store.selection import Selection, label_join
 from modeltrace.store.store import Store
 
-# Earlier predictions with labels: the fewest, and the largest number that is read; the newest count.
+# Earlier predictions with labels: the minimum number, and the maximum number that is read, the newest first.
 MIN_LABELS: Final = 300
 MAX_LABELS: Final = 20_000
-# An estimate needs scores like those of earlier predictions: the largest share of others.
+# The maximum share of scores that are unlike those of earlier predictions. With more, there is no estimate.
 MAX_UNKNOWN_SHARE: Final = 0.05
 # The fewest labels of selected predictions with which the estimate is compared.
 MIN_ARRIVED: Final = 50
 ALPHA: Final = 0.05
-# Labels contradict the estimate outside of this interval, which is wider so that chance rarely does.
+# Labels contradict the estimate if their accuracy is outside of this interval. It is wider than that of the estimate,
+# so that this rarely happens by chance.
 CONTRADICTION_ALPHA: Final = 0.002
 
 

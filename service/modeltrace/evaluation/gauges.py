@@ -98,7 +98,7 @@ def metric_points(metrics: ModelMetrics, known_labels: set[tuple[bool, object]])
 
 
 def _expected_points(expected: "ExpectedPerformance") -> Iterator[GaugePoint]:
-    """Yield the points of an estimate without labels, and its state only if there is none that can be trusted."""
+    """Yield the points of an estimate without labels; only its state if it does not exist or cannot be trusted."""
     accuracy, state = expected.accuracy, -1
     if accuracy is not None:
         state = 0 if expected.reason is None else 1

@@ -146,7 +146,7 @@ class _Evaluator:
             self._store,
             Selection(since=now - window, model_name=name, include_synthetic=False),
             baselines=self._config.baselines(),
-            # Use the same start for the duration of a window, because each new start is a new chance of a false alarm.
+            # Keep the start of drift detection for the duration of a window: each new start may raise a false alarm.
             drift_since=now - now % window - window,
             tolerance=self._config.tolerance,
         )

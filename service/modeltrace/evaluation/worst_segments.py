@@ -55,7 +55,7 @@ class WorstSegment:
 
 @dataclass(frozen=True, slots=True)
 class WorstSegments:
-    """The segments of one model with the largest errors: first those beyond chance, by the low end of the interval."""
+    """The segments of one model with the largest errors: significant ones first, by the low end of their intervals."""
 
     model_name: str
     model_version: str

@@ -48,8 +48,8 @@ MIN_ROWS: Final = 200
 MIN_TRAINING_ROWS: Final = 250
 # Rows added to the count of each bin, so that the logarithm of an empty bin is finite.
 PSEUDOCOUNT: Final = 0.5
-# Bins whose middle is below this quantile have its score, and those above 1 minus this quantile have the score of that
-# one. A few rows would determine their own scores.
+# No score is below the normal score of this quantile, or above that of 1 minus this quantile. Only a few rows would
+# determine such a score.
 OUTER_QUANTILE: Final = 0.025
 # Scores are unreliable if the square of a score exceeds this value: the score then depends on only a few rows.
 MAX_SQUARED_SCORE: Final = 20.0

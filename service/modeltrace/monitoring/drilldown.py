@@ -208,7 +208,7 @@ class _BinCounter:
         self._difference, self._pairs = 0.0, 0
 
     def is_same_model(self, stored: StoredPrediction) -> bool:
-        """Return whether the model made the prediction. Count other models' predictions of this name and version."""
+        """Return whether the model made the prediction. If another model of this name and version made it, count it."""
         same = not self._model_hashes or stored.model_hash in self._model_hashes
         self._other_models += not same
         return same
