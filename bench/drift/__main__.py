@@ -70,7 +70,7 @@ class Effort(NamedTuple):
     samples: int
 
 
-FULL: Final = Effort(windows=600, runs=200, months=20, samples=50)
+FULL: Final = Effort(windows=1000, runs=200, months=20, samples=50)
 QUICK: Final = Effort(windows=100, runs=50, months=4, samples=10)
 
 

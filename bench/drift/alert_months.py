@@ -76,14 +76,15 @@ class _Month:
     def alert_onsets(self) -> Iterator[tuple[str, NDArray[np.intp]]]:
         """Yield the minutes at which alerts begin to fire, by feature, statistic and window."""
         for index, name in enumerate(self._monitor.names):
-            per_minute = self._monitor.count_by_minute(self._binned, index, self._drawn, self._minutes, MINUTES)
+            per_minute = self._monitor.count_series(self._binned, index, self._drawn, self._minutes, MINUTES)
             cumulative = per_minute.accumulate()
             for schedule in SCHEDULES:
                 ends = np.arange(0, MINUTES, schedule.interval) + 1
                 starts = np.maximum(ends - schedule.window, 0)
                 windows = cumulative.between(starts, ends)
-                for statistic, drifting in self._monitor.check_series(index, windows):
-                    yield f"{name} {statistic} {schedule.name}", find_onsets(np.repeat(drifting, schedule.interval))
+                for result in self._monitor.check_series(index, windows):
+                    drifting = np.repeat(result.drifting(), schedule.interval)
+                    yield f"{name} {result.statistic} {schedule.name}", find_onsets(drifting)
 
 
 def find_onsets(drifting: NDArray[np.bool_]) -> NDArray[np.intp]:

@@ -14,7 +14,7 @@ from modeltrace.monitoring.binning import Row
 TRAINING_SIZES: Final = (100, 400, 2000, 10_000)
 WINDOW_SIZES: Final = (200, 1000, 10_000)
 # Windows that are compared with the same training data.
-WINDOWS_PER_MODEL: Final = 10
+WINDOWS_PER_MODEL: Final = 20
 # The features and statistics that raise most alarms.
 MOST_FREQUENT: Final = 3
 
@@ -40,19 +40,21 @@ def measure_false_alarms(
             rows = request_rows(population.sent_rows(rng))
         binned = monitor.bin(rows)
         for size in sizes:
-            cluster = []
-            for _ in range(WINDOWS_PER_MODEL):
-                window = monitor.count(binned, monitor.draw(binned, size, rng))
-                results = monitor.check(window)
-                states[size].update(result.state for _, result in results)
-                alarms = [f"{feature} {result.statistic}" for feature, result in results if result.state == "drift"]
-                causes[size].update(alarms)
-                cluster.append(bool(alarms))
-            raised[size].append(cluster)
+            of_window = np.repeat(np.arange(WINDOWS_PER_MODEL), size)
+            drawn = monitor.draw(binned, len(of_window), rng)
+            alarms = np.zeros(WINDOWS_PER_MODEL, dtype=np.bool_)
+            for index, feature in enumerate(monitor.names):
+                series = monitor.count_series(binned, index, drawn, of_window, WINDOWS_PER_MODEL)
+                for result in monitor.check_series(index, series):
+                    drifting = result.drifting()
+                    alarms |= drifting
+                    causes[size][f"{feature} {result.statistic}"] += int(drifting.sum())
+                    states[size].update(result.states())
+            raised[size].append(alarms.tolist())
     return {
         size: {
             "alarms": clustered_share(raised[size])._asdict(),
-            "causes": {cause: count / windows for cause, count in causes[size].most_common(MOST_FREQUENT)},
+            "causes": {cause: count / windows for cause, count in causes[size].most_common(MOST_FREQUENT) if count},
             "states": {state: count / states[size].total() for state, count in states[size].most_common()},
         }
         for size in sizes

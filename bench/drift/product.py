@@ -76,6 +76,28 @@ class FeatureSeries(NamedTuple):
         return FeatureSeries(*(values[ends] - values[starts] for values in self))
 
 
+class SeriesResult(NamedTuple):
+    """One statistic of many windows: value, threshold and number of rows of each, shape (n_windows,)."""
+
+    statistic: str
+    values: NDArray[np.float64]
+    thresholds: NDArray[np.float64]
+    n: NDArray[np.int64]
+    training: float  # rows of the training data
+    has_reference: bool
+
+    def drifting(self) -> NDArray[np.bool_]:
+        """Return whether the state of each window is drift."""
+        return self.has_reference & (self.n >= drift.MIN_ROWS) & (np.abs(self.values) > self.thresholds)
+
+    def states(self) -> list[drift.DriftState]:
+        """Return the state of each window."""
+        return [
+            drift.drift_state(value, threshold, n, self.training, has_reference=self.has_reference)
+            for value, threshold, n in zip(self.values.tolist(), self.thresholds.tolist(), self.n.tolist(), strict=True)
+        ]
+
+
 class Outputs(NamedTuple):
     """The outputs of a fitted model: their reference, and one for each row of the population."""
 
@@ -191,37 +213,36 @@ class Monitor:
         """The names of the features, and of the model's outputs, if any."""
         return [*self.schema.names, *([PREDICTION] if self._outputs.reference else [])]
 
-    def count_by_minute(
-        self, binned: BinnedRows, index: int, drawn: Integers, minutes: Integers, n_minutes: int
+    def count_series(
+        self, binned: BinnedRows, index: int, drawn: Integers, windows: Integers, n_windows: int
     ) -> FeatureSeries:
-        """Count the drawn rows of each minute, for the feature at `index`. `minutes` has the minute of each row."""
+        """Count the drawn rows of each window, for the feature at `index`. `windows` has the window of each row."""
         start, end = [0, *self._ends][index : index + 2]
-        bins = minutes * (end - start) + (binned.bins[:, index] - start)[drawn]
-        counts = np.bincount(bins, minlength=n_minutes * (end - start)).reshape(n_minutes, end - start)
-        low = np.zeros(n_minutes, dtype=np.int64)
+        bins = windows * (end - start) + (binned.bins[:, index] - start)[drawn]
+        counts = np.bincount(bins, minlength=n_windows * (end - start)).reshape(n_windows, end - start)
+        low = np.zeros(n_windows, dtype=np.int64)
         if index == len(self.schema.names):
-            low = np.bincount(minutes[binned.low_confidence[drawn]], minlength=n_minutes).astype(np.int64)
+            low = np.bincount(windows[binned.low_confidence[drawn]], minlength=n_windows).astype(np.int64)
         return FeatureSeries(counts, low)
 
-    def check_series(self, index: int, windows: FeatureSeries) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-        """Yield which windows drift, by statistic. A vectorized `check` of one feature, or of the model's outputs."""
+    def check_series(self, index: int, windows: FeatureSeries) -> Iterator[SeriesResult]:
+        """Yield the result of each statistic. A vectorized `check` of one feature, or of the model's outputs."""
         is_output = index == len(self.schema.names)
         reference = self._outputs.reference if is_output else self.schema.features[index].reference
         assert reference is not None  # noqa: S101  there is an index for it
         held_out = self._outputs.held_out
-        if is_output and held_out is None:
-            return
         for statistic, critical in self._criticals.get(OUTPUTS if is_output else self.names[index], {}).items():
-            if statistic == drift.LOW_CONFIDENCE:
-                n = windows.counts.sum(axis=1)
-                if held_out is None or held_out.low_confidence_share is None:
-                    continue
+            training = float("nan")
+            if statistic != drift.LOW_CONFIDENCE:
+                value, limit, n, training = compare(statistic, critical, reference, windows.counts)
+            elif held_out is not None and held_out.low_confidence_share is not None:
+                n, training = windows.counts.sum(axis=1), held_out.rows
                 with np.errstate(divide="ignore", invalid="ignore"):
                     value = windows.low_confidence / n
-                    limit = drift.low_confidence_threshold(critical, n, held_out.rows, held_out.low_confidence_share)
+                    limit = drift.low_confidence_threshold(critical, n, training, held_out.low_confidence_share)
             else:
-                value, limit, n, _ = compare(statistic, critical, reference, windows.counts)
-            yield statistic, (n >= drift.MIN_ROWS) & (np.abs(value) > limit)
+                continue
+            yield SeriesResult(statistic, value, limit, n, training, not is_output or held_out is not None)
 
 
 def draw_monitor(population: Population, n: int, rng: np.random.Generator) -> Monitor:

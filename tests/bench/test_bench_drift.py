@@ -28,8 +28,8 @@ def drifted_features(population: Population, rows: pd.DataFrame, n: int = 2000) 
 
 
 def test_undrifted_windows_of_normal_features_raise_no_alarm() -> None:
-    """None of 50 windows, checked against five training samples, raises an alarm."""
-    for figures in measure_false_alarms(NORMAL, 2000, 50, np.random.default_rng(0), sizes=(200, 1000)).values():
+    """None of 100 windows, checked against five training samples, raises an alarm."""
+    for figures in measure_false_alarms(NORMAL, 2000, 100, np.random.default_rng(0), sizes=(200, 1000)).values():
         assert figures["alarms"]["share"] == 0
         assert figures["causes"] == {}
 
@@ -98,20 +98,21 @@ def test_the_check_of_many_windows_agrees_with_the_check_of_one() -> None:
     monitor = draw_monitor(population, 400, rng)
     binned = monitor.bin(request_rows(population.rows.assign(f00=population.rows["f00"] + 0.5, f01=0.0)))
     sizes = (150, 300, 300, 2000)
-    minutes = np.repeat(range(len(sizes)), sizes)
-    drawn = rng.integers(len(binned.bins), size=len(minutes))
+    of_window = np.repeat(range(len(sizes)), sizes)
+    drawn = rng.integers(len(binned.bins), size=len(of_window))
 
-    drifting: dict[int, set[tuple[str, str]]] = {minute: set() for minute in range(len(sizes))}
+    states: list[dict[tuple[str, str], str]] = [{} for _ in sizes]
     for index, name in enumerate(monitor.names):
-        windows: FeatureSeries = monitor.count_by_minute(binned, index, drawn, minutes, len(sizes))
-        for statistic, states in monitor.check_series(index, windows):
-            for minute in np.flatnonzero(states).tolist():
-                drifting[minute].add((name, statistic))
-    for minute, drifted in drifting.items():
-        results = monitor.check(monitor.count(binned, drawn[minutes == minute]))
-        assert drifted == {(name, result.statistic) for name, result in results if result.state == "drift"}
-    assert not drifting[0]
-    assert drifting[1]
+        windows: FeatureSeries = monitor.count_series(binned, index, drawn, of_window, len(sizes))
+        for result in monitor.check_series(index, windows):
+            assert [state == "drift" for state in result.states()] == result.drifting().tolist()
+            for window, state in enumerate(result.states()):
+                states[window][name, result.statistic] = state
+    for window, together in enumerate(states):
+        results = monitor.check(monitor.count(binned, drawn[of_window == window]))
+        assert together == {(name, result.statistic): result.state for name, result in results}
+    assert set(states[0].values()) == {"not enough data"}
+    assert "drift" in states[1].values()
 
 
 def test_an_alert_fires_after_five_minutes_of_drift() -> None:
