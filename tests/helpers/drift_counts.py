@@ -14,7 +14,7 @@ from modeltrace.inference.model import Model, ModelOutput
 from modeltrace.inference.named_outputs import Output
 from modeltrace.inference.schema import OutputReference, Reference, Schema
 from modeltrace.monitoring import drift
-from modeltrace.monitoring.dependence import bin_variance
+from modeltrace.monitoring.dependence import bin_variance, count_processes
 from modeltrace.monitoring.drift_check import (
     DriftResult,
     WindowCounts,
@@ -32,6 +32,8 @@ DRIFT_STATES: Final = {
     "drift": 1, "ok": 0, "not enough data": -1, "rows repeat": -2, "reference too small": -3,
     "no held-out reference": -4,
 }  # fmt: skip
+# The share of the pairs of requests of each process.
+PAIR_SHARES: Final = {"a": 0.75, "b": 0.25}
 Labels = Mapping[str, str]
 
 
@@ -96,6 +98,7 @@ class TrafficCounts:
                     now.rejected - then.rejected,
                     difference=now.difference - then.difference,
                     pairs=now.pairs - then.pairs,
+                    processes=now.processes,
                 )
                 for (name, now), then in zip(self.windows.items(), before.windows.values(), strict=True)
             },
@@ -150,7 +153,8 @@ def draw_traffic(model: Model, rng: np.random.Generator, rows: int, *, shift: fl
 
     def window(reference: Reference, counts: list[int], rejected: int = 0) -> WindowCounts:
         difference = rows * bin_variance(reference, counts) * (1 - rng.uniform(-0.1, 0.6))
-        return WindowCounts(tuple(counts), rejected, difference=difference, pairs=rows)
+        processes = count_processes([*PAIR_SHARES.values()])
+        return WindowCounts(tuple(counts), rejected, difference=difference, pairs=rows, processes=processes)
 
     for feature in model.schema.features:
         shares = np.array(list(feature.reference.shares.values()))
@@ -202,7 +206,11 @@ def counter_series(model: Model, traffic: TrafficCounts) -> Iterator[tuple[str, 
             yield "ml_output_observations_total", {**labels, "ml_output_bin": bin_name}, count
         yield "ml_output_successive_difference_total", labels, window.difference
     yield "ml_prediction_successive_difference_total", common, traffic.windows[OUTPUTS].difference
-    yield "ml_predictions_pairs_total", common, traffic.windows[OUTPUTS].pairs
+    pairs = traffic.windows[OUTPUTS].pairs
+    yield from (
+        ("ml_predictions_pairs_total", {**common, "instance": instance}, share * pairs)
+        for instance, share in PAIR_SHARES.items()
+    )
     yield "ml_predictions_repeated_total", common, traffic.repeated
     if model.confidence_threshold is not None:
         predictions = sum(traffic.windows[OUTPUTS].counts)

@@ -12,6 +12,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, M
 from modeltrace.inference.held_out import HeldOut
 from modeltrace.inference.schema import OutputReference, Reference
 from modeltrace.monitoring import drift
+from modeltrace.monitoring.dependence import count_processes
 from modeltrace.monitoring.drift_check import WindowCounts, check_confidence, check_drift
 from modeltrace_hub.queries import model_metric_names
 from modeltrace_hub.queries.drift_states import MIN_ROWS, MIN_TRAINING_ROWS
@@ -25,6 +26,8 @@ from tests.helpers.otlp_values import key_values
 MODEL: Attributes = (("ml.model.name", "m"), ("ml.model.version", "1"))
 FEATURE: Attributes = (*MODEL, ("ml.feature.name", "f"))
 OUTPUT: Attributes = (*MODEL, ("ml.output.name", "f"))
+# The share of the pairs of each process.
+PAIR_SHARES = ((1.0,), (0.5, 0.5), (0.75, 0.125, 0.125))
 OF_NUMBERS = ("psi", "jensen_shannon", "ks", "location", "spread", "missing")
 OF_CATEGORIES = ("psi", "jensen_shannon", "share_change", "new_categories", "missing")
 
@@ -52,6 +55,13 @@ def counter(name: str, values: Mapping[Attributes, float]) -> Metric:
     return Metric(name=name, sum=Sum(data_points=points, aggregation_temporality=temporality, is_monotonic=True))
 
 
+def store_pairs(store: Store, window: WindowCounts) -> None:
+    """Store the number of pairs of each process."""
+    shares = next(shares for shares in PAIR_SHARES if count_processes(shares) == window.processes)
+    for number, share in enumerate(shares):
+        store_metrics(store, f"process-{number}", counter("ml.predictions.pairs", {MODEL: share * window.pairs}))
+
+
 def in_sql(store: Store, reference: Reference, window: WindowCounts, criticals: Mapping[str, float]) -> Record:
     """Return the statistics that the hub computes, by name."""
     bins = [(*FEATURE, ("ml.feature.bin", name)) for name in reference.shares]
@@ -76,9 +86,9 @@ def in_sql(store: Store, reference: Reference, window: WindowCounts, criticals: 
         counter("ml.feature.observations", dict(zip(bins, map(float, window.counts), strict=True))),
         counter("ml.data.violations", rejected),
         counter("ml.feature.successive_difference", {FEATURE: window.difference}),
-        counter("ml.predictions.pairs", {MODEL: float(window.pairs)}),
         *(gauge(name, "1", values.items(), SINCE + SECOND) for name, values in gauges.items()),
     )
+    store_pairs(store, window)
     with Queries(store).open_reader() as reader:
         (row,) = reader.fetch_all(
             "compute_drift",
@@ -123,7 +133,8 @@ def windows(draw: st.DrawFn, reference: Reference) -> WindowCounts:
     if reference.edges is not None:
         counts[-1] = 0
     difference, pairs = draw(st.floats(0, 500)), draw(st.integers(0, 2000))
-    return WindowCounts(counts, draw(st.integers(0, 60)), difference=difference, pairs=pairs)
+    processes = count_processes(draw(st.sampled_from(PAIR_SHARES)))
+    return WindowCounts(counts, draw(st.integers(0, 60)), difference=difference, pairs=pairs, processes=processes)
 
 
 def named_output_in_sql(
@@ -154,9 +165,9 @@ def named_output_in_sql(
         counter("ml.output.observations", dict(zip(bins, map(float, window.counts), strict=True))),
         counter("ml.feature.observations", {missing: 7.0}),
         counter("ml.output.successive_difference", {OUTPUT: window.difference}),
-        counter("ml.predictions.pairs", {MODEL: float(window.pairs)}),
         *(gauge(name, "1", values.items(), SINCE + SECOND) for name, values in gauges.items()),
     )
+    store_pairs(store, window)
     with Queries(store).open_reader() as reader:
         feature, row = reader.fetch_all(
             "compute_drift",
@@ -186,6 +197,7 @@ def test_named_outputs_agree(store: Store, data: Any, *, numeric: bool, held_out
         data.draw(st.lists(st.integers(0, 300), min_size=5, max_size=5)),
         difference=data.draw(st.floats(0, 500)),
         pairs=data.draw(st.integers(0, 2000)),
+        processes=count_processes(data.draw(st.sampled_from(PAIR_SHARES))),
     )
     statistics = OF_NUMBERS[:-1] if numeric else ("psi", "jensen_shannon", "share_change")
     criticals = dict.fromkeys(statistics, critical)

@@ -13,7 +13,8 @@ import numpy as np
 from modeltrace.inference.schema import Reference
 from modeltrace.monitoring.drift import normal_scores
 
-# A correlation of at most this number of standard errors is regarded as chance. The standard error is 1 / √pairs.
+# A correlation of at most this number of standard errors is regarded as chance. The standard error is 1 / √pairs. With
+# P processes, the limit is divided by √P, because the correlation of the undistributed requests is higher.
 STANDARD_ERRORS: Final = 3.0
 # The highest correlation that is distinguished. A row is then worth one two-thousandth of an independent row.
 MAX_CORRELATION: Final = 0.999
@@ -42,19 +43,35 @@ def bin_variance(reference: Reference, counts: Sequence[int]) -> float:
     return float(shares @ scores**2 - (shares @ scores) ** 2 if len(scores) else 1 - shares @ shares)
 
 
-def estimate_independent_share(difference: float, pairs: float, variance: float) -> float:
+def estimate_independent_share(difference: float, pairs: float, variance: float, processes: float = 1.0) -> float:
     """Return how many independent rows one row is worth, from 0 to 1.
 
     If the correlation of rows at a distance of d rows is r^d, n rows are worth n (1 - r) / (1 + r) independent rows for
     an estimate of a mean (M. S. Bartlett, "Some aspects of the time-correlation problem in regard to tests of
-    significance", 1935). The correlation r of consecutive requests is 1 - difference / (pairs · variance).
+    significance", 1935). The correlation c of the consecutive requests of a process is 1 - difference / (pairs ·
+    variance). If a load balancer distributes requests to P processes at random, the next request of a process is G
+    requests later, with the probability (1 - 1/P)^(G-1) / P. Then c is the mean of r^G, r / (P - (P - 1) r), and
+    (1 - r) / (1 + r) = (1 - c) / (1 + (2P - 1) c).
 
     Args:
-        difference: the sum of half the squared differences between consecutive requests.
+        difference: the sum of half the squared differences between consecutive requests of a process.
         pairs: the number of differences.
         variance: see `bin_variance`.
+        processes: see `count_processes`.
     """
     if pairs <= 0 or variance <= 0:
         return 1.0
     correlation = min(1 - difference / (pairs * variance), MAX_CORRELATION)
-    return 1.0 if correlation <= STANDARD_ERRORS / pairs**0.5 else (1 - correlation) / (1 + correlation)
+    if correlation <= STANDARD_ERRORS / (pairs * processes) ** 0.5:
+        return 1.0
+    return (1 - correlation) / (1 + (2 * processes - 1) * correlation)
+
+
+def count_processes(pairs: Sequence[float]) -> float:
+    """Return to how many processes requests are distributed, from the number of pairs of each; 1 without pairs.
+
+    It is the inverse of the probability that two requests are in the same process. A process with few requests counts
+    little.
+    """
+    squares = sum(number**2 for number in pairs)
+    return sum(pairs) ** 2 / squares if squares else 1.0

@@ -36,8 +36,9 @@ class WindowCounts(NamedTuple):
     counts: Sequence[int]  # in the order of the reference's bins
     rejected: int = 0  # rows that were rejected because the value was missing
     rows_repeat: bool = False  # whether too many rows repeat, so that they are not independent
-    difference: float = 0.0  # half the squared differences between consecutive requests
+    difference: float = 0.0  # half the squared differences between consecutive requests of a process
     pairs: int = 0  # the number of differences; 0 if unknown
+    processes: float = 1.0  # to how many processes the requests are distributed
 
 
 def check_drift(
@@ -61,7 +62,8 @@ def check_drift(
 
 def window_independent_share(reference: Reference, window: WindowCounts) -> float:
     """Return how many independent rows one row of a window is worth."""
-    return estimate_independent_share(window.difference, window.pairs, bin_variance(reference, window.counts))
+    variance = bin_variance(reference, window.counts)
+    return estimate_independent_share(window.difference, window.pairs, variance, window.processes)
 
 
 def compare(

@@ -1,30 +1,39 @@
 """How many independent rows the rows of a window are worth."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from modeltrace.telemetry.metrics.successive_differences import sum_differences
+from numpy.typing import NDArray
+from scipy.signal import lfilter
 
 from modeltrace.bundles.columns import describe_column
 from modeltrace.inference.schema import Feature, Schema
 from modeltrace.monitoring.binning import FeatureBins
-from modeltrace.monitoring.dependence import bin_variance, estimate_independent_share
+from modeltrace.monitoring.dependence import bin_variance, count_processes, estimate_independent_share
 
 TRAINING_ROWS, ROWS = 2000, 20_000
 
 
-def _share(feature: Feature, values: list[float | str | None]) -> float:
-    """Return the independent share of a sequence of values."""
+def _share(
+    feature: Feature, values: Sequence[float | str | None], process_of_row: "NDArray[np.intp] | None" = None
+) -> float:
+    """Return the independent share of a sequence of values, which may be distributed to several processes."""
     bins = FeatureBins(Schema(features=(feature,)))
     rows = [(value,) for value in values]
-    numbers = bins.digitize(rows, bins.numeric_values(rows))[:, 0]
-    counts = np.bincount(numbers, minlength=len(bins.bin_names)).tolist()
-    if feature.reference.edges is None:
-        difference = float(np.count_nonzero(np.diff(numbers)))
-    else:
-        difference = float((np.diff(bins.scores[numbers]) ** 2).sum() / 2)
-    return estimate_independent_share(difference, len(values) - 1, bin_variance(feature.reference, counts))
+    numbers = bins.digitize(rows, bins.numeric_values(rows))
+    counts = np.bincount(numbers[:, 0], minlength=len(bins.bin_names)).tolist()
+    processes = [numbers]
+    if process_of_row is not None:
+        processes = [numbers[process_of_row == process] for process in np.unique(process_of_row)]
+    difference = sum(float(sum_differences(bins.scores, of_process)[0]) for of_process in processes)
+    pairs = [len(of_process) - 1 for of_process in processes]
+    variance = bin_variance(feature.reference, counts)
+    return estimate_independent_share(difference, sum(pairs), variance, count_processes(pairs))
 
 
 def _number() -> Feature:
@@ -40,6 +49,40 @@ def test_an_autoregressive_sequence_is_worth_its_effective_sample_size(correlati
 
     expected = (1 - correlation) / (1 + correlation)
     assert 0.9 * expected < _share(_number(), [*values]) < 1.5 * expected
+
+
+def _autoregressive(correlation: float) -> list[float]:
+    noise = np.random.default_rng(5).normal(scale=(1 - correlation**2) ** 0.5, size=ROWS)
+    values: list[float] = lfilter([1.0], [1.0, -correlation], noise).tolist()
+    return values
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+@pytest.mark.parametrize("correlation", [0.0, 0.3, 0.8, 0.95])
+def test_the_number_of_processes_does_not_change_what_rows_are_worth(processes: int, correlation: float) -> None:
+    """A load balancer distributes the same rows at random, with unequal shares."""
+    values, weights = _autoregressive(correlation), np.arange(processes) + 2.0
+    distributed = np.random.default_rng(6).choice(processes, p=weights / weights.sum(), size=ROWS)
+
+    assert _share(_number(), values, distributed) == pytest.approx(_share(_number(), values), rel=0.15)
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+@pytest.mark.parametrize("correlation", [0.8, 0.95])
+def test_rows_that_processes_get_in_turn_are_worth_nearly_the_same(processes: int, correlation: float) -> None:
+    """The correlation of a process is then r^P, which is a little less than for a random distribution."""
+    values = _autoregressive(correlation)
+
+    ratio = _share(_number(), values, np.arange(ROWS) % processes) / _share(_number(), values)
+    assert 0.85 < ratio < 1.35
+
+
+def test_a_process_without_requests_does_not_count() -> None:
+    """A client with one connection stays with one process: the number of the others does not matter."""
+    assert count_processes([500, 0, 0]) == 1
+    assert count_processes([100, 100]) == 2
+    assert count_processes([999, 1]) == pytest.approx(1, abs=0.01)
+    assert count_processes([]) == 1
 
 
 @pytest.mark.parametrize("stay", [0.0, 0.3, 0.9])

@@ -42,7 +42,7 @@ total AS (
 ),
 total_added AS (
     SELECT
-        name, attributes, bucket, bounds, step,
+        series_id, name, attributes, bucket, bounds, step,
         value - coalesce(
             lag(value) OVER (PARTITION BY series_id, bucket, start_ns ORDER BY step),
             -- The first step of a series has no previous value. If the series began before the known data, count from
@@ -58,7 +58,7 @@ total_added AS (
 -- is an increase. A sender that gets no response sends again, so a point may be stored twice.
 stepwise AS (
     SELECT
-        name, attributes, bucket, explicit_bounds AS bounds, step, temporality, value, counter.time_ns,
+        series_id, name, attributes, bucket, explicit_bounds AS bounds, step, temporality, value, counter.time_ns,
         first_export.first_ns, lag(value) OVER series AS previous, lag(counter.time_ns) OVER series AS previous_ns
     FROM counter JOIN first_export USING (service_name, service_instance_id)
     WHERE (temporality <> 'CUMULATIVE' OR start_ns IS NULL OR start_ns = 0) AND isfinite(value)
@@ -66,7 +66,7 @@ stepwise AS (
 ),
 stepwise_added AS (
     SELECT
-        name, attributes, bucket, bounds, step,
+        series_id, name, attributes, bucket, bounds, step,
         CASE
             WHEN time_ns = previous_ns THEN 0
             WHEN temporality <> 'CUMULATIVE' THEN value
@@ -76,12 +76,18 @@ stepwise_added AS (
         END AS added
     FROM stepwise
 ),
-increase AS (
+-- The increase of each series. Each process has a series of its own.
+series_increase AS (
     -- Invalid increases are dropped: negative ones, counts above 2^64, and sums of values above 1e305.
-    SELECT name, attributes, bucket, any_value(bounds) AS bounds, step, sum(added) AS added
+    SELECT series_id, name, attributes, bucket, any_value(bounds) AS bounds, step, sum(added) AS added
     FROM (FROM total_added UNION ALL FROM stepwise_added)
     WHERE
         step >= 0
         AND added BETWEEN 0 AND CASE name WHEN 'ml.feature.sum' THEN 1e305 ELSE 1.8446744073709552e19 END
+    GROUP BY series_id, name, attributes, bucket, step
+),
+increase AS (
+    SELECT name, attributes, bucket, any_value(bounds) AS bounds, step, sum(added) AS added
+    FROM series_increase
     GROUP BY name, attributes, bucket, step
 )

@@ -54,10 +54,11 @@ feature_statistics AS (
     SELECT
         measured.*, reference_mean, reference_deviation, total / nullif(n_numbers, 0) AS mean,
         least(1 - difference / pairs / window_variance, 0.999) AS correlation,
-        -- How many independent rows one row is worth. A correlation of at most three standard errors may be chance.
+        -- How many independent rows one row is worth. A correlation of at most three standard errors may be chance. If
+        -- requests are distributed to several processes, the correlation is that of rows further apart.
         CASE
-            WHEN pairs > 0 AND window_variance > 0 AND correlation > 3 / sqrt(pairs)
-            THEN (1 - correlation) / (1 + correlation)
+            WHEN pairs > 0 AND window_variance > 0 AND correlation > 3 / sqrt(pairs * processes)
+            THEN (1 - correlation) / (1 + (2 * processes - 1) * correlation)
             ELSE 1
         END AS independent_share
     FROM measured

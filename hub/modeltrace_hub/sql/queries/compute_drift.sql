@@ -111,14 +111,19 @@ difference AS (
         )
     GROUP BY ALL
 ),
+-- `processes` is to how many processes the requests are distributed. A process with few requests counts little.
 pairs AS (
-    SELECT
-        attributes ->> '/ml.model.name' AS model,
-        coalesce(attributes ->> '/ml.model.version', '') AS version,
-        sum(added) AS pairs
-    FROM increase
-    WHERE name = 'ml.predictions.pairs'
-    GROUP BY ALL
+    SELECT model, version, sum(pairs) AS pairs, sum(pairs) ** 2 / sum(pairs ** 2) AS processes
+    FROM (
+        SELECT
+            attributes ->> '/ml.model.name' AS model,
+            coalesce(attributes ->> '/ml.model.version', '') AS version,
+            sum(added) AS pairs
+        FROM series_increase
+        WHERE name = 'ml.predictions.pairs'
+        GROUP BY model, version, series_id
+    )
+    GROUP BY model, version
 ),
 -- The number of training rows; for the output, the number of rows whose predictions are the reference.
 training AS (
