@@ -29,6 +29,11 @@ class Linear:
         second = 1 / (1 + np.exp(-(matrix * self._weights).sum(axis=1)))
         return np.column_stack((1 - second, second))
 
+    def predict(self, matrix: NDArray[np.float64]) -> NDArray[np.str_]:
+        """Return the classes, shape (n_rows,). The service asks for them if the probabilities are equal."""
+        classes: NDArray[np.str_] = self.classes_[self.predict_proba(matrix).argmax(axis=1)]
+        return classes
+
 
 def build_model() -> Model:
     """Build the model as if it was loaded from a bundle."""

@@ -19,7 +19,11 @@ from bench.baseline import (
     write_entries,
 )
 from bench.callgrind import ValgrindError, instructions_per_prediction, valgrind_version
+from bench.counted.model import build_model
+from bench.counted.phases import NEVER
 from bench.instructions import count_all, find_differences, no_baseline_message, summarise
+from modeltrace.inference.pipeline import Pipeline
+from modeltrace.inference.prediction_ids import PredictionIdSigner
 
 LOCK = Path(__file__).parents[2] / "requirements.lock"
 HERE = Platform("cpython 3.11.7 (GCC 12.2.0)", "x86_64", "glibc 2.36", "3.19.0")
@@ -42,6 +46,13 @@ def test_instructions_per_prediction_match_the_committed_counts() -> None:
     messages = find_differences(count_all(Console(quiet=True)), expected)
 
     assert not messages, "\n".join(messages)
+
+
+def test_the_counted_model_predicts_on_the_event_loop() -> None:
+    """Its latency is known, because it predicts its own example. Otherwise each count would include a thread."""
+    pipeline = Pipeline(build_model(), PredictionIdSigner(b"a key for counting only"))
+
+    assert pipeline.measure_latency() < NEVER
 
 
 def test_committed_counts_are_for_the_locked_library_versions() -> None:
