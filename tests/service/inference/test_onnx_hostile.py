@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from modeltrace.bundles.onnx.model import _MESSAGES, check_graph, open_session, session_predict_fn
+from modeltrace.bundles.onnx.model import _MESSAGES, check_graph, open_session, session_predict_fns
 from modeltrace.errors import BundleError, InferenceError, SettingsError
 from modeltrace.inference.model import Label, ModelOutput
 from modeltrace.inference.schema import Feature, Reference, Schema
@@ -138,7 +138,7 @@ def test_the_bytes_do_not_select_their_format() -> None:
     marked = b"\x12\x06" + b"..ORTM" + model(graph(identity())).SerializeToString()
     assert marked[4:8] == b"ORTM"
 
-    predict = session_predict_fn(open_session(marked, "model.onnx"), "classifier", ("a", "b"), schema())
+    predict = session_predict_fns(open_session(marked, "model.onnx"), "classifier", ("a", "b"), schema()).predict
 
     assert predict(np.array([[0.25, 0.75]])) == [ModelOutput("b", 0.75)]
 
@@ -212,7 +212,7 @@ def test_a_graph_that_does_not_match_is_rejected(
 ) -> None:
     """Inputs and outputs must be those of model.json."""
     with pytest.raises(BundleError, match=message):
-        session_predict_fn(session(output, *nodes), task, classes, schema(width))
+        session_predict_fns(session(output, *nodes), task, classes, schema(width))
 
 
 def test_an_integer_input_is_rejected() -> None:
@@ -222,7 +222,9 @@ def test_an_integer_input_is_rejected() -> None:
     )
 
     with pytest.raises(BundleError, match="other features"):
-        session_predict_fn(open_session(model(integers).SerializeToString(), "model.onnx"), "regressor", None, schema())
+        session_predict_fns(
+            open_session(model(integers).SerializeToString(), "model.onnx"), "regressor", None, schema()
+        )
 
 
 @pytest.mark.parametrize(
@@ -237,7 +239,7 @@ def test_an_integer_input_is_rejected() -> None:
 )
 def test_a_tie_goes_to_the_first_class(probabilities: list[float], expected: ModelOutput) -> None:
     """A tie is decided as in scikit-learn; a difference by rounding is still a tie."""
-    predict = session_predict_fn(session(tensor("y")), "classifier", ("a", "b"), schema())
+    predict = session_predict_fns(session(tensor("y")), "classifier", ("a", "b"), schema()).predict
 
     assert predict(np.array([probabilities])) == [expected]
 
@@ -245,9 +247,8 @@ def test_a_tie_goes_to_the_first_class(probabilities: list[float], expected: Mod
 def test_a_value_that_is_not_finite_is_an_error() -> None:
     """Infinity and NaN are an InferenceError, as with scikit-learn."""
     single = helper.make_graph([identity()], "g", [tensor("numbers", width=1)], [tensor("y", width=1)])
-    predict = session_predict_fn(
-        open_session(model(single).SerializeToString(), "model.onnx"), "regressor", None, schema(1)
-    )
+    single_session = open_session(model(single).SerializeToString(), "model.onnx")
+    predict = session_predict_fns(single_session, "regressor", None, schema(1)).predict
 
     assert predict(np.array([[1.5], [2.5]])) == [ModelOutput(value=1.5), ModelOutput(value=2.5)]
     with pytest.raises(InferenceError, match="not finite"):

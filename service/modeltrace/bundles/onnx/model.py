@@ -19,7 +19,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from modeltrace.errors import BundleError, SettingsError
 from modeltrace.inference.features import Matrix
-from modeltrace.inference.model import Label, ModelOutput, PredictFn, PredictFns
+from modeltrace.inference.model import Label, ModelOutput, PredictFns
 from modeltrace.inference.predict_fns import TIE_TOLERANCE, to_value_outputs
 from modeltrace.inference.schema import Schema
 from modeltrace.inference.task_fns import to_number_outputs
@@ -153,11 +153,6 @@ def open_session(raw: bytes, source: object, providers: Sequence[str] = (CPU_PRO
     # If the libraries or the device of a provider are absent, ONNX Runtime uses the CPU without an error.
     check_providers(providers, session.get_providers(), "ONNX Runtime could start (its log says why)")
     return session
-
-
-def session_predict_fn(session: Any, task: Task, classes: Sequence[Label] | None, schema: Schema) -> PredictFn:  # noqa: ANN401  a session
-    """Return the predict function of a session; see `session_predict_fns`."""
-    return session_predict_fns(session, task, classes, schema).predict
 
 
 def session_predict_fns(
