@@ -1,8 +1,6 @@
-"""`modeltrace.Client` and `AsyncClient`: typed answers, retries, the caller's trace."""
+"""`modeltrace.Client` and `AsyncClient`: typed answers, values of a request, the caller's trace."""
 
-import asyncio
 import json
-import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
@@ -22,84 +20,11 @@ from modeltrace.client.messages import FeedbackResult, Prediction, ServiceError
 from modeltrace.client.service import UnreachableError
 from modeltrace.errors import InvalidFeaturesError, MalformedRequestError
 from modeltrace.inference.model import Model
+from tests.helpers.client_calls import PREDICTED, Call, Respond, Responses, predicted
 from tests.helpers.in_process_services import RecordsService, records_service
 from tests.helpers.processes import free_port
 
-URL = "http://service.test"
 TRACE_ID = 0x4BF92F3577B34DA6A3CE929D0E0E4736
-PREDICTED = {
-    "prediction_id": "p",
-    "label": "a",
-    "confidence": 0.5,
-    "model": {"name": "m", "version": "1"},
-    "trace_id": "t",
-}
-Respond = Callable[[httpx.Request], httpx.Response]
-# A function that calls a method of `Client` or `AsyncClient`; all tests run for both.
-Call = Callable[..., Any]
-
-
-def call_sync(method: str, arguments: tuple[Any, ...], respond: Respond, **options: Any) -> Any:
-    """Call a method of `Client`."""
-    with Client(URL, api_key="a key of the tests", transport=httpx.MockTransport(respond)) as client:
-        return getattr(client, method)(*arguments, **options)
-
-
-def call_async(method: str, arguments: tuple[Any, ...], respond: Respond, **options: Any) -> Any:
-    """Call a method of `AsyncClient`."""
-
-    async def run() -> Any:
-        transport = httpx.MockTransport(respond)
-        async with AsyncClient(URL, api_key="a key of the tests", transport=transport) as client:
-            return await getattr(client, method)(*arguments, **options)
-
-    return asyncio.run(run())
-
-
-@pytest.fixture(params=[call_sync, call_async], ids=["sync", "async"])
-def call(request: pytest.FixtureRequest) -> Call:
-    """Both clients."""
-    result: Call = request.param
-    return result
-
-
-@pytest.fixture
-def delays(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds that a client would have waited."""
-    waited: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        waited.append(seconds)
-
-    monkeypatch.setattr(time, "sleep", waited.append)
-    monkeypatch.setattr("modeltrace.client.retries.asyncio.sleep", sleep)
-    return waited
-
-
-class Responses:
-    """Responds with a sequence of responses and errors, and stores the requests."""
-
-    def __init__(self, *responses: httpx.Response | type[httpx.TransportError]) -> None:
-        self._responses = iter(responses)
-        self.requests: list[httpx.Request] = []
-
-    def __call__(self, request: httpx.Request) -> httpx.Response:
-        """Return the next response or raise the next error."""
-        self.requests.append(request)
-        response = next(self._responses)
-        if isinstance(response, httpx.Response):
-            return response
-        raise response("a failure of the tests", request=request)
-
-
-def busy(**headers: str) -> httpx.Response:
-    """Return a response of a service that has too much to do."""
-    return httpx.Response(503, headers=headers, json={"error": {"type": "busy", "message": "later"}, "trace_id": "t"})
-
-
-def predicted() -> httpx.Response:
-    """Return a prediction."""
-    return httpx.Response(200, json=PREDICTED)
 
 
 @pytest.fixture
@@ -333,81 +258,6 @@ def test_large_batches_are_divided(call: Call, monkeypatch: pytest.MonkeyPatch) 
 
     assert sizes == [4, 4, 2]
     assert [prediction.value for prediction in predictions] == [float(number) for number in range(10)]
-
-
-@pytest.mark.parametrize("status", [429, 502, 503, 504])
-def test_retryable_statuses_are_repeated(call: Call, delays: list[float], status: int) -> None:
-    """The same request is sent again, after growing delays."""
-    failures = [httpx.Response(status, json={"error": {"type": "x", "message": "y"}}) for _ in range(3)]
-    responses = Responses(*failures, predicted())
-
-    assert call("predict", ({"a": 1},), responses).label == "a"
-
-    assert len({(request.method, request.url, request.content) for request in responses.requests}) == 1
-    assert len(responses.requests) == 4
-    assert [pytest.approx(delay, rel=0.21) for delay in (0.2, 0.4, 0.8)] == delays
-
-
-@pytest.mark.parametrize(
-    "error", [httpx.ConnectError, httpx.ConnectTimeout, httpx.ReadError, httpx.RemoteProtocolError]
-)
-def test_connection_errors_are_repeated(call: Call, delays: list[float], error: type[httpx.TransportError]) -> None:
-    """A connection that fails once does not fail the call."""
-    assert call("predict", ({"a": 1},), Responses(error, predicted())).label == "a"
-    assert len(delays) == 1
-
-
-def test_last_failure_is_raised(call: Call, delays: list[float]) -> None:
-    """After three repetitions, the service's error, or the connection error, is raised."""
-    with pytest.raises(ServiceError, match="answers 503: later") as raised:
-        call("predict", ({"a": 1},), Responses(*(busy() for _ in range(4))))
-    error = raised.value
-    assert (error.status, error.error_type, error.trace_id) == (503, "busy", "t")
-
-    with pytest.raises(UnreachableError, match=URL):
-        call("predict", ({"a": 1},), Responses(*[httpx.ConnectError] * 4))
-    assert len(delays) == 6
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        ("7", 7.0),
-        ("0", 0.2),
-        ("86400", 30.0),
-        ("Tue, 31 Dec 2999 23:59:59 GMT", 30.0),
-        ("soon", pytest.approx(0.2, rel=0.21)),
-    ],
-)
-def test_service_sets_the_delay(call: Call, delays: list[float], value: str, seconds: float) -> None:
-    """Retry-After takes precedence, within limits; a malformed one is ignored."""
-    call("predict", ({"a": 1},), Responses(busy(**{"retry-after": value}), predicted()))
-
-    assert delays == [seconds]
-
-
-@pytest.mark.parametrize(
-    ("response", "error"),
-    [
-        (httpx.Response(400, json={"error": {"type": "malformed_request", "message": "no"}}), "answers 400: no"),
-        (httpx.Response(401, json={"error": {"type": "unauthorized", "message": "key"}}), "answers 401: key"),
-        (httpx.Response(500, text="oops"), "answers 500: oops"),
-        (httpx.Response(200, text="<html>"), "answers 200"),
-        (httpx.Response(404, json=["x"]), "answers 404"),
-    ],
-)
-def test_other_failures_are_not_repeated(call: Call, delays: list[float], response: httpx.Response, error: str) -> None:
-    """The error has the status and the message of the response, whatever answers."""
-    with pytest.raises(ServiceError, match=error):
-        call("predict", ({"a": 1},), Responses(httpx.Response(response.status_code, content=response.content)))
-    assert delays == []
-
-
-def test_response_that_takes_too_long_is_not_repeated(call: Call, delays: list[float]) -> None:
-    """The service may still be busy with the request."""
-    with pytest.raises(UnreachableError):
-        call("predict", ({"a": 1},), Responses(httpx.ReadTimeout))
-    assert delays == []
 
 
 def test_values_of_a_request(call: Call) -> None:
