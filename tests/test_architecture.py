@@ -114,6 +114,34 @@ def test_imports_lead_downward() -> None:
     assert upward == []
 
 
+def module_graph() -> dict[str, set[str]]:
+    """Return the modules that each module of the product imports, also for types and within functions."""
+    folders = {"modeltrace": "service", "modeltrace_hub": "hub", "modeltrace_http": ".", "stack": "."}
+    files = {
+        ".".join(path.relative_to(ROOT / base).with_suffix("").parts): path
+        for package, base in folders.items()
+        for path in (ROOT / base / package).rglob("*.py")
+    }
+    graph: dict[str, set[str]] = {name: set() for name in files}
+    for name, path in files.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                graph[name] |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)} & files.keys()
+            elif isinstance(node, ast.Import):
+                graph[name] |= {alias.name for alias in node.names} & files.keys()
+    return graph
+
+
+@pytest.mark.slow
+def test_modules_import_each_other_in_no_circle() -> None:
+    """Imports for types count, too: a reader of one of the modules would need the others."""
+    graph = module_graph()
+    while leaves := {name for name, imported in graph.items() if not imported & graph.keys()}:
+        graph = {name: imported for name, imported in graph.items() if name not in leaves}
+
+    assert sorted(graph) == []
+
+
 def test_modules_are_short() -> None:
     """No module of the product has more than 300 lines."""
     folders = ("service", "hub", "modeltrace_http", "stack", "bench", "deploy")

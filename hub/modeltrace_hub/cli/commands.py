@@ -9,8 +9,8 @@ from typing import Annotated, Final, Literal
 
 import typer
 
+from modeltrace_hub.api_client import quote_segment
 from modeltrace_hub.cli import text
-from modeltrace_hub.cli.api_client import DEFAULT_URL, quote_segment
 from modeltrace_hub.cli.options import (
     Attributes,
     Cursor,
@@ -28,6 +28,7 @@ from modeltrace_hub.cli.options import (
     read_source,
     show,
 )
+from modeltrace_hub.cli.source import DEFAULT_URL
 from modeltrace_hub.cli.summaries import llm_calls, series, services
 from modeltrace_hub.errors import ArgumentError, SettingsError
 

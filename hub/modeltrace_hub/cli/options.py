@@ -7,8 +7,9 @@ from typing import Annotated, Any, Final
 import orjson
 import typer
 
+from modeltrace_hub.api_client import Parameters
 from modeltrace_hub.cli import text
-from modeltrace_hub.cli.api_client import Parameters, Source
+from modeltrace_hub.cli.source import Source
 from modeltrace_hub.errors import ArgumentError, SettingsError
 
 _WHERE: Final = "Where to read"

@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 
 from modeltrace_hub.cli import text
-from modeltrace_hub.cli.api_client import DEFAULT_URL
 from modeltrace_hub.cli.options import (
     Attributes,
     Cursor,
@@ -23,6 +22,7 @@ from modeltrace_hub.cli.options import (
     read_source,
     show,
 )
+from modeltrace_hub.cli.source import DEFAULT_URL
 
 
 def llm_calls(

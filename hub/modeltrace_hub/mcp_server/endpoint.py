@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from modeltrace_hub.cli.api_client import InProcessApi
+from modeltrace_hub.api_client import InProcessApi
 
 
 class McpEndpoint:

@@ -11,7 +11,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import ToolAnnotations
 from pydantic import Field
 
-from modeltrace_hub.cli.api_client import Api, quote_segment
+from modeltrace_hub.api_client import Api, quote_segment
 from modeltrace_hub.errors import HubError
 from modeltrace_hub.mcp_server.answers import bound_answer
 

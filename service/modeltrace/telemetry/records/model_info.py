@@ -3,7 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from modeltrace.bin_names import numeric_bin_name
 from modeltrace.telemetry.names import (
@@ -15,12 +15,26 @@ from modeltrace.telemetry.names import (
     ML_PREDICTION_LABEL,
 )
 
-if TYPE_CHECKING:
-    from modeltrace.telemetry.records.prediction import PredictedRow, Value
-
 T = TypeVar("T")
+Label = str | float | int | bool
 
 MAX_MODELS: Final = 64  # models that one process serves during its life
+
+
+class Output(Protocol):
+    """The output of a model for one row: `modeltrace.telemetry.records.prediction.PredictedRow`."""
+
+    @property
+    def label(self) -> Label | None:
+        """The label; `None` if the model predicts none."""
+
+    @property
+    def confidence(self) -> float | None:
+        """The predicted probability of the label."""
+
+    @property
+    def value(self) -> float | None:
+        """The value that a regressor predicts."""
 
 
 class ModelInfo(NamedTuple):
@@ -34,7 +48,7 @@ class ModelInfo(NamedTuple):
     role: str = ""  # `primary` or `challenger`; "": no other version is served
     value_edges: tuple[float, ...] = ()  # between the bins of a regressor's predictions
     low_confidence: float | None = None  # predictions with less confidence are counted separately
-    classes: tuple["Value", ...] = ()  # of `PredictedRow.probabilities`, in their order; empty: they are not recorded
+    classes: tuple[Label | None, ...] = ()  # of `PredictedRow.probabilities`, in their order; empty: not recorded
     outputs: tuple[str, ...] = ()  # names of `PredictedRow.outputs`, in their order
     interval_level: float | None = None  # the probability with which a `PredictedRow.interval` encloses the true label
 
@@ -42,20 +56,20 @@ class ModelInfo(NamedTuple):
         """Hash the fields that distinguish models. Each record needs a hash, and hashing all fields takes longer."""
         return hash((self.version, self.hash, self.role))
 
-    def outcome(self, row: "PredictedRow") -> "Value":
+    def outcome(self, row: Output) -> Label | None:
         """Return the outcome that metrics count: the label, or the bin of the value; `None` without bins."""
         if row.value is None:
             return row.label
         return numeric_bin_name(bisect_left(self.value_edges, row.value)) if self.value_edges else None
 
-    def outcome_attributes(self, row: "PredictedRow") -> dict[str, str]:
+    def outcome_attributes(self, row: Output) -> dict[str, str]:
         """Return the outcome as an attribute of metric points."""
         outcome = self.outcome(row)
         return (
             {} if outcome is None else {ML_PREDICTION_LABEL if row.value is None else ML_PREDICTION_BIN: str(outcome)}
         )
 
-    def is_low_confidence(self, row: "PredictedRow") -> bool:
+    def is_low_confidence(self, row: Output) -> bool:
         """Whether the confidence of a prediction is below the bundle's threshold."""
         threshold, confidence = self.low_confidence, row.confidence
         return threshold is not None and confidence is not None and confidence < threshold

@@ -1,20 +1,14 @@
-"""Call the JSON API: that of a running hub, or one in this process over a database file."""
+"""Call the JSON API: that of a running hub, or that of an application in this process."""
 
 import asyncio
-import ssl
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, Final, Protocol
 from urllib.parse import quote
 
 import httpx
 
-from modeltrace_http.bearer import bearer_headers
-from modeltrace_hub.errors import ApiError, ArgumentError, SettingsError
+from modeltrace_hub.errors import ApiError, ArgumentError
 
-DEFAULT_URL: Final = "http://127.0.0.1:4319"
 TIMEOUT_SECONDS: Final = 120.0  # the hub ends a query before
 
 Parameters = Sequence[tuple[str, str]]
@@ -35,52 +29,6 @@ class Api(Protocol):
 
     async def fetch(self, path: str, parameters: Parameters = ()) -> bytes:
         """Return `get`, for a caller in an event loop, which is not blocked."""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where commands read telemetry.
-
-    Attributes:
-        url: the address of a running hub.
-        key: its key.
-        database: a database file, which is read instead of calling a hub.
-    """
-
-    url: str = DEFAULT_URL
-    key: str | None = field(default=None, repr=False)
-    database: Path | None = None
-
-    @contextmanager
-    def open(self) -> Iterator[Api]:
-        """Yield the API.
-
-        Raises:
-            StoreError: the database cannot be opened.
-            ArgumentError: the address is invalid.
-            SettingsError: the key is invalid.
-        """
-        if self.database is None:
-            with self._create_client() as client:
-                yield HubApi(client, self.url.rstrip("/"))
-        else:
-            with open_database(self.database) as api:
-                yield api
-
-    def _create_client(self) -> httpx.Client:
-        try:
-            headers = bearer_headers(self.key, "MODELTRACE_HUB_KEY, or the file of --key-file,")
-        except ValueError as error:
-            raise SettingsError(f"{error}.") from None
-        try:
-            url = httpx.URL(self.url)
-        except httpx.InvalidURL:
-            url = httpx.URL()
-        if url.scheme not in {"http", "https"} or not url.host:
-            raise ArgumentError(f"{self.url!r} is not the address of a hub: write http://HOST:PORT (--url).")
-        # Certificates are checked as all programs with OpenSSL do: SSL_CERT_FILE names those of a private authority.
-        verify = ssl.create_default_context() if url.scheme == "https" else True
-        return httpx.Client(headers=headers, timeout=TIMEOUT_SECONDS, trust_env=False, verify=verify)
 
 
 class HubApi:
@@ -134,32 +82,6 @@ class InProcessApi:
             transport=self._transport, base_url="http://127.0.0.1", headers=self._headers, timeout=TIMEOUT_SECONDS
         ) as client:
             return _read_response(await client.get(path, params=list(parameters)), None)
-
-
-@contextmanager
-def open_database(file: Path) -> Iterator[InProcessApi]:
-    """Yield the API over a database file, which is only read.
-
-    Raises:
-        StoreError: the file cannot be opened.
-    """
-    from modeltrace_hub.api import create_app  # noqa: PLC0415  not needed to call a running hub
-    from modeltrace_hub.retention import Retention  # noqa: PLC0415  see above
-    from modeltrace_hub.settings import HubSettings  # noqa: PLC0415  see above
-    from modeltrace_hub.store import FILE_NAME, Store  # noqa: PLC0415  see above
-    from modeltrace_hub.writer import Writer  # noqa: PLC0415  see above
-
-    path = file / FILE_NAME if file.is_dir() else file
-    if not path.is_file():
-        raise ApiError(f"{path} does not exist. Name a {FILE_NAME}, or its folder, with --database.")
-    settings = HubSettings(data=path.parent, host="127.0.0.1", key=None)
-    store = Store(path, read_only=True)
-    try:
-        # The writer is not started: nothing is written or deleted.
-        writer = Writer(store, Retention(store, max_age=settings.max_age, max_size=settings.max_size))
-        yield InProcessApi(create_app(store, writer, settings))
-    finally:
-        store.close()
 
 
 def _read_response(response: httpx.Response, url: str | None) -> bytes:
