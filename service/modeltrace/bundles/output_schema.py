@@ -8,7 +8,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from modeltrace.bundles.training_frame import to_series
-from modeltrace.bundles.verify_outputs import to_array
+from modeltrace.bundles.verify_outputs import to_array, verify_probabilities
 from modeltrace.errors import PackError
 from modeltrace.inference.model import Label, class_key, to_json_label
 from modeltrace.inference.named_outputs import MAX_OUTPUTS, Output
@@ -47,7 +47,7 @@ def describe_outputs(
         as_frame: whether the estimator expects a DataFrame.
 
     Raises:
-        PackError: the estimator fails on the sample, or has too many outputs.
+        PackError: the estimator fails on the sample, has too many outputs, or returns no probability for each class.
     """
     matrix = sample if as_frame else to_array(sample)
     if task in ("classifier", "regressor") and _predicts_several(estimator, matrix):
@@ -59,7 +59,9 @@ def describe_outputs(
         outputs = (Output(name=SCORE),)
     elif task == "clusterer" and has_distances(estimator):
         outputs = (Output(name=DISTANCE),)
-    return OutputSchema(task, classes_of(estimator, task), outputs)
+    classes = classes_of(estimator, task)
+    verify_probabilities(estimator, classes, matrix)
+    return OutputSchema(task, classes, outputs)
 
 
 def _predicts_several(estimator: Any, matrix: Any) -> bool:  # noqa: ANN401  any estimator

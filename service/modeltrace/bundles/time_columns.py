@@ -41,10 +41,11 @@ def describe_times(column: "pd.Series", valid_range: ValidRange | None = None) -
     """Return the fields of the feature, without name, type and whether it may be missing. Ranges are in seconds.
 
     Raises:
-        PackError: a bound of the range is no value of this column, the bounds are not in order, or no value of the
-            training data is in the range.
+        PackError: a request cannot send a value, a bound of the range is no value of this column, the bounds are not
+            in order, or no value of the training data is in the range.
     """
     layout = time_column(column)
+    _check_limits(column, layout)
     microseconds = np.sort(_to_microseconds(column))
     seconds = microseconds / _MICROSECONDS
     limits = None if valid_range is None else _to_limits(column.name, layout, valid_range)
@@ -64,6 +65,22 @@ def describe_times(column: "pd.Series", valid_range: ValidRange | None = None) -
     }
 
 
+def _check_limits(column: "pd.Series", layout: TimeColumn) -> None:
+    """Check that a request can send every value. With a unit of seconds, times reach billions of years."""
+    present = _without_timezone(column.dropna())
+    per_unit = pd.Timedelta(1, layout.unit) / pd.Timedelta(1, "us")  # microseconds
+    numbers = present.to_numpy().astype(np.int64)
+    low, high = (int(limit / per_unit) for limit in layout.limits)
+    beyond = np.flatnonzero((numbers < low) | (numbers > high))
+    if len(beyond):
+        index = beyond[0]
+        raise PackError(
+            f"column {column.name}, row {present.index[index]} of the training data: the value is "
+            f"{present.to_numpy()[index]}, but a request can send {layout.limits_text}. Correct such values, or remove "
+            "them (NaT), and fit again"
+        )
+
+
 def _to_limits(name: object, layout: TimeColumn, valid_range: ValidRange) -> tuple[float, float]:
     bounds = [to_time_text(bound) for bound in valid_range]
     option = f"--range {name}={bounds[0]}/{bounds[1]}"
@@ -77,8 +94,13 @@ def _to_limits(name: object, layout: TimeColumn, valid_range: ValidRange) -> tup
 
 
 def _to_microseconds(column: "pd.Series") -> NDArray[np.int64]:
-    present = column.dropna()
-    if isinstance(present.dtype, pd.DatetimeTZDtype):
-        present = present.dt.tz_convert("UTC").dt.tz_localize(None)
+    present = _without_timezone(column.dropna())
     kind = "timedelta64" if present.dtype.kind == "m" else "datetime64"
     return present.to_numpy(dtype=f"{kind}[us]").astype(np.int64)
+
+
+def _without_timezone(column: "pd.Series") -> "pd.Series":
+    """Return the times in UTC, without their time zone."""
+    if isinstance(column.dtype, pd.DatetimeTZDtype):
+        column = column.dt.tz_convert("UTC").dt.tz_localize(None)
+    return column

@@ -76,7 +76,7 @@ def name_columns(data: pd.DataFrame) -> pd.DataFrame:
 
 
 def convert_columns(named: pd.DataFrame) -> pd.DataFrame:
-    """Convert sparse columns to dense ones, and columns of number objects (such as Decimal) to floats.
+    """Convert sparse columns to dense ones, and columns of extended floats or number objects (Decimal) to floats.
 
     Raises:
         PackError: a column name cannot be used, or a number is too large for a float.
@@ -167,12 +167,16 @@ def _needs_conversion(column: "pd.Series") -> bool:
         import pyarrow as pa  # noqa: PLC0415  an extra, which exists if there is such a column
 
         return bool(pa.types.is_decimal(column.dtype.pyarrow_dtype))
+    if column.dtype == np.longdouble and column.dtype != np.float64:  # pandas cannot hash it
+        return True
     return isinstance(column.dtype, pd.SparseDtype) or (column.dtype == object and _are_numbers(column))
 
 
 def _convert_column(column: "pd.Series") -> "pd.Series":
     if isinstance(column.dtype, pd.SparseDtype):
         return pd.Series(np.asarray(column), index=column.index, name=column.name)
+    if column.dtype == np.longdouble:
+        return column.astype(np.float64)
     try:
         return column.map(lambda value: np.nan if pd.isna(value) else float(value)).astype(np.float64)
     except (ValueError, OverflowError):

@@ -10,7 +10,7 @@ import pandas as pd
 
 from modeltrace.errors import InferenceError, PackError
 from modeltrace.inference.features import Matrix, to_matrix
-from modeltrace.inference.model import Model, ModelOutput, PredictFn, to_json_label
+from modeltrace.inference.model import Label, Model, ModelOutput, PredictFn, to_json_label
 from modeltrace.inference.predict_fns import make_predict_fn
 from modeltrace.inference.tasks import Task
 from modeltrace.inference.text_input import to_input
@@ -23,6 +23,8 @@ from modeltrace.printable import first_line, truncate
 RELATIVE_TOLERANCE = 1e-5
 # The allowed difference of values near 0, as a share of the largest value.
 ABSOLUTE_TOLERANCE = 1e-8
+# How far a probability may be outside of 0 to 1, because of rounding.
+PROBABILITY_TOLERANCE = 1e-6
 # Characters of several outputs that an error message contains.
 MAX_FORMATTED = 200
 
@@ -44,6 +46,42 @@ def predict_rows(model: Model, table: pd.DataFrame) -> list[ModelOutput]:
         raise PackError(
             f"cannot convert the training data for the model: {type(error).__name__}: {first_line(error)}"
         ) from error
+
+
+def verify_probabilities(
+    estimator: Any,  # noqa: ANN401  any estimator
+    classes: Sequence[Label] | None,
+    matrix: Matrix,
+) -> None:
+    """Check that a classifier returns one label for each row, and one probability for each row and class.
+
+    NaN is recorded as a missing probability. An estimator that fails is reported by `predict_rows`.
+
+    Raises:
+        PackError: the shapes are others, or a number is no probability.
+    """
+    if classes is None or not hasattr(estimator, "predict_proba"):
+        return
+    rows = to_input(estimator, matrix)
+    try:
+        labels, probabilities = (np.asarray(method(rows)) for method in (estimator.predict, estimator.predict_proba))
+    except Exception:  # noqa: BLE001  see above
+        return
+    kind, n_rows = type(estimator).__name__, len(matrix)
+    if labels.ndim and len(labels) != n_rows:
+        raise PackError(f"predict of the {kind} returns {len(labels)} labels for {n_rows} rows")
+    if probabilities.shape != (n_rows, len(classes)):
+        raise PackError(
+            f"predict_proba of the {kind} returns the shape {probabilities.shape} for {n_rows} rows, but it has "
+            f"{len(classes)} classes (classes_): return one probability for each row and class"
+        )
+    distance = np.abs(np.nan_to_num(probabilities.astype(np.float64), nan=0.5) - 0.5)
+    if distance.max(initial=0.0) > 0.5 + PROBABILITY_TOLERANCE:
+        row, column = map(int, np.unravel_index(distance.argmax(), distance.shape))
+        raise PackError(
+            f"predict_proba of the {kind} returns {probabilities[row, column]:g} for the class {classes[column]}, "
+            "which is not a probability from 0 to 1"
+        )
 
 
 def verify_outputs(

@@ -19,6 +19,13 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 # Nanoseconds since 1970 fit into 64 bits in these years, in every time zone.
 _FIRST_YEAR, _LAST_YEAR = 1678, 2261
 _MAX_DURATION: Final = timedelta(days=106_000)
+# Microseconds of the first and the last time, and of the shortest and the longest duration, that every request can
+# send: the first and the last day of the years above depend on the time zone.
+_TIME_LIMITS: Final = (
+    (datetime(_FIRST_YEAR, 1, 2) - _EPOCH) // _MICROSECOND,  # noqa: DTZ001  as above
+    (datetime(_LAST_YEAR, 12, 31) - _EPOCH) // _MICROSECOND,  # noqa: DTZ001  as above
+)
+_DURATION_LIMITS: Final = (-_MAX_DURATION // _MICROSECOND, _MAX_DURATION // _MICROSECOND)
 _DURATION: Final = re.compile(
     r"(?P<sign>[-+]?)P(?:(?P<days>\d{1,9})D)?(?:T(?:(?P<hours>\d{1,9})H)?(?:(?P<minutes>\d{1,9})M)?"
     r"(?:(?P<seconds>\d{1,12})(?:[.,](?P<fraction>\d{1,9}))?S)?)?",
@@ -47,6 +54,18 @@ class TimeColumn(NamedTuple):
         return f"an ISO 8601 time with{'' if self.timezone else 'out'} an offset, e.g. 2024-01-31T12:00:00" + (
             "Z" if self.timezone else ""
         )
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The lowest and the highest value that every request can send, in microseconds."""
+        return _DURATION_LIMITS if self.kind == "timedelta" else _TIME_LIMITS
+
+    @property
+    def limits_text(self) -> str:
+        """The limits, for messages."""
+        if self.kind == "timedelta":
+            return f"durations of up to {_MAX_DURATION.days:,} days"
+        return f"times of the years {_FIRST_YEAR} to {_LAST_YEAR}"
 
     def to_microseconds(self, text: str) -> int:
         """Return the microseconds of a duration, or from 1970-01-01 (UTC if the column has a time zone) to a time.

@@ -32,6 +32,7 @@ from modeltrace.bundles.manifest import read_manifest
 from modeltrace.bundles.pack import pack
 from modeltrace.bundles.pack_files import pack_files
 from modeltrace.bundles.training_frame import date_columns, identifier_columns
+from modeltrace.bundles.verify_outputs import verify_probabilities
 from modeltrace.errors import BundleError, IncompatibleBundleError, PackError
 
 ROWS = 40
@@ -87,6 +88,10 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: pd.DataFrame(np.zeros((ROWS, 2)), columns=pd.MultiIndex.from_tuples([("a", "b"), ("a", "c")])),
         r"MultiIndex\)\. Give each column one name",
     ),
+    "year 1": (lambda: np.array(["0001-01-01"] * ROWS, "M8[s]"), "column c, row 0 .*times of the years 1678 to 2261"),
+    "year 20000": (lambda: np.array(["20000-01-01"] * ROWS, "M8[s]"), "column c, row 0 .* 20000-01-01"),
+    "year 2262": (lambda: pd.to_datetime(["2262-04-01"] * ROWS, utc=True), "column c, row 0 .* 2262-04-01"),
+    "long duration": (lambda: np.full(ROWS, 2**40, "m8[s]"), "column c, row 0 .*durations of up to 106,000 days"),
     "no columns": (lambda: pd.DataFrame(index=range(ROWS)), "has no columns"),
 }
 
@@ -110,6 +115,7 @@ ACCEPTED: dict[str, tuple[Callable[[], Any], tuple[str, str]]] = {
     "sparse": (lambda: pd.arrays.SparseArray([0.0, 1.0] * HALF), ("number", "float64")),
     "sparse booleans": (lambda: pd.arrays.SparseArray([True, False] * HALF), ("boolean", "bool")),
     "Arrow integers": (lambda: pd.array([1, None] * HALF, "int64[pyarrow]"), ("integer", "float64")),
+    "extended precision": (lambda: np.arange(ROWS, dtype="longdouble"), ("number", "float64")),
     "half precision": (lambda: np.arange(ROWS, dtype="float16"), ("number", "float64")),
     "intervals as categories": (lambda: pd.cut(np.arange(ROWS), 3), ("category", "category")),
     "None and NaN": (lambda: ["a", None, np.nan, "b"] * (HALF // 2), ("category", "str")),
@@ -176,6 +182,49 @@ def test_outputs_beyond_the_range_of_labels_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(PackError, match=r"row 0 of .*predicts .*, beyond .*Scale the target"):
         pack(LinearRegression().fit(data, data["a"] * 1e100), data, name="x", out=tmp_path / "b")
+
+
+class _Odd(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """A classifier with these labels and probabilities for any rows."""
+
+    def __init__(self, labels: Any, probabilities: Any) -> None:
+        self.labels, self.probabilities = labels, probabilities
+        self.classes_ = np.array(["a", "b"])
+
+    def predict(self, _: Any) -> Any:
+        """Return the labels."""
+        return self.labels
+
+    def predict_proba(self, _: Any) -> Any:
+        """Return the probabilities."""
+        return self.probabilities
+
+
+EVEN = np.full((ROWS, 2), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("labels", "probabilities", "message"),
+    [
+        (LABELS, EVEN[:, :1], r"returns the shape \(40, 1\) for 40 rows, but it has 2 classes"),
+        (LABELS, EVEN[:, 0], r"returns the shape \(40,\) for 40 rows"),
+        (LABELS, EVEN * 14, "predict_proba of the _Odd returns 7 for the class a, which is not a probability"),
+        (LABELS, EVEN - 1, "returns -0.5 for the class a"),
+        (LABELS, EVEN * np.inf, "returns inf for the class a"),
+        (LABELS[1:], EVEN, "predict of the _Odd returns 39 labels for 40 rows"),
+    ],
+    ids=["one column", "one dimension", "above 1", "below 0", "infinite", "too few labels"],
+)
+def test_outputs_that_are_no_probabilities_are_refused(labels: Any, probabilities: Any, message: str) -> None:
+    """The service could not answer requests for probabilities, or would record them as a confidence."""
+    with pytest.raises(PackError, match=message):
+        verify_probabilities(_Odd(labels, probabilities), ("a", "b"), np.zeros((ROWS, 1)))
+
+
+@pytest.mark.parametrize("probabilities", [EVEN, EVEN * (1 + 1e-9), EVEN * np.nan], ids=["even", "rounded", "missing"])
+def test_probabilities_may_be_rounded_or_missing(probabilities: Any) -> None:
+    """NaN is recorded as a missing confidence."""
+    verify_probabilities(_Odd(LABELS, probabilities), ("a", "b"), np.zeros((ROWS, 1)))
 
 
 def test_a_first_step_that_accepts_dicts_is_refused(tmp_path: Path) -> None:
