@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from modeltrace.api.body import BodyReader
 from modeltrace.api.documentation import STATIC_PATH, documentation_routes
 from modeltrace.api.errors import add_error_handlers
-from modeltrace.api.health import UNTRACED_PATHS, health_routes
+from modeltrace.api.model_and_health import UNTRACED_PATHS, health_routes
 from modeltrace.api.openapi import describe_routes, refresh
 from modeltrace.api.predict import Handler
 from modeltrace.api.protocol_openapi import describe_protocols

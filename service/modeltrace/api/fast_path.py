@@ -17,7 +17,7 @@ from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 
 from modeltrace.api.body import BodyReader
 from modeltrace.api.errors import error_response
-from modeltrace.api.health import UNTRACED_PATHS
+from modeltrace.api.model_and_health import UNTRACED_PATHS
 from modeltrace.api.predict import Handler
 from modeltrace.api.protocol_routes import Endpoint
 from modeltrace.api.request_target import route_path

@@ -20,7 +20,7 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from starlette.testclient import TestClient
 
-from modeltrace.api.health import health_routes
+from modeltrace.api.model_and_health import health_routes
 from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.manifest import read_manifest
 from modeltrace.bundles.onnx import operators

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from modeltrace.telemetry.metrics.successive_differences import sum_differences
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
@@ -15,6 +14,7 @@ from modeltrace.bundles.columns import describe_column
 from modeltrace.inference.schema import Feature, Schema
 from modeltrace.monitoring.binning import FeatureBins
 from modeltrace.monitoring.dependence import bin_variance, count_processes, estimate_independent_share
+from modeltrace.telemetry.metrics.row_dependence import sum_differences
 
 TRAINING_ROWS, ROWS = 2000, 20_000
 
