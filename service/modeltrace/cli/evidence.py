@@ -15,7 +15,8 @@ from modeltrace.cli.bundle_option import resolve_bundle
 from modeltrace.cli.options import IncludeSynthetic, analysed_bundle_option, time_option
 from modeltrace.cli.store import open_configured_store
 from modeltrace.inference.schema import Schema
-from modeltrace.monitoring.drilldown import Drilldown, drill_down
+from modeltrace.monitoring.bin_counter import Drilldown
+from modeltrace.monitoring.drilldown import drill_down
 from modeltrace.settings import read_settings
 from modeltrace.store.selection import Selection
 from modeltrace.telemetry.records.model_info import ModelInfo
@@ -30,7 +31,11 @@ MAX_VALUE_CHARS = 60
 
 def evidence(
     feature: Annotated[
-        str, typer.Argument(metavar="FEATURE", help="A feature, or `prediction` for the output of the model.")
+        str,
+        typer.Argument(
+            metavar="FEATURE",
+            help="A feature, `prediction` for the label or the value, or `prediction.NAME` for a named output.",
+        ),
     ],
     since: Annotated[int | None, time_option(help="Only predictions from this time on.", show_default="1h")] = None,
     bundle: Annotated[str | None, analysed_bundle_option(help="The bundle of the model.")] = None,
@@ -49,7 +54,8 @@ def evidence(
     The predictions come from the prediction store, which is complete even if traces are sampled. Predictions of another
     model with the same name and version are left out; their number is printed.
 
-    Example: modeltrace evidence user_age --since 1h
+    Examples: modeltrace evidence user_age --since 1h
+              modeltrace evidence prediction.score --since 1h
     """
     start = since if since is not None else time.time_ns() - HOUR
     with open_configured_store() as store:
@@ -62,6 +68,7 @@ def evidence(
             Schema(features=manifest.features).names,
             value_edges=edges or (),
             low_confidence=manifest.confidence_threshold,
+            outputs=tuple(output.name for output in manifest.outputs),
         )
         selection = Selection(
             since=start,
