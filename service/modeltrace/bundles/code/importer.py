@@ -14,13 +14,15 @@ import importlib
 import io
 import sys
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.abc import InspectLoader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.resources.abc import Traversable, TraversableResources
 from importlib.util import decode_source
 from types import CodeType, ModuleType
 from typing import Final
+
+from joblib.externals.loky import cloudpickle_wrapper
 
 from modeltrace.bundles.code.archive import CodeArchive
 
@@ -42,6 +44,7 @@ class OwnCode:
         self._package = PACKAGE_PREFIX + archive.sha256[:16]
         if not any(isinstance(finder, _Finder) and finder.package == self._package for finder in sys.meta_path):
             sys.meta_path.append(_Finder(self._package, archive, source))
+            _send_definitions(importlib.import_module(self._package))
 
     def contains(self, name: str) -> bool:
         """Return whether a module, type or function, given by its original dotted name, is part of the archive."""
@@ -50,6 +53,14 @@ class OwnCode:
     def internal_name(self, name: str) -> str:
         """Return the dotted name under which a part of the archive is imported, and other names unchanged."""
         return f"{self._package}.{name}" if self.contains(name) else name
+
+
+def _send_definitions(package: ModuleType) -> None:
+    """Let joblib send the definitions in a package to its worker processes, which cannot import it.
+
+    joblib 1.6 uses the installed cloudpickle, and earlier versions a copy of their own.
+    """
+    sys.modules[cloudpickle_wrapper.dumps.__module__].register_pickle_by_value(package)
 
 
 class _Finder(MetaPathFinder):
@@ -102,6 +113,10 @@ class _Finder(MetaPathFinder):
         return module if fromlist else importlib.import_module(f"{self.package}.{first}")
 
 
+def _no_loader() -> None:
+    return None
+
+
 class _Loader(InspectLoader):
     """Loads a module from memory."""
 
@@ -109,6 +124,10 @@ class _Loader(InspectLoader):
         self._finder = finder
         self._file = file
         self._is_package = is_package
+
+    def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
+        """Pickle nothing: the copy of a module in a worker process of joblib has no loader."""
+        return _no_loader, ()
 
     def is_package(self, fullname: str) -> bool:  # noqa: ARG002  a method of the interface
         """Return whether the module is a package."""
