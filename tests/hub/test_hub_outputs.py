@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 import pytest
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
+from modeltrace_hub.queries.evaluation import concept_drift, evaluation
 from modeltrace_hub.web import format as fmt
 from tests.helpers.hub_pages import HubPages, hub_pages
 from tests.helpers.otlp_messages import log_request, span, trace_request
@@ -155,3 +156,58 @@ def test_outputs_of_another_type_do_not_break_a_page(pages: HubPages, outputs: V
     assert item["outputs"] == outputs
     for path in ("/predictions?model=m", f"/t/{TRACE_ID}"):
         assert pages.client.get(path).status_code == 200
+
+
+def test_true_labels_of_clusters_and_of_several_outputs(pages: HubPages) -> None:
+    """They are shown, and not compared with the output: a class is not a cluster, and an output may be missing."""
+    add_prediction(pages, 0, {"ml.prediction.id": "p0", "ml.prediction.label": "2"})
+    add_label(pages, "p0", {"ml.prediction.label": "2", "ml.feedback.class": "oak"})
+    add_prediction(pages, 1, {"ml.prediction.id": "p1", "ml.prediction.outputs": {"area": 2.5, "kind": "nut"}})
+    add_label(pages, "p1", {"ml.feedback.outputs": {"area": 3.0}})
+    add_prediction(pages, 2, {"ml.prediction.id": "p2", "ml.prediction.label": "2"})
+    add_label(pages, "p2", {"ml.prediction.label": "2", "ml.feedback.label": "2"})
+
+    expected = {"p0": ("oak", False), "p1": ('{"area":3.0}', False), "p2": ("2", True)}
+    for outcome in ("", "&outcome=labelled"):
+        items = pages.client.get(f"/api/predictions?model=m{outcome}").json()["items"]
+        assert {item["prediction_id"]: (item["true_label"], item["is_comparable"]) for item in items} == expected
+    text = text_of(pages, "/predictions?model=m")
+    assert "oak" in text
+    assert text.count("incorrect") == 0
+    assert "incorrect" not in text_of(pages, f"/t/{TRACE_ID}?row=0")
+    assert "oak" in text_of(pages, f"/t/{TRACE_ID}?row=0")
+    wrong = pages.client.get("/api/predictions?model=m&outcome=incorrect").json()["items"]
+    assert wrong == []
+
+
+def gauge(name: str, value: float, **attributes: str) -> dict[str, object]:
+    """Return a row of get_model_gauges.sql."""
+    return {
+        "name": name,
+        "value": value,
+        "time_ns": 5,
+        "attributes": {key.replace("_", "."): value for key, value in attributes.items()},
+    }
+
+
+def test_each_output_has_its_own_figures() -> None:
+    """Gauges of an output are not those of the model; the drift of the output with the highest level is shown."""
+    gauges = [
+        gauge("ml.evaluation.labels", 9),
+        gauge("ml.evaluation.labels", 7, ml_output_name="area"),
+        gauge("ml.evaluation.mean_absolute_error", 0.5, ml_output_name="area"),
+        gauge("ml.evaluation.accuracy", 0.75, ml_output_name="kind"),
+        gauge("ml.concept_drift.level", 0, ml_output_name="area"),
+        gauge("ml.concept_drift.level", 1, ml_output_name="kind"),
+        gauge("ml.concept_drift.error_rate", 0.25, ml_output_name="kind"),
+    ]
+
+    result, drift = evaluation(gauges), concept_drift(gauges)
+
+    assert result is not None
+    assert (result["labels"], "accuracy" in result) == (9, False)
+    assert {name: {k: v for k, v in scores.items() if v} for name, scores in result["outputs"].items()} == {
+        "area": {"labels": 7, "mean_absolute_error": 0.5},
+        "kind": {"accuracy": 0.75},
+    }
+    assert drift == {"level": "drift", "error_rate": 0.25, "output": "kind", "time_ns": 5}

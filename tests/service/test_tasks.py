@@ -16,7 +16,6 @@ import modeltrace
 from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.manifest import read_manifest
 from modeltrace.bundles.pack import pack
-from modeltrace.client.service import ServedModel
 from modeltrace.errors import BundleError, ModeltraceError, PackError
 from modeltrace.inference.tasks import TASK_NAMES
 from modeltrace.protocols.open_inference import output_datatypes
@@ -43,7 +42,8 @@ TASKS = {
     "multi_output": ("MultiOutputClassifier", {"outputs"}),
     "transformer": ("PCA", {"outputs"}),
 }
-UNLABELLED = ("clusterer", "multi_output", "transformer")
+# Tasks whose predictions are not one label or one value that the true label equals.
+NOT_COMPARABLE = ("clusterer", "multi_output", "transformer")
 
 
 @pytest.fixture(scope="module")
@@ -178,23 +178,6 @@ def test_other_protocols_have_the_outputs(packed: Bundles, task: str) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_feedback_is_accepted_if_a_true_label_exists(packed: Bundles, task: str) -> None:
-    """An outlier detector's label can be wrong; the other tasks have no true label, and the message says so."""
-    with records_service(load_bundle(packed(task)[1])) as service:
-        prediction = service.client.post("/predict", json={"features": json_rows()[0]}).json()
-        label = {"prediction_id": prediction["prediction_id"], "label": -1}
-        response = service.client.post("/feedback", json=label)
-
-    if task in UNLABELLED:
-        assert response.status_code == 422
-        assert response.json()["error"]["message"] == f"the predictions of {TASK_NAMES[task]} have no true labels"
-    else:
-        (feedback,) = service.queue.feedback
-        assert [(entry.label, entry.predicted) for entry in feedback.labels] == [("-1", str(prediction["label"]))]
-    assert ServedModel("m", "1", (), task=task).has_true_labels is (task not in UNLABELLED)
-
-
-@pytest.mark.parametrize("task", TASKS)
 def test_the_model_predicts_in_python(packed: Bundles, task: str) -> None:
     """`predict` returns labels, or a matrix of the named outputs; `predict_table` has a column for each."""
     fitted, bundle = packed(task)
@@ -305,7 +288,7 @@ def test_private_features_of_a_transformer_are_refused(tmp_path: Path) -> None:
         pack(StandardScaler().fit(TABLE), TABLE, name="m", out=tmp_path / "b", privacy={"width": "drop"})
 
 
-@pytest.mark.parametrize("task", UNLABELLED)
+@pytest.mark.parametrize("task", NOT_COMPARABLE)
 def test_reports_are_refused(packed: Bundles, task: str) -> None:
     """The message names the task."""
     with pytest.raises(ModeltraceError, match=f"is {TASK_NAMES[task]}: reports need one label or one value"):

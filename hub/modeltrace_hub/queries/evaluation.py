@@ -5,6 +5,7 @@ gauges of one evaluation have the same time; gauges with another time are of an 
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from modeltrace_hub.queries.reader import Record
 
 _SECOND: Final = 10**9
 _HASH: Final = "ml.model.hash"
+_OUTPUT: Final = "ml.output.name"
 _MAX_SECONDS: Final = 2**63 / _SECOND
 # Metrics with one value for each quantile.
 _QUANTILE_METRICS: Final = ("label_delay", "absolute_error")
@@ -38,7 +40,8 @@ def evaluation(gauges: Sequence[Record]) -> Record | None:
     """Return the metrics of the latest evaluation of a model version; None if the service sent none.
 
     Its `period` has the times of the first and the last evaluated prediction, `macro` and `weighted` the means over
-    classes, `classes` the metrics of each class, and `intervals` those of prediction intervals.
+    classes, `classes` the metrics of each class, `intervals` those of prediction intervals, and `outputs` those of each
+    named output with true labels, by name.
 
     Args:
         gauges: rows of get_model_gauges.sql; attributes are text and values are finite.
@@ -46,12 +49,23 @@ def evaluation(gauges: Sequence[Record]) -> Record | None:
     latest = _latest(gauges, names.EVALUATION)
     if not latest:
         return None
+    by_output: dict[str | None, list[Record]] = defaultdict(list)
+    for gauge in latest:
+        by_output[gauge["attributes"].get(_OUTPUT)].append(gauge)
+    of_model = by_output.pop(None, [])
     result: Record = {
-        "classes": {}, "label_delay": {}, "absolute_error": {}, **{average: {} for average in names.AVERAGES},
-        "baseline": _baseline(latest), "intervals": _intervals(latest), "period": _period(latest),
+        **_scores(of_model), "baseline": _baseline(of_model), "intervals": _intervals(of_model),
+        "period": _period(of_model), "outputs": {name: _scores(by_output[name]) for name in sorted(by_output, key=str)},
         "time_ns": latest[0]["time_ns"],
     }  # fmt: skip
-    for gauge in latest:
+    return result
+
+
+def _scores(gauges: Sequence[Record]) -> Record:
+    result: Record = {
+        "classes": {}, "label_delay": {}, "absolute_error": {}, **{average: {} for average in names.AVERAGES},
+    }  # fmt: skip
+    for gauge in gauges:
         name, attributes = gauge["name"].removeprefix(names.EVALUATION), gauge["attributes"]
         if name in _QUANTILE_METRICS:
             result[name][attributes.get("quantile", "")] = gauge["value"]
@@ -66,7 +80,12 @@ def evaluation(gauges: Sequence[Record]) -> Record | None:
 
 def concept_drift(gauges: Sequence[Record]) -> Record | None:
     """Return the level of concept drift (an increase of the errors); None if the service sent no level."""
-    by_name = {gauge["name"]: gauge for gauge in _latest(gauges, names.CONCEPT_DRIFT)}
+    latest = _latest(gauges, names.CONCEPT_DRIFT)
+    # Of a model with several outputs, show the output with the highest level.
+    levels = (gauge for gauge in latest if gauge["name"] == names.LEVEL)
+    worst = max(levels, key=lambda gauge: gauge["value"], default=None)
+    output = worst and worst["attributes"].get(_OUTPUT)
+    by_name = {gauge["name"]: gauge for gauge in latest if gauge["attributes"].get(_OUTPUT) == output}
     level = by_name.get(names.LEVEL)
     if level is None:
         return None
@@ -75,6 +94,7 @@ def concept_drift(gauges: Sequence[Record]) -> Record | None:
     return {
         "level": names.CONCEPT_DRIFT_LEVELS[number],
         "error_rate": rate and rate["value"],
+        "output": output,
         "time_ns": level["time_ns"],
     }
 

@@ -32,6 +32,7 @@ SCORES: Final = (
     *("accuracy", "balanced_accuracy", "matthews_correlation"),
     *("log_loss", "brier_score", "calibration_error", "top_label_brier_score"),
     *("mean_absolute_error", "root_mean_squared_error", "bias", "mean_absolute_percentage_error", "r2"),
+    *("adjusted_rand_index", "homogeneity", "completeness", "v_measure", "fowlkes_mallows", "purity"),
     *("predictions", "labels", "label_coverage"),
 )
 # Metrics of the prediction intervals of a regressor.

@@ -13,7 +13,10 @@ from modeltrace_hub.queries.search_windows import collect_newest
 
 _QUERIES: Final = {"predictions": "list_predictions", "labels": "list_labels", "violations": "list_violations"}
 _EVENTS: Final = {"predictions": "ml.prediction", "labels": "ml.feedback", "violations": "ml.data.violation"}
-_TRUE_LABEL: Final = "coalesce(attributes ->> '/ml.feedback.label', attributes ->> '/ml.feedback.value')"
+_TRUE_CLASS: Final = "attributes ->> '/ml.feedback.label'"
+_TRUE_LABEL: Final = (
+    f"coalesce({_TRUE_CLASS}, attributes ->> '/ml.feedback.value', attributes ->> '/ml.feedback.class')"
+)
 
 
 def read_predictions(reader: Reader, filters: PredictionFilter) -> Record:
@@ -88,7 +91,7 @@ def _build_conditions(
             conditions.append("attributes ->> '/ml.feature.name' = $feature")
             values["feature"] = filters.feature
     if filters.kind == "labels" and filters.outcome in {"incorrect", "correct"}:
-        conditions.append(f"({_TRUE_LABEL} = attributes ->> '/ml.prediction.label') = $correct")
+        conditions.append(f"({_TRUE_CLASS} = attributes ->> '/ml.prediction.label') = $correct")
         values["correct"] = filters.outcome == "correct"
     if filters.kind == "predictions" and filters.bin is not None:
         condition, bin_values = bin_condition(filters.bin, feature)

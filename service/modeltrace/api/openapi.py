@@ -1,7 +1,7 @@
 """OpenAPI descriptions of the routes, with the features and classes of the bundle and example bodies."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from modeltrace.api.batch_formats import ARROW_TYPE, PARQUET_TYPE
 from modeltrace.api.request_target import INTERVAL, PROBABILITIES
@@ -76,6 +76,7 @@ INTERVAL_PARAMETER = {
     "schema": {"type": "boolean"},
     "description": "Return the prediction interval. The default is false.",
 }
+NUMBER_LABEL: Final[dict[str, Any]] = {"type": "number", "minimum": -MAX_FLOAT, "maximum": MAX_FLOAT}
 # An invalid row or label is reported in its position, so the routes accept rows and labels of any shape.
 ROW_OF_ANY_SHAPE = {"description": "A row, as `features` of POST /predict. The result of a rejected row is its error."}
 LABEL_OF_ANY_SHAPE = {
@@ -107,7 +108,7 @@ def describe_routes(model: Model, tags: Sequence[str] = ()) -> dict[str, dict[st
     return {
         "/predict": describe_predict(model.schema, parameters, tags),
         "/predict/batch": _describe_batch(model.schema, parameters, tags),
-        "/feedback": _describe_feedback(model.classes),
+        "/feedback": _describe_feedback(model),
     }
 
 
@@ -157,16 +158,31 @@ def _describe_batch(schema: Schema, parameters: Parameters, tags: Sequence[str])
     return describe_route("predict", "Predict many rows", bodies, responses, BATCH_ERRORS, error, parameters)
 
 
-def _describe_feedback(classes: Sequence[Label] | None) -> dict[str, Any]:
-    label: dict[str, Any] = {"type": "number", "minimum": -MAX_FLOAT, "maximum": MAX_FLOAT}
-    if classes is not None:
-        label = {"enum": list(classes)}
+def _describe_label(classes: Sequence[Label] | None) -> dict[str, Any]:
+    return {**NUMBER_LABEL} if classes is None else {"enum": list(classes)}
+
+
+def _describe_true_label(model: Model) -> tuple[dict[str, Any], object]:
+    """Return the schema and an example of a true label."""
+    if model.task == "clusterer":
+        return {"type": ["string", "number", "boolean"]}, "the true class"
+    if model.task != "multi_output":
+        return _describe_label(model.classes), model.classes[0] if model.classes else 0.0
+    labels = {output.name: {"anyOf": [_describe_label(output.classes), {"type": "null"}]} for output in model.outputs}
+    by_name = {"type": "object", "properties": labels, "additionalProperties": False}
+    in_order = {"type": "array", "prefixItems": [*labels.values()], "minItems": len(labels), "maxItems": len(labels)}
+    example = {output.name: output.classes[0] if output.classes else 0.0 for output in model.outputs}
+    return {"anyOf": [by_name, in_order]}, example
+
+
+def _describe_feedback(model: Model) -> dict[str, Any]:
+    label, example_label = _describe_true_label(model)
     single, by_external_id = (
         _body({"prediction_id": STRING, "label": label}),
         _body({"id": EXTERNAL_ID, "label": label}),
     )
     several = _body({"items": {"type": "array", "items": LABEL_OF_ANY_SHAPE}})
-    example = {"prediction_id": "the prediction_id of a response", "label": classes[0] if classes else 0.0}
+    example = {"prediction_id": "the prediction_id of a response", "label": example_label}
     own_trace = {**TRACE_ID, "description": "That of the prediction; the header X-Trace-Id has that of this request."}
     members = {"prediction_id": STRING, "id": STRING, "status": {"enum": ["new", "same"]}, "trace_id": own_trace}
     stored = _object(members, optional=["id"])

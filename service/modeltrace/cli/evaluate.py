@@ -1,7 +1,7 @@
 """`modeltrace evaluate`."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
@@ -50,7 +50,11 @@ def evaluate(
         ),
     ] = None,
     target: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="The column of FILE with the true labels.")
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="The column of FILE with the true labels. Repeatable for a model with several outputs.",
+        ),
     ] = None,
     bundle: Annotated[
         str | None,
@@ -174,7 +178,7 @@ def evaluate(
                 "--include-synthetic"
             )
             raise typer.BadParameter(f"{options} cannot be combined with FILE")
-        metrics = _evaluate_file(file, target, bundle, url, tolerance, feedback=feedback)
+        metrics = _evaluate_file(file, target or (), bundle, url, tolerance, feedback=feedback)
     if mlflow:
         log_evaluation(mlflow, metrics)
     if as_json:
@@ -202,19 +206,19 @@ def _check_fairness(name: str | None, positive: str | None, reference_group: str
 
 
 def _evaluate_file(
-    file: Path, target: str | None, bundle: str | None, url: str | None, tolerance: float | None, *, feedback: bool
+    file: Path, targets: Sequence[str], bundle: str | None, url: str | None, tolerance: float | None, *, feedback: bool
 ) -> list[ModelMetrics]:
-    if target is None or (bundle is None) == (url is None):
+    if not targets or (bundle is None) == (url is None):
         raise typer.BadParameter("FILE requires --target, and either --bundle or --url")
     if feedback and url is None:
         raise typer.BadParameter("--feedback requires --url")
     if bundle is not None:
-        return evaluate_file(file, target, *load_scorer(bundle), tolerance)
+        return evaluate_file(file, targets, *load_scorer(bundle), tolerance)
     with Client(url or "", api_key=client_key(read_settings())) as client:
         send_labels = partial(send_labels_of, client) if feedback else None
         model = client.model()
         predict = partial(predict_batch, client, model)
-        return evaluate_file(file, target, model, predict, tolerance, send_labels)
+        return evaluate_file(file, targets, model, predict, tolerance, send_labels)
 
 
 def _print_json(results: Iterable[object]) -> None:

@@ -1,24 +1,24 @@
 """Evaluate the rows of a file with known labels, for `modeltrace evaluate FILE`."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from modeltrace.cli.file_labels import FileLabels
 from modeltrace.cli.store import progress_display
 from modeltrace.client.client import Client
 from modeltrace.client.messages import Prediction, ServiceError
 from modeltrace.client.service import ServedModel
 from modeltrace.errors import InvalidFeaturesError, ModeltraceError
 from modeltrace.evaluation.metrics import ModelMetrics
-from modeltrace.evaluation.scored_rows import ScoredRow, ScratchStore, to_model_label
-from modeltrace.inference.model import ModelOutput
+from modeltrace.evaluation.scored_rows import ScoredRow, ScratchStore
+from modeltrace.inference.model import Label, ModelOutput
 from modeltrace.inference.tasks import TASK_NAMES
 from modeltrace.monitoring.held_out_baseline import baseline_of
-from modeltrace.outlier_labels import SCORE
 from modeltrace.settings import read_settings
 from modeltrace.store.selection import Selection
 from modeltrace.store.store import Store
@@ -63,6 +63,7 @@ def load_scorer(bundle: str) -> tuple[ServedModel, PredictFn]:
         model.held_out,
         model.task,
         None if model.interval is None else model.interval.level,
+        model.outputs,
     )
     return served, partial(score, model, details=True)
 
@@ -88,10 +89,12 @@ def _probabilities(row: Prediction | ModelOutput) -> Sequence[float] | None:
     return None if by_name is None else [math.nan if value is None else value for value in by_name.values()]
 
 
-def _outlier_score(row: Prediction | ModelOutput) -> float | None:
-    outputs = row.outputs or (None,)
-    score = outputs[0] if isinstance(outputs, tuple) else outputs.get(SCORE)
-    return score if isinstance(score, float) else None
+def _outputs(row: Prediction | ModelOutput, model: ServedModel) -> Mapping[str, Label] | None:
+    if isinstance(row, Prediction):
+        return row.outputs
+    if row.outputs is None:
+        return None
+    return dict(zip((output.name for output in model.outputs), row.outputs, strict=True))
 
 
 def send_labels_of(client: Client, labels: Sequence[tuple[str, Any]]) -> None:
@@ -107,7 +110,7 @@ def send_labels_of(client: Client, labels: Sequence[tuple[str, Any]]) -> None:
 
 def evaluate_file(
     file: Path,
-    target: str,
+    targets: Sequence[str],
     model: ServedModel,
     predict: PredictFn,
     tolerance: float | None,
@@ -117,7 +120,8 @@ def evaluate_file(
 
     Args:
         file: the rows, with their true labels.
-        target: the column with the true labels.
+        targets: the column with the true labels. Of a model with several outputs, the columns of all outputs in their
+            order, or columns with the names of outputs.
         model: the model that predicts.
         predict: predicts rows.
         tolerance: as in `modeltrace.evaluation.evaluate.evaluate`.
@@ -131,12 +135,13 @@ def evaluate_file(
         raise ModeltraceError(
             f"{model.name} is {TASK_NAMES[model.task]}: its predictions have no true labels to compare with"
         )
+    labels = FileLabels(model, targets)
     total = rejected = 0
     recorded = (model.classes or ()) if len(model.classes or ()) <= read_settings().store_max_classes else ()
     with ScratchStore(model.name, model.version, recorded) as scratch, progress_display(None) as on_progress:
-        for samples in _batches(read_samples(file, model.features, target, lenient=True)):
+        for samples in _batches(read_samples(file, model.features, targets, lenient=True)):
             predicted = [
-                (prediction, to_model_label(sample.label, model.classes))
+                (prediction, labels.parse(sample.label))
                 for prediction, sample in zip(predict([sample.row for sample in samples]), samples, strict=True)
                 if not isinstance(prediction, InvalidFeaturesError)
             ]
@@ -146,11 +151,11 @@ def evaluate_file(
                         row.label,
                         row.value,
                         row.confidence,
-                        label,
+                        labels.to_stored(label),
                         _probabilities(row),
                         row.interval,
                         model.interval_level,
-                        _outlier_score(row) if model.task == "outlier_detector" else None,
+                        _outputs(row, model),
                     )
                     for row, label in predicted
                 ]

@@ -33,7 +33,10 @@ def print_worst_segments(
     if not results and not store.counts(selection).predictions:
         raise no_predictions_error(store, selection)
     if not results:
-        raise NoDataError(f"no selected prediction in {store.location.description} has a true label and its inputs")
+        raise NoDataError(
+            f"no selected prediction of a classifier or a regressor in {store.location.description} has a true label "
+            "and its inputs"
+        )
     if as_json:
         echo(json.dumps([to_json(result) for result in results], indent=2, ensure_ascii=False))
         return

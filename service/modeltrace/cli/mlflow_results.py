@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Final
+from urllib.parse import quote
 
 import typer
 
@@ -28,6 +29,8 @@ MlflowName = Annotated[
     ),
 ]
 _SECOND: Final = 10**9
+# The longest part of a file name that an output's name has.
+MAX_NAME_LENGTH: Final = 100
 
 
 def metric_values(metrics: ModelMetrics) -> Mapping[str, float]:
@@ -52,7 +55,8 @@ def log_evaluation(name: str, results: Iterable[ModelMetrics]) -> None:
         for metrics, number in found:
             with TemporaryDirectory() as folder:
                 text = json.dumps(to_json(metrics), indent=2, ensure_ascii=False)
-                Path(folder, f"{_timestamp(now)}.json").write_text(text + "\n", encoding="utf-8")
+                output = "" if metrics.output is None else f"-{quote(metrics.output, safe='')[:MAX_NAME_LENGTH]}"
+                Path(folder, f"{_timestamp(now)}{output}.json").write_text(text + "\n", encoding="utf-8")
                 values = metric_values(metrics)
                 _log(client, name, number, values, now, Path(folder), "modeltrace/evaluations")
 

@@ -14,11 +14,11 @@ from opentelemetry import propagate
 from modeltrace.client.batches import JSON_TYPE, BatchTags, ExternalIds, batch_bodies, chunks
 from modeltrace.client.messages import (
     FeedbackResult,
-    Label,
     Prediction,
     Row,
     Rows,
     ServiceError,
+    TrueLabel,
     encode_labels,
     encode_row,
     parse_feedback,
@@ -156,7 +156,7 @@ class Client:
         responses = (self._send("POST", path, *body) for body in bodies)
         return [prediction for response in responses for prediction in parse_predictions(response)]
 
-    def feedback(self, identifier: str, label: Label, *, by_external_id: bool = False) -> FeedbackResult:
+    def feedback(self, identifier: str, label: TrueLabel, *, by_external_id: bool = False) -> FeedbackResult:
         """Send the true label of a prediction. `identifier` is its prediction ID, or its external ID.
 
         Raises:
@@ -169,7 +169,7 @@ class Client:
         return result
 
     def feedback_batch(
-        self, labels: Iterable[tuple[str, Label]], *, by_external_id: bool = False
+        self, labels: Iterable[tuple[str, TrueLabel]], *, by_external_id: bool = False
     ) -> list[FeedbackResult | ServiceError]:
         """Send true labels, as pairs of identifier and label, in requests of at most `BATCH_ROWS` labels.
 
@@ -256,7 +256,7 @@ class AsyncClient:
         responses = [await self._send("POST", path, *body) for body in bodies]
         return [prediction for response in responses for prediction in parse_predictions(response)]
 
-    async def feedback(self, identifier: str, label: Label, *, by_external_id: bool = False) -> FeedbackResult:
+    async def feedback(self, identifier: str, label: TrueLabel, *, by_external_id: bool = False) -> FeedbackResult:
         """Send the true label of a prediction; see `Client.feedback`."""
         (result,) = await self.feedback_batch([(identifier, label)], by_external_id=by_external_id)
         if isinstance(result, ServiceError):
@@ -264,7 +264,7 @@ class AsyncClient:
         return result
 
     async def feedback_batch(
-        self, labels: Iterable[tuple[str, Label]], *, by_external_id: bool = False
+        self, labels: Iterable[tuple[str, TrueLabel]], *, by_external_id: bool = False
     ) -> list[FeedbackResult | ServiceError]:
         """Send true labels; see `Client.feedback_batch`."""
         bodies = (encode_labels(chunk, by_external_id=by_external_id) for chunk in chunks([*labels]))

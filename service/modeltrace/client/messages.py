@@ -14,6 +14,8 @@ from modeltrace.client.service import error_message
 from modeltrace.errors import InvalidFeaturesError, MalformedRequestError, ModeltraceError, Violation
 
 Label: TypeAlias = str | int | float | bool
+# A true label: of a model with several outputs, a list with a label for each, or a mapping of labels by name.
+TrueLabel: TypeAlias = Label | Sequence[Label | None] | Mapping[str, Label | None]
 # The members of a response that are fields of `Prediction` with the same name.
 OUTPUT_MEMBERS: Final = ("label", "confidence", "value", "probabilities", "outputs", "interval")
 # The features of a row by name, or an object with `to_dict()`, such as a row of a pandas data frame.

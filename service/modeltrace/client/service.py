@@ -10,12 +10,14 @@ from pydantic import TypeAdapter, ValidationError
 from modeltrace.client.verification import CERTIFICATE_ADVICE, is_certificate_error
 from modeltrace.errors import ModeltraceError
 from modeltrace.inference.held_out import HeldOut
+from modeltrace.inference.named_outputs import Output
 from modeltrace.inference.schema import Feature
-from modeltrace.inference.tasks import LABELLED_TASKS
+from modeltrace.inference.tasks import TASKS_WITH_FEEDBACK
 from modeltrace.otlp.failures import UNKNOWN_PREFIX, Target, classify
 from modeltrace.printable import escape_control_characters
 
 FEATURES_ADAPTER = TypeAdapter(tuple[Feature, ...])
+OUTPUTS_ADAPTER = TypeAdapter(tuple[Output, ...])
 HELD_OUT_ADAPTER = TypeAdapter(HeldOut | None)
 
 
@@ -37,11 +39,12 @@ class ServedModel:
     held_out: HeldOut | None = None
     task: str = "classifier"
     interval_level: float | None = None
+    outputs: tuple[Output, ...] = ()
 
     @property
     def has_true_labels(self) -> bool:
         """Whether predictions of the model can have true labels."""
-        return self.task in LABELLED_TASKS
+        return self.task in TASKS_WITH_FEEDBACK
 
 
 def normalize_url(text: str) -> str:
@@ -113,7 +116,8 @@ def parse_model(response: httpx.Response, url: str) -> ServedModel:
         name, version = (escape_control_characters(str(body[key]), keep_newlines=False) for key in ("name", "version"))
         level = None if (interval := body.get("interval")) is None else float(interval["level"])
         labels = None if classes is None else tuple(classes)
-        return ServedModel(name, version, features, labels, held_out, body["task"], level)
+        outputs = OUTPUTS_ADAPTER.validate_python(body.get("outputs") or ())
+        return ServedModel(name, version, features, labels, held_out, body["task"], level, outputs)
     except (ValueError, KeyError, TypeError) as error:
         reason = f"{error.error_count()} errors" if isinstance(error, ValidationError) else repr(error)
         raise UnreachableError(

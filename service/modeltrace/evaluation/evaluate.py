@@ -11,6 +11,7 @@ import numpy as np
 from modeltrace.evaluation import queries
 from modeltrace.evaluation.baseline_comparison import BaselineComparison, compare_absolute_errors, compare_error_rates
 from modeltrace.evaluation.calibration import LabelledCount
+from modeltrace.evaluation.clustering import ClusteringMetrics, ContingencyCell, clustering_metrics
 from modeltrace.evaluation.concept_drift import detect_drift
 from modeltrace.evaluation.metrics import (
     ClassificationMetrics,
@@ -18,18 +19,20 @@ from modeltrace.evaluation.metrics import (
     PredictionRef,
     classification_metrics,
 )
+from modeltrace.evaluation.output_view import OutputView, labelled_outputs
 from modeltrace.evaluation.probabilities import outlier_ranking, probability_metrics
 from modeltrace.evaluation.residuals import read_residuals, regression_of_model
 from modeltrace.store.rows import from_json, label_key
 from modeltrace.store.selection import Selection
-from modeltrace.store.store import Store
+from modeltrace.store.store import QueryRunner
 from modeltrace.telemetry.metrics.model_catalog import Baseline, ModelKey
+from modeltrace.true_labels import CLASS
 
 _SECOND: Final = 10**9
 
 
 def evaluate(
-    store: Store,
+    store: QueryRunner,
     selection: Selection,
     *,
     baselines: Mapping[ModelKey, Baseline] = MappingProxyType({}),
@@ -37,10 +40,12 @@ def evaluate(
     tolerance: float | None = None,
     concept_drift: bool = True,
     locate_drifts: bool = False,
+    max_outputs: int | None = None,
 ) -> list[ModelMetrics]:
     """Return the metrics of each model version in a selection, sorted by name and version.
 
-    If several models have the same name and version, each hash has its own metrics.
+    If several models have the same name and version, each hash has its own metrics. The metrics of a model with several
+    outputs are followed by those of each output that has true labels.
 
     Args:
         store: the store with predictions and labels.
@@ -52,6 +57,7 @@ def evaluate(
             detect a change of the absolute errors themselves.
         concept_drift: whether to detect concept drift.
         locate_drifts: whether to return the predictions at which drift was detected.
+        max_outputs: the number of outputs of a model with several outputs that are evaluated; `None` for all.
 
     Raises:
         StoreError: the store cannot be read.
@@ -63,6 +69,8 @@ def evaluate(
     regressors = any(row[0] is None and row[2] for counts in rows.values() for row in counts)
     labels = any(row[2] for counts in rows.values() for row in counts)
     residuals = read_residuals(store, selection) if regressors else {}
+    others = any(key not in residuals and any(row[0] is None and row[2] for row in rows[key]) for key in rows)
+    outputs = labelled_outputs(store, selection) if others else {}
     delays = _label_delays(store.fetch_all(queries.label_delays(selection)) if labels else ())
     models_per_version = Counter(key[:2] for key in rows)
     results = []
@@ -80,29 +88,57 @@ def evaluate(
             label_delays=delays.get(key, {}),
             classification=_classification(store, of_model, labelled),
             regression=regression_of_model(store, of_model, residuals[key]) if key in residuals else None,
+            clustering=_clustering(labelled),
             model_hash=hash_if_ambiguous,
         )
         if key in baselines:
             metrics = replace(metrics, baseline=_compare(metrics, baselines[key]))
         if concept_drift:
-            of_model = of_model if drift_since is None else of_model._replace(since=drift_since)
+            drift_selection = of_model if drift_since is None else of_model._replace(since=drift_since)
             pairs = _equivalent_pairs(labelled)
-            metrics = _with_drift(store, metrics, of_model, pairs, tolerance, locate_drifts=locate_drifts)
+            metrics = _with_drift(store, metrics, drift_selection, pairs, tolerance, locate_drifts=locate_drifts)
         results.append(metrics)
+        for output in outputs.get(key, ())[:max_outputs]:
+            of_output = evaluate(
+                OutputView(store, output),
+                of_model,
+                drift_since=drift_since,
+                tolerance=tolerance,
+                concept_drift=concept_drift,
+                locate_drifts=locate_drifts,
+            )
+            results += [replace(entry, output=output.name, model_hash=hash_if_ambiguous) for entry in of_output]
     return results
 
 
 def _classification(
-    store: Store, of_model: Selection, labelled: Sequence[Sequence[Any]]
+    store: QueryRunner, of_model: Selection, labelled: Sequence[Sequence[Any]]
 ) -> ClassificationMetrics | None:
     """Return the metrics of a classifier from the labelled rows of `outcome_counts`; `None` for a regressor."""
-    counts = [row for row in labelled if row[0] is not None and row[1] is not None]
+    counts = [row for row in labelled if row[1] is not None and not _is_object(row[1])]
     metrics = classification_metrics([_to_count(*row) for row in counts])
     if metrics is None:
         return None
     probabilities = probability_metrics(store, of_model, {row[1] for row in counts})
     ranking = None if probabilities else outlier_ranking(store, of_model, {row[0] for row in counts})
     return replace(metrics, probabilities=probabilities, outlier_ranking=ranking)
+
+
+def _clustering(labelled: Sequence[Sequence[Any]]) -> ClusteringMetrics | None:
+    """Return the metrics of a clusterer from the labelled rows of `outcome_counts`; `None` for another model."""
+    true_classes = [
+        (row[0], from_json(row[1]), row[4]) for row in labelled if row[1] is not None and _is_object(row[1])
+    ]
+    return clustering_metrics(
+        ContingencyCell(from_json(label), true[CLASS], rows)
+        for label, true, rows in true_classes
+        if isinstance(true, dict) and CLASS in true
+    )
+
+
+def _is_object(true_label: str) -> bool:
+    """Return whether the JSON of a true label is an object, as that of a clusterer is."""
+    return true_label.startswith("{")
 
 
 def _compare(metrics: ModelMetrics, baseline: Baseline) -> BaselineComparison | None:
@@ -137,14 +173,16 @@ def _label_delays(rows: Iterable[Sequence[Any]]) -> Mapping[ModelKey, dict[float
 
 def _equivalent_pairs(labelled: Iterable[Sequence[Any]]) -> list[tuple[str, str]]:
     """Return predicted and true labels that are equal but differ in their JSON, such as 1 and 1.0."""
-    pairs = {(row[0], row[1]) for row in labelled if None not in row[:2] and row[0] != row[1]}
+    pairs = {
+        (row[0], row[1]) for row in labelled if None not in row[:2] and row[0] != row[1] and not _is_object(row[1])
+    }
     return sorted(
         (predicted, true) for predicted, true in pairs if label_key(from_json(predicted)) == label_key(from_json(true))
     )
 
 
 def _with_drift(
-    store: Store,
+    store: QueryRunner,
     metrics: ModelMetrics,
     selection: Selection,
     pairs: list[tuple[str, str]],

@@ -19,7 +19,7 @@ from modeltrace.evaluation.expected_performance import (
     interval,
     simulate_metrics,
 )
-from modeltrace.evaluation.queries import MODEL_COLUMNS, PREDICTION_COLUMNS, PREDICTION_ORDER
+from modeltrace.evaluation.queries import MODEL_COLUMNS, PREDICTION_COLUMNS, PREDICTION_ORDER, comparable_label
 from modeltrace.store.rows import from_json, label_key
 from modeltrace.store.schema import labels, predictions
 from modeltrace.store.selection import Selection, label_join
@@ -94,7 +94,7 @@ def estimate_performance(
 
 def _estimate(store: Store, selection: Selection, max_predictions: int | None) -> ExpectedPerformance:
     latest = [column.desc() for column in PREDICTION_ORDER]
-    earlier = _statement(selection._replace(since=None, until=selection.since)).where(labels.c.label.is_not(None))
+    earlier = _statement(selection._replace(since=None, until=selection.since)).where(comparable_label().is_not(None))
     positive = _positive_label(store, selection)
     known = _read(store.fetch_all(earlier.order_by(*latest).limit(MAX_LABELS)), positive)
     selected = _statement(selection)
@@ -156,7 +156,7 @@ def _estimate(store: Store, selection: Selection, max_predictions: int | None) -
 def _statement(selection: Selection) -> Select[Any]:
     columns = (*PREDICTION_COLUMNS, predictions.c.label, predictions.c.confidence, predictions.c.probabilities)
     return (
-        select(*columns, labels.c.label.label("true_label"))
+        select(*columns, comparable_label().label("true_label"))
         .select_from(predictions.outerjoin(labels, label_join()))
         .where(*selection.conditions(), predictions.c.confidence.is_not(None), predictions.c.label.is_not(None))
     )

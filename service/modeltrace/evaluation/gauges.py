@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from modeltrace.evaluation.baseline_comparison import STATE_NUMBERS, BaselineComparison
+from modeltrace.evaluation.clustering import ClusteringMetrics
 from modeltrace.evaluation.metrics import (
     ClassificationMetrics,
     ClassMeans,
@@ -23,6 +24,7 @@ from modeltrace.telemetry.names import (
     ML_MODEL_HASH,
     ML_MODEL_NAME,
     ML_MODEL_VERSION,
+    ML_OUTPUT_NAME,
     QUANTILE,
 )
 
@@ -30,6 +32,11 @@ if TYPE_CHECKING:  # its import takes a second
     from modeltrace.evaluation.expected_rows import ExpectedPerformance
 
 _SECOND: Final = 10**9
+# Gauges of a model with several outputs that are the same for each output.
+_OF_ALL_OUTPUTS: Final = (
+    instruments.EVALUATED_PREDICTIONS, instruments.LABEL_COVERAGE, instruments.LABEL_DELAY,
+    instruments.EVALUATION_WINDOW, instruments.EVALUATION_TIME,
+)  # fmt: skip
 
 
 class GaugePoint(NamedTuple):
@@ -72,17 +79,26 @@ def register_gauges(
 
 
 def metric_points(metrics: ModelMetrics, known_labels: set[tuple[bool, object]]) -> Iterator[GaugePoint]:
-    """Yield the points of one model version. Omit classes whose `label_key` is not among `known_labels`."""
+    """Yield the points of one model version, or of one of its outputs.
+
+    Classes whose `label_key` is not among `known_labels` are omitted.
+    """
+    if metrics.output is None:
+        yield from _points(metrics, known_labels)
+        return
+    for point in _points(metrics, known_labels):
+        if point.instrument not in _OF_ALL_OUTPUTS:
+            yield point._replace(attributes={**point.attributes, ML_OUTPUT_NAME: metrics.output})
+
+
+def _points(metrics: ModelMetrics, known_labels: set[tuple[bool, object]]) -> Iterator[GaugePoint]:
     yield GaugePoint(instruments.EVALUATED_PREDICTIONS, metrics.predictions, {})
     yield GaugePoint(instruments.LABELS, metrics.labels, {})
     if metrics.label_coverage is not None:
         yield GaugePoint(instruments.LABEL_COVERAGE, metrics.label_coverage, {})
     for quantile, delay in metrics.label_delays.items():
         yield GaugePoint(instruments.LABEL_DELAY, delay, {QUANTILE: str(quantile)})
-    if metrics.classification:
-        yield from _classification_points(metrics.classification, known_labels)
-    if metrics.regression:
-        yield from _regression_points(metrics.regression)
+    yield from _figures(metrics, known_labels)
     if metrics.baseline:
         yield from _baseline_points(metrics.baseline)
     if metrics.expected:
@@ -95,6 +111,15 @@ def metric_points(metrics: ModelMetrics, known_labels: set[tuple[bool, object]])
         start, end = metrics.period
         yield GaugePoint(instruments.EVALUATION_WINDOW, (end - start) / _SECOND, {})
         yield GaugePoint(instruments.EVALUATION_TIME, end / _SECOND, {})
+
+
+def _figures(metrics: ModelMetrics, known_labels: set[tuple[bool, object]]) -> Iterator[GaugePoint]:
+    if metrics.classification:
+        yield from _classification_points(metrics.classification, known_labels)
+    if metrics.regression:
+        yield from _regression_points(metrics.regression)
+    if metrics.clustering:
+        yield from _clustering_points(metrics.clustering)
 
 
 def _expected_points(expected: "ExpectedPerformance") -> Iterator[GaugePoint]:
@@ -177,6 +202,15 @@ def _regression_points(metrics: RegressionMetrics) -> Iterator[GaugePoint]:
         yield GaugePoint(instruments.INTERVAL_COVERAGE_HIGH, intervals.high, {})
         yield GaugePoint(instruments.INTERVAL_LEVEL, intervals.level, {})
         yield GaugePoint(instruments.INTERVAL_WIDTH, intervals.mean_width, {})
+
+
+def _clustering_points(metrics: ClusteringMetrics) -> Iterator[GaugePoint]:
+    yield GaugePoint(instruments.ADJUSTED_RAND_INDEX, metrics.adjusted_rand_index, {})
+    yield GaugePoint(instruments.HOMOGENEITY, metrics.homogeneity, {})
+    yield GaugePoint(instruments.COMPLETENESS, metrics.completeness, {})
+    yield GaugePoint(instruments.V_MEASURE, metrics.v_measure, {})
+    yield GaugePoint(instruments.FOWLKES_MALLOWS, metrics.fowlkes_mallows, {})
+    yield GaugePoint(instruments.PURITY, metrics.purity, {})
 
 
 def _baseline_points(baseline: BaselineComparison) -> Iterator[GaugePoint]:

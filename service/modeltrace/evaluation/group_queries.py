@@ -5,28 +5,15 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, Text, case, cast, func, literal, null, select
 
-from modeltrace.evaluation.queries import MODEL_COLUMNS, json_as_number
-from modeltrace.store.json_values import JsonValue
+from modeltrace.evaluation.queries import MODEL_COLUMNS, comparable_label, json_as_number
+from modeltrace.store.json_values import JsonMember
 from modeltrace.store.schema import labels, predictions
 from modeltrace.store.selection import Selection, label_join
 
 
-class FeatureValue(JsonValue):
-    """SQL expression: the recorded value of a feature as JSON text; NULL if the prediction has no value of it.
-
-    The name must not contain a quotation mark or a backslash, which SQLite does not find.
-    """
-
-    type = Text()
-    inherit_cache = True
-    sqlite = "nullif({column} -> ('$.\"' || {place} || '\"'), 'null')"
-    # PostgreSQL decodes all texts of the object, and cannot decode U+0000.
-    postgresql = r"nullif(CAST(replace({column}, '\u0000', '\u0020')::json -> {place} AS TEXT), 'null')"
-    # DuckDB does not decode an unpaired surrogate, which is an error there.
-    duckdb = "nullif(CAST(TRY(json_extract({column}, '$.\"' || {place} || '\"')) AS TEXT), 'null')"
-
-    def __init__(self, name: str) -> None:
-        super().__init__(predictions.c.inputs, literal(name))
+def feature_value(name: str) -> ColumnElement[str]:
+    """Return the recorded value of a feature as JSON text; NULL if the prediction has no value of it."""
+    return JsonMember(predictions.c.inputs, name)
 
 
 def bin_of_feature(name: str, edges: Sequence[float]) -> ColumnElement[str]:
@@ -34,7 +21,7 @@ def bin_of_feature(name: str, edges: Sequence[float]) -> ColumnElement[str]:
 
     Bin `i` contains `edges[i-1] < x <= edges[i]`.
     """
-    number = json_as_number(FeatureValue(name))
+    number = json_as_number(feature_value(name))
     return cast(case((number.is_(None), null()), else_=_search_bin(number, edges, 0)), Text)
 
 
@@ -57,7 +44,7 @@ def group_counts(selection: Selection, group: ColumnElement[str]) -> Select[Any]
             *MODEL_COLUMNS,
             group.label("group_value"),
             predictions.c.label,
-            case((labels.c.prediction_id.is_(None), null()), else_=labels.c.label).label("true_label"),
+            case((labels.c.prediction_id.is_(None), null()), else_=comparable_label()).label("true_label"),
         )
         .select_from(predictions.outerjoin(labels, label_join()))
         .where(*selection.conditions(), predictions.c.value.is_(None))

@@ -7,8 +7,9 @@ from typing import Final, NamedTuple
 from sqlalchemy import ColumnElement
 
 from modeltrace.errors import ModeltraceError
-from modeltrace.evaluation.group_queries import FeatureValue, bin_of_feature, distinct_groups
+from modeltrace.evaluation.group_queries import bin_of_feature, distinct_groups, feature_value
 from modeltrace.evaluation.numeric_bins import NumericBins
+from modeltrace.store.json_values import has_json_path
 from modeltrace.store.rows import from_json
 from modeltrace.store.selection import Selection, TagValue
 from modeltrace.store.store import Store
@@ -62,8 +63,8 @@ def find_groups(
     candidates: list[tuple[ColumnElement[str], bool]] = []
     if TAG_NAME.fullmatch(name):
         candidates.append((TagValue(name), True))
-    if not set(name) & {'"', "\\"}:
-        of_feature = FeatureValue(name) if feature_bins is None else bin_of_feature(name, feature_bins.edges)
+    if has_json_path(name):
+        of_feature = feature_value(name) if feature_bins is None else bin_of_feature(name, feature_bins.edges)
         candidates.append((of_feature, False))
     for column, is_tag in candidates:
         values = store.fetch_all(distinct_groups(selection, column, MAX_GROUPS + 1))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from modeltrace.evaluation.baseline_comparison import BaselineComparison
 from modeltrace.evaluation.calibration import CalibrationMetrics, LabelledCount, calibration_metrics
+from modeltrace.evaluation.clustering import ClusteringMetrics
 from modeltrace.evaluation.concept_drift import DriftResult
 from modeltrace.evaluation.interval_coverage import IntervalCoverage
 from modeltrace.evaluation.probability_metrics import ClassRanking, ProbabilityMetrics
@@ -127,9 +128,10 @@ class PredictionRef(NamedTuple):
 class ModelMetrics:
     """The metrics of one model version over a selection of predictions.
 
-    `model_hash` is set if several models have this name and version. `baseline` is `None` without labels, and if the
-    errors for held-out rows are unknown. `drift_predictions` are the predictions at which drift was detected,
-    if requested.
+    A model with several outputs has metrics without figures, and metrics of each output with true labels; `output` is
+    its name. `model_hash` is set if several models have this name and version. `baseline` is `None` without labels, and
+    if the errors for held-out rows are unknown. `drift_predictions` are the predictions at which drift was detected, if
+    requested.
     """
 
     model_name: str
@@ -139,11 +141,13 @@ class ModelMetrics:
     label_delays: dict[float, float]  # seconds from prediction to label, by quantile
     classification: ClassificationMetrics | None = None
     regression: RegressionMetrics | None = None
+    clustering: ClusteringMetrics | None = None
     baseline: BaselineComparison | None = None
     drift: DriftResult | None = None
     error_rate: float | None = None  # since its last detected change; `None` if the errors are not right or wrong
     drift_predictions: tuple[PredictionRef, ...] = ()
     model_hash: str | None = None  # SHA-256 of the model's file
+    output: str | None = None
     segment: Mapping[str, str | None] | None = None  # name and value of a tag; the value is `None` without the tag
     expected: "ExpectedPerformance | None" = None  # estimated without labels; only where it is published
     period: tuple[int, int] | None = None  # start and end of the selection, if known; nanoseconds since the epoch

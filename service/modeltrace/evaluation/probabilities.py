@@ -9,10 +9,10 @@ from modeltrace.evaluation.probability_metrics import ClassRanking, ProbabilityM
 from modeltrace.outlier_labels import INLIER, OUTLIER
 from modeltrace.store.rows import from_json, label_key
 from modeltrace.store.selection import Selection
-from modeltrace.store.store import Store
+from modeltrace.store.store import QueryRunner
 
 
-def probability_metrics(store: Store, selection: Selection, true_labels: set[str]) -> ProbabilityMetrics | None:
+def probability_metrics(store: QueryRunner, selection: Selection, true_labels: set[str]) -> ProbabilityMetrics | None:
     """Return the metrics of one model; `None` if the store has no probabilities of labelled predictions.
 
     Args:
@@ -51,7 +51,7 @@ def probability_metrics(store: Store, selection: Selection, true_labels: set[str
     )
 
 
-def outlier_ranking(store: Store, selection: Selection, predicted: set[str]) -> ClassRanking | None:
+def outlier_ranking(store: QueryRunner, selection: Selection, predicted: set[str]) -> ClassRanking | None:
     """Return how well the score of an outlier detector separates outliers; `None` without scores, as of a classifier.
 
     Args:

@@ -37,6 +37,8 @@ REST_FACTOR: Final = 9
 STOP_TIMEOUT: Final = 0.5
 # The newest predictions of which the accuracy is estimated. They are read in Python.
 MAX_EXPECTED_PREDICTIONS: Final = 20_000
+# Further outputs of a model with several outputs have no gauges, and their drift is not monitored either.
+MAX_OUTPUTS: Final = 32
 _HOUR_NS: Final = 3600 * 10**9
 
 
@@ -149,6 +151,7 @@ class _Evaluator:
             # Keep the start of drift detection for the duration of a window: each new start may raise a false alarm.
             drift_since=now - now % window - window,
             tolerance=self._config.tolerance,
+            max_outputs=MAX_OUTPUTS,
         )
         expected = self._expected(self._store, name, now)
         return [

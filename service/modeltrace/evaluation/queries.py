@@ -57,15 +57,15 @@ def outcome_counts(selection: Selection) -> Select[Any]:
     """Count predictions by model, predicted label, true label and confidence bin.
 
     Columns: name, version, hash, label and true label as JSON, whether there is a true label, bin, number of rows, and
-    the sums of the confidence c, of c² and of (1 - c)². The predictions of a regressor have only two groups: with and
-    without a true label.
+    the sums of the confidence c, of c² and of (1 - c)². The predictions of a regressor, or of a model with several
+    outputs, have only two groups: with and without a true label.
     """
     confidence = predictions.c.confidence
     inner = (
         select(
             *MODEL_COLUMNS,
             predictions.c.label,
-            case((predictions.c.value.is_(None), labels.c.label), else_=null()).label("true_label"),
+            case((predictions.c.label.is_not(None), labels.c.label), else_=null()).label("true_label"),
             labels.c.prediction_id.is_not(None).label("labelled"),
             case(
                 (confidence.is_(None), null()),
@@ -187,9 +187,18 @@ def _labelled_in_order(selection: Selection, *columns: ColumnElement[Any], class
 
 
 def labelled_models(selection: Selection) -> Select[Any]:
-    """Select name, version and hash of each model with true labels, and whether it is a classifier, in order."""
+    """Select name, version and hash of each model with true labels, and whether it is a classifier, in order.
+
+    Clusterers and models with several outputs are left out.
+    """
     classifier = predictions.c.value.is_(None).label("classifier")
-    return select_labelled(selection, *MODEL_COLUMNS, classifier).distinct().order_by(*MODEL_COLUMNS, classifier)
+    statement = select_labelled(selection, *MODEL_COLUMNS, classifier).where(comparable_label().is_not(None))
+    return statement.distinct().order_by(*MODEL_COLUMNS, classifier)
+
+
+def comparable_label() -> ColumnElement[str]:
+    """Return a true label that the output can equal; NULL for that of a clusterer or of several outputs, an object."""
+    return case((func.substr(labels.c.label, 1, 1) == "{", null()), else_=labels.c.label)
 
 
 def select_labelled(selection: Selection, *columns: ColumnElement[Any]) -> Select[Any]:

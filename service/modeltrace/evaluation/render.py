@@ -11,6 +11,7 @@ from rich.text import Text
 
 from modeltrace.evaluation.baseline_comparison import OK, WORSE, BaselineComparison
 from modeltrace.evaluation.calibration import CalibrationMetrics
+from modeltrace.evaluation.clustering import ClusteringMetrics
 from modeltrace.evaluation.concept_drift import DRIFT, STABLE
 from modeltrace.evaluation.interval_coverage import CONFIDENCE_LEVEL, IntervalCoverage
 from modeltrace.evaluation.metrics import ClassificationMetrics, ModelMetrics, RegressionMetrics
@@ -46,6 +47,8 @@ def to_json(metrics: ModelMetrics) -> dict[str, Any]:
     if regression := metrics.regression:
         quantiles = regression.absolute_error_quantiles
         result["regression"]["absolute_error_quantiles"] = {str(key): error for key, error in quantiles.items()}
+    if clustering := metrics.clustering:
+        result["clustering"]["contingency"] = [cell._asdict() for cell in clustering.contingency]
     if metrics.baseline:
         result["baseline"]["increase_standard_error"] = metrics.baseline.increase_standard_error
     return {**result, "label_coverage": metrics.label_coverage, "concept_drift": drift}
@@ -62,20 +65,24 @@ def _sections(metrics: ModelMetrics) -> Iterator[RenderableType]:
     yield Text(
         f"  {metrics.predictions:,} predictions, {metrics.labels:,} with a label{coverage}{_label_delays(metrics)}"
     )
-    if metrics.classification is None and metrics.regression is None:
+    if not metrics.labels:
         yield Text("  no metrics without labels")
     if metrics.classification:
         yield from _classification(metrics.classification)
     if metrics.regression:
         yield from _regression(metrics.regression)
-    if metrics.classification or metrics.regression:
+    if metrics.clustering:
+        yield from _clustering(metrics.clustering)
+    if (metrics.classification or metrics.regression) and metrics.output is None:
         yield _baseline(metrics)
     yield from _drift(metrics)
 
 
 def title(metrics: ModelMetrics) -> Text:
-    """Return the name of the model, and the segment if there is one."""
-    return Text(f"{metrics.model_name} {metrics.model_version}{_model_hash(metrics)}{_segment(metrics)}", style="bold")
+    """Return the name of the model, the output of several outputs, and the segment if there is one."""
+    output = "" if metrics.output is None else f", output {metrics.output}"
+    model = f"{metrics.model_name} {metrics.model_version}{_model_hash(metrics)}"
+    return Text(f"{model}{output}{_segment(metrics)}", style="bold")
 
 
 def _segment(metrics: ModelMetrics) -> str:
@@ -198,6 +205,22 @@ def _regression(metrics: RegressionMetrics) -> Iterator[RenderableType]:
             f"{group.bias:+.6g}",
             f"{group.median_absolute_error:.6g}",
         )
+    yield table
+
+
+def _clustering(metrics: ClusteringMetrics) -> Iterator[RenderableType]:
+    yield Text(
+        f"  adjusted Rand index {metrics.adjusted_rand_index:.4f}, homogeneity {metrics.homogeneity:.4f}, completeness "
+        f"{metrics.completeness:.4f}, V-measure {metrics.v_measure:.4f}\n  Fowlkes-Mallows index "
+        f"{metrics.fowlkes_mallows:.4f}, purity {metrics.purity:.4f}\n"
+    )
+    rows = {(str(cell.cluster), str(cell.true_class)): cell.rows for cell in metrics.contingency}
+    clusters, classes = ([*dict.fromkeys(names)] for names in zip(*rows, strict=True))
+    if len(clusters) > MAX_MATRIX_CLASSES or len(classes) > MAX_MATRIX_CLASSES:
+        return
+    table = text_table("cluster ↓  true class →", *sorted(classes))
+    for cluster in clusters:
+        table.add_row(cluster, *(f"{rows.get((cluster, name), 0):,}" for name in sorted(classes)))
     yield table
 
 

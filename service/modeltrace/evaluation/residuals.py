@@ -9,7 +9,7 @@ from modeltrace.evaluation.interval_coverage import IntervalSums, interval_cover
 from modeltrace.evaluation.metrics import RegressionMetrics, ResidualSums, TrueValueGroup, regression_metrics
 from modeltrace.evaluation.queries import PERCENTS
 from modeltrace.store.selection import Selection
-from modeltrace.store.store import Store
+from modeltrace.store.store import QueryRunner
 from modeltrace.telemetry.metrics.model_catalog import ModelKey
 
 
@@ -22,7 +22,7 @@ class Residuals(NamedTuple):
     true_values: dict[int, float]
 
 
-def read_residuals(store: Store, selection: Selection) -> Mapping[ModelKey, Residuals]:
+def read_residuals(store: QueryRunner, selection: Selection) -> Mapping[ModelKey, Residuals]:
     """Return the errors of each regressor with a numeric label in a selection.
 
     Raises:
@@ -40,7 +40,7 @@ def read_residuals(store: Store, selection: Selection) -> Mapping[ModelKey, Resi
     return result
 
 
-def regression_of_model(store: Store, of_model: Selection, residuals: Residuals) -> RegressionMetrics | None:
+def regression_of_model(store: QueryRunner, of_model: Selection, residuals: Residuals) -> RegressionMetrics | None:
     """Return the metrics of one regressor.
 
     Raises:

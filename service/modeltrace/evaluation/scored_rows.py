@@ -1,6 +1,6 @@
 """Compute metrics of newly scored rows with the same queries as for stored predictions."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,7 +9,6 @@ from typing import Final, NamedTuple, Self
 from modeltrace.errors import ModeltraceError
 from modeltrace.evaluation.evaluate import evaluate
 from modeltrace.evaluation.metrics import ModelMetrics
-from modeltrace.outlier_labels import SCORE
 from modeltrace.store.rows import Row, StoredLabel, label_key, probabilities_to_json, to_json
 from modeltrace.store.selection import ALL
 from modeltrace.store.store import open_store
@@ -26,7 +25,7 @@ class LabelError(ModeltraceError):
 class ScoredRow(NamedTuple):
     """The prediction for one row, its true label or `None`, and what is known of its details.
 
-    These are the probability of each class, the bounds and the level of the prediction interval, or the outlier score.
+    These are the probability of each class, the bounds and the level of the prediction interval, or the named outputs.
     """
 
     label: Value
@@ -36,7 +35,7 @@ class ScoredRow(NamedTuple):
     probabilities: Sequence[float] | None = None
     interval: Sequence[float] | None = None
     interval_level: float | None = None
-    score: float | None = None  # of an outlier detector
+    outputs: Mapping[str, Value] | None = None  # the named outputs
 
 
 class ScratchStore:
@@ -79,7 +78,7 @@ class ScratchStore:
         return [replace(metrics, label_delays={}) for metrics in results]
 
     def _to_row(self, index: int, scored: ScoredRow) -> Row:
-        label = to_json(scored.label) if scored.value is None else None
+        label = None if scored.label is None or scored.value is not None else to_json(scored.label)
         probabilities = None
         if self._classes and scored.probabilities:
             probabilities = probabilities_to_json(self._classes, scored.probabilities)
@@ -90,7 +89,7 @@ class ScratchStore:
             model_name=name, model_version=version, model_hash="", code_version="", inputs=None, label=label,
             value=scored.value, confidence=scored.confidence,
             probabilities=probabilities, interval_low=low, interval_high=high, interval_level=scored.interval_level,
-            outputs=None if scored.score is None else to_json({SCORE: scored.score}),
+            outputs=None if scored.outputs is None else to_json(dict(scored.outputs)),
         )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from modeltrace.inference.intervals import IntervalRule
 from modeltrace.inference.monitored_outputs import MonitoredOutputs
 from modeltrace.inference.named_outputs import Output
 from modeltrace.inference.schema import Feature, OutputReference, Schema
-from modeltrace.inference.tasks import LABELLED_TASKS, Task
+from modeltrace.inference.tasks import TASKS_WITH_FEEDBACK, Task
 
 Label = str | int | float | bool
 Engine = Literal["sklearn", "onnx"]
@@ -102,8 +102,8 @@ class Model:
 
     @property
     def has_true_labels(self) -> bool:
-        """Whether a prediction can have a true label: the model predicts one label or one value that may be wrong."""
-        return self.task in LABELLED_TASKS
+        """Whether a prediction can have a true label."""
+        return self.task in TASKS_WITH_FEEDBACK
 
     @property
     def features(self) -> tuple[Feature, ...]:

@@ -103,7 +103,7 @@ def reference_metrics(model: Model) -> ReferenceData:
             ],
         },
         output_scores=bin_scores(outputs) if outputs else {},
-        classes=tuple(model.classes or ()),
+        classes=model.classes or tuple(label for output in model.outputs for label in output.classes or ()),
         output_bins=OutputBins(model.monitored_outputs, model.output_names) if model.monitored_outputs else None,
         baseline=baseline_of(model.held_out),
     )

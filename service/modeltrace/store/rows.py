@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 import orjson
 
 from modeltrace.telemetry.records.prediction import RequestRecord, Tags, Value
+from modeltrace.true_labels import StoredTrueLabel
 
 if TYPE_CHECKING:  # the sidecar uses this module and imports no sampler
     from modeltrace.telemetry.records.trace import RequestTrace
@@ -84,7 +85,7 @@ class StoredPrediction(NamedTuple):
     interval_low: float | None
     interval_high: float | None
     interval_level: float | None
-    true_label: Value
+    true_label: StoredTrueLabel
     received: int | None
     label_api_key_name: str | None
 
@@ -93,7 +94,7 @@ class StoredLabel(NamedTuple):
     """The true label of a prediction. Times are nanoseconds since the epoch."""
 
     prediction_id: str
-    label: Value
+    label: StoredTrueLabel  # a `Value`, or an object: see `modeltrace.true_labels`
     received: int
     prediction_time: int
     api_key_name: str | None = None
@@ -166,7 +167,9 @@ def from_json(text: str | None) -> object:
 
 
 def label_key(label: object) -> tuple[bool, object]:
-    """Return a key by which labels are compared: 1 equals 1.0, but not true."""
+    """Return a key by which labels are compared: 1 equals 1.0, but not true. Objects are compared by their values."""
+    if isinstance(label, dict):
+        return False, tuple((name, label_key(value)) for name, value in sorted(label.items()))
     return isinstance(label, bool), label
 
 

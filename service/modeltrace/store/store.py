@@ -4,7 +4,7 @@ Each write can be retried, because existing rows are not inserted again.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Protocol, Self
 
 from sqlalchemy import Connection, Select, func, insert, inspect, select, text, tuple_, update
 
@@ -33,6 +33,21 @@ class Counts(NamedTuple):
     labels: int
     oldest: int | None
     latest: int | None
+
+
+class QueryRunner(Protocol):
+    """Runs queries on the tables of a prediction store."""
+
+    @property
+    def location(self) -> StoreLocation:
+        """The location of the store."""
+
+    def fetch_all(self, statement: Select[Any]) -> Sequence[Sequence[Any]]:
+        """Run a query with a small result, and return all rows.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
 
 
 class Store:

@@ -28,7 +28,7 @@ class RowSourceError(ModeltraceError):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A row to send, and its true label if known."""
+    """A row to send, and its true label if known; with several columns of labels, a tuple of their values."""
 
     row: Row
     label: object = None
@@ -40,26 +40,26 @@ def load_samples(path: Path, features: Sequence[Feature], target: str | None = N
     Raises:
         RowSourceError: the file cannot be read, has no rows, or lacks a feature.
     """
-    samples = list(itertools.islice(read_samples(path, features, target), MAX_ROWS))
+    samples = list(itertools.islice(read_samples(path, features, [target] if target else ()), MAX_ROWS))
     if not samples:
         raise RowSourceError(f"{path} has no rows")
     return samples
 
 
 def read_samples(
-    path: Path, features: Sequence[Feature], target: str | None = None, *, lenient: bool = False
+    path: Path, features: Sequence[Feature], targets: Sequence[str] = (), *, lenient: bool = False
 ) -> Iterator[Sample]:
     """Iterate over all rows of a file. Columns that are not features are ignored.
 
     Args:
         path: the file, in a format of `modeltrace.tables.reader`.
         features: the features of the model. A category is read as text even if it looks like a number.
-        target: the column with the true labels.
+        targets: the columns with the true labels.
         lenient: as `modeltrace score`: a row that cannot be read becomes a text, which the model rejects as a row, and
             a feature or a label that a line of JSON Lines does not have is missing.
 
     Raises:
-        RowSourceError: the file or one of its rows cannot be read, or it lacks a feature or the target column.
+        RowSourceError: the file or one of its rows cannot be read, or it lacks a feature or a target column.
     """
     try:
         with open_table(path) as table:
@@ -73,13 +73,14 @@ def read_samples(
                     raise RowSourceError(f"{path} cannot be read: row {row.number}: {row.error}")
                 values = row.values
                 if lenient and table.columns is None:
-                    values = {**dict.fromkeys((*converters, *filter(None, (target,)))), **values}
+                    values = {**dict.fromkeys((*converters, *targets)), **values}
                 if absent := [name for name in converters if name not in values]:
                     raise RowSourceError(f"{path} lacks the feature{'s' * (len(absent) > 1)} {', '.join(absent)}")
-                if target and target not in values:
-                    raise RowSourceError(f"{path} lacks the column {target} with the true labels")
+                if absent := [target for target in targets if target not in values]:
+                    raise RowSourceError(f"{path} lacks the column {absent[0]} with the true labels")
                 features_of_row = {name: convert(values[name]) for name, convert in converters.items()}
-                yield Sample(features_of_row, convert_label(values[target]) if target else None)
+                labels = tuple(convert_label(values[target]) for target in targets)
+                yield Sample(features_of_row, labels if len(labels) > 1 else next(iter(labels), None))
     except TableError as error:
         raise RowSourceError(str(error)) from None
 

@@ -1,4 +1,5 @@
--- True labels in the order of arrival, newest first, each with its prediction if the prediction is still stored.
+-- True labels in the order of arrival, newest first, each with its prediction if the prediction is still stored. The true
+-- class of a row in a cluster, and labels of several outputs as JSON, cannot equal an output (`is_comparable`).
 WITH {logs_in_window},
 label AS (
     SELECT
@@ -8,8 +9,12 @@ label AS (
         attributes ->> '/ml.model.name' AS model,
         attributes ->> '/ml.model.version' AS version,
         coalesce(attributes ->> '/ml.prediction.label', attributes ->> '/ml.prediction.value') AS output,
-        coalesce(attributes ->> '/ml.feedback.label', attributes ->> '/ml.feedback.value') AS true_label,
-        json_exists(attributes, '/ml.feedback.label') AS is_label
+        coalesce(
+            attributes ->> '/ml.feedback.label', attributes ->> '/ml.feedback.value', attributes ->> '/ml.feedback.class',
+            CAST(attributes -> '/ml.feedback.outputs' AS VARCHAR)
+        ) AS true_label,
+        json_exists(attributes, '/ml.feedback.label') AS is_label,
+        json_exists(attributes, '/ml.feedback.label') OR json_exists(attributes, '/ml.feedback.value') AS is_comparable
     FROM in_window
     WHERE event_name = 'ml.feedback' AND effective_ns > $since_ns{conditions}
     ORDER BY effective_ns DESC

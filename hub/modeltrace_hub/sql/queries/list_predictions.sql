@@ -24,13 +24,22 @@ prediction AS (
 label AS (
     SELECT
         attributes ->> '/ml.prediction.id' AS prediction_id,
-        arg_min(coalesce(attributes ->> '/ml.feedback.label', attributes ->> '/ml.feedback.value'), time_ns) AS true_label,
+        arg_min(
+            coalesce(
+                attributes ->> '/ml.feedback.label', attributes ->> '/ml.feedback.value',
+                attributes ->> '/ml.feedback.class', CAST(attributes -> '/ml.feedback.outputs' AS VARCHAR)
+            ),
+            time_ns
+        ) AS true_label,
+        bool_or(
+            json_exists(attributes, '/ml.feedback.label') OR json_exists(attributes, '/ml.feedback.value')
+        ) AS is_comparable,
         arg_min(trace_id, time_ns) AS feedback_trace_id,
         min(time_ns) AS labelled_ns
     FROM logs
     WHERE event_name = 'ml.feedback' AND time_ns > $since_ns AND received_ns >= $since_ns - {max_clock_skew_ns}
     GROUP BY prediction_id
 )
-SELECT prediction.*, true_label, feedback_trace_id, labelled_ns
+SELECT prediction.*, true_label, is_comparable, feedback_trace_id, labelled_ns
 FROM prediction LEFT JOIN label USING (prediction_id)
 ORDER BY time_ns DESC, row_number

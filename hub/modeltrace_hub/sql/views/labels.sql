@@ -8,7 +8,10 @@ SELECT
     attributes ->> '/ml.model.name' AS model,
     attributes ->> '/ml.model.version' AS version,
     coalesce(attributes ->> '/ml.prediction.label', attributes ->> '/ml.prediction.value') AS output,
-    coalesce(attributes ->> '/ml.feedback.label', attributes ->> '/ml.feedback.value') AS true_label,
+    coalesce(
+        attributes ->> '/ml.feedback.label', attributes ->> '/ml.feedback.value', attributes ->> '/ml.feedback.class',
+        CAST(attributes -> '/ml.feedback.outputs' AS VARCHAR)
+    ) AS true_label,
     service_name AS service
 FROM logs
 WHERE event_name = 'ml.feedback'

@@ -15,14 +15,19 @@ from modeltrace.sidecar.encode import logs, spans
 from modeltrace.sidecar.encode.json_lines import encode_line, trace_ids
 from modeltrace.sidecar.encode.protobuf import (
     ITEM,
+    MAP_ENTRY,
     MAX_REQUEST_BYTES,
     ExportRequest,
     ExportRequests,
+    any_map,
+    attribute,
     attribute_encoder,
     delimited,
+    key,
+    key_value,
 )
 from modeltrace.telemetry.names import EVENT_FEEDBACK, SPAN_FEEDBACK
-from modeltrace.telemetry.records.feedback import FEEDBACK_LOGGER, FeedbackRecord, TrueLabel
+from modeltrace.telemetry.records.feedback import FEEDBACK_LOGGER, FeedbackRecord, OutputLabels, TrueLabel
 from modeltrace.telemetry.records.prediction import SAMPLED, Origin
 
 _NAME = delimited(spans.NAME, SPAN_FEEDBACK.encode()) + spans.INTERNAL
@@ -62,7 +67,7 @@ class FeedbackEncoder:
                 link = b""
                 if label.has_trace:  # its ID comes from a client
                     link = spans.encode_link(label.trace_id, label.span_id, spans.REMOTE_LINK)
-                attributes = (self._span_attribute(*item) for item in record.event_attributes(label).items())
+                attributes = (self._span_attribute(*item) for item in record.span_attributes(label).items())
                 yield delimited(ITEM, b"".join((shared, span_id(record, label), *attributes, link)))
 
     def _logs(self, feedback: Iterable[FeedbackRecord]) -> Iterator[bytes]:
@@ -70,8 +75,15 @@ class FeedbackEncoder:
             times = logs.pack_times(logs.TIME, record.end, logs.OBSERVED, record.end)
             shared = times + _EVENT + logs.encode_context(record)
             for label in record.labels:
-                attributes = (self._log_attribute(*item) for item in record.event_attributes(label).items())
+                attributes = (
+                    _encode_map(name, value) if isinstance(value, dict) else self._log_attribute(name, value)
+                    for name, value in record.log_attributes(label).items()
+                )
                 yield delimited(ITEM, b"".join((shared, logs.encode_body(label.message()), *attributes)))
+
+
+def _encode_map(name: str, values: OutputLabels) -> bytes:
+    return key_value(logs.ATTRIBUTE, key(name), any_map(attribute(MAP_ENTRY, *item) for item in values.items()))
 
 
 def span_id(feedback: FeedbackRecord, label: TrueLabel) -> bytes:
@@ -80,6 +92,6 @@ def span_id(feedback: FeedbackRecord, label: TrueLabel) -> bytes:
 
 
 def _encode_line(feedback: FeedbackRecord, label: TrueLabel) -> bytes:
-    event = {OTEL_EVENT_NAME: EVENT_FEEDBACK, **feedback.event_attributes(label)}
+    event = {OTEL_EVENT_NAME: EVENT_FEEDBACK, **feedback.log_attributes(label)}
     ids = trace_ids(feedback.trace_id, feedback.span_id)
     return encode_line(FEEDBACK_LOGGER, label.message(), event, ids, feedback.end)

@@ -45,7 +45,7 @@ class FeedbackMetrics(RecordMetrics):
             rank = PINNED if record.pinned else FAILED if label.is_wrong else LATEST
             model = (record.model_name, label.model_version)
 
-            key = (*model, record.age_bucket(label), *((label.label, label.predicted) if error is None else ()))
+            key = (*model, record.age_bucket(label), *(label.classes or ()))
             series = self._labels.series.get(key) or self._labels.create(key, {**record.metric_attributes(label)})
             series.add(1, rank, span)
             series = self._delays.series.get(model) or self._delays.create(model, {**record.model_attributes(label)})

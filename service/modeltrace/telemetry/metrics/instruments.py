@@ -207,6 +207,22 @@ R2: Final = Instrument("ml.evaluation.r2", "1", "Share of the labels' variance t
 ABSOLUTE_ERROR: Final = Instrument(
     "ml.evaluation.absolute_error", "1", "Quantile of the absolute error of the predicted values.", 1000
 )
+ADJUSTED_RAND_INDEX: Final = Instrument(
+    "ml.evaluation.adjusted_rand_index", "1", "Agreement of clusters and true classes, corrected for chance.", 1000
+)
+HOMOGENEITY: Final = Instrument(
+    "ml.evaluation.homogeneity", "1", "How far each cluster has rows of a single true class.", 1000
+)
+COMPLETENESS: Final = Instrument(
+    "ml.evaluation.completeness", "1", "How far the rows of each true class are in a single cluster.", 1000
+)
+V_MEASURE: Final = Instrument("ml.evaluation.v_measure", "1", "Harmonic mean of homogeneity and completeness.", 1000)
+FOWLKES_MALLOWS: Final = Instrument(
+    "ml.evaluation.fowlkes_mallows", "1", "Geometric mean of precision and recall over pairs of rows.", 1000
+)
+PURITY: Final = Instrument(
+    "ml.evaluation.purity", "1", "Share of rows that are of the most frequent class of their cluster.", 1000
+)
 INTERVAL_LABELS: Final = Instrument(
     "ml.evaluation.interval.labels", "{label}", "Number of labelled predictions with a prediction interval.", 1000
 )
@@ -266,7 +282,8 @@ EVALUATION_GAUGES: Final = (
     INTERVAL_COVERAGE_HIGH, INTERVAL_LEVEL, INTERVAL_WIDTH, BASELINE_ERROR, BASELINE_INCREASE, BASELINE_STANDARD_ERROR,
     BASELINE_THRESHOLD, BASELINE_STATE, EVALUATION_WINDOW, EVALUATION_TIME, EVALUATED_PREDICTIONS, LABELS,
     LABEL_COVERAGE, LABEL_DELAY, DRIFT_LEVEL, DRIFT_ERROR_RATE, CLASS_LABELS, EXPECTED_ACCURACY, EXPECTED_ACCURACY_LOW,
-    EXPECTED_ACCURACY_HIGH, EXPECTED_F1, EXPECTED_ROC_AUC, EXPECTED_STATE,
+    EXPECTED_ACCURACY_HIGH, EXPECTED_F1, EXPECTED_ROC_AUC, EXPECTED_STATE, ADJUSTED_RAND_INDEX, HOMOGENEITY,
+    COMPLETENESS, V_MEASURE, FOWLKES_MALLOWS, PURITY,
 )  # fmt: skip
 
 

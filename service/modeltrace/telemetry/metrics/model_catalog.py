@@ -94,7 +94,7 @@ class ReferenceData(NamedTuple):
     # The score of each bin of a regressor's predictions, by name; empty for a classifier.
     output_scores: Mapping[str, float] = MappingProxyType({})
     privacy_rules: PrivacyRules | None = None  # None: no feature is private
-    classes: tuple[object, ...] = ()  # of a classifier
+    classes: tuple[object, ...] = ()  # of a classifier, or of all outputs of a model with several outputs
     output_bins: OutputBins | None = None  # None: no named output is monitored
     baseline: Baseline | None = None  # None: the bundle has no errors for held-out rows
 

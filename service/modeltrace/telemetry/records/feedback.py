@@ -11,7 +11,9 @@ from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 
 from modeltrace.telemetry.names import (
     ML_FEEDBACK_AGE,
+    ML_FEEDBACK_CLASS,
     ML_FEEDBACK_LABEL,
+    ML_FEEDBACK_OUTPUTS,
     ML_FEEDBACK_VALUE,
     ML_MODEL_NAME,
     ML_MODEL_VERSION,
@@ -30,19 +32,25 @@ AGE_BUCKETS: Final = (("1h", 3600), ("1d", 86_400), ("7d", 604_800), ("30d", 2_5
 OLDER: Final = "older"
 
 LabelValue = str | float  # a class as text, or the value of a regressor
+OutputLabels = dict[str, str | int | float | bool]  # true labels of several outputs by name, those that are known
 Attributes = dict[str, str | int | float | bool]
 
 
 class TrueLabel(NamedTuple):
-    """A new label, and the prediction that it belongs to."""
+    """A new label, and the prediction that it belongs to.
+
+    The true classes of the rows of a clusterer are not known to its bundle. There may be any number of them, so they
+    are in spans and log records, but not in metrics. Labels of several outputs are in log records only.
+    """
 
     prediction_id: str
     trace_id: bytes  # of the prediction; zeros if it was made without telemetry
     span_id: bytes
     prediction_time: int  # nanoseconds since the epoch, with a resolution of 1 ms
     model_version: str  # of the model that made the prediction
-    label: LabelValue
-    predicted: LabelValue
+    label: LabelValue | OutputLabels
+    predicted: LabelValue  # "" for several outputs
+    is_class_of_cluster: bool = False
 
     @property
     def has_trace(self) -> bool:
@@ -52,18 +60,28 @@ class TrueLabel(NamedTuple):
     @property
     def absolute_error(self) -> float | None:
         """The absolute error of a regressor; `None` for a classifier."""
-        if isinstance(self.label, str) or isinstance(self.predicted, str):
+        if not isinstance(self.label, int | float) or isinstance(self.predicted, str):
             return None
         return abs(self.label - self.predicted)
 
     @property
+    def classes(self) -> tuple[str, str] | None:
+        """The true and the predicted class of a classifier; `None` for another model."""
+        if not isinstance(self.label, str) or self.is_class_of_cluster:
+            return None
+        return self.label, str(self.predicted)
+
+    @property
     def is_wrong(self) -> bool:
         """Whether a classifier predicted another class."""
-        return isinstance(self.label, str) and self.label != self.predicted
+        return self.classes is not None and self.label != self.predicted
 
     def message(self) -> str:
         """Return the body of a log record."""
-        return f"labelled {self.label}, predicted {self.predicted}"
+        if isinstance(self.label, dict):
+            return f"labelled {len(self.label)} outputs"
+        kind = "cluster " if self.is_class_of_cluster else ""
+        return f"labelled {self.label}, predicted {kind}{self.predicted}"
 
 
 class FeedbackRecord(NamedTuple):
@@ -99,14 +117,21 @@ class FeedbackRecord(NamedTuple):
     def metric_attributes(self, label: TrueLabel) -> dict[str, str]:
         """Return the attributes of the point that counts a label."""
         classes = {}
-        if isinstance(label.label, str):
-            classes = {ML_FEEDBACK_LABEL: label.label, ML_PREDICTION_LABEL: str(label.predicted)}
+        if label.classes is not None:
+            classes = dict(zip((ML_FEEDBACK_LABEL, ML_PREDICTION_LABEL), label.classes, strict=True))
         return {**self.model_attributes(label), **classes, ML_FEEDBACK_AGE: self.age_bucket(label)}
 
-    def event_attributes(self, label: TrueLabel) -> Attributes:
-        """Return the attributes of the span and of the log record of a label."""
+    def log_attributes(self, label: TrueLabel) -> "dict[str, str | float | bool | OutputLabels]":
+        """Return the attributes of the log record of a label. The labels of several outputs are a map."""
+        outputs = {ML_FEEDBACK_OUTPUTS: label.label} if isinstance(label.label, dict) else {}
+        return {**self.span_attributes(label), **outputs}
+
+    def span_attributes(self, label: TrueLabel) -> Attributes:
+        """Return the attributes of the span of a label."""
         attributes: Attributes = {**self.metric_attributes(label), ML_PREDICTION_ID: label.prediction_id}
-        if not isinstance(label.label, str):
+        if label.is_class_of_cluster:
+            attributes |= {ML_FEEDBACK_CLASS: str(label.label), ML_PREDICTION_LABEL: str(label.predicted)}
+        elif isinstance(label.label, int | float):
             attributes |= {ML_FEEDBACK_VALUE: label.label, ML_PREDICTION_VALUE: label.predicted}
         if label.has_trace:
             attributes[ML_PREDICTION_TRACE_ID] = label.trace_id.hex()

@@ -41,10 +41,12 @@ class SDKFeedbackRecorder:
             flags = TraceFlags.SAMPLED if label.has_trace else TraceFlags.DEFAULT
             prediction = span_context(label.trace_id, label.span_id, flags, is_remote=True)
             links = [Link(prediction)] if prediction.is_valid else []
-            attributes = feedback.event_attributes(label)
-            span = self._tracer.start_span(SPAN_FEEDBACK, attributes=attributes, links=links, start_time=feedback.start)
+            span = self._tracer.start_span(
+                SPAN_FEEDBACK, attributes=feedback.span_attributes(label), links=links, start_time=feedback.start
+            )
             span.end(feedback.end)
-            self._log.info("%s", label.message(), extra={OTEL_EVENT_NAME: EVENT_FEEDBACK, **attributes})
+            event = {OTEL_EVENT_NAME: EVENT_FEEDBACK, **feedback.log_attributes(label)}
+            self._log.info("%s", label.message(), extra=event)
             if feedback.synthetic:
                 continue
             context = _measurement_context(label, prediction)
