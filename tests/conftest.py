@@ -1,7 +1,9 @@
 """Options of a run, groups for pytest-xdist, databases of the prediction store, and the summary of skipped tests."""
 
 import atexit
+import gc
 import os
+import re
 import ssl
 from collections import Counter
 from collections.abc import Generator, Iterator
@@ -30,6 +32,7 @@ OPTIONAL = (
 )
 NO_LOKI = "Loki, which is optional (AGPL-3.0), for LogQL and what Loki stores: ./dev stack build --with loki"
 NOT_RUN_LINES = 5
+ALL_SLOW = re.compile(r"^pytestmark = .*pytest\.mark\.slow\b", re.MULTILINE)
 
 
 # ./dev fuzz: new examples in each round, 500 for each test that does not set max_examples. Every other run uses
@@ -49,6 +52,31 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="also what needs a Kubernetes API server, Kafka or OpenSearch (./dev stack build --many)",
     )
     parser.addoption("--outage", type=float, default=3.0, metavar="SECONDS", help="how long an outage lasts [3]")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not import files of slow tests in a run with `-m "not slow"`: imports are a tenth of its time."""
+    if config.option.markexpr != "not slow" or not re.fullmatch(r"test_.*\.py", collection_path.name):
+        return None
+    return True if ALL_SLOW.search(collection_path.read_text(encoding="utf-8")) else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Disable garbage collection while tests are collected, and exclude all objects that exist then from it.
+
+    Modules and tests live until the process ends. Garbage collections would take a fifth of the time of the collection,
+    and visit all these objects again and again in the tests.
+    """
+    gc.disable()
+    try:
+        if hasattr(session.config, "workerinput"):
+            # First: with more modules loaded, this import is slower.
+            import modeltrace.bundles.skops_io  # noqa: F401, PLC0415  not in the main process, which runs no test
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
@@ -187,6 +215,15 @@ def pytest_configure(config: pytest.Config) -> None:
     ):
         if config.getoption(option) and (names := absent()):
             raise pytest.UsageError(f"{option}, but not built: {', '.join(names)}. First: {command}")
+
+
+def pytest_unconfigure() -> None:
+    """Let the interpreter free all objects at its exit: DuckDB's binding reports those that it does not free as leaks.
+
+    It frees neither frozen objects nor those that a callback of the garbage collector refers to, as Hypothesis's does.
+    """
+    gc.unfreeze()
+    gc.callbacks.clear()
 
 
 def skip_reason(report: pytest.TestReport) -> str:

@@ -1,6 +1,5 @@
 """Fixtures of the hub tests. The parts are real; the database is in memory unless the test needs a file."""
 
-import gc
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import timedelta
@@ -41,8 +40,3 @@ def hub() -> Iterator[InProcessHub]:
     """Yield one hub in memory for the tests of a module."""
     with in_process_hub() as hub:
         yield hub
-
-
-def pytest_unconfigure() -> None:
-    """Clear Hypothesis's garbage collector callback, which keeps modules alive: DuckDB reports that as a leak."""
-    gc.callbacks.clear()
