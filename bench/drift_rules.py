@@ -26,12 +26,12 @@ from rich.table import Table
 
 from bench.command import make_parser, print_as
 from bench.processes import free_port, run_process
-from modeltrace.bundles.columns import describe_column
+from modeltrace.bundles.column_schema import describe_column
 from modeltrace.bundles.output_reference import build_output_reference
 from modeltrace.inference.held_out import HeldOut
 from modeltrace.inference.model import Model, ModelOutput
 from modeltrace.inference.schema import Schema
-from modeltrace.monitoring.gauges import reference_metrics
+from modeltrace.monitoring.reference_gauges import reference_metrics
 from modeltrace.telemetry.metrics.instruments import FEATURE_OBSERVATIONS, PREDICTIONS
 from stack.cache import Cache
 from stack.components import read_components

@@ -27,7 +27,7 @@ from modeltrace.inference.schema import Feature, OutputReference
 from modeltrace.monitoring import drift
 from modeltrace.monitoring.binning import FeatureBins, Row
 from modeltrace.monitoring.drift_check import DriftResult, WindowCounts, check_confidence, check_drift, compare
-from modeltrace.monitoring.gauges import OUTPUTS, critical_values
+from modeltrace.monitoring.reference_gauges import OUTPUTS, critical_values
 from modeltrace.telemetry.metrics.row_dependence import sum_differences
 
 Integers = NDArray[np.intp]

@@ -13,8 +13,8 @@ import duckdb
 import orjson
 
 from modeltrace_hub.decode.batch import Batch, Row
+from modeltrace_hub.queries.attribute_values import finite_number, int_attribute, to_text
 from modeltrace_hub.queries.llm_attributes import LLM_MARKS, LlmCall, read_llm_call
-from modeltrace_hub.queries.values import finite_number, int_attribute, to_text
 from modeltrace_hub.sql_files import MAX_CLOCK_SKEW_NS
 
 # Positions of the trace ID in the rows of the two tables.

@@ -28,7 +28,7 @@ from modeltrace.evaluation.concept_drift import detect_drift
 from modeltrace.evaluation.publisher import start_publisher
 from modeltrace.inference.model import Model
 from modeltrace.inference.pipeline import model_info
-from modeltrace.monitoring.gauges import reference_metrics
+from modeltrace.monitoring.reference_gauges import reference_metrics
 from modeltrace.settings import read_settings
 from modeltrace.store.rows import StoredLabel, to_json
 from modeltrace.store.store import open_store

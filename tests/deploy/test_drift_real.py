@@ -20,7 +20,7 @@ from modeltrace.bundles.example import build_example
 from modeltrace.inference.model import Model
 from modeltrace.monitoring.binning import FeatureBins
 from modeltrace.monitoring.drift_check import WindowCounts
-from modeltrace.monitoring.gauges import OUTPUTS
+from modeltrace.monitoring.reference_gauges import OUTPUTS
 from tests.helpers.drift_counts import DRIFT_STATES, TrafficCounts
 from tests.helpers.processes import Process, free_port, wait_until
 from tests.helpers.promtool import PROMETHEUS

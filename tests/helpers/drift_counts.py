@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from modeltrace.bundles.columns import describe_column
+from modeltrace.bundles.column_schema import describe_column
 from modeltrace.bundles.output_reference import build_monitored_outputs, build_output_reference
 from modeltrace.inference.held_out import HeldOut
 from modeltrace.inference.model import Model, ModelOutput
@@ -22,7 +22,7 @@ from modeltrace.monitoring.drift_check import (
     check_drift,
     window_independent_share,
 )
-from modeltrace.monitoring.gauges import OUTPUTS, critical_values, named_output_key, reference_metrics
+from modeltrace.monitoring.reference_gauges import OUTPUTS, critical_values, named_output_key, reference_metrics
 from modeltrace.telemetry.metrics.row_dependence import REMEMBERED_ROWS
 
 ROWS: Final = 600

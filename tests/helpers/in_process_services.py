@@ -21,7 +21,7 @@ from modeltrace.app import create_app
 from modeltrace.inference.model import Model
 from modeltrace.inference.pipeline import model_info
 from modeltrace.keys import derive_synthetic_token
-from modeltrace.monitoring.gauges import reference_metrics
+from modeltrace.monitoring.reference_gauges import reference_metrics
 from modeltrace.settings import Settings, read_settings
 from modeltrace.sidecar.encode.feedback import FeedbackEncoder
 from modeltrace.sidecar.encode.spans import SpanEncoder

@@ -11,7 +11,7 @@ from modeltrace.bundles.pack import pack
 from modeltrace.inference.model import Model
 from modeltrace.monitoring import drift
 from modeltrace.monitoring.drift_check import DriftResult, WindowCounts, check_confidence, check_drift
-from modeltrace.monitoring.gauges import OUTPUTS, critical_values
+from modeltrace.monitoring.reference_gauges import OUTPUTS, critical_values
 
 
 def noisy_rows(n: int, seed: int) -> tuple[pd.DataFrame, "pd.Series"]:

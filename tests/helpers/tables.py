@@ -9,7 +9,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from modeltrace.bundles.columns import describe_column
+from modeltrace.bundles.column_schema import describe_column
 from modeltrace.inference.features import to_matrix
 from modeltrace.inference.model import Model, ModelOutput
 from modeltrace.inference.schema import Schema

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modeltrace.bundles.columns import describe_column
+from modeltrace.bundles.column_schema import describe_column
 from modeltrace.inference.schema import Schema
 from modeltrace.monitoring.binning import FeatureBins
 from modeltrace.telemetry.metrics.features import CHUNK_ROWS, MAX_RETIRED_MODELS, FeatureMetrics

@@ -8,9 +8,9 @@ from urllib.parse import urlencode
 
 from modeltrace_hub.alerts import rules
 from modeltrace_hub.alerts.rules import Condition, Rule, compare_text, format_value, make_labels
+from modeltrace_hub.queries.attribute_values import text_attributes
 from modeltrace_hub.queries.model_parameters import DAY_NS, MINUTE_NS
 from modeltrace_hub.queries.reader import Reader
-from modeltrace_hub.queries.values import text_attributes
 
 # As in Prometheus, the value of a gauge is its newest one within this time.
 GAUGE_LOOKBACK_NS: Final = 5 * MINUTE_NS

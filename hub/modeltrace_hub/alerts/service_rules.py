@@ -8,9 +8,9 @@ from urllib.parse import urlencode
 
 from modeltrace_hub.alerts import rules
 from modeltrace_hub.alerts.rules import Condition, Rule, compare_text, format_value, make_labels
+from modeltrace_hub.queries.attribute_values import text_attributes
 from modeltrace_hub.queries.model_parameters import LOOKBACK_NS, MINUTE_NS
 from modeltrace_hub.queries.reader import Reader, Record
-from modeltrace_hub.queries.values import text_attributes
 
 # The counters of an hour are summed in steps of five minutes.
 STEP_NS: Final = 5 * MINUTE_NS

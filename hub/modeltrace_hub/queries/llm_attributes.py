@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from modeltrace_hub.queries.values import to_text
+from modeltrace_hub.queries.attribute_values import to_text
 
 # The JSON of the attributes of a span that may belong to an LLM application contains one of these texts.
 LLM_MARKS: Final = ('"gen_ai.', '"openinference.')

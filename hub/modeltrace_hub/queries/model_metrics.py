@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from modeltrace_hub.queries import model_metric_names as names
+from modeltrace_hub.queries.attribute_values import finite_number
 from modeltrace_hub.queries.drift_states import MIN_ROWS, NO_HELD_OUT_REFERENCE, ROWS_REPEAT, STATES
 from modeltrace_hub.queries.evaluation import concept_drift, evaluation
 from modeltrace_hub.queries.low_confidence import low_confidence
 from modeltrace_hub.queries.model_parameters import Window
 from modeltrace_hub.queries.reader import Record
-from modeltrace_hub.queries.values import finite_number
 
 # The numeric fields of a drift statistic.
 _NUMERIC_FIELDS: Final = ("value", "n", "independent", "min_effect", "threshold")

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import orjson
 
+from modeltrace_hub.queries.attribute_values import finite_number, to_text
 from modeltrace_hub.queries.reader import Reader
-from modeltrace_hub.queries.values import finite_number, to_text
 
 MISSING: Final = "missing"
 OTHER: Final = "other"

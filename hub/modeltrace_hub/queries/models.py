@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any, Final
 
+from modeltrace_hub.queries.attribute_values import text_attributes
 from modeltrace_hub.queries.drift_states import MIN_ROWS, MIN_TRAINING_ROWS
 from modeltrace_hub.queries.evaluation import gauges_of_model
 from modeltrace_hub.queries.model_metric_names import COUNTERS, DRIFT_COUNTERS, GAUGES, PREDICTIONS, SYNTHETIC
@@ -15,7 +16,6 @@ from modeltrace_hub.queries.model_metrics import version_metrics
 from modeltrace_hub.queries.model_parameters import LOOKBACK_NS, Window
 from modeltrace_hub.queries.prediction_activity import Source
 from modeltrace_hub.queries.reader import Reader, Record
-from modeltrace_hub.queries.values import text_attributes
 
 MAX_MODELS: Final = 200
 # Each model that shares name and version with another one needs three queries. All queries of a request share 60 s.

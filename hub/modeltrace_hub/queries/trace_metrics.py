@@ -15,8 +15,8 @@ from typing import Any, Final
 import orjson
 
 from modeltrace_hub.durations import MAX_NS
+from modeltrace_hub.queries.attribute_values import counter_increase, finite_number
 from modeltrace_hub.queries.reader import Reader, Record, json_pointer
-from modeltrace_hub.queries.values import counter_increase, finite_number
 
 # Maximum time from a span or record to its point. Senders usually export once a minute or more often.
 MAX_EXPORT_DELAY_NS: Final = 5 * 60 * 10**9

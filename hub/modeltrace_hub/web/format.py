@@ -11,7 +11,7 @@ from zlib import crc32
 import orjson
 from markupsafe import Markup
 
-from modeltrace_hub.queries.values import finite_number
+from modeltrace_hub.queries.attribute_values import finite_number
 
 # The number of `.hue-N` classes in hub/modeltrace_hub/web/static/style.css. None is close to red, the colour of errors.
 HUE_COUNT: Final = 8

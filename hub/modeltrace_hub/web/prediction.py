@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from modeltrace_hub.queries.attribute_values import finite_number, int_attribute, to_text
 from modeltrace_hub.queries.list_parameters import MAX_ROW_INDEX
 from modeltrace_hub.queries.reader import Record
-from modeltrace_hub.queries.values import finite_number, int_attribute, to_text
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from modeltrace_hub.queries.values import finite_number
+from modeltrace_hub.queries.attribute_values import finite_number
 from modeltrace_hub.sql_query.results import encode_value
 from modeltrace_hub.sql_query.runner import QueryResult
 from modeltrace_hub.web.format import attribute_text, number

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from modeltrace_hub.queries import trace_metrics
+from modeltrace_hub.queries.attribute_values import int_attribute
 from modeltrace_hub.queries.model_schema import read_schema
 from modeltrace_hub.queries.reader import Reader, Record
 from modeltrace_hub.queries.span_search import search_spans
 from modeltrace_hub.queries.trace import empty_reasons, locate_trace
 from modeltrace_hub.queries.trace_parameters import TracePageView
-from modeltrace_hub.queries.values import int_attribute
 from modeltrace_hub.retention import RetentionState
 from modeltrace_hub.web.metric_points import group_by_metric
 from modeltrace_hub.web.prediction import Prediction, read_prediction

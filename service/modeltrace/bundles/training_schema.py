@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from modeltrace.bundles.columns import describe_column
+from modeltrace.bundles.column_schema import describe_column
 from modeltrace.bundles.time_columns import ValidRange
 from modeltrace.errors import PackError
 from modeltrace.inference.allowed_violations import AllowedViolations, allow_violations, check_allowed_violations

@@ -12,7 +12,7 @@ from modeltrace.inference.schema import Reference
 from modeltrace.monitoring import drift
 from modeltrace.monitoring.dependence import bin_scores
 from modeltrace.monitoring.drift_check import DriftResult, WindowCounts
-from modeltrace.monitoring.gauges import MonitoredModel
+from modeltrace.monitoring.reference_gauges import MonitoredModel
 from modeltrace.store.rows import StoredPrediction
 from modeltrace.telemetry.metrics.row_dependence import half_squared_difference
 from modeltrace.telemetry.records.prediction import Value

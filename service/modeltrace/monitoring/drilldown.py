@@ -19,8 +19,8 @@ from modeltrace.monitoring.drift_check import (
     check_drift,
     window_independent_share,
 )
-from modeltrace.monitoring.gauges import OUTPUTS, MonitoredModel, critical_values, named_output_key
 from modeltrace.monitoring.output_bins import OutputBins
+from modeltrace.monitoring.reference_gauges import OUTPUTS, MonitoredModel, critical_values, named_output_key
 from modeltrace.monitoring.segment_bins import segment_bins
 from modeltrace.store.rows import StoredPrediction
 from modeltrace.telemetry.records.model_info import ModelInfo

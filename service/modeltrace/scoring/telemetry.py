@@ -16,8 +16,8 @@ from modeltrace.inference.model import Model
 from modeltrace.inference.pipeline import Pipeline, Prediction
 from modeltrace.inference.prediction_ids import PredictionIdSigner
 from modeltrace.keys import load_id_key
-from modeltrace.monitoring.gauges import reference_metrics
 from modeltrace.monitoring.model_event import log_model_event
+from modeltrace.monitoring.reference_gauges import reference_metrics
 from modeltrace.scoring.scorer import InputRow, Outcome, Scorer, rejected
 from modeltrace.serving.version import privacy_rules, recorded_details
 from modeltrace.settings import Settings

@@ -11,8 +11,8 @@ from modeltrace.inference.pipeline import NO_DETAILS, Pipeline, RecordedDetails
 from modeltrace.inference.prediction_ids import PredictionIdSigner
 from modeltrace.inference.privacy import Redactor
 from modeltrace.keys import derive_privacy_key, load_id_key
-from modeltrace.monitoring.gauges import reference_metrics
 from modeltrace.monitoring.label_parser import LabelParser
+from modeltrace.monitoring.reference_gauges import reference_metrics
 from modeltrace.settings import Settings
 from modeltrace.telemetry.logging import redact_warnings
 from modeltrace.telemetry.metrics.model_catalog import ModelCatalog

@@ -13,8 +13,8 @@ from modeltrace.bundles.bundle import load_bundle
 from modeltrace.bundles.pack import pack
 from modeltrace.errors import BundleError
 from modeltrace.inference.validate import validate_row
-from modeltrace.monitoring.gauges import critical_values, reference_metrics
 from modeltrace.monitoring.model_event import log_model_event
+from modeltrace.monitoring.reference_gauges import critical_values, reference_metrics
 from tests.helpers.tables import customers_without_gaps, forest_pipeline
 
 values = st.recursive(

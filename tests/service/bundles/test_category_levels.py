@@ -19,7 +19,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
 from modeltrace.api.openapi import describe_predict
 from modeltrace.bundles.bundle import load_bundle
-from modeltrace.bundles.columns import describe_column
+from modeltrace.bundles.column_schema import describe_column
 from modeltrace.bundles.pack import pack
 from modeltrace.bundles.verify_outputs import to_rows
 from modeltrace.errors import InvalidFeaturesError, PackError

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sklearn.dummy import DummyClassifier, DummyRegressor
 
 from modeltrace.bundles.bundle import load_bundle
-from modeltrace.bundles.columns import describe_column
+from modeltrace.bundles.column_schema import describe_column
 from modeltrace.bundles.pack import pack
 from modeltrace.bundles.reference_distribution import numeric_reference
 from modeltrace.bundles.verify_outputs import to_rows
@@ -23,8 +23,8 @@ from modeltrace.inference.pipeline import model_info
 from modeltrace.inference.validate import MAX_FLOAT, MAX_INTEGER
 from modeltrace.monitoring import drift
 from modeltrace.monitoring.drilldown import PREDICTION, drill_down
-from modeltrace.monitoring.gauges import critical_values, reference_metrics
 from modeltrace.monitoring.model_event import log_model_event
+from modeltrace.monitoring.reference_gauges import critical_values, reference_metrics
 from tests.helpers.factories import stored_predictions
 
 floats = (

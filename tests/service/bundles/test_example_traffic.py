@@ -20,7 +20,7 @@ from modeltrace.inference.model import Model
 from modeltrace.monitoring import drift
 from modeltrace.monitoring.binning import FeatureBins
 from modeltrace.monitoring.drift_check import DriftResult, WindowCounts, check_confidence, check_drift
-from modeltrace.monitoring.gauges import OUTPUTS, critical_values
+from modeltrace.monitoring.reference_gauges import OUTPUTS, critical_values
 from modeltrace.traffic.fault_injection import Shift, make_rng, parse_shift
 from modeltrace.traffic.generated import generate_samples
 from modeltrace.traffic.rows import RowSourceError

@@ -15,7 +15,7 @@ from modeltrace.bundles.output_reference import MIN_HELD_OUT_ROWS
 from modeltrace.monitoring import drift
 from modeltrace.monitoring.binning import FeatureBins
 from modeltrace.monitoring.drift_check import WindowCounts, check_drift
-from modeltrace.monitoring.gauges import critical_values
+from modeltrace.monitoring.reference_gauges import critical_values
 from tests.helpers.noisy_models import drifting, noisy_rows, output_drift, pack_with_messages
 
 

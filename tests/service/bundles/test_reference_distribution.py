@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from modeltrace.bundles.columns import MAX_LISTED_CATEGORIES, describe_column
+from modeltrace.bundles.column_schema import MAX_LISTED_CATEGORIES, describe_column
 from modeltrace.bundles.reference_distribution import MAX_CATEGORIES, numeric_reference
 from modeltrace.errors import PackError
 

@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from modeltrace.bundles.bundle import load_bundle
-from modeltrace.bundles.columns import describe_column
+from modeltrace.bundles.column_schema import describe_column
 from modeltrace.bundles.pack import pack
 from modeltrace.bundles.schema_redaction import redact_schema
 from modeltrace.errors import InferenceError, MalformedRequestError, PackError

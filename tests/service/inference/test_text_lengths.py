@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from modeltrace.api.openapi import describe_predict
 from modeltrace.bundles.bundle import load_bundle
-from modeltrace.bundles.columns import describe_column
+from modeltrace.bundles.column_schema import describe_column
 from modeltrace.bundles.manifest import read_manifest
 from modeltrace.bundles.pack import pack
 from modeltrace.bundles.schema_redaction import redact_schema

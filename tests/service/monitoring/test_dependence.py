@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-from modeltrace.bundles.columns import describe_column
+from modeltrace.bundles.column_schema import describe_column
 from modeltrace.inference.schema import Feature, Schema
 from modeltrace.monitoring.binning import FeatureBins
 from modeltrace.monitoring.dependence import bin_variance, count_processes, estimate_independent_share

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from modeltrace.bundles.columns import describe_column
+from modeltrace.bundles.column_schema import describe_column
 from modeltrace.bundles.reference_distribution import MAX_SINGLE_CATEGORIES
 from modeltrace.inference.schema import Schema, Value
 from modeltrace.monitoring.binning import FeatureBins

@@ -16,8 +16,8 @@ from modeltrace.inference.monitored_outputs import MAX_MONITORED_OUTPUTS, embedd
 from modeltrace.inference.named_outputs import Output
 from modeltrace.inference.schema import OutputReference
 from modeltrace.monitoring.drift_check import WindowCounts, check_drift
-from modeltrace.monitoring.gauges import critical_values, named_output_key
 from modeltrace.monitoring.output_bins import OutputBins
+from modeltrace.monitoring.reference_gauges import critical_values, named_output_key
 from modeltrace.telemetry.metrics.features import FeatureMetrics
 from modeltrace.telemetry.metrics.model_catalog import ModelCatalog
 from tests.helpers.bundles import edit_manifest

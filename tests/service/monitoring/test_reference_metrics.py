@@ -10,13 +10,13 @@ import pytest
 from sklearn.ensemble import RandomForestRegressor
 
 from modeltrace.bundles.bundle import load_bundle
-from modeltrace.bundles.columns import describe_column
+from modeltrace.bundles.column_schema import describe_column
 from modeltrace.bundles.pack import pack
 from modeltrace.inference.model import Model
 from modeltrace.inference.schema import Schema
 from modeltrace.monitoring import drift
-from modeltrace.monitoring.gauges import OUTPUTS, critical_values, reference_metrics
 from modeltrace.monitoring.model_event import log_model_event
+from modeltrace.monitoring.reference_gauges import OUTPUTS, critical_values, reference_metrics
 
 SCORES = {drift.LOCATION, drift.SPREAD}
 NUMBER = {drift.PSI, drift.JENSEN_SHANNON, drift.MISSING_VALUES, drift.KS, *SCORES}

@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from modeltrace.errors import SettingsError
 from modeltrace.inference.model import Model
 from modeltrace.inference.schema import Schema
-from modeltrace.monitoring.gauges import reference_metrics
+from modeltrace.monitoring.reference_gauges import reference_metrics
 from modeltrace.serving.remote_challenger import RemoteChallenger, parse_url
 from modeltrace.settings import read_settings
 from modeltrace.sidecar.encode.spans import SpanEncoder

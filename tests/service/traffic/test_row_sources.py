@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeltrace.bin_names import MISSING, OTHER
-from modeltrace.bundles.columns import describe_column
+from modeltrace.bundles.column_schema import describe_column
 from modeltrace.bundles.schema_redaction import redact_schema
 from modeltrace.inference.schema import Feature, Reference, Schema
 from modeltrace.inference.validate import validate_row
