@@ -117,7 +117,7 @@ def test_the_bytes_that_are_sent_are_bounded(hub: InProcessHub) -> None:
     ):
         message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": name, "arguments": arguments}}
         headers = {"Accept": "application/json, text/event-stream"}
-        response = httpx.post(f"{hub.page_url}/mcp", json=message, headers=headers)
+        response = httpx.post(f"{hub.page_url}/mcp", json=message, headers=headers, timeout=60)
         assert not response.json()["result"].get("isError")
         assert len(response.content) <= MAX_BYTES
 
