@@ -60,7 +60,8 @@ def describe_outputs(
     elif task == "clusterer" and has_distances(estimator):
         outputs = (Output(name=DISTANCE),)
     classes = classes_of(estimator, task)
-    verify_probabilities(estimator, classes, matrix)
+    if task in ("classifier", "clusterer"):  # the probabilities of outlier detectors are not used
+        verify_probabilities(estimator, classes, matrix)
     return OutputSchema(task, classes, outputs)
 
 
