@@ -52,6 +52,8 @@ def test_with_telemetry_disabled_only_propagators_are_refused() -> None:
         ("http://collector:99999", "is not a URL"),
         ("http://collector :4318", "is not a URL"),
         ("http://[::1:4318", "is not a URL"),
+        ("http://collector:0", "is not a URL"),
+        ("http://collector\u202e:4318", "is not a URL"),
     ],
 )
 @pytest.mark.parametrize("signal", ["", "LOGS_"])
@@ -63,6 +65,27 @@ def test_an_invalid_endpoint(endpoint: str, words: str, signal: str) -> None:
     assert str(refused.value).startswith(f"OTEL_EXPORTER_OTLP_{signal}ENDPOINT ")
     assert words in str(refused.value)
     assert "password" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "words"),
+    [
+        ("http://collector:4318/v1/traces", "(http://collector:4318/v1/traces), which is appended: write http://coll"),
+        ("http://user:password@collector/otlp/v1/logs/", "write http://***@collector/otlp, or set OTEL_EXPORTER_OTLP"),
+        ("https://collector/otlp?key=password", "has a query or fragment (https://collector/otlp?***)"),
+        ("https://collector/#otlp", "has a query or fragment"),
+    ],
+)
+def test_the_path_of_a_signal_must_fit_the_shared_endpoint(endpoint: str, words: str) -> None:
+    """The exporters append it: `/v1/traces/v1/traces` would lose all data. A signal's own endpoint is used as it is."""
+    with pytest.raises(SettingsError) as refused:
+        read_variables({"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint})
+
+    assert words in str(refused.value)
+    assert "password" not in str(refused.value)
+    own = {f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT": endpoint for signal in ("TRACES", "METRICS", "LOGS")}
+    assert read_variables(own).values == own
+    assert read_variables({**own, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}).warnings == ()
 
 
 GRPC = {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}

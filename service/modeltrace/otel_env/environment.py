@@ -93,8 +93,10 @@ def _bad_endpoints(values: dict[str, str]) -> Iterator[str]:
         signals = [s for s in SIGNALS if name == f"{OTLP_PREFIX}{s.upper()}_ENDPOINT"] or SIGNALS
         for signal in signals:
             grpc = (variables.option(signal, "PROTOCOL") or "") == "grpc"
+            insecure_is_set = variables.option(signal, "INSECURE") is not None
+            shared = name == OTLP_PREFIX + "ENDPOINT" and not values.get(f"{OTLP_PREFIX}{signal.upper()}_ENDPOINT")
             try:
-                endpoint(grpc=grpc, insecure_is_set=variables.option(signal, "INSECURE") is not None)(values[name])
+                endpoint(grpc=grpc, insecure_is_set=insecure_is_set, shared=shared)(values[name])
             except ValueError as error:
                 yield f"{name} {error}"
                 break

@@ -157,12 +157,13 @@ def headers(value: str) -> str:
     return ",".join(entries)
 
 
-def endpoint(*, grpc: bool, insecure_is_set: bool) -> Parse:
+def endpoint(*, grpc: bool, insecure_is_set: bool, shared: bool = False) -> Parse:
     """Return a parser of OTLP endpoints.
 
     Args:
         grpc: whether the protocol is gRPC, which also accepts a target without `http://`.
         insecure_is_set: whether `OTEL_EXPORTER_OTLP_INSECURE` decides on TLS for such a target.
+        shared: whether it is the endpoint of all signals, to which HTTP exporters append the path of each signal.
     """
 
     def parse(value: str) -> str:
@@ -178,16 +179,30 @@ def endpoint(*, grpc: bool, insecure_is_set: bool) -> Parse:
             )
         try:
             url = urlsplit(value)
-            host, _ = url.hostname, url.port
+            host = url.hostname if url.port != 0 else None
         except ValueError:
             host = None
-        if not host or re.search(r"[\s\ud800-\udfff]", value):
+        if not host or " " in value or not value.isprintable():
             raise ValueError(f"is not a URL ({shown}): write scheme, host and port, e.g. http://localhost:4318")
         if grpc and "@" in url.netloc:
             raise ValueError("has a user name, which gRPC cannot send: use OTEL_EXPORTER_OTLP_HEADERS")
+        if shared and not grpc:
+            _check_shared_path(value)
         return value
 
     return parse
+
+
+def _check_shared_path(url: str) -> None:
+    """Check that the path of a signal can be appended to a URL."""
+    own = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, …_METRICS_ENDPOINT and …_LOGS_ENDPOINT"
+    if re.search(r"[?#]", url):
+        raise ValueError(f"has a query or fragment ({mask(url)}), so no path can be appended: set {own}")
+    if match := re.search(r"/v1/(traces|metrics|logs)/*$", url):
+        raise ValueError(
+            f"ends with the path of a signal ({mask(url)}), which is appended: write {mask(url[: match.start()])}, or "
+            f"set {own}"
+        )
 
 
 def unsupported(why: str) -> Parse:
