@@ -15,7 +15,6 @@ from pathlib import Path
 
 import anyio.to_thread
 from fastapi import FastAPI
-from opentelemetry.trace import SpanKind
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
@@ -37,7 +36,8 @@ from modeltrace.keys import derive_synthetic_token, describe_access, load_id_key
 from modeltrace.monitoring.model_event import log_model_event
 from modeltrace.serving.bundle_loader import BundleWatch, load_challenger, load_model
 from modeltrace.serving.router import ModelRouter
-from modeltrace.serving.shadow_queue import Challenger, LocalChallenger, ShadowQueue
+from modeltrace.serving.shadow_challenger import build_challenger
+from modeltrace.serving.shadow_queue import ShadowQueue
 from modeltrace.serving.version import CHALLENGER, NO_ROLE, PRIMARY, VersionFactory, privacy_rules, recorded_details
 from modeltrace.serving.watcher import Watcher, run_watchers
 from modeltrace.settings import Settings
@@ -51,7 +51,7 @@ from modeltrace.telemetry.metrics.gpus import observe_gpus
 from modeltrace.telemetry.metrics.model_catalog import ModelCatalog
 from modeltrace.telemetry.metrics.outcomes import challenger_row_counter, model_change_counter, rate_limit_counter
 from modeltrace.telemetry.metrics.readers import build_prometheus_reader
-from modeltrace.telemetry.providers import SCOPE_NAME, SidecarPipeline, Telemetry, log_shutdown_report
+from modeltrace.telemetry.providers import SCOPE_NAME, Telemetry, log_shutdown_report
 from modeltrace.telemetry.records.trace import RequestTrace
 from modeltrace.telemetry.resource import build_resource
 from modeltrace.telemetry.sdk.feedback_recorder import SDKFeedbackRecorder
@@ -192,30 +192,6 @@ def create_app(
             listeners=[shadows.enqueue] if shadows else (),
         )
     return RedactQueryMiddleware(app, model_router)
-
-
-def build_challenger(
-    settings: Settings,
-    model_router: ModelRouter,
-    pipeline: SidecarPipeline | None,
-    recorder: SDKRecorder,
-    catalog: ModelCatalog,
-) -> Challenger:
-    """Return the challenger that receives shadow requests: another service, or the challenger in this process."""
-    url = settings.remote_challenger_url()
-    if url is None:
-        if pipeline:
-            return LocalChallenger(model_router, pipeline.record_shadow, pipeline.queue.enqueue_batch)
-        return LocalChallenger(model_router, recorder.record_shadow, recorder.record_batch)
-    from modeltrace.serving.remote_challenger import RemoteChallenger  # noqa: PLC0415  only this needs an HTTP client
-
-    secret = settings.challenger_api_key
-    api_key = secret.get_secret_value() if secret else None
-    if pipeline:
-        return RemoteChallenger(url, pipeline.record_shadow, catalog.redact_rows, api_key=api_key)
-    # The SDK recorder has redacted the rows before it passes them on.
-    start_shadow = partial(recorder.record_shadow, kind=SpanKind.CLIENT)
-    return RemoteChallenger(url, start_shadow, lambda _, rows: rows, api_key=api_key)
 
 
 def build_app(settings: Settings, shared_folder: Path | None = None) -> ASGIApp:
