@@ -1,6 +1,7 @@
 """The pages and the API show the named outputs of predictions."""
 
 import re
+import time
 from collections.abc import Iterator, Mapping
 
 import pytest
@@ -9,7 +10,8 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from modeltrace_hub.queries.evaluation import concept_drift, evaluation
 from modeltrace_hub.web import format as fmt
 from tests.helpers.hub_pages import HubPages, hub_pages
-from tests.helpers.otlp_messages import log_request, span, trace_request
+from tests.helpers.metric_points import gauge as metric_gauge
+from tests.helpers.otlp_messages import log_request, metric_request, span, trace_request
 from tests.helpers.otlp_values import Value, key_values
 
 SPAN = span(name="POST /predict")
@@ -211,3 +213,30 @@ def test_each_output_has_its_own_figures() -> None:
         "kind": {"accuracy": 0.75},
     }
     assert drift == {"level": "drift", "error_rate": 0.25, "output": "kind", "time_ns": 5}
+
+
+def test_the_page_of_a_model_lists_its_outputs(pages: HubPages) -> None:
+    """There is a row for each output, and a column for each score that an output has."""
+    now = time.time_ns()
+    model = {"ml.model.name": "m", "ml.model.version": "1"}
+    area, kind = ({**model, "ml.output.name": name} for name in ("area", "kind"))
+    points = {
+        "ml.model.loaded": [(model, 1.0)],
+        "ml.evaluation.predictions": [(model, 12.0)],
+        "ml.evaluation.labels": [(model, 9.0), (area, 7.0), (kind, 8.0)],
+        "ml.evaluation.mean_absolute_error": [(area, 0.5)],
+        "ml.evaluation.accuracy": [(kind, 0.75)],
+        "ml.concept_drift.level": [(area, 0.0), (kind, 1.0)],
+    }
+    gauges = (
+        metric_gauge(name, "1", ((tuple(of.items()), value) for of, value in values), now)
+        for name, values in points.items()
+    )
+    prediction = LogRecord(time_unix_nano=now, event_name="ml.prediction", attributes=key_values(model))
+    pages.add(metric_request(*gauges), log_request(prediction))
+
+    text = text_of(pages, "/models?model=m").replace("\N{EN DASH}", "none")
+
+    assert "Output Labels Accuracy Mean absolute error area 7 none 0.500 kind 8 0.750 none" in text
+    assert "Concept drift drift output kind" in text
+    assert "9 of 12 with a label" in text
