@@ -13,6 +13,8 @@ TRAINING_ROWS: Final = 2000
 COLUMNS: Final = 5  # of numbers, and of texts
 CORRELATIONS: Final = (0.0, 0.2, 0.5, 0.8, 0.95, 0.99)
 WINDOW_SIZES: Final = (400, 3600, 20_000)
+# To how many processes a load balancer distributes the rows, at random.
+PROCESSES: Final = (1, 2, 4)
 CATEGORIES: Final = ("a", "b", "c", "d")
 SHARES: Final = (0.6, 0.25, 0.1, 0.05)
 
@@ -44,13 +46,20 @@ def draw_rows(rng: np.random.Generator, n: int, correlation: float) -> pd.DataFr
 
 
 def _measure(monitor: Monitor, correlation: float, n: int, runs: int, rng: np.random.Generator) -> dict[str, float]:
-    uncorrected = corrected = undecided = 0
+    shares = dict.fromkeys(["uncorrected", *map(_title, PROCESSES), "not enough data"], 0.0)
     for _ in range(runs):
         binned = monitor.bin(request_rows(draw_rows(rng, n, correlation)))
         window = monitor.count(binned, np.arange(n))
-        before = {result.state for _, result in monitor.check(window)}
-        after = {result.state for _, result in monitor.check(window, monitor.differences(binned), n - 1)}
-        uncorrected += "drift" in before
-        corrected += "drift" in after
-        undecided += "not enough data" in after
-    return {"uncorrected": uncorrected / runs, "corrected": corrected / runs, "not enough data": undecided / runs}
+        states = {result.state for _, result in monitor.check(window)}
+        shares["uncorrected"] += ("drift" in states) / runs
+        for processes in PROCESSES:
+            dependence = monitor.compare_requests(binned, rng.integers(processes, size=n))
+            states = {result.state for _, result in monitor.check(window, dependence)}
+            shares[_title(processes)] += ("drift" in states) / runs
+            if processes == 1:
+                shares["not enough data"] += ("not enough data" in states) / runs
+    return shares
+
+
+def _title(processes: int) -> str:
+    return "corrected" if processes == 1 else f"corrected, {processes} processes"

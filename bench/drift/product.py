@@ -26,6 +26,7 @@ from modeltrace.inference.predict_fns import make_predict_fn
 from modeltrace.inference.schema import Feature, OutputReference
 from modeltrace.monitoring import drift
 from modeltrace.monitoring.binning import FeatureBins, Row
+from modeltrace.monitoring.dependence import count_processes
 from modeltrace.monitoring.drift_check import DriftResult, WindowCounts, check_confidence, check_drift, compare
 from modeltrace.monitoring.reference_gauges import OUTPUTS, critical_values
 from modeltrace.telemetry.metrics.row_dependence import sum_differences
@@ -54,6 +55,13 @@ class Window(NamedTuple):
 
     counts: NDArray[np.int64]
     low_confidence: int
+
+
+class Dependence(NamedTuple):
+    """Half the squared differences of consecutive rows, summed for each feature, and the pairs of each process."""
+
+    differences: NDArray[np.float64]
+    pairs: list[int]
 
 
 class FeatureSeries(NamedTuple):
@@ -170,27 +178,24 @@ class Monitor:
         counts = np.bincount(binned.bins[drawn].ravel(), minlength=int(self._ends[-1]))
         return Window(counts, int(binned.low_confidence[drawn].sum()))
 
-    def differences(self, binned: BinnedRows) -> list[float]:
-        """Return half the squared differences of consecutive rows, summed for each feature."""
-        sums: list[float] = sum_differences(self._feature_bins.scores, binned.bins).tolist()
-        return sums
+    def compare_requests(self, binned: BinnedRows, process_of_row: Integers) -> Dependence:
+        """Compare the consecutive rows of each process. Each row is a request."""
+        processes = [binned.bins[process_of_row == process] for process in np.unique(process_of_row)]
+        differences = np.sum([sum_differences(self._feature_bins.scores, bins) for bins in processes], axis=0)
+        return Dependence(differences, [len(bins) - 1 for bins in processes])
 
-    def check(
-        self, window: Window, differences: list[float] | None = None, pairs: int = 0
-    ) -> list[tuple[str, DriftResult]]:
-        """Return each statistic of a window with the name of its feature.
-
-        `differences` are half the squared differences of `pairs` of consecutive rows, summed for each feature.
-        """
+    def check(self, window: Window, dependence: Dependence | None = None) -> list[tuple[str, DriftResult]]:
+        """Return each statistic of a window with the name of its feature."""
         by_feature = np.split(window.counts, self._ends[:-1])
+        differences, pairs = dependence or Dependence(np.zeros(len(by_feature)), [])
         results = [
             (feature.name, result)
-            for feature, counts, difference in zip(
-                self.schema.features, by_feature, differences or [0.0] * len(by_feature), strict=False
-            )
+            for feature, counts, difference in zip(self.schema.features, by_feature, differences, strict=False)
             for result in check_drift(
                 feature.reference,
-                WindowCounts(counts.tolist(), difference=difference, pairs=pairs),
+                WindowCounts(
+                    counts.tolist(), difference=difference, pairs=sum(pairs), processes=count_processes(pairs)
+                ),
                 self._criticals.get(feature.name, {}),
             )
         ]

@@ -99,8 +99,9 @@ def _libraries(title: str, by_name: Mapping[str, Any]) -> Table:
 
 
 def _dependence(name: str, correlations: Mapping[str, Any]) -> Table:
+    first = next(iter(next(iter(correlations.values())).values()))
     table = Table(
-        "correlation", "rows", "without correction", "with correction", "not enough data",
+        "correlation", "rows", *first,
         title=f"share of windows without drift that raise an alarm, if rows depend on the rows before them: {name}",
     )  # fmt: skip
     for correlation, sizes in correlations.items():
