@@ -219,12 +219,15 @@ def share_threshold(statistic: str, critical: float, n: Any, training: Any, shar
     The arc sine of the root of a share has the variance 1/4n for every share (F. J. Anscombe, "The transformation of
     Poisson, binomial and negative-binomial data", Biometrika 35, 1948). The corrections make the threshold valid for
     small counts: a test compares the false alarm rate with exact binomial probabilities. The threshold of a decrease is
-    that of an increase of the share of all other rows.
+    that of an increase of the share of all other rows. Fewer new categories than expected are no drift: their expected
+    share is estimated from values that occur once, which can be many although nearly no value is unknown.
     """
     before = np.where(np.asarray(change) < 0, 1 - share, share)
     known = (before * training + TRAINING_CORRECTION) / (training + TRAINING_CORRECTION)
     angle = np.arcsin(np.sqrt(known)) + critical / 2 * np.sqrt(1 / n + 1 / training)
     limit = np.sin(np.minimum(angle, math.pi / 2)) ** 2 + WINDOW_CORRECTION / n - before
+    if statistic == NEW_CATEGORIES:
+        limit = np.where(np.asarray(change) < 0, share, limit)
     return np.maximum(MIN_EFFECT[statistic], limit)
 
 

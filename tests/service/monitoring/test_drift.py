@@ -133,6 +133,33 @@ def test_the_false_alarm_rate_of_a_share_is_bounded(n: int, training: int, rate:
     assert float(binom.pmf(seen, training, rate) @ alarms) <= 3 * level
 
 
+def test_fewer_new_categories_than_expected_are_no_drift() -> None:
+    """No value of a window is new. An increase by the same share is drift, and so is a decrease of missing values."""
+    n, training, share = 10_000, 2000, 0.2
+    critical = drift.critical_share(1e-6)
+
+    def is_drift(statistic: str, change: float) -> bool:
+        return abs(change) > float(drift.share_threshold(statistic, critical, n, training, share, change))
+
+    assert not is_drift(drift.NEW_CATEGORIES, -share)
+    assert is_drift(drift.NEW_CATEGORIES, share)
+    assert is_drift(drift.MISSING_VALUES, -share)
+
+
+def test_the_false_alarm_rate_of_new_categories_is_bounded() -> None:
+    """Each of 100 equally frequent levels is expected in four of 400 rows: few are unseen, and many occur once."""
+    rng, levels, training, n, level = np.random.default_rng(0), 100, 400, 10_000, 1e-4
+    counts = rng.poisson(training / levels, size=(30_000, levels))
+    once, twice, unseen = ((counts == number).sum(axis=1) for number in (1, 2, 0))
+    share = once / training
+    rows = share * (1 - share) * training**2 / np.maximum(once + 2 * twice, 1)
+    rows = np.where(once > 0, np.minimum(rows, training / 2), training / 2)
+    change = rng.binomial(n, unseen / levels) / n - share
+    limit = drift.share_threshold(drift.NEW_CATEGORIES, drift.critical_share(level), n, rows, share, change)
+
+    assert float((np.abs(change) > limit).mean()) <= 3 * level
+
+
 @pytest.mark.parametrize("n", [200, 1000, 10_000])
 @pytest.mark.parametrize("rows", [250, 2000, 100_000])
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.47, 0.98, 1.0])

@@ -119,10 +119,15 @@ statistic AS (
         CASE statistic WHEN 'share_change' THEN 6 WHEN 'new_categories' THEN 7 ELSE 8 END AS position,
         CASE WHEN statistic = 'share_change' THEN abs(change) ELSE change END AS value, n_bin AS n, size,
         n_bin * independent_share AS independent, min_effect.value AS min_effect,
-        -- The threshold of a decrease is that of an increase of the share of all other rows.
-        sin(least(
-            asin(sqrt((share_before * size + 1.5) / (size + 1.5))) + critical.value / 2 * sqrt(1 / independent + 1 / size), pi() / 2
-        )) ** 2 + 1 / independent - share_before AS by_chance
+        -- The threshold of a decrease is that of an increase of the share of all other rows. Fewer new categories than
+        -- expected are no drift.
+        CASE
+            WHEN statistic = 'new_categories' AND change < 0 THEN share
+            ELSE sin(least(
+                asin(sqrt((share_before * size + 1.5) / (size + 1.5))) + critical.value / 2 * sqrt(1 / independent + 1 / size),
+                pi() / 2
+            )) ** 2 + 1 / independent - share_before
+        END AS by_chance
     FROM bin_share
     LEFT JOIN min_effect USING (model, version, statistic)
     LEFT JOIN critical USING (model, version, feature, statistic)
