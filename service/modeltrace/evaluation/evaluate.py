@@ -67,11 +67,9 @@ def evaluate(
         rows[row[0], row[1], row[2]].append(row[3:])
     # Skip unnecessary queries: a query scans all selected predictions even if it returns no rows.
     regressors = any(row[0] is None and row[2] for counts in rows.values() for row in counts)
-    labels = any(row[2] for counts in rows.values() for row in counts)
     residuals = read_residuals(store, selection) if regressors else {}
     others = any(key not in residuals and any(row[0] is None and row[2] for row in rows[key]) for key in rows)
     outputs = labelled_outputs(store, selection) if others else {}
-    delays = _label_delays(store.fetch_all(queries.label_delays(selection)) if labels else ())
     models_per_version = Counter(key[:2] for key in rows)
     results = []
     for key in sorted(rows):
@@ -85,7 +83,7 @@ def evaluate(
             version,
             predictions=sum(row[4] for row in counts),
             labels=sum(row[4] for row in labelled),
-            label_delays=delays.get(key, {}),
+            label_delays=_label_delays(store, of_model) if labelled else {},
             classification=_classification(store, of_model, labelled),
             regression=regression_of_model(store, of_model, residuals[key]) if key in residuals else None,
             clustering=_clustering(labelled),
@@ -162,13 +160,14 @@ def _to_count(
     )
 
 
-def _label_delays(rows: Iterable[Sequence[Any]]) -> Mapping[ModelKey, dict[float, float]]:
-    delays: dict[ModelKey, dict[float, float]] = defaultdict(dict)
-    for name, version, model_hash, number, rank, delay in rows:
-        for percent in queries.PERCENTS:
-            if rank == queries.quantile_rank(number, percent):
-                delays[name, version, model_hash][percent / 100] = delay / _SECOND
-    return delays
+def _label_delays(store: QueryRunner, of_model: Selection) -> dict[float, float]:
+    """Return the label delay of one model, in seconds, at each of PERCENTS."""
+    return {
+        percent / 100: delay / _SECOND
+        for number, rank, delay in store.fetch_all(queries.label_delays(of_model))
+        for percent in queries.PERCENTS
+        if rank == queries.quantile_rank(number, percent)
+    }
 
 
 def _equivalent_pairs(labelled: Iterable[Sequence[Any]]) -> list[tuple[str, str]]:

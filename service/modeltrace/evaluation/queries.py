@@ -84,16 +84,19 @@ def outcome_counts(selection: Selection) -> Select[Any]:
 
 
 def label_delays(selection: Selection) -> Select[Any]:
-    """Select the label delay at each of PERCENTS, by model.
+    """Select the label delay of one model at each of PERCENTS.
 
     A quantile is the smallest delay that at least this percentage of labels does not exceed (numpy's `inverted_cdf`).
     Clock differences can cause a negative delay, which counts as 0.
 
-    Columns: name, version, hash, number of labels, rank, and delay in nanoseconds.
+    Columns: number of labels, rank, and delay in nanoseconds.
+
+    Args:
+        selection: predictions of one model. Ranks within several models would sort the names of the models, too.
     """
     delay = labels.c.received - predictions.c.time
-    inner = select_labelled(selection, *MODEL_COLUMNS, case((delay > 0, delay), else_=0).label("delay")).subquery()
-    ranked = rank_values(inner, inner.c.delay)
+    inner = select_labelled(selection, case((delay > 0, delay), else_=0).label("delay")).subquery()
+    ranked = rank_values(inner.c.delay)
     return select(ranked).where(
         or_(*(ranked.c.rank == quantile_rank(ranked.c.number, percent) for percent in PERCENTS))
     )
@@ -104,14 +107,10 @@ def quantile_rank(number: Any, percent: int) -> Any:  # noqa: ANN401  an integer
     return (number * percent + 99) // 100
 
 
-def rank_values(rows: Subquery, value: ColumnElement[Any]) -> Subquery:
-    """Select the columns of MODEL_COLUMNS, the number of rows of the model, the rank of each value, and the value."""
-    keys = rows.c[:3]
+def rank_values(value: ColumnElement[Any]) -> Subquery:
+    """Select the number of values, the rank of each value, and the value."""
     return select(
-        *keys,
-        func.count().over(partition_by=keys).label("number"),
-        func.row_number().over(partition_by=keys, order_by=value).label("rank"),
-        value,
+        func.count().over().label("number"), func.row_number().over(order_by=value).label("rank"), value
     ).subquery()
 
 

@@ -78,24 +78,23 @@ def residual_sums(selection: Selection) -> Select[Any]:
 
 
 def absolute_errors(selection: Selection, percents: Sequence[int]) -> Select[Any]:
-    """Select the two absolute errors that are around each of some percentages, by model.
+    """Select the two absolute errors of one model that are around each of some percentages.
 
-    Columns: name, version, hash, number of errors, rank, and absolute error.
+    Columns: number of errors, rank, and absolute error.
     """
     return _values_around(selection, absolute_error(), percents)
 
 
 def true_values(selection: Selection) -> Select[Any]:
-    """Select the two true values that are around each of GROUP_PERCENTS, by model.
+    """Select the two true values of one model that are around each of GROUP_PERCENTS.
 
-    Columns: name, version, hash, number of values, rank, and value.
+    Columns: number of values, rank, and value.
     """
     return _values_around(selection, label_as_number(), GROUP_PERCENTS)
 
 
 def _values_around(selection: Selection, value: ColumnElement[float], percents: Sequence[int]) -> Select[Any]:
-    inner = _regressor_rows(selection, *MODEL_COLUMNS, value.label("number_value")).subquery()
-    ranked = rank_values(inner, inner.c.number_value)
+    ranked = rank_values(_regressor_rows(selection, value.label("number_value")).subquery().c.number_value)
     lower = [(ranked.c.number - 1) * percent // 100 + 1 for percent in percents]
     return select(ranked).where(or_(*(ranked.c.rank.between(rank, rank + 1) for rank in lower)))
 

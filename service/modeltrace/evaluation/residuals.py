@@ -14,12 +14,10 @@ from modeltrace.telemetry.metrics.model_catalog import ModelKey
 
 
 class Residuals(NamedTuple):
-    """The errors of one model: their sums, the sums of its intervals, and quantiles by percentage."""
+    """Sums over the errors of one model, and over its prediction intervals."""
 
     sums: ResidualSums
     intervals: IntervalSums
-    absolute_errors: dict[int, float]
-    true_values: dict[int, float]
 
 
 def read_residuals(store: QueryRunner, selection: Selection) -> Mapping[ModelKey, Residuals]:
@@ -28,15 +26,12 @@ def read_residuals(store: QueryRunner, selection: Selection) -> Mapping[ModelKey
     Raises:
         StoreError: the store cannot be read.
     """
-    errors = _quantiles(store.fetch_all(queries.absolute_errors(selection, PERCENTS)), PERCENTS)
-    values = _quantiles(store.fetch_all(queries.true_values(selection)), queries.GROUP_PERCENTS)
     result = {}
     for name, version, model_hash, *sums, rows, covered, width, level in store.fetch_all(
         queries.residual_sums(selection)
     ):
-        key = name, version, model_hash
         intervals = IntervalSums(rows, covered, float(width or 0), float(level or 0))
-        result[key] = Residuals(_to_residual_sums(*sums), intervals, errors[key], values[key])
+        result[name, version, model_hash] = Residuals(_to_residual_sums(*sums), intervals)
     return result
 
 
@@ -46,7 +41,9 @@ def regression_of_model(store: QueryRunner, of_model: Selection, residuals: Resi
     Raises:
         StoreError: the store cannot be read.
     """
-    edges = tuple(residuals.true_values[percent] for percent in queries.GROUP_PERCENTS)
+    errors = _quantiles(store.fetch_all(queries.absolute_errors(of_model, PERCENTS)), PERCENTS)
+    true_values = _quantiles(store.fetch_all(queries.true_values(of_model)), queries.GROUP_PERCENTS)
+    edges = tuple(true_values[percent] for percent in queries.GROUP_PERCENTS)
     medians: dict[int, list[float]] = defaultdict(list)
     groups = {}
     for index, rows, low, high, error_sum, _, error in store.fetch_all(queries.errors_by_true_value(of_model, edges)):
@@ -54,7 +51,7 @@ def regression_of_model(store: QueryRunner, of_model: Selection, residuals: Resi
         groups[index] = rows, float(low), float(high), float(error_sum)
     return regression_metrics(
         residuals.sums,
-        {percent / 100: error for percent, error in residuals.absolute_errors.items()},
+        {percent / 100: error for percent, error in errors.items()},
         tuple(
             TrueValueGroup(low, high, rows, total / rows, sum(medians[index]) / len(medians[index]))
             for index, (rows, low, high, total) in sorted(groups.items())
@@ -78,17 +75,14 @@ def _to_residual_sums(rows: int, absolute: float, squared: float, *others: float
     )
 
 
-def _quantiles(rows: Iterable[Sequence[Any]], percents: Sequence[int]) -> Mapping[ModelKey, dict[int, float]]:
+def _quantiles(rows: Iterable[Sequence[Any]], percents: Sequence[int]) -> dict[int, float]:
     """Return the quantiles by percentage, interpolated as by numpy, from two values around each."""
-    ranked: dict[ModelKey, dict[int, float]] = defaultdict(dict)
-    numbers = {}
-    for name, version, model_hash, number, rank, value in rows:
-        key = name, version, model_hash
-        ranked[key][rank], numbers[key] = float(value), number
-    result: dict[ModelKey, dict[int, float]] = defaultdict(dict)
-    for key, values in ranked.items():
-        for percent in percents:
-            index, remainder = divmod((numbers[key] - 1) * percent, 100)
-            low = values[index + 1]
-            result[key][percent] = low + (values.get(index + 2, low) - low) * remainder / 100
-    return result
+    number, ranked = 0, {}
+    for number, rank, value in rows:  # noqa: B007  the number is the same in all rows
+        ranked[rank] = float(value)
+    quantiles = {}
+    for percent in percents:
+        index, remainder = divmod((number - 1) * percent, 100)
+        low = ranked[index + 1]
+        quantiles[percent] = low + (ranked.get(index + 2, low) - low) * remainder / 100
+    return quantiles
