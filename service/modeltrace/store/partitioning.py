@@ -13,6 +13,8 @@ from modeltrace.store.database import Database
 from modeltrace.store.partitions import DAY, DAY_NS, HISTORY, first_day
 from modeltrace.store.schema import SCHEMA_LOCK_KEY, labels, predictions
 
+# While a statement waits for a lock, all other statements on the table wait behind it.
+_LOCK_TIMEOUT: Final = "SET LOCAL lock_timeout = '10s'"
 # The column of each table whose ranges are its partitions.
 _KEYS: Final[tuple[tuple[Table, str], ...]] = ((predictions, DAY), (labels, "prediction_time"))
 
@@ -41,11 +43,16 @@ def partition_store(database: Database, now_ns: int) -> tuple[int, bool]:
     # Rows and labels of today and tomorrow may arrive before the last step, and must be in the range of the history.
     first = now_ns // DAY_NS + (0 if empty else 2)
     for statement in _preparation(first):
-        with database.autocommit() as connection:  # an index cannot be built concurrently in a transaction
-            connection.execute(text(statement))
+        if "INDEX CONCURRENTLY" in statement:  # not possible in a transaction; it does not block others while it waits
+            with database.autocommit() as connection:
+                connection.execute(text(statement))
+        else:
+            with database.transaction() as connection:
+                connection.execute(text(_LOCK_TIMEOUT))
+                connection.execute(text(statement))
     with database.transaction() as connection:
         connection.execute(text(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK_KEY})"))
-        connection.execute(text("SET LOCAL lock_timeout = '10s'"))
+        connection.execute(text(_LOCK_TIMEOUT))
         connection.execute(text("LOCK TABLE predictions, labels IN ACCESS EXCLUSIVE MODE"))
         for table, key in _KEYS:
             _replace_table(connection, table, key, _bound(key, first))
@@ -53,7 +60,7 @@ def partition_store(database: Database, now_ns: int) -> tuple[int, bool]:
 
 
 def _preparation(first: int) -> list[str]:
-    """Return statements that do not block writers."""
+    """Return statements that block writers for a moment at most, once they have their locks."""
     statements = [f"ALTER TABLE predictions ADD COLUMN IF NOT EXISTS {DAY} INTEGER NOT NULL DEFAULT 0"]
     for table, key in _KEYS:
         name = f"{table}{HISTORY}"

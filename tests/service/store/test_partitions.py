@@ -9,11 +9,12 @@ from typer.testing import CliRunner
 
 from bench.prediction_store import is_close
 from modeltrace.cli.main import app
-from modeltrace.errors import StoreError
+from modeltrace.errors import StoreError, StoreUnavailableError
 from modeltrace.evaluation.evaluate import evaluate
 from modeltrace.evaluation.render import to_json
 from modeltrace.inference.prediction_ids import PredictionIdSigner, PredictionRef
 from modeltrace.prediction_id_time import prediction_id_time
+from modeltrace.store import partitioning
 from modeltrace.store.age_limit import AgeLimit
 from modeltrace.store.partitions import DAY_NS, day_of_prediction
 from modeltrace.store.rows import Row, StoredLabel
@@ -260,6 +261,20 @@ def test_an_interrupted_conversion_can_be_repeated(postgres: Postgres, store: St
 
     assert store.partition(NOW + 3 * DAY_NS) == (TODAY + 5, True)
     assert rows_by_table(postgres, store, "predictions") == {"predictions_history": 200}
+
+
+def test_a_conversion_does_not_wait_long_for_a_table_in_use(
+    postgres: Postgres, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it waited, all other statements on the table would wait, too. The next call converts the store."""
+    monkeypatch.setattr(partitioning, "_LOCK_TIMEOUT", "SET LOCAL lock_timeout = '50ms'")
+    database = str(store.location.url.database)
+    with psycopg.connect(postgres.dsn(database)) as reader:
+        reader.execute("SELECT count(*) FROM predictions")
+        with pytest.raises(StoreUnavailableError, match="lock timeout"):
+            store.partition(NOW)
+    _, converted = store.partition(NOW)
+    assert converted
 
 
 def test_sqlite_has_no_partitions(tmp_path_factory: pytest.TempPathFactory) -> None:
