@@ -61,8 +61,8 @@ def log_evaluation(name: str, results: Iterable[ModelMetrics]) -> None:
                 _log(client, name, number, values, now, Path(folder), "modeltrace/evaluations")
 
 
-def log_report(name: str, version: str, out: Path) -> None:
-    """Log a report, a file or a folder, as an artifact of a version.
+def log_report(name: str, version: str, *outputs: Path) -> None:
+    """Log a report, one or several files or folders, as artifacts of a version.
 
     Raises:
         SettingsError: MLflow is not installed.
@@ -71,9 +71,11 @@ def log_report(name: str, version: str, out: Path) -> None:
     """
     now = time.time_ns()
     with MlflowClient() as client, TemporaryDirectory() as folder:
-        copy = Path(folder, _timestamp(now), out.name)
-        copy.parent.mkdir()
-        shutil.copytree(out, copy) if out.is_dir() else shutil.copyfile(out, copy)
+        parent = Path(folder, _timestamp(now))
+        parent.mkdir()
+        for out in outputs:
+            copy = parent / out.name
+            shutil.copytree(out, copy) if out.is_dir() else shutil.copyfile(out, copy)
         number = find_number(client, name, version)
         _log(client, name, number, {}, now, Path(folder), "modeltrace/reports")
 

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
+from modeltrace.cli.mlflow_results import log_report
 from modeltrace.cli.options import expand_options
 from modeltrace.cli.report_common import (
     ComparisonOptions,
@@ -125,6 +126,8 @@ def fiddler(
             events = event_schema(manifest, has_probabilities=first.confidence is not None)
             write_events(chain([first], rows), events, out, file_format)
     _write_json(model_file, events.model_description())
+    if options.mlflow:
+        log_report(options.mlflow, options.version or manifest.version, out, model_file)
     print_notes(
         [
             *selection_notes(predictions, manifest.name, predictions.selected),

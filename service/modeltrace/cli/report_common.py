@@ -41,7 +41,7 @@ MAX_ROWS: Final = 100_000
 
 @dataclass(frozen=True, slots=True)
 class ReportOptions:
-    """The options of all reports: the predictions, and whether existing output is replaced."""
+    """The options of all reports: the predictions, where the report is logged, and whether output is replaced."""
 
     bundle: Annotated[
         str | None, analysed_bundle_option(help="The bundle of the model, which describes the columns.")
@@ -58,6 +58,7 @@ class ReportOptions:
         str | None, typer.Option(show_default="all", help="Only predictions of this version of the model.")
     ] = None
     include_synthetic: IncludeSynthetic = False
+    mlflow: MlflowName = None
     force: Annotated[bool, typer.Option("--force", help="Replace existing output.")] = False
 
 
@@ -83,7 +84,6 @@ class ComparisonOptions(ReportOptions):
     rows: Annotated[
         int, typer.Option(min=1, help="The largest number of predictions. If there are more, a random sample is used.")
     ] = MAX_ROWS
-    mlflow: MlflowName = None
     python: Annotated[
         Path | None,
         typer.Option(

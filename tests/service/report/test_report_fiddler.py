@@ -3,6 +3,7 @@
 import json
 import stat
 import subprocess
+from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from modeltrace.cli import mlflow_results
 from modeltrace.errors import ModeltraceError
 from modeltrace.report.venvs import Library, ensure_venv
 from modeltrace.store.store import open_store
@@ -58,6 +60,25 @@ def test_json_lines_hold_the_same_events(two: ReportCase, tmp_path: Path) -> Non
 
     assert len(lines) == 99
     assert [{**row, "timestamp": datetime.fromisoformat(row["timestamp"])} for row in lines] == events
+
+
+def test_the_events_and_their_model_are_logged_to_mlflow(
+    two: ReportCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both files are artifacts of the run of the version."""
+    logged: list[list[str]] = []
+
+    def log(_: object, name: str, number: str, *, folder: Path, to: str, **__: object) -> str:
+        logged.append([name, number, to, *sorted(path.name for path in folder.rglob("*.*") if path.is_file())])
+        return "run"
+
+    monkeypatch.setattr(mlflow_results, "MlflowClient", lambda: nullcontext(None))
+    monkeypatch.setattr(mlflow_results, "find_number", lambda _, name, version: f"number of {name} {version}")
+    monkeypatch.setattr(mlflow_results, "log_results", log)
+    output = two.run("fiddler", str(tmp_path / "week.parquet"), "--version", "1.0.0", "--mlflow", "people")
+
+    assert logged == [["people", "number of people 1.0.0", "modeltrace/reports", "week.model.json", "week.parquet"]]
+    assert "logged to models:/people/number of people 1.0.0, run run" in output
 
 
 def test_more_than_two_classes_and_a_regressor(packed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
