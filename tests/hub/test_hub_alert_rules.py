@@ -11,7 +11,7 @@ import pytest
 import yaml
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Histogram, HistogramDataPoint, Metric, NumberDataPoint, Sum
 
-from modeltrace_hub.alerts import model_rules, service_rules
+from modeltrace_hub.alerts import model_rules, objective_rules, service_rules
 from modeltrace_hub.alerts.evaluate import evaluate_rules
 from modeltrace_hub.alerts.rules import RULES, Condition, compare_text, format_value
 from modeltrace_hub.queries.reader import Queries
@@ -26,12 +26,11 @@ ROOT = Path(__file__).parents[2]
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 # Alerts that need what the hub does not have: metrics of the machine, of the Collector and of other components of the
-# stack, error budgets over days, and sums of durations.
+# stack.
 ONLY_PROMETHEUS = {
     *("HostCpuBusy", "HostMemoryLow", "HostDiskFilling", "HostDiskFull"),
     *("CollectorQueueFilling", "CollectorDroppingTelemetry", "CollectorRefusingTelemetry", "CollectorDown"),
     *("ComponentDown", "NotificationsFailing", "AlertsNotDelivered", "RulesFailing", "ConfigurationNotLoaded"),
-    *("ErrorBudgetBurnsFast", "ErrorBudgetBurnsSlowly", "HighAverageLatency"),
 }
 
 
@@ -64,6 +63,7 @@ def test_thresholds_are_those_of_prometheus() -> None:
 
     assert f"> {service_rules.MAX_SLOW_SHARE} " in rules["HighLatency"]
     assert f"* 300 > {service_rules.MAX_SLOW_REQUESTS}" in rules["HighLatency"]
+    assert f"> {service_rules.MAX_AVERAGE_SECONDS}" in rules["HighAverageLatency"]
     assert f"> {service_rules.MAX_FAILURES}" in rules["RequestFailures"]
     assert f"> {model_rules.MIN_CHANGE} " in rules["AccuracyFell"]
     assert f"> {model_rules.STANDARD_DEVIATIONS} * sqrt(" in rules["AccuracyFell"]
@@ -106,8 +106,10 @@ def counter(name: str, attributes: Mapping[str, Value], *points: tuple[int, floa
     return Metric(name=name, sum=Sum(data_points=data, aggregation_temporality=CUMULATIVE, is_monotonic=True))
 
 
-def requests(fast: int, slow: int, *, status: int = 200, at: int, start: int, route: str = "/predict") -> Metric:
-    """Return the histogram of the durations of requests."""
+def requests(
+    fast: int, slow: int, *, status: int = 200, at: int, start: int, route: str = "/predict", seconds: float = 1.0
+) -> Metric:
+    """Return the histogram of the durations of requests, which took some seconds together."""
     attributes: dict[str, Value] = {
         "http.request.method": "POST",
         "http.route": route,
@@ -117,7 +119,7 @@ def requests(fast: int, slow: int, *, status: int = 200, at: int, start: int, ro
         start_time_unix_nano=start,
         time_unix_nano=at,
         count=fast + slow,
-        sum=1.0,
+        sum=seconds,
         bucket_counts=[0, fast, slow],
         explicit_bounds=[0.1, 0.3],
         attributes=key_values(attributes),
@@ -296,7 +298,12 @@ def parse(figures: Mapping[str, float]) -> dict[str, float]:
 
 
 LOSSES: list[tuple[str, Callable[[int, int], list[Metric]], float]] = [
-    ("HighLatency", lambda at, start: [requests(90, 10, at=at, start=start, route="/feedback")], 0.1),
+    ("HighLatency", lambda at, start: [requests(54, 6, at=at, start=start, route="/feedback")], 0.1),
+    (
+        "HighAverageLatency",
+        lambda at, start: [requests(10, 0, seconds=6.0, at=at, start=start, route="/docs")],
+        0.6,
+    ),
     ("RequestFailures", lambda at, start: [requests(6, 0, status=503, at=at, start=start, route="/model")], 6),
     ("NoPredictions", lambda at, start: [requests(7, 0, status=422, at=at, start=start)], 7),
     (
@@ -349,6 +356,64 @@ def test_a_fault_of_a_service_makes_its_rule_true() -> None:
     assert sorted((item.rule, dict(item.labels)["job"], item.value) for item in found) == sorted(
         (rule, rule, value) for rule, _, value in LOSSES
     )
+
+
+def test_burn_rates_are_those_of_prometheus() -> None:
+    """The factors, the windows, the objectives and the smallest number of requests."""
+    alerts = prometheus_alerts()
+    windows = {5 * MINUTE: "5m", 30 * MINUTE: "30m", 24 * HOUR: "1d", 72 * HOUR: "3d"}
+    windows |= {hours * HOUR: f"{hours}h" for hours in (1, 2, 6)}
+    for name, burns in (
+        ("ErrorBudgetBurnsFast", objective_rules.FAST),
+        ("ErrorBudgetBurnsSlowly", objective_rules.SLOW),
+    ):
+        factor = r"ratio_rate(\w+) > on \(slo\) group_left \(\) (?:([\d.]+) \* )?\("
+        assert [(window, float(rate or 1)) for window, rate in re.findall(factor, alerts[name]["expr"])] == [
+            (windows[length], burn.rate) for burn in burns for length in (burn.long_ns, burn.short_ns)
+        ]
+        assert f"increase6h >= {objective_rules.MIN_REQUESTS}" in alerts[name]["expr"]
+    records = (ROOT / "deploy/prometheus/rules/objectives.yml").read_text()
+    for objective, share in objective_rules.OBJECTIVES.items():
+        assert re.search(rf"labels: {{slo: {objective}}}\s+expr: vector\({share}\)", records)
+
+
+# Requests of a service: age of the export in hours, fast, slow and failed ones; and the objectives that each rule is
+# true for. The error budget is 0.1 % of failures and 1 % of slow requests.
+BUDGETS: dict[str, tuple[list[tuple[float, int, int, int]], set[tuple[str, str]]]] = {
+    "within": ([(0, 9960, 40, 0)], set()),
+    "few": ([(0, 49, 25, 25)], set()),
+    "fast": ([(0, 980, 0, 20)], {("ErrorBudgetBurnsFast", "availability"), ("ErrorBudgetBurnsSlowly", "availability")}),
+    "slow requests": ([(0, 800, 200, 0)], {("ErrorBudgetBurnsFast", "latency"), ("ErrorBudgetBurnsSlowly", "latency")}),
+    "ended": ([(3, 500, 0, 500), (0, 1000, 0, 0)], {("ErrorBudgetBurnsSlowly", "availability")}),
+    "slowly": ([(20, 9900, 0, 40), (1.5, 9900, 0, 40), (0, 100, 0, 0)], {("ErrorBudgetBurnsSlowly", "availability")}),
+    "days ago": ([(30, 100, 0, 900), (0, 1000, 0, 0)], set()),
+}
+
+
+def test_error_budgets_burn_in_a_long_and_a_short_window() -> None:
+    """A problem that has ended pages nobody, and a service with few requests has no share."""
+    now = time.time_ns()
+    with in_process_hub() as hub:
+        for service, (exports, _) in BUDGETS.items():
+            sender = Sender(str(hub.client.base_url), service=service)
+            start = now - 40 * HOUR
+            totals = [0, 0, 0]
+            # An export before the six hours: without it, the first value in them is no increase.
+            for age, *counts in sorted([(6.5, 0, 0, 0), *exports], reverse=True):
+                totals = [before + count for before, count in zip(totals, counts, strict=True)]
+                at = now - round(age * HOUR) - SECOND
+                sender.metrics(
+                    active(now),
+                    requests(*totals[:2], at=at, start=start, route="/model"),
+                    requests(totals[2], 0, status=503, at=at, start=start, route="/model"),
+                )
+        found = conditions(hub)
+
+    budgets = [item for name in found for item in found[name] if name.startswith("ErrorBudget")]
+    assert {(item.rule, dict(item.labels)["job"], dict(item.labels)["slo"]) for item in budgets} == {
+        (rule, service, objective) for service, (_, expected) in BUDGETS.items() for rule, objective in expected
+    }
+    assert all(item.value > (item.threshold or 0) for item in budgets)
 
 
 def test_services_with_the_same_instance_id_do_not_share_their_faults() -> None:

@@ -200,7 +200,7 @@ def test_labels_make_a_confusion_table(hub: InProcessHub) -> None:
 
 def test_an_evaluation_has_its_own_period(hub: InProcessHub) -> None:
     """The period does not depend on the window, and the page shows it next to the accuracy."""
-    sender = service(hub, "weekly")
+    sender = service(hub, "weekly", start_ns=time.time_ns() - 60 * SECOND)  # so that the first export is an increase
     (trace_id,) = sender.predict(1, recorded=1)
     sender.label(trace_id, "yes", "yes")
     end = time.time() - 90
@@ -410,6 +410,20 @@ def test_two_models_of_one_version_are_not_added_up(hub: InProcessHub) -> None:
     page = httpx.get(f"{hub.page_url}/models", params={"model": "twins"}).text
     assert "Several models have the name and version twins 1.0.0" in page
     assert page.count("cd" * 6) >= 1
+
+
+def test_services_with_equal_instance_ids_are_not_mixed(hub: InProcessHub) -> None:
+    """An instance ID is unique within a service only: the model of each service has its own metrics."""
+    for name, model_hash, count in (("left", "ab" * 32, 300), ("right", "cd" * 32, 500)):
+        url = f"http://127.0.0.1:{hub.settings.http_port}"
+        sender = ModelService(Sender(url, service=name, shared_instance_id="0"), "equal", hash=model_hash)
+        sender.start()
+        sender.predict(count)
+        sender.export()
+
+    result = {version["hash"]: version for version in get(hub, "models/equal")["versions"]}
+    assert {key: version["predictions"]["count"] for key, version in result.items()} == {"ab" * 32: 300, "cd" * 32: 500}
+    assert {key: version["features"][0]["n"] for key, version in result.items()} == {"ab" * 32: 300, "cd" * 32: 500}
 
 
 def test_versions_are_in_order(hub: InProcessHub) -> None:

@@ -79,9 +79,12 @@ LABELS_MISSING: Final = Rule("LabelsMissing", "1h", "ticket", "ml")
 
 # Requests of services.
 HIGH_LATENCY: Final = Rule("HighLatency", "1m", "page", "sre")
+HIGH_AVERAGE_LATENCY: Final = Rule("HighAverageLatency", "5m", "page", "sre")
 REQUEST_FAILURES: Final = Rule("RequestFailures", "0s", "page", "sre")
 SERVICE_DOWN: Final = Rule("ServiceDown", "0s", "page", "sre")
 NO_PREDICTIONS: Final = Rule("NoPredictions", "5m", "ticket", "ml")
+BUDGET_BURNS_FAST: Final = Rule("ErrorBudgetBurnsFast", "1m", "page", "sre")
+BUDGET_BURNS_SLOWLY: Final = Rule("ErrorBudgetBurnsSlowly", "15m", "ticket", "sre")
 
 # Telemetry, predictions and labels that a service loses.
 SDK_DROPPING: Final = Rule("SdkDroppingTelemetry", "0s", "ticket", "sre")
@@ -98,7 +101,8 @@ RULES: Final = {
         *(INPUT_DRIFT, NEW_CATEGORIES, MISSING_VALUES, PREDICTION_DRIFT, LOW_CONFIDENCE),
         *(MODEL_VERSION_CONFLICT, ACCURACY_FELL, WORSE_THAN_HELD_OUT, CONCEPT_DRIFT, LABELS_MISSING),
         *(ROC_AUC_FELL, CALIBRATION_WORSE, INTERVAL_COVERAGE_LOW, EXPECTED_ACCURACY_FELL),
-        *(HIGH_LATENCY, REQUEST_FAILURES, SERVICE_DOWN, NO_PREDICTIONS),
+        *(HIGH_LATENCY, HIGH_AVERAGE_LATENCY, REQUEST_FAILURES, SERVICE_DOWN, NO_PREDICTIONS),
+        *(BUDGET_BURNS_FAST, BUDGET_BURNS_SLOWLY),
         *(SDK_DROPPING, SDK_EXPORTS_FAILING, KEPT_ON_DISK, SIDECAR_RESTARTING),
         *(PREDICTIONS_NOT_STORED, LABELS_NOT_STORED, METRIC_OVERFLOW),
     )

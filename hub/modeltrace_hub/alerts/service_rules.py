@@ -19,9 +19,10 @@ STALE_NS: Final = 5 * MINUTE_NS
 SLOW_SECONDS: Final = 0.3
 MAX_SLOW_SHARE: Final = 0.05
 MAX_SLOW_REQUESTS: Final = 5
+MAX_AVERAGE_SECONDS: Final = 0.5
 MAX_FAILURES: Final = 5
 
-_REQUESTS: Final = "http.server.request.duration"
+REQUESTS: Final = "http.server.request.duration"
 _ACTIVE_REQUESTS: Final = "http.server.active_requests"
 _PREDICTIONS: Final = "ml.predictions"
 _PREDICTION_ROUTE: Final = re.compile(r"/predict(/batch)?|/invocations|/v1/.+:predict|/v2/.+/infer")
@@ -31,7 +32,7 @@ _RESTARTS: Final = "modeltrace.sidecar.restarts"
 _STORED_ROWS: Final = "modeltrace.store.rows"
 _REJECTED_LABELS: Final = "ml.feedback.rejected"
 _COUNTERS: Final = (
-    *(_REQUESTS, _PREDICTIONS, *_PROCESSED, *_EXPORTED),
+    *(REQUESTS, _PREDICTIONS, *_PROCESSED, *_EXPORTED),
     *(_RESTARTS, _STORED_ROWS, _REJECTED_LABELS),
 )
 
@@ -46,6 +47,7 @@ def service_conditions(reader: Reader, now_ns: int) -> Iterator[Condition]:
             counters=[*_COUNTERS],
             step_ns=STEP_NS,
             lookback_ns=LOOKBACK_NS,
+            with_sums=True,
             # Instance IDs are unique within a service only, and a sender may have none.
             counted_service=row["service_name"],
             **window,
@@ -73,13 +75,18 @@ class _Counts:
 
     def __init__(self, rows: Iterable[Record]) -> None:
         self._by_name: dict[str, list[Record]] = defaultdict(list)
+        self._sums: dict[str, list[Record]] = defaultdict(list)
         for row in rows:
             row["attributes"] = text_attributes(row["attributes"])
-            self._by_name[row["name"]].append(row)
+            (self._sums if row["bucket"] == 0 else self._by_name)[row["name"]].append(row)
 
     def rows(self, name: str, steps: int) -> list[Record]:
         """Return the increases of a counter in the last steps."""
         return [row for row in self._by_name[name] if row["step"] >= STEPS - steps]
+
+    def sums(self, name: str, steps: int) -> list[Record]:
+        """Return the increases of the sum of a histogram in the last steps."""
+        return [row for row in self._sums[name] if row["step"] >= STEPS - steps]
 
     def total(self, name: str, steps: int, **attributes: str) -> float:
         """Return the sum over the series with these attributes; their names have `_` instead of dots."""
@@ -92,9 +99,10 @@ def _has(actual: Mapping[str, str], expected: Mapping[str, str]) -> bool:
 
 def _counter_conditions(service: str, counts: _Counts) -> Iterator[Condition]:
     yield from _slow_operations(service, counts)
+    yield from _slow_averages(service, counts)
     failures = sum(
         row["added"]
-        for row in counts.rows(_REQUESTS, 1)
+        for row in counts.rows(REQUESTS, 1)
         if re.fullmatch("5..", row["attributes"].get("http.response.status_code", ""))
     )
     if failures > MAX_FAILURES:
@@ -128,12 +136,11 @@ def _slow_operations(service: str, counts: _Counts) -> Iterator[Condition]:
     """Compare the share of slow requests of each operation. Histograms without a bound of 0.3 s are left out."""
     totals: defaultdict[tuple[str, str], float] = defaultdict(float)
     slow: defaultdict[tuple[str, str], float] = defaultdict(float)
-    for row in counts.rows(_REQUESTS, 1):
+    for row in counts.rows(REQUESTS, 1):
         bounds = row["bounds"] or []
         if SLOW_SECONDS not in bounds:
             continue
-        attributes = row["attributes"]
-        operation = attributes.get("http.request.method", ""), attributes.get("http.route", "")
+        operation = _operation(row)
         totals[operation] += row["added"]
         if row["bucket"] > bounds.index(SLOW_SECONDS) + 1:
             slow[operation] += row["added"]
@@ -146,10 +153,32 @@ def _slow_operations(service: str, counts: _Counts) -> Iterator[Condition]:
             yield _condition(rules.HIGH_LATENCY, service, share, MAX_SLOW_SHARE, summary, **labels)
 
 
+def _slow_averages(service: str, counts: _Counts) -> Iterator[Condition]:
+    """Compare the average duration of each operation."""
+    numbers: defaultdict[tuple[str, str], float] = defaultdict(float)
+    seconds: defaultdict[tuple[str, str], float] = defaultdict(float)
+    for row in counts.rows(REQUESTS, 1):
+        numbers[_operation(row)] += row["added"]
+    for row in counts.sums(REQUESTS, 1):
+        seconds[_operation(row)] += row["added"]
+    for operation, number in numbers.items():
+        average = seconds[operation] / number
+        if average > MAX_AVERAGE_SECONDS:
+            method, route = operation
+            summary = f"The average duration of {method} {route} of {service} within 5 minutes, in seconds"
+            labels = {"http_request_method": method, "http_route": route}
+            yield _condition(rules.HIGH_AVERAGE_LATENCY, service, average, MAX_AVERAGE_SECONDS, summary, **labels)
+
+
+def _operation(row: Record) -> tuple[str, str]:
+    """Return method and route of the requests of a histogram."""
+    return row["attributes"].get("http.request.method", ""), row["attributes"].get("http.route", "")
+
+
 def _no_predictions(service: str, counts: _Counts) -> Iterator[Condition]:
     requests = sum(
         row["added"]
-        for row in counts.rows(_REQUESTS, 2)
+        for row in counts.rows(REQUESTS, 2)
         if _PREDICTION_ROUTE.fullmatch(row["attributes"].get("http.route", ""))
     )
     earlier = counts.total(_PREDICTIONS, STEPS)

@@ -6,6 +6,8 @@ from typing import Any, Final
 
 import orjson
 
+from modeltrace_hub.alerts.groups import group_alerts, more_text
+from modeltrace_hub.alerts.rules import Condition, make_labels
 from modeltrace_hub.queries.span_tree import build_tree
 from modeltrace_hub.web.format import duration, plural, utc_time
 
@@ -164,17 +166,26 @@ def alerts_text(answer: Mapping[str, Any], receivers: Mapping[str, Collection[st
         else "\nThe file is valid. Nothing was sent; docs/alerts.md shows how to test a receiver."
     )
     rows = []
-    for alert in answer["alerts"]:
+    for group in group_alerts(answer["alerts"], _condition_and_state):
+        alert = group.worst
         since = "" if alert["since_ns"] is None else _time(alert["since_ns"])
         row = [alert["state"], alert["severity"], since, alert["alert"]]
         if receivers is not None:
             row.append(",".join(name for name, rules in receivers.items() if alert["alert"] in rules) or "nobody")
-        rows.append([*row, alert["summary"]])
+        rows.append([*row, alert["summary"] + more_text(group)])
     if not rows:
         return f"No alert rule is true.{note}"
     head = ["STATE", "SEVERITY", "SINCE", "ALERT", *(["RECEIVERS"] if receivers is not None else []), "WHAT"]
     left_out = [f"{number:,} more conditions of {rule} are left out." for rule, number in answer["left_out"].items()]
     return "\n".join([format_table(head, rows), *left_out]) + note
+
+
+def _condition_and_state(alert: Mapping[str, Any]) -> tuple[Condition, str]:
+    """Return the condition and the state of an alert of the API."""
+    labels = make_labels(**alert["labels"])
+    value = alert["value"] or 0.0  # JSON has null for an infinite value
+    condition = Condition(alert["alert"], labels, value, alert["threshold"], alert["summary"], alert["path"])
+    return condition, alert["state"]
 
 
 def sql_text(answer: Mapping[str, Any]) -> str:

@@ -58,28 +58,38 @@ class Feature:
         return name if name in self.bins else OTHER
 
 
-def read_schema(reader: Reader, model: str, version: str | None) -> dict[str, Feature]:
-    """Return the features of a model by name, and its output by the key `OUTPUT`; empty if no event is stored."""
+def read_schema(reader: Reader, model: str, version: str | None, model_hash: str | None = None) -> dict[str, Feature]:
+    """Return the features of a model by name, and its output by the key `OUTPUT`; empty if no event is stored.
+
+    Args:
+        reader: an open reader.
+        model: the name of the model.
+        version: the version; None selects the model that was loaded last.
+        model_hash: the hash, if several models have this version; None selects the one that was loaded last.
+    """
     schema = {}
-    for record in reader.fetch_all("get_model_event", model=model, version=version):
+    for record in reader.fetch_all("get_model_event", model=model, version=version, hash=model_hash):
         for description in _parse_event(record["body"]):
             if (feature := _parse_feature(description)) is not None:
                 schema[feature.name] = feature
     return schema
 
 
-def read_classes(reader: Reader, model: str) -> dict[str, list[str]]:
-    """Return the classes of each version, in the order of the model, as texts of labels.
+def read_classes(reader: Reader, model: str) -> dict[tuple[str, str], list[str]]:
+    """Return the classes of each version and hash, in the order of the model, as texts of labels.
 
-    Versions without classes, and those whose `ml.model` event is not stored, are left out.
+    With an empty hash, the classes are those of the model of the version that was loaded last. Models without classes,
+    and those whose `ml.model` event is not stored, are left out.
     """
-    classes_by_version = {}
+    by_model: dict[tuple[str, str], list[str]] = {}
     for event in reader.fetch_all("list_model_bodies", model=model):
         classes = _parse_object(event["body"]).get("classes")
-        if isinstance(classes, list):
-            # A service writes a label as Python's `str` does: True, 1.0.
-            classes_by_version[event["version"]] = [str(name) for name in classes]
-    return classes_by_version
+        for model_hash in {event["hash"], ""}:
+            by_model.pop((event["version"], model_hash), None)
+            if isinstance(classes, list):
+                # A service writes a label as Python's `str` does: True, 1.0.
+                by_model[event["version"], model_hash] = [str(name) for name in classes]
+    return by_model
 
 
 def _parse_object(body: str | None) -> Mapping[str, Any]:

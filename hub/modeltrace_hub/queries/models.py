@@ -84,7 +84,6 @@ def list_model_traffic(reader: Reader, window: Window) -> list[Record]:
         since_ns=window.since_ns,
         until_ns=window.until_ns,
         lookback_ns=LOOKBACK_NS,
-        instances=None,
     )
     counts: defaultdict[tuple[str, Key], float] = defaultdict(float)
     for row in rows:
@@ -141,11 +140,11 @@ def read_models(reader: Reader, window: Window, name: str | None = None) -> list
             for conflict in selected[key]:
                 identity = {
                     "hash": conflict["hash"],
-                    "instances": len(conflict["instances"]),
+                    "instances": len(conflict["sources"]),
                     "omitted_models": len(conflicts[key]) - len(selected[key]),
                 }
                 evaluated = all_instances.evaluated(key, conflict["hash"])
-                metrics = _MetricsReader(reader, window, conflict["instances"]).version(
+                metrics = _MetricsReader(reader, window, conflict["sources"]).version(
                     key, evaluated, version["first_ns"]
                 )
                 model["versions"].append({**version, **identity, **metrics})
@@ -169,12 +168,12 @@ def _newest_conflicting(conflicts: dict[Key, list[Record]]) -> defaultdict[Key, 
 class _MetricsReader:
     """Read the metrics of all versions, from all service instances or from some of them."""
 
-    def __init__(self, reader: Reader, window: Window, instances: list[str] | None = None) -> None:
+    def __init__(self, reader: Reader, window: Window, sources: list[str] | None = None) -> None:
         values: dict[str, Any] = {
             "since_ns": window.since_ns,
             "until_ns": window.until_ns,
             "lookback_ns": LOOKBACK_NS,
-            "instances": instances,
+            "sources": sources,
         }
         length = window.until_ns - window.since_ns
         self._window = window

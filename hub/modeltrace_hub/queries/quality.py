@@ -22,6 +22,8 @@ BINS: Final = 20
 THRESHOLDS: Final = 40
 # Larger values and labels are left out, as in the evaluation of the service.
 MAX_VALUE: Final = 1e150
+# Separates the version and the hash in a key of the classes.
+_SEPARATOR: Final = "\x1f"
 # The longest windows whose figures over time are by minute and by hour; those of longer windows are by day.
 MAX_BY_MINUTE_NS: Final = 2 * HOUR_NS
 MAX_HOURLY_NS: Final = 3 * DAY_NS
@@ -67,7 +69,7 @@ def read_quality(reader: Reader, model: str, window: Window, over: StepName | No
     step_ns = STEP_LENGTHS_NS[over]
     origin_ns = window.since_ns // step_ns * step_ns
     classes = read_classes(reader, model)
-    pairs = {version: names for version, names in classes.items() if len(names) == 2}
+    pairs = {_SEPARATOR.join(key): names for key, names in classes.items() if len(names) == 2}
     rows = reader.fetch_all(
         "evaluate_predictions",
         model=model,
@@ -85,7 +87,8 @@ def read_quality(reader: Reader, model: str, window: Window, over: StepName | No
     for model_key, model_rows in groupby(rows, key=lambda row: row["model"]):
         charts = {chart: [*items] for chart, items in groupby(model_rows, key=lambda row: row["chart"])}
         version = model_key["version"]
-        figures = _version_quality(version, charts, classes.get(version), window, origin_ns, step_ns)
+        names = classes.get((version, model_key["hash"]), classes.get((version, "")))
+        figures = _version_quality(version, charts, names, window, origin_ns, step_ns)
         result.append({**figures, "hash": model_key["hash"] or None})
     return {"over": over, "step_ns": step_ns, "versions": result}
 

@@ -73,7 +73,7 @@ class Reader:
             sql = sql.replace("{conditions}", "".join(f" AND {condition}" for condition in conditions))
         for name, fragment in fragments.items():
             sql = sql.replace(f"{{{name}}}", fragment)
-        for name in ("instances", "counted_service"):  # NULL selects all
+        for name in ("sources", "counted_service", "with_sums"):  # NULL selects all, and no sums
             if f"${name}" in sql:
                 values.setdefault(name, None)
         cursor = self._cursor.execute(sql, values)

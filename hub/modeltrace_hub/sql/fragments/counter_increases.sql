@@ -1,12 +1,25 @@
 -- The increase of each counter and histogram in a window. Series with the same attributes are summed: each worker and
 -- replica has its own. The window is from `$since_ns` (exclusive) to `$until_ns` (inclusive), in steps of `$step_ns`.
 -- An export interval counts in the step in which it ends. `bucket` is the bucket number of a histogram; for a counter
--- it is NULL. `$instances` selects service instances and `$counted_service` a service; NULL selects all.
+-- it is NULL. With `$with_sums`, the sum of a histogram is bucket 0. `$sources` selects service instances, as the name of the service, U+001F and the instance ID;
+-- `$counted_service` selects a service. NULL selects all.
 counter AS (
     SELECT
         series_id, name, attributes, service_name, service_instance_id, temporality, start_ns, time_ns, explicit_bounds,
-        unnest(CASE WHEN type = 'sum' THEN [value] ELSE bucket_counts END) AS value,
-        unnest(CASE WHEN type = 'sum' THEN [NULL] ELSE range(1, 1 + len(bucket_counts)) END) AS bucket,
+        unnest(
+            CASE
+                WHEN type = 'sum' THEN [value]
+                WHEN $with_sums THEN list_concat([sum], bucket_counts::DOUBLE[])
+                ELSE bucket_counts
+            END
+        ) AS value,
+        unnest(
+            CASE
+                WHEN type = 'sum' THEN [NULL]
+                WHEN $with_sums THEN range(0, 1 + len(bucket_counts))
+                ELSE range(1, 1 + len(bucket_counts))
+            END
+        ) AS bucket,
         CASE WHEN time_ns <= $since_ns THEN -1 ELSE (time_ns - $since_ns - 1) // $step_ns END AS step
     FROM metric_points
     WHERE
@@ -16,7 +29,7 @@ counter AS (
         AND ((type = 'sum' AND is_monotonic) OR type = 'histogram')
         -- If bit 0 of the flags is set, the point has no value.
         AND (flags & 1) = 0
-        AND ($instances IS NULL OR list_contains($instances, service_instance_id))
+        AND ($sources IS NULL OR list_contains($sources, service_name || chr(31) || service_instance_id))
         AND ($counted_service IS NULL OR service_name = $counted_service)
 ),
 -- The time of the first export of each service instance. A series may appear later, for example the series of a label

@@ -28,7 +28,7 @@ gauge AS (
             AND time_ns BETWEEN $since_ns - $lookback_ns AND $until_ns
             AND received_ns >= $since_ns - $lookback_ns - {max_clock_skew_ns}
             AND isfinite(value)
-            AND ($instances IS NULL OR list_contains($instances, service_instance_id))
+            AND ($sources IS NULL OR list_contains($sources, service_name || chr(31) || service_instance_id))
         GROUP BY name, attributes
     )
     GROUP BY ALL

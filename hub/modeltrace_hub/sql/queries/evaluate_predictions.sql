@@ -91,7 +91,11 @@ score_group AS (
         count(*) AS labels,
         count(*) FILTER (true_label = classes[2]) AS positives
     FROM (
-        SELECT *, CAST(CAST($classes AS JSON) AS MAP(VARCHAR, VARCHAR[]))[model.version] AS classes
+        -- The key is the version, U+001F and the hash. Some senders log no hash.
+        SELECT
+            *,
+            CAST(CAST($classes AS JSON) AS MAP(VARCHAR, VARCHAR[])) AS by_model,
+            coalesce(by_model[model.version || chr(31) || model.hash], by_model[model.version || chr(31)]) AS classes
         FROM evaluated
         WHERE confidence BETWEEN 0 AND 1
     )

@@ -7,6 +7,7 @@ WITH event AS (
         event_name = 'ml.model'
         AND attributes ->> '/ml.model.name' = $model
         AND ($version IS NULL OR attributes ->> '/ml.model.version' = $version)
+        AND ($hash IS NULL OR attributes ->> '/ml.model.hash' = $hash)
 )
 SELECT body
 FROM event

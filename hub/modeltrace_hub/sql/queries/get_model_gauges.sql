@@ -9,6 +9,6 @@ WHERE
     AND received_ns >= $since_ns - $lookback_ns - {max_clock_skew_ns}
     AND type = 'gauge' AND (flags & 1) = 0 AND isfinite(value)
     AND attributes ->> '/ml.model.name' IS NOT NULL
-    AND ($instances IS NULL OR list_contains($instances, service_instance_id))
+    AND ($sources IS NULL OR list_contains($sources, service_name || chr(31) || service_instance_id))
 GROUP BY name, attributes
 ORDER BY name, attributes
