@@ -53,9 +53,12 @@ def prediction_logs(predictions: Iterable[Prediction], model: str = "churn") -> 
     return log_request(*records)
 
 
-def model_event(classes: Sequence[object], time_ns: int, model: str = "churn", version: str = "1.0.0") -> LogRecord:
-    """Return the event `ml.model` of a classifier."""
-    record = _record("ml.model", 0, time_ns, {"ml.model.name": model, "ml.model.version": version})
+def model_event(
+    classes: Sequence[object], time_ns: int, model: str = "churn", version: str = "1.0.0", **more: Value
+) -> LogRecord:
+    """Return the event `ml.model` of a classifier, with more attributes; `_` in their names stands for a dot."""
+    attributes = {name.replace("_", "."): value for name, value in more.items()}
+    record = _record("ml.model", 0, time_ns, {"ml.model.name": model, "ml.model.version": version, **attributes})
     record.body.CopyFrom(AnyValue(string_value=json.dumps({"classes": classes, "features": []})))
     return record
 

@@ -5,11 +5,14 @@ import re
 import time
 from collections.abc import Iterator
 from html import unescape
+from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
 import pytest
 
+from modeltrace_hub.web import model_charts
+from modeltrace_hub.web.model_charts import output_colours
 from tests.helpers.hub_pages import HubPages, hub_pages
 from tests.helpers.labelled_predictions import Prediction, model_event, prediction_logs
 from tests.helpers.otlp_messages import log_request
@@ -172,6 +175,36 @@ def test_models_of_the_same_version_have_charts_of_their_own(pages: HubPages) ->
         ((address, _),) = drawn_links(part, "Figures of labelled predictions")
         counts.append(listed(pages, address))
     assert counts == [20, 15]
+
+
+def test_models_of_the_same_version_have_classes_of_their_own(pages: HubPages) -> None:
+    """The positive class is that of the file which made the predictions, whichever was loaded last."""
+    now = time.time_ns() - HOUR
+    pages.add(
+        log_request(
+            model_event(CLASSES, now, ml_model_hash="ab"), model_event(CLASSES[::-1], now + 1, ml_model_hash="cd")
+        ),
+        prediction_logs(
+            Prediction(
+                number, now, CLASSES[number % 2], 0.8, truth=CLASSES[number % 3 % 2], hash="ab" if number < 20 else "cd"
+            )
+            for number in range(40)
+        ),
+    )
+    versions = pages.client.get("/api/quality", params={"model": "churn", "since": "6h"}).json()["versions"]
+    assert {item["hash"]: item["ranking"]["positive_class"] for item in versions} == {"ab": "yes", "cd": "no"}
+    positives = {"ab": sum(n % 3 % 2 for n in range(20)), "cd": 20 - sum(n % 3 % 2 for n in range(20, 40))}
+    assert {item["hash"]: item["ranking"]["positives"] for item in versions} == positives
+
+
+def test_bins_of_numbers_have_different_colours() -> None:
+    """A reference has up to 24 bins, and values that are missing or of another type; classes have a colour by name."""
+    bins = [*(f"{number:02d}" for number in range(24)), "missing", "other"]
+    for count in range(1, len(bins) + 1):
+        assert len(set(output_colours(bins[:count], binned=True).values())) == count
+    style = (Path(model_charts.__file__).parent / "static/models.css").read_text()
+    assert all(f".{colour} {{" in style for colour in output_colours(bins, binned=True).values())
+    assert output_colours(CLASSES, binned=False).keys() == {*CLASSES}
 
 
 @pytest.mark.parametrize(

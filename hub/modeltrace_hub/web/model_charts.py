@@ -1,13 +1,13 @@
 """Draw the charts of a model: traffic, confidence, and the bins of a feature compared with the training data."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from modeltrace_hub.queries.model_schema import MISSING, OTHER, Feature
 from modeltrace_hub.queries.reader import Record
-from modeltrace_hub.web.format import number, percent, time_of_day
+from modeltrace_hub.web.format import assign_hues, number, percent, time_of_day
 
 # The traffic chart is drawn in a box of this size and stretched. The other charts have a fixed size.
 TRAFFIC_WIDTH: Final = 600.0
@@ -16,6 +16,8 @@ CONFIDENCE_STEP: Final = 25.0
 CONFIDENCE_HEIGHT: Final = 64.0
 BIN_STEP: Final = 9.0
 BIN_HEIGHT: Final = 26.0
+# The number of colours of bins in models.css. A reference has at most 24 bins of numbers; others are rare.
+BIN_COLOURS: Final = 26
 # A bin that is not empty has at least this height, so that it is visible.
 MIN_BAR_HEIGHT: Final = 1.5
 
@@ -70,8 +72,16 @@ class Chart:
     axis_labels: Sequence[tuple[float, str]] = ()
 
 
+def output_colours(outputs: Collection[str], *, binned: bool) -> dict[str, str]:
+    """Return the CSS class of the colour of each output. Bins of numbers have neighbouring colours, all different."""
+    if not binned:
+        return {output: f"hue-{hue}" for output, hue in assign_hues(outputs).items()}
+    step = max(BIN_COLOURS // max(len(outputs), 1), 1)
+    return {output: f"bin-{index * step % BIN_COLOURS}" for index, output in enumerate(sorted(outputs))}
+
+
 def draw_traffic(
-    traffic: Record, hues: Mapping[str, int], labels: Mapping[str, str], link: Link, *, max_count: float
+    traffic: Record, colours: Mapping[str, str], labels: Mapping[str, str], link: Link, *, max_count: float
 ) -> list[Step]:
     """Draw predictions over time, by output. Charts with the same `max_count` have the same scale."""
     drawn = []
@@ -85,7 +95,7 @@ def draw_traffic(
         for output, count in sorted(step["outputs"].items()):
             height = TRAFFIC_HEIGHT * count / max_count
             top -= height
-            bars.append(Bar(0, round(top, 2), 0, round(height, 2), "", "", f"hue-{hues.get(output, 0)}"))
+            bars.append(Bar(0, round(top, 2), 0, round(height, 2), "", "", colours.get(output, "hue-0")))
         interval = f"{time_of_day(step['since_ns'])[:5]} to {time_of_day(step['until_ns'])[:5]}"
         seconds = (step["until_ns"] - step["since_ns"]) / 1e9
         counts = ", ".join(

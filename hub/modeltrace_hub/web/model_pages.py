@@ -17,9 +17,8 @@ from modeltrace_hub.queries.quality import read_quality, step_names
 from modeltrace_hub.queries.reader import Queries, Reader, Record
 from modeltrace_hub.queries.spooled import describe_spooled_items
 from modeltrace_hub.query_limits import QueryLimits
-from modeltrace_hub.web import format as fmt
 from modeltrace_hub.web.filter_form import move_to_line, parse_filters
-from modeltrace_hub.web.model_charts import Link, bin_label, draw_bins, draw_confidence, draw_traffic
+from modeltrace_hub.web.model_charts import Link, bin_label, draw_bins, draw_confidence, draw_traffic, output_colours
 from modeltrace_hub.web.model_links import difference_query, explain_query, prediction_link
 from modeltrace_hub.web.quality_charts import draw_quality
 from modeltrace_hub.web.rendering import Renderer
@@ -117,7 +116,7 @@ def _model_context(reader: Reader, model: Record, view: ModelPageView, window: W
     """Return a model with its charts."""
     versions = model["versions"]
     outputs = {output for version in versions for output in version["predictions"]["outputs"]}
-    hues = fmt.assign_hues(outputs)
+    colours = output_colours(outputs, binned=any(version["predictions"]["binned"] for version in versions))
     max_count = max(
         (sum(step["outputs"].values()) for version in versions for step in version["predictions"]["steps"]), default=0.0
     )
@@ -127,14 +126,14 @@ def _model_context(reader: Reader, model: Record, view: ModelPageView, window: W
         version["difference_query"] = difference_query(model["name"], version, previous, window)
     for version in versions[:MAX_VERSIONS]:
         link = prediction_link(model["name"], version["version"], window)
-        schema = read_schema(reader, model["name"], version["version"])
+        schema = read_schema(reader, model["name"], version["version"], version["hash"])
         version["link"] = link
         version["output_labels"] = {
             output: bin_label(output, schema.get(OUTPUT))
             for output in [*version["predictions"]["outputs"], *(bin_["bin"] for bin_ in _output_bins(version))]
         }
         version["traffic"] = draw_traffic(
-            version["predictions"], hues, version["output_labels"], link, max_count=max_count or 1.0
+            version["predictions"], colours, version["output_labels"], link, max_count=max_count or 1.0
         )
         is_regressor = version["predictions"]["binned"] or any(bin_["ordered"] for bin_ in _output_bins(version))
         has_confidence = has_confidence or not is_regressor
@@ -155,7 +154,7 @@ def _model_context(reader: Reader, model: Record, view: ModelPageView, window: W
         **model,
         "compared_versions": versions,
         "versions": versions[:MAX_VERSIONS],
-        "hues": hues,
+        "colours": colours,
         "max_count": max_count,
         # Regressors have none.
         "has_confidence": has_confidence,
