@@ -16,6 +16,7 @@ from modeltrace_hub.decode.batch import Batch, Row
 from modeltrace_hub.queries.attribute_values import finite_number, int_attribute, to_text
 from modeltrace_hub.queries.llm_attributes import LLM_MARKS, LlmCall, read_llm_call
 from modeltrace_hub.sql_files import MAX_CLOCK_SKEW_NS
+from modeltrace_hub.trace_id_filter import TraceIdFilter
 
 # Positions of the trace ID in the rows of the two tables.
 _SPAN_TRACE_ID: Final = 1
@@ -116,12 +117,15 @@ class TraceSummary:
 _to_row: Final = attrgetter(*(column.name for column in fields(TraceSummary)))
 
 
-def update_trace_summaries(connection: duckdb.DuckDBPyConnection, batches: Iterable[Batch]) -> None:
+def update_trace_summaries(
+    connection: duckdb.DuckDBPyConnection, batches: Iterable[Batch], known_traces: TraceIdFilter
+) -> None:
     """Update the rows of all traces to which the batches add records.
 
     Args:
         connection: a connection in a transaction that has appended the batches.
         batches: the rows.
+        known_traces: the stored traces, to which those of the batches are added.
     """
     spans: defaultdict[str, list[Row]] = defaultdict(list)
     log_arrivals: defaultdict[str, list[int]] = defaultdict(list)
@@ -134,9 +138,10 @@ def update_trace_summaries(connection: duckdb.DuckDBPyConnection, batches: Itera
     trace_ids = list({**spans, **log_arrivals})
     if not trace_ids:
         return
-    summaries = _remove_stored(connection, trace_ids)
+    summaries = _remove_stored(connection, [*filter(known_traces.may_contain, trace_ids)])
     duplicates = _find_stored_spans(connection, summaries, spans)
     for trace_id in trace_ids:
+        known_traces.add(trace_id)
         arrivals = [row[0] for row in spans.get(trace_id, ())] + log_arrivals.get(trace_id, [])
         summary = summaries.setdefault(trace_id, TraceSummary(max(arrivals), min(arrivals), trace_id))
         summary.add_arrivals(min(arrivals), max(arrivals))
@@ -178,6 +183,8 @@ def summarize_all_traces(connection: duckdb.DuckDBPyConnection) -> None:
 
 def _remove_stored(connection: duckdb.DuckDBPyConnection, trace_ids: Sequence[str]) -> dict[str, TraceSummary]:
     """Remove the rows of some traces from the table, and return them by trace ID."""
+    if not trace_ids:
+        return {}
     rows = connection.execute("FROM traces WHERE trace_id IN (SELECT unnest(?))", [trace_ids]).fetchall()
     stored = {summary.trace_id: summary for summary in (TraceSummary(*row) for row in rows)}
     if stored:

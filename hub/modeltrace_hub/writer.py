@@ -32,6 +32,7 @@ from modeltrace_hub.errors import (
 from modeltrace_hub.ingest_stats import IngestStats
 from modeltrace_hub.retention import Retention
 from modeltrace_hub.store import Store
+from modeltrace_hub.trace_id_filter import TraceIdFilter
 from modeltrace_hub.trace_summaries import update_trace_summaries
 
 logger = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ class Writer:
         self._changed = threading.Condition()
         self._queue: deque[_QueuedBatch] = deque()
         self._stored_ids: set[str] = set()  # some of the resources and scopes that are stored
+        self._known_traces = TraceIdFilter()
         self._queued_rows = 0
         self._queued_bytes = 0
         self._closing = False
@@ -174,7 +176,8 @@ class Writer:
         """Write a group in one transaction and complete its futures."""
         try:
             with self._store.write() as connection:
-                looked_up = append_batches(connection, [queued.batch for queued in group], self._stored_ids)
+                batches = [queued.batch for queued in group]
+                looked_up = append_batches(connection, batches, self._stored_ids, self._known_traces)
         except (duckdb.DataError, duckdb.ProgrammingError) as error:
             # Some rows are invalid. Commit each request alone, so that only the invalid ones fail.
             if len(group) > 1:
@@ -241,7 +244,10 @@ class Writer:
 
 
 def append_batches(
-    connection: duckdb.DuckDBPyConnection, batches: Sequence[Batch], stored_ids: AbstractSet[str] = frozenset()
+    connection: duckdb.DuckDBPyConnection,
+    batches: Sequence[Batch],
+    stored_ids: AbstractSet[str] = frozenset(),
+    known_traces: TraceIdFilter | None = None,
 ) -> set[str]:
     """Append the rows of all batches to their tables, and those resources and scopes that are not stored yet.
 
@@ -251,6 +257,7 @@ def append_batches(
         connection: a connection in a transaction.
         batches: the rows.
         stored_ids: IDs of resources and scopes that are known to be stored. The others are looked up.
+        known_traces: the stored traces; None: each trace is looked up.
 
     Returns:
         The IDs of resources and scopes that were looked up. They are stored when the transaction is committed.
@@ -266,7 +273,9 @@ def append_batches(
             with connection.appender(table) as appender:
                 for group in groups:
                     appender.append_rows(group)
-    update_trace_summaries(connection, batches)
+    if known_traces is not None:
+        known_traces.load(connection)
+    update_trace_summaries(connection, batches, known_traces or TraceIdFilter())
     return looked_up
 
 
