@@ -90,6 +90,7 @@ class SqlPages:
             is_trace_id=lambda value: isinstance(value, str) and TRACE_ID.fullmatch(value) is not None,
             timeout=self._queue.runner.timeout,
             views=self._queue.runner.views,
+            shown_query=parameters.get("q") or next(iter(EXAMPLES.values())),
             examples={title: urlencode({"q": sql}) for title, sql in EXAMPLES.items()},
             foreign=foreign and bool(parameters.get("q")),
         )
