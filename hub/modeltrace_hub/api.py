@@ -1,22 +1,20 @@
 """Create the application of the page port: the JSON API and the pages."""
 
+import asyncio
 import logging
 from functools import partial
 from typing import Annotated, Any, Final
 
 from fastapi import FastAPI, HTTPException, Path, Query, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.convertors import PathConvertor, register_url_convertor
-from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.staticfiles import StaticFiles
 
 from modeltrace_http.responses import RelativeRedirectMiddleware, add_head_routes
 from modeltrace_hub.alerts.monitor import AlertMonitor
 from modeltrace_hub.archive.routes import ArchiveRoutes
 from modeltrace_hub.auth import AccessPolicy, AuthMiddleware
-from modeltrace_hub.error_status import error_status
-from modeltrace_hub.errors import HubError
+from modeltrace_hub.error_handlers import add_error_handlers
 from modeltrace_hub.hub_metrics.routes import hub_metrics_router
 from modeltrace_hub.json_responses import encode_non_finite, json_response
 from modeltrace_hub.mcp_server.endpoint import McpEndpoint
@@ -29,7 +27,6 @@ from modeltrace_hub.queries.logs import count_logs, group_logs, list_logs
 from modeltrace_hub.queries.metrics import list_metrics, list_points
 from modeltrace_hub.queries.model_parameters import ModelFilter, PredictionFilter, QualityFilter, Window
 from modeltrace_hub.queries.models import list_models, read_models
-from modeltrace_hub.queries.parameters import describe_invalid_parameter
 from modeltrace_hub.queries.predictions import read_predictions
 from modeltrace_hub.queries.quality import read_quality
 from modeltrace_hub.queries.reader import Queries
@@ -45,6 +42,7 @@ from modeltrace_hub.web.alert_pages import AlertPages
 from modeltrace_hub.web.compare_page import ComparePage
 from modeltrace_hub.web.explain_pages import ExplainPages
 from modeltrace_hub.web.health_pages import HealthPages
+from modeltrace_hub.web.live_updates import LiveUpdates
 from modeltrace_hub.web.llm_pages import LlmPages
 from modeltrace_hub.web.log_pages import LogPages
 from modeltrace_hub.web.metric_pages import MetricPages
@@ -74,9 +72,13 @@ register_url_convertor("model_name", _ModelNameConvertor())
 
 
 def create_app(
-    store: Store, writer: Writer, settings: HubSettings, alert_monitor: AlertMonitor | None = None
+    store: Store,
+    writer: Writer,
+    settings: HubSettings,
+    alert_monitor: AlertMonitor | None = None,
+    closing: asyncio.Event | None = None,
 ) -> FastAPI:
-    """Return the application with the API and the pages."""
+    """Return the application with the API and the pages. Set `closing` to end the streams of updates."""
     queries = Queries(store)
     limits = QueryLimits()
     stats = partial(collect_stats, store, writer, settings, queries)
@@ -118,7 +120,8 @@ def create_app(
         app.include_router(add_head_routes(router))
     app.mount("/static", StaticFiles(packages=[("modeltrace_hub", "web/static")]))
     app.add_route("/mcp", McpEndpoint(app, settings.key.get_secret_value() if settings.key else None))  # type: ignore[arg-type]  # an ASGI application, which Starlette accepts
-    _add_error_handlers(app, renderer)
+    add_error_handlers(app, renderer)
+    app.add_middleware(LiveUpdates, closing=closing)
     app.add_middleware(RelativeRedirectMiddleware)
     app.add_middleware(AuthMiddleware, policy=AccessPolicy(settings))
     app.add_middleware(SecurityHeaders)
@@ -258,38 +261,3 @@ def _add_model_routes(app: FastAPI, queries: Queries, limits: QueryLimits) -> No
 
 def _window_json(window: Window) -> dict[str, int]:
     return {"since_ns": window.since_ns, "until_ns": window.until_ns, "step_ns": window.step_ns}
-
-
-def _add_error_handlers(app: FastAPI, renderer: Renderer) -> None:
-    """Answer errors with JSON in the API and with a page elsewhere."""
-
-    def respond(request: Request, status: int, type_: str, message: str, **details: str) -> Response:
-        if request.url.path.startswith("/api/") or request.url.path == "/healthz":
-            return json_response({"error": {"type": type_, "message": message, **details}}, status)
-        return renderer.error(request, status, message)
-
-    @app.exception_handler(Exception)
-    async def on_internal_error(request: Request, error: Exception) -> Response:
-        logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return respond(request, 500, "internal", "Internal error. The log of the hub has the details.")
-
-    @app.exception_handler(RequestValidationError)
-    async def on_invalid_parameter(request: Request, error: RequestValidationError) -> Response:
-        parameter, message = describe_invalid_parameter(error.errors()[0])
-        return respond(request, 422, "invalid_parameter", message, **({"parameter": parameter} if parameter else {}))
-
-    @app.exception_handler(StarletteHTTPException)
-    async def on_http_error(request: Request, error: StarletteHTTPException) -> Response:
-        types = {404: "not_found", 405: "method_not_allowed"}
-        response = respond(request, error.status_code, types.get(error.status_code, "error"), str(error.detail))
-        response.headers.update(error.headers or {})
-        return response
-
-    @app.exception_handler(HubError)
-    async def on_hub_error(request: Request, error: HubError) -> Response:
-        status = error_status(error)
-        if status.http == 500:
-            return await on_internal_error(request, error)
-        response = respond(request, status.http, status.type, str(error))
-        response.headers.update(status.headers)
-        return response

@@ -84,7 +84,8 @@ async def run_hub(
         receiver = create_http_receiver(ingester, policy, settings.cors_origins, body_timeout=settings.body_timeout)
         otlp_http = _Server(receiver, http_socket, settings)
         monitor = None if alert_config is None else _create_monitor(alert_config, store, settings)
-        app = create_app(store, writer, settings, monitor)
+        closing = asyncio.Event()
+        app = create_app(store, writer, settings, monitor, closing)
         page = _Server(app, page_socket, settings, trusted_proxies=settings.trusted_proxies)
         http_servers = (otlp_http, page)
         limit_connections(asyncio.get_running_loop(), settings, servers=len(http_servers), tls=tls)
@@ -105,6 +106,7 @@ async def run_hub(
             for task in (stop_task, *monitor_tasks):
                 task.cancel()
             await health.enter_graceful_shutdown()
+            closing.set()
             for server in http_servers:
                 server.should_exit = True
             await asyncio.gather(otlp_grpc.stop(SHUTDOWN_GRACE_SECONDS), *server_tasks)

@@ -53,6 +53,7 @@ class Renderer:
         etag = f'W/"{self._run_id}-{self._writer.generation}"'
         if request.headers.get("if-none-match") == etag:
             return Response(status_code=304)
+        request.state.version = etag
         response = build()
         if response.status_code != 404:
             response.headers["ETag"] = etag
@@ -74,6 +75,7 @@ class Renderer:
             now_ns=time.time_ns(),
             time_range=read_time_range(request.query_params),
             range_choices=CHOICES,
+            version=getattr(request.state, "version", ""),
             **context,
         )
         return HTMLResponse(html, status_code, {"Cache-Control": "no-cache"})

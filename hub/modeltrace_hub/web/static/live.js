@@ -1,112 +1,156 @@
-// Update a page: request it again and change what differs. While the reader hovers over a list, has scrolled down or
-// uses a control in it, new rows wait behind a button, so that the list does not move. The key p and the button Pause stop
-// the updates until they are used again.
+// Update a page: receive what has changed, and change only that. While the reader hovers over a list, has scrolled down
+// or uses a control in it, new rows wait behind a button, so that the list does not move. The key p and the button Pause
+// stop the updates until they are used again.
+import { readChanges } from "./events.js";
 import { morph } from "./morph.js";
 import { updateTimes } from "./time.js";
 
-const MAX_INTERVAL_MS = 5000;
+const RETRY_MS = 250;
+const MAX_RETRY_MS = 5000;
+
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const rowKeys = (list) => [...list.children].map((row) => row.dataset.key);
 
 export function live(main, connectionLost, pauseButton) {
-  let etag = null;
+  let version = document.querySelector("meta[name=page-version]").content;
   let failures = 0;
   let pendingPage = null;
   let controller = null;
 
   const isPaused = () => pauseButton.getAttribute("aria-pressed") === "true";
+  const interval = () => Number(main.dataset.live) || 0;
 
-  const togglePause = () => pauseButton.setAttribute("aria-pressed", String(!isPaused()));
-
-  const isInUse = () => {
-    const rows = main.querySelector("[data-rows]");
-    if (!rows) return false;
-    return scrollY > rows.getBoundingClientRect().top + scrollY || rows.matches(":hover") || rows.matches(":focus-within");
+  const togglePause = () => {
+    pauseButton.setAttribute("aria-pressed", String(!isPaused()));
+    if (isPaused()) controller?.abort();
   };
 
-  const show = (page) => {
-    pendingPage = null;
-    morph(main, page.querySelector("main"));
-    document.title = page.title;
-    updateTimes(main);
-    showButton(0);
+  const isInUse = (list) =>
+    list.getBoundingClientRect().top < 0 || list.matches(":hover") || list.matches(":focus-within");
+
+  // Whether the page has other rows in a list that the reader uses, and how many of them are new.
+  const compareRows = (page) => {
+    const lists = [...page.querySelectorAll("[data-rows]")];
+    const result = { moves: false, added: 0, all: true };
+    [...main.querySelectorAll("[data-rows]")].forEach((list, index) => {
+      const shown = rowKeys(list);
+      const next = lists[index] ? rowKeys(lists[index]) : [];
+      if (shown.join("\n") === next.join("\n") || !isInUse(list)) return;
+      const added = next.filter((key) => !shown.includes(key)).length;
+      result.moves = true;
+      result.added += added;
+      result.all &&= added === next.length;
+    });
+    return result;
   };
 
-  const showButton = (count, all = false) => {
+  const showButton = (label) => {
     const container = main.querySelector(".new-rows");
     if (!container) return;
-    if (!count) return container.replaceChildren();
+    if (!label) return container.replaceChildren();
     const button = container.querySelector("button") ?? container.appendChild(document.createElement("button"));
     button.type = "button";
-    button.textContent = `${count}${all ? "+" : ""} new`;
+    button.textContent = label;
     button.onclick = () => {
       scrollTo({ top: 0 });
       if (pendingPage) show(pendingPage);
     };
   };
 
-  const countNewRows = (page) => {
-    const known = new Set([...main.querySelectorAll("[data-rows] > *")].map((row) => row.dataset.key));
-    return [...page.querySelectorAll("[data-rows] > *")].filter((row) => !known.has(row.dataset.key)).length;
+  const show = (page) => {
+    pendingPage = null;
+    // What is under the pointer stays there, even if something above it has another height now.
+    const anchor = [...main.querySelectorAll(":hover")].pop();
+    const top = anchor?.getBoundingClientRect().top;
+    morph(main, page.querySelector("main"));
+    document.title = page.title;
+    updateTimes(main);
+    showButton("");
+    const moved = anchor?.isConnected ? anchor.getBoundingClientRect().top - top : 0;
+    if (Math.abs(moved) >= 1) scrollBy({ top: moved, behavior: "instant" });
   };
 
-  async function refresh(addressChanged = false) {
+  const update = (html) => {
+    const page = new DOMParser().parseFromString(html, "text/html");
+    if (!page.querySelector("main")) return;
+    if ("waitForTrace" in main.dataset && !("waitForTrace" in page.querySelector("main").dataset)) return location.reload();
+    const rows = compareRows(page);
+    if (rows.moves && main.querySelector(".new-rows")) {
+      pendingPage = page;
+      showButton(rows.added ? `${rows.added}${rows.all ? "+" : ""} new` : "Update the list");
+    } else show(page);
+  };
+
+  const request = async (headers) => {
+    controller?.abort();
     controller = new AbortController();
-    const address = location.href;
-    const response = await fetch(address, {
-      cache: "no-store", signal: controller.signal, headers: etag ? { "If-None-Match": etag } : {},
-    });
+    const response = await fetch(location.href, { cache: "no-store", signal: controller.signal, headers });
     if (response.status >= 500) throw new Error(response.statusText);
     failures = 0;
     connectionLost.hidden = true;
+    return response;
+  };
+
+  async function refresh() {
+    const address = location.href;
+    const response = await request(version ? { "If-None-Match": version } : {});
     if (response.status === 304) return;
-    if ("waitForTrace" in main.dataset && response.ok) return location.reload();
-    const page = new DOMParser().parseFromString(await response.text(), "text/html");
-    // The reader may have paused, or another script may have changed the address, while the page was loading.
-    if (address !== location.href || !page.querySelector("main") || (isPaused() && !addressChanged)) return;
-    etag = response.headers.get("ETag");
-    const count = countNewRows(page);
-    if (count && isInUse()) {
-      pendingPage = page;
-      showButton(count, count === page.querySelectorAll("[data-rows] > *").length);
-    } else show(page);
+    const html = await response.text();
+    if (address !== location.href) return; // another script has changed it meanwhile
+    version = response.headers.get("ETag") ?? "";
+    update(html);
   }
 
-  async function poll() {
-    let elapsed = 0;
+  // Show the changes until the hub ends the response.
+  async function follow() {
+    const address = location.href;
+    const response = await request({ Accept: "text/event-stream", ...(version ? { "Last-Event-ID": version } : {}) });
+    if (response.status === 429) { // too many pages receive changes
+      await refresh();
+      return sleep(Math.min(interval(), MAX_RETRY_MS));
+    }
+    const type = response.headers.get("Content-Type") ?? "";
+    if (type.startsWith("text/html")) return update(await response.text()); // it does not update itself any more
+    if (!type.startsWith("text/event-stream")) throw new Error(response.statusText);
+    await readChanges(response.body, (id, html) => {
+      if (address !== location.href) return controller.abort(); // another script has changed it
+      version = id;
+      update(html);
+    });
+  }
+
+  async function run() {
     for (;;) {
-      const interval = Number(main.dataset.live) || 0;
-      // A slow hub is polled less often.
-      const delay = interval ? Math.min(interval * 2 ** failures + elapsed, MAX_INTERVAL_MS) : 1000;
-      await new Promise((resolve) => setTimeout(resolve, delay));
-      pauseButton.hidden = !interval;
-      if (!interval || document.hidden || isPaused()) continue;
-      const started = performance.now();
+      await sleep(failures ? Math.min(RETRY_MS * 2 ** failures, MAX_RETRY_MS) : RETRY_MS);
+      pauseButton.hidden = !interval();
+      if (!interval() || document.hidden || isPaused()) continue;
       try {
-        await refresh();
+        await follow();
       } catch (error) {
         if (error.name === "AbortError") continue;
-        failures = Math.min(failures + 1, 4);
+        failures = Math.min(failures + 1, 5);
         connectionLost.hidden = false;
       }
-      elapsed = performance.now() - started;
     }
   }
 
   // Another script has changed the address: load the page of the new address.
   document.addEventListener("modeltrace:address", async () => {
-    controller?.abort();
-    etag = null;
+    version = "";
     try {
-      await refresh(true);
+      await refresh();
     } catch (error) {
       if (error.name !== "AbortError") location.reload();
     }
   });
 
-  pauseButton.hidden = !Number(main.dataset.live);
+  // A browser opens few connections to a host, so a page that is not visible uses none.
+  document.addEventListener("visibilitychange", () => document.hidden && controller?.abort());
+  pauseButton.hidden = !interval();
   pauseButton.addEventListener("click", togglePause);
   document.addEventListener("keydown", (event) => {
     if (event.key !== "p" || event.ctrlKey || event.metaKey || event.altKey || pauseButton.hidden) return;
     if (!event.target.closest("input, select, textarea")) togglePause();
   });
-  poll();
+  run();
 }
