@@ -18,6 +18,10 @@ An endpoint that needs longer than the timeout for a large request may still acc
 each attempt, and newer requests would never be sent. So each attempt after a timeout may take twice as long as the one
 before, up to `MAX_TIMEOUT_FACTOR` times the timeout. Each success halves the time again.
 
+An outage leaves thousands of small requests on disk, so several are sent as one. Each success doubles their number, up
+to `MAX_MERGED_REQUESTS`, and each failure halves it. If a request of several fails permanently, one of them or its size
+may be the reason, so nothing is lost before a request fails by itself.
+
 Requests on disk are always older than those in memory. A request in flight counts as queued in memory until its outcome
 is known. A shutdown during an attempt writes the request to disk, so it may be delivered twice, but it is not lost.
 """
@@ -42,6 +46,7 @@ logger = logging.getLogger("modeltrace.exporter")
 FLUSH_TIME_SHARE: Final = 0.25
 MAX_FLUSH_SECONDS: Final = 1.0
 MAX_TIMEOUT_FACTOR: Final = 16
+MAX_MERGED_REQUESTS: Final = 256
 
 
 class Delivery:
@@ -81,6 +86,7 @@ class Delivery:
         self._enqueued = 0
         self._failures = 0
         self._timeout_factor = 1
+        self._max_requests = 1
         self._closing = False
         self._final_attempt_made = False
         self._stopped = threading.Event()  # `close` has taken the remaining requests
@@ -149,7 +155,7 @@ class Delivery:
         while True:
             if self._queue_bytes > self._max_bytes / 2:
                 self._spill()
-            if self._spool and not self._stopped.is_set() and (spooled := self._spool.oldest(self.signal)):
+            if spooled := self._oldest_spooled():
                 return spooled
             with self._changed:
                 if self._stopped.is_set():
@@ -161,6 +167,10 @@ class Delivery:
                     return None
                 self._changed.wait()
 
+    def _oldest_spooled(self) -> QueuedRequest | None:
+        spool = None if self._stopped.is_set() else self._spool
+        return spool.oldest(self.signal, self._max_requests) if spool else None
+
     def _attempt(self, request: QueuedRequest) -> None:
         started = time.monotonic()
         outcome = self._send(request.body)
@@ -169,8 +179,12 @@ class Delivery:
             if self._stopped.is_set():  # `close` has already spooled or counted the request
                 return
             self._in_flight = None
-            if isinstance(outcome, Retryable) and not request.file_name:
+            if isinstance(outcome, Retryable) and not request.file_names:
                 self._push_back(request)
+        if isinstance(outcome, Success):
+            self._max_requests = min(2 * self._max_requests, MAX_MERGED_REQUESTS)
+        else:
+            self._max_requests = max(1, len(request.file_names) // 2)
         if isinstance(outcome, Retryable):
             self._log_failure("for now", outcome)
             self._emit("failed", request.items, seconds, outcome.error_type)
@@ -181,7 +195,10 @@ class Delivery:
             return
         self._failures = 0
         self._timeout_factor = max(1, self._timeout_factor // 2)
-        if request.file_name and self._spool:
+        if isinstance(outcome, Permanent) and len(request.file_names) > 1:
+            self._emit("failed", request.items, seconds, outcome.error_type)
+            return
+        if request.file_names and self._spool:
             self._spool.remove(self.signal, request)
             self._emit("unspooled", request.items)
         self._finish(request, outcome, seconds)

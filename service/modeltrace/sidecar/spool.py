@@ -18,7 +18,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -26,11 +26,10 @@ from typing import Final, NamedTuple, cast
 
 from modeltrace.otel_env.table import SIGNALS, Signal
 from modeltrace.sidecar import spool_files
+from modeltrace.sidecar.spool_files import FOLDER_NAME, file_name, files_in
 
-_FOLDER_NAME: Final = re.compile(r"[0-9]+-[0-9a-f]{16}")
-_FILE_NAME: Final = re.compile(
-    rf"(?P<timestamp>[0-9]{{1,30}})\.((?P<signal>{'|'.join(SIGNALS)})\.(?P<items>[0-9]{{1,15}})|damaged|part)"
-)
+# Below the usual limits of request bodies: 1 MiB of nginx, 4 MiB of gRPC.
+MAX_MERGED_BYTES: Final = 2**19
 # Errors of the process, not of a file: the file can be read later.
 _TRANSIENT_ERRNOS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
@@ -38,11 +37,11 @@ LossListener = Callable[[Signal, int, str], object]  # signal, number of items, 
 
 
 class QueuedRequest(NamedTuple):
-    """An encoded request, its number of items, and its file if it is on disk."""
+    """An encoded request, its number of items, and the files that it was read from if it is on disk."""
 
     body: bytes
     items: int
-    file_name: str = ""
+    file_names: tuple[str, ...] = ()
 
 
 class _Entry(NamedTuple):
@@ -73,7 +72,7 @@ class Spool:
         self._last_timestamp = 0
         self._queues: dict[Signal, deque[_Entry]] = {signal: deque() for signal in SIGNALS}
         self._quarantined: deque[_Entry] = deque()
-        self._in_flight: dict[Signal, str] = {}
+        self._in_flight: dict[Signal, tuple[str, ...]] = {}
         with suppress(OSError):
             self._open()
 
@@ -89,7 +88,8 @@ class Spool:
             Whether the request is stored. It remains when the process ends and, with `durable`, if the machine crashes.
         """
         with self._lock:
-            in_flight_bytes = sum(entry.size for entry in self._entries_in_flight())
+            counts = {name: self._in_flight_count(name) for name in SIGNALS}
+            in_flight_bytes = sum(e.size for name, n in counts.items() for e in islice(self._queues[name], n))
             if spool_files.HEADER_BYTES + len(body) + in_flight_bytes > self._max_bytes:
                 return False
             try:
@@ -100,30 +100,38 @@ class Spool:
             self._enforce_limit()
             return True
 
-    def oldest(self, signal: Signal) -> QueuedRequest | None:
-        """Return the oldest request of a signal. Until `remove`, the size limit does not remove it."""
+    def oldest(self, signal: Signal, max_requests: int = 1) -> QueuedRequest | None:
+        """Return the oldest requests of a signal as one request. Until `remove`, the size limit does not remove them.
+
+        An OTLP request is a message with one repeated field, so the concatenation of several requests is a request with
+        the items of all (https://protobuf.dev/programming-guides/encoding/#last-one-wins).
+
+        Args:
+            signal: The signal of the requests.
+            max_requests: Limit of the number of requests. Their total size is limited to `MAX_MERGED_BYTES` and to a
+                quarter of the spool; a single request may be larger.
+        """
         with self._lock:
-            queue = self._queues[signal]
-            while queue and self._folder is not None:
-                entry = queue[0]
-                try:
-                    body = spool_files.read(self._folder / entry.name, self._max_bytes)
-                except OSError as error:
-                    if error.errno in _TRANSIENT_ERRNOS:
-                        return None
-                    body = None
-                if body is not None:
-                    self._in_flight[signal] = entry.name
-                    return QueuedRequest(body, entry.items, entry.name)
-                self._quarantine(signal, queue.popleft())
-            return None
+            max_bytes = min(MAX_MERGED_BYTES, self._max_bytes // 4)
+            merged: list[tuple[_Entry, bytes]] = []
+            size = 0
+            while len(merged) < max_requests and (read := self._read_next(signal, len(merged))):
+                size += read[0].size
+                if merged and size > max_bytes:
+                    break
+                merged.append(read)
+            if not merged:
+                return None
+            self._in_flight[signal] = tuple(entry.name for entry, _ in merged)
+            body = b"".join(body for _, body in merged)
+            return QueuedRequest(body, sum(entry.items for entry, _ in merged), self._in_flight[signal])
 
     def remove(self, signal: Signal, request: QueuedRequest) -> None:
-        """Remove a request that `oldest` returned."""
+        """Remove the requests that `oldest` returned."""
         with self._lock:
             self._in_flight.pop(signal, None)
             queue = self._queues[signal]
-            if queue and queue[0].name == request.file_name:
+            while queue and queue[0].name in request.file_names:
                 self._delete(queue.popleft())
 
     def close(self) -> None:
@@ -163,14 +171,14 @@ class Spool:
     def _adopt_orphans(self, folder: Path) -> None:
         """Move the files of processes that have ended to this folder, oldest first."""
         with os.scandir(self._shared_folder) as entries:
-            names = [entry.name for entry in entries if _FOLDER_NAME.fullmatch(entry.name)]
+            names = [entry.name for entry in entries if FOLDER_NAME.fullmatch(entry.name)]
         files: list[tuple[int, Path, re.Match[str]]] = []
         locks: dict[Path, int] = {}
         try:
             for other in (self._shared_folder / name for name in names if name != folder.name):
                 with suppress(OSError):
                     locks[other] = spool_files.lock(other)
-                    files += _spool_files_in(other)
+                    files += files_in(other)
             for _, path, name in sorted(files):
                 with suppress(OSError):
                     self._adopt_file(folder, path, name)
@@ -184,7 +192,7 @@ class Spool:
             return
         timestamp = self._next_timestamp()
         suffix = path.name.partition(".")[2]
-        entry = _Entry(timestamp, _file_name(timestamp, suffix), int(name["items"] or 0), path.lstat().st_size)
+        entry = _Entry(timestamp, file_name(timestamp, suffix), int(name["items"] or 0), path.lstat().st_size)
         path.rename(folder / entry.name)
         if name["signal"]:
             self._add(cast("Signal", name["signal"]), entry)
@@ -222,12 +230,29 @@ class Spool:
 
     def _write_to(self, folder: Path, signal: Signal, body: bytes, items: int, *, durable: bool) -> _Entry:
         timestamp = self._next_timestamp()
-        name = _file_name(timestamp, f"{signal}.{items}")
-        size = spool_files.write(folder / name, folder / _file_name(timestamp, "part"), body, durable=durable)
+        name = file_name(timestamp, f"{signal}.{items}")
+        size = spool_files.write(folder / name, folder / file_name(timestamp, "part"), body, durable=durable)
         return _Entry(timestamp, name, items, size)
 
+    def _read_next(self, signal: Signal, index: int) -> tuple[_Entry, bytes] | None:
+        """Read the request at an index of a queue. Quarantine those that are damaged."""
+        queue = self._queues[signal]
+        while index < len(queue) and self._folder is not None:
+            entry = queue[index]
+            try:
+                body = spool_files.read(self._folder / entry.name, self._max_bytes)
+            except OSError as error:
+                if error.errno in _TRANSIENT_ERRNOS:
+                    return None
+                body = None
+            if body is not None:
+                return entry, body
+            del queue[index]
+            self._quarantine(signal, entry)
+        return None
+
     def _quarantine(self, signal: Signal, entry: _Entry) -> None:
-        quarantined = entry._replace(name=_file_name(entry.timestamp, "damaged"))
+        quarantined = entry._replace(name=file_name(entry.timestamp, "damaged"))
         self._on_lost(signal, entry.items, "damaged")
         try:
             if self._folder is not None:
@@ -259,31 +284,17 @@ class Spool:
             if self._quarantined:
                 self._delete(self._quarantined.popleft())
                 continue
-            in_flight = self._entries_in_flight()
             entry, signal = min(
                 (entry, signal)
                 for signal, queue in self._queues.items()
-                for entry in islice(queue, 2)
-                if entry not in in_flight
+                for entry in islice(queue, self._in_flight_count(signal), self._in_flight_count(signal) + 1)
             )
             self._queues[signal].remove(entry)
             self._delete(entry)
             self._on_lost(signal, entry.items, "spool_full")
 
-    def _entries_in_flight(self) -> list[_Entry]:
-        """Return the entries that `oldest` returned and `remove` has not removed."""
-        return [
-            queue[0] for signal, queue in self._queues.items() if queue and queue[0].name == self._in_flight.get(signal)
-        ]
-
-
-def _file_name(timestamp: int, suffix: str) -> str:
-    return f"{timestamp:020d}.{suffix}"
-
-
-def _spool_files_in(folder: Path) -> Iterator[tuple[int, Path, re.Match[str]]]:
-    """Yield timestamp, path and name of the spool files in a folder; foreign files are ignored."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if name := _FILE_NAME.fullmatch(entry.name):
-                yield int(name["timestamp"]), Path(entry.path), name
+    def _in_flight_count(self, signal: Signal) -> int:
+        """Return the number of entries that `oldest` returned and `remove` has not removed: the first of the queue."""
+        names = self._in_flight.get(signal, ())
+        queue = self._queues[signal]
+        return len(names) if names and queue and queue[0].name == names[0] else 0

@@ -1,15 +1,36 @@
-"""The files of the spool: atomic writes, reads with a checksum, and a lock of the folder."""
+"""The files of the spool: names, atomic writes, reads with a checksum, and a lock of the folder."""
 
 import fcntl
 import os
+import re
 import stat
 import zlib
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from modeltrace.otel_env.table import SIGNALS
+
+FOLDER_NAME: Final = re.compile(r"[0-9]+-[0-9a-f]{16}")
+_FILE_NAME: Final = re.compile(
+    rf"(?P<timestamp>[0-9]{{1,30}})\.((?P<signal>{'|'.join(SIGNALS)})\.(?P<items>[0-9]{{1,15}})|damaged|part)"
+)
 MAGIC: Final = b"MTS1"
 HEADER_BYTES: Final = len(MAGIC) + 4
+
+
+def file_name(timestamp: int, suffix: str) -> str:
+    """Return the name of a file. Names sort by timestamp."""
+    return f"{timestamp:020d}.{suffix}"
+
+
+def files_in(folder: Path) -> Iterator[tuple[int, Path, re.Match[str]]]:
+    """Yield timestamp, path and parts of the name of each spool file in a folder; foreign files are ignored."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if name := _FILE_NAME.fullmatch(entry.name):
+                yield int(name["timestamp"]), Path(entry.path), name
 
 
 def write(path: Path, temporary_path: Path, content: bytes, *, durable: bool) -> int:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,8 @@ import grpc
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from modeltrace.backoff import Backoff
 from modeltrace.otel_env.table import SIGNALS, Signal
@@ -27,6 +28,7 @@ from modeltrace.sidecar.delivery import Delivery
 from modeltrace.sidecar.delivery_group import close_deliveries, open_spool
 from modeltrace.sidecar.spool import Spool
 from modeltrace.telemetry.export.protocol import DeliveryEvent
+from tests.helpers.otlp_messages import log_request
 from tests.helpers.processes import free_port, wait_until
 from tests.helpers.receivers import OtlpEndpoint, ReceivedRequest, Response, otlp_grpc, otlp_http
 
@@ -136,6 +138,12 @@ def silent() -> Iterator[str]:
     """Serve an endpoint that accepts connections and never responds."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+def requests_of(bodies: Iterable[bytes]) -> list[bytes]:
+    """Return the requests in the bodies that an endpoint received. Several spooled requests arrive in one body."""
+    content = b"".join(bodies)
+    return [content[start : start + 3] for start in range(0, len(content), 3)]
 
 
 def in_ten_seconds() -> float:
@@ -278,7 +286,7 @@ def test_a_slow_endpoint_loses_nothing(
     gate.set()
     wait_until(lambda: log.settled(5), description="all items to arrive")
 
-    assert endpoint.accepted == REQUESTS[:5]
+    assert requests_of(endpoint.accepted) == REQUESTS[:5]
     assert (log.items("spooled"), log.items("lost")) == (4, 0)
 
 
@@ -348,11 +356,71 @@ def test_an_endpoint_that_restarts_gets_everything_oldest_first(
             delivery.enqueue(request, 1)
         wait_until(lambda: log.settled(50), description="all items to arrive")
 
-    assert endpoint.accepted == REQUESTS
+    assert requests_of(endpoint.accepted) == REQUESTS
     assert log.items("lost") == 0
     assert log.items("failed", "UNAVAILABLE" if protocol == "grpc" else "ConnectionError") > 0
     assert log.items("spooled") == log.items("unspooled") >= (20 if disk else 0)
     assert delivery.spooled_items == 0
+
+
+def spool_requests(factory: DeliveryFactory, requests: Iterable[bytes]) -> None:
+    """Write requests of one item each to the spool of a process that ends."""
+    spool = factory.spool()
+    for request in requests:
+        assert spool.put("logs", request, 1, durable=False)
+    spool.close()
+
+
+def test_spooled_requests_are_sent_together(factory: DeliveryFactory, log: EventLog, endpoint: OtlpEndpoint) -> None:
+    """Each success doubles the number of requests in a body, so a backlog of thousands takes tens of bodies."""
+    requests = [b"%03d" % number for number in range(1000)]
+    spool_requests(factory, requests)
+    factory.delivery(endpoint.url, factory.spool())
+    wait_until(lambda: log.settled(1000), description="all items to arrive")
+
+    assert [len(body) // 3 for body in endpoint.accepted] == [1, 2, 4, 8, 16, 32, 64, 128, 256, 256, 233]
+    assert requests_of(endpoint.accepted) == requests
+    assert (log.items("exported"), log.items("unspooled"), log.items("failed")) == (1000, 1000, 0)
+
+
+def test_one_rejected_request_loses_no_other(factory: DeliveryFactory, log: EventLog, endpoint: OtlpEndpoint) -> None:
+    """A body with it is rejected, and is sent again in halves until the request is alone."""
+    endpoint.respond = lambda sent: Response(400 if b"031" in requests_of([sent.body]) else 200)
+    spool_requests(factory, REQUESTS)
+    factory.delivery(endpoint.url, factory.spool())
+    wait_until(lambda: log.settled(50), description="all items to be delivered or lost")
+
+    assert requests_of(endpoint.accepted) == [request for request in REQUESTS if request != b"031"]
+    assert (log.items("exported"), log.items("lost", "400")) == (49, 1)
+
+
+def test_a_body_that_is_too_large_is_divided(factory: DeliveryFactory, log: EventLog, endpoint: OtlpEndpoint) -> None:
+    """An endpoint or a proxy with a low limit gets everything."""
+    endpoint.respond = lambda sent: Response(413 if len(sent.body) > 3 * 5 else 200)
+    spool_requests(factory, REQUESTS)
+    factory.delivery(endpoint.url, factory.spool())
+    wait_until(lambda: log.settled(50), description="all items to arrive")
+
+    assert requests_of(endpoint.accepted) == REQUESTS
+    assert (log.items("exported"), log.items("lost")) == (50, 0)
+
+
+def test_merged_requests_have_all_items(factory: DeliveryFactory, log: EventLog, endpoint: OtlpEndpoint) -> None:
+    """The concatenation of encoded requests is one request with the content of all."""
+    records = [LogRecord(time_unix_nano=number) for number in range(7)]
+    spool_requests(factory, [log_request(record).SerializeToString() for record in records])
+    factory.delivery(endpoint.url, factory.spool())
+    wait_until(lambda: log.settled(7), description="all items to arrive")
+    received = [ExportLogsServiceRequest.FromString(body) for body in endpoint.accepted]
+
+    assert [len(request.resource_logs) for request in received] == [1, 2, 4]
+    assert [
+        record
+        for request in received
+        for resource in request.resource_logs
+        for scope in resource.scope_logs
+        for record in scope.log_records
+    ] == records
 
 
 @dataclass(frozen=True)
@@ -417,7 +485,7 @@ def test_requests_stay_in_memory_when_the_disk_is_full(
     endpoint.respond = lambda _: Response()
     wait_until(lambda: log.settled(10), description="all items to arrive")
 
-    assert endpoint.accepted == REQUESTS[:10]
+    assert requests_of(endpoint.accepted) == REQUESTS[:10]
     assert log.items("lost") == 0
 
 
@@ -431,7 +499,7 @@ def test_a_full_spool_loses_the_oldest(factory: DeliveryFactory, log: EventLog, 
     endpoint.respond = lambda _: Response()
     delivery.close(in_ten_seconds())
 
-    assert endpoint.accepted == REQUESTS[-9:]
+    assert requests_of(endpoint.accepted) == REQUESTS[-9:]
     assert (log.items("exported"), log.items("lost", "spool_full")) == (18, 82)
     assert log.items("spooled") == log.items("unspooled")
 
@@ -454,10 +522,20 @@ def test_every_item_is_delivered_or_lost_and_none_twice(
     disk: bool,
     limit: int,
 ) -> None:
-    """For any responses, every item is exported or lost in the end, and requests arrive in order."""
-    script = {b"%03d" % number: iter([*failures, end]) for number, (failures, end, _) in enumerate(outcomes)}
+    """For any responses, every item is exported or lost in the end, and requests arrive in order.
+
+    The endpoint rejects a body for the sake of any request in it.
+    """
+    failures = {b"%03d" % number: iter(statuses) for number, (statuses, _, _) in enumerate(outcomes)}
+    ends = {b"%03d" % number: end for number, (_, end, _) in enumerate(outcomes)}
+
+    def respond(sent: ReceivedRequest) -> Response:
+        parts = requests_of([sent.body])
+        failure = next((status for part in parts for status in failures[part]), 0)
+        return Response(failure or max(ends[part] for part in parts))
+
     endpoint.accepted.clear()
-    endpoint.respond = lambda sent: Response(next(script[sent.body]))
+    endpoint.respond = respond
     log = EventLog()
     with ExitStack() as stack:
         factory = DeliveryFactory(log, tmp_path, stack)
@@ -467,10 +545,11 @@ def test_every_item_is_delivered_or_lost_and_none_twice(
         total = sum(items for _, _, items in outcomes)
         wait_until(lambda: log.settled(total), description="all items to be delivered or lost")
 
-    assert endpoint.accepted == sorted(set(endpoint.accepted))
-    assert log.items("exported") == sum(outcomes[int(body)][2] for body in endpoint.accepted)
+    accepted = requests_of(endpoint.accepted)
+    assert accepted == sorted(set(accepted))
+    assert log.items("exported") == sum(outcomes[int(body)][2] for body in accepted)
     if limit == UNLIMITED:
-        assert endpoint.accepted == [b"%03d" % number for number, (_, end, _) in enumerate(outcomes) if end == 200]
+        assert accepted == [body for body, end in ends.items() if end == 200]
     assert log.items("spooled") == log.items("unspooled")
 
 
@@ -487,7 +566,7 @@ def test_a_shutdown_delivers_queued_requests(factory: DeliveryFactory, log: Even
     endpoint.respond = lambda _: Response()
     delivery.close(in_ten_seconds())
 
-    assert endpoint.accepted == REQUESTS
+    assert requests_of(endpoint.accepted) == REQUESTS
     assert (log.items("exported"), log.items("lost")) == (50, 0)
 
 
@@ -507,7 +586,7 @@ def test_a_shutdown_spools_what_a_silent_endpoint_does_not_accept(
 
     with (otlp_grpc if protocol == "grpc" else otlp_http)() as endpoint:
         factory.delivery(endpoint.url, factory.spool(), protocol=protocol).close(in_ten_seconds())
-    assert endpoint.accepted == REQUESTS
+    assert requests_of(endpoint.accepted) == REQUESTS
 
 
 def test_a_shutdown_without_a_spool_counts_lost_items(factory: DeliveryFactory, log: EventLog, silent: str) -> None:
@@ -618,7 +697,7 @@ def test_the_next_process_delivers_what_a_killed_one_spooled(
     delivery = factory.delivery(endpoint.url, factory.spool())
     wait_until(lambda: log.settled(50), description="all items to arrive")
 
-    assert endpoint.accepted == REQUESTS
+    assert requests_of(endpoint.accepted) == REQUESTS
     assert (log.items("unspooled"), log.items("lost"), delivery.spooled_items) == (50, 0, 0)
 
 

@@ -120,13 +120,14 @@ class SpoolMachine(RuleBasedStateMachine):
         request = self.spool.oldest(name)
         assert (request and (request.body, request.items)) == (self.model[name][0] if self.model[name] else None)
 
-    @rule(name=signals)
-    def remove(self, name: Signal) -> None:
-        """Remove a request; removing it twice removes no other."""
-        if request := self.spool.oldest(name):
+    @rule(name=signals, number=st.integers(1, 5))
+    def remove(self, name: Signal, number: int) -> None:
+        """Remove the oldest requests; removing them twice removes no other."""
+        if request := self.spool.oldest(name, number):
+            expected = [self.model[name].popleft() for _ in range(min(number, len(self.model[name])))]
+            assert (request.body, request.items) == (b"".join(b for b, _ in expected), sum(n for _, n in expected))
             self.spool.remove(name, request)
             self.spool.remove(name, request)
-            self.model[name].popleft()
 
     @rule(closed=st.booleans())
     def reopen(self, closed: bool) -> None:
@@ -160,10 +161,10 @@ TestAnySequence.settings = settings(max_examples=40, stateful_step_count=25, dea
 @settings(max_examples=60, deadline=None)
 @given(
     limit=st.integers(0, 200),
-    steps=st.lists(st.tuples(signals, requests, items, st.booleans()), max_size=30),
+    steps=st.lists(st.tuples(signals, requests, items, st.integers(0, 4)), max_size=30),
 )
 def test_beyond_the_limit_the_oldest_are_lost_and_counted(
-    limit: int, steps: list[tuple[Signal, bytes, int, bool]]
+    limit: int, steps: list[tuple[Signal, bytes, int, int]]
 ) -> None:
     """The size stays within the limit, requests in flight stay, and stored and lost items add up."""
     losses = LossLog()
@@ -172,7 +173,7 @@ def test_beyond_the_limit_the_oldest_are_lost_and_counted(
         spool = Spool(Path(folder), limit, losses)
         in_flight = {}
         for name, request, number, look in steps:
-            if look and (request_in_flight := spool.oldest(name)):
+            if look and (request_in_flight := spool.oldest(name, look)):
                 in_flight[name] = request_in_flight
             if spool.put(name, request, number):
                 accepted[name] += number
@@ -181,7 +182,7 @@ def test_beyond_the_limit_the_oldest_are_lost_and_counted(
         for name in SIGNALS:
             assert spool.items(name) + losses.items(name) == accepted[name]
             if name in in_flight:
-                assert spool.oldest(name) == in_flight[name]
+                assert spool.oldest(name, len(in_flight[name].file_names)) == in_flight[name]
         spool.close()
 
 
@@ -194,6 +195,35 @@ def test_the_oldest_request_of_any_signal_is_lost_first(tmp_path: Path) -> None:
 
     assert losses.losses == [("logs", 5, "spool_full"), ("traces", 5, "spool_full")]
     assert [len(drain(spool, name)) for name in SIGNALS] == [0, 2, 1]
+
+
+def test_the_size_of_requests_that_are_returned_together_is_limited(tmp_path: Path) -> None:
+    """They take at most a quarter of the spool, so newer requests still fit; a larger request is returned alone."""
+    spool = Spool(tmp_path, 400)
+    for letter in b"abcdefgh":
+        assert spool.put("logs", bytes([letter]) * 20, 1)
+    assert spool.put("logs", b"x" * 150, 1)
+    sizes = []
+    while request := spool.oldest("logs", 100):
+        sizes.append(len(request.body))
+        spool.remove("logs", request)
+
+    assert sizes == [60, 60, 40, 150]
+
+
+def test_a_damaged_file_between_others_is_left_out(tmp_path: Path) -> None:
+    """The other requests are returned together, and removed together."""
+    losses = LossLog()
+    spool = Spool(tmp_path, UNLIMITED, losses)
+    for letter in (b"a", b"b", b"c"):
+        assert spool.put("logs", letter, 1)
+    files(tmp_path)[1].write_bytes(b"damaged")
+    request = spool.oldest("logs", 100)
+
+    assert request
+    assert (request.body, request.items, losses.losses) == (b"ac", 2, [("logs", 1, "damaged")])
+    spool.remove("logs", request)
+    assert (spool.items("logs"), [path.suffix for path in files(tmp_path)]) == (0, [".damaged"])
 
 
 def test_a_request_larger_than_the_limit_is_rejected(tmp_path: Path) -> None:
