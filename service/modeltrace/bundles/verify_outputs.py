@@ -70,6 +70,8 @@ def verify_probabilities(
     kind, n_rows = type(estimator).__name__, len(matrix)
     if labels.ndim and len(labels) != n_rows:
         raise PackError(f"predict of the {kind} returns {len(labels)} labels for {n_rows} rows")
+    if len(classes) == 1:  # HistGradientBoostingClassifier returns two columns for its one class
+        return
     if probabilities.shape != (n_rows, len(classes)):
         raise PackError(
             f"predict_proba of the {kind} returns the shape {probabilities.shape} for {n_rows} rows, but it has "
