@@ -105,7 +105,9 @@ def evaluate(
                 concept_drift=concept_drift,
                 locate_drifts=locate_drifts,
             )
-            results += [replace(entry, output=output.name, model_hash=hash_if_ambiguous) for entry in of_output]
+            results += [
+                replace(entry, output=output.name, model_hash=hash_if_ambiguous) for entry in of_output if entry.labels
+            ]
     return results
 
 
